@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# A thin front for Meson. `make demo` and `make check` are all that a newcomer needs.
+BUILD ?= build
+
+.PHONY: all deps demo check clean
+
+all: deps
+	@sh tools/configure.sh $(BUILD)
+	@ninja -C $(BUILD)
+
+# Installs the Debian packages that are missing; says so and goes on where it may not.
+deps:
+	@sh tools/deps.sh
+
+demo: all
+	@sh tools/demo.sh $(BUILD)
+
+check: all
+	@sh tools/check.sh $(BUILD)
+
+clean:
+	rm -rf $(BUILD)

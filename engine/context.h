@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * context.h - what emitted code and the engine share: the context that r15 points to while a
+ * translation runs, and the rules of emitted code. Included by C and by assembly; the offsets are
+ * proven against the C structure in internal.h.
+ *
+ * Rules of emitted code (what translate.c emits and verify.c, independently, proves)
+ *
+ *  1. Host registers. r15 holds the context, rsp the host's stack; neither is ever written, and
+ *     rsp is never read by an operand. r14 (pointer), r11 and r10 are scratch. The other eleven
+ *     hold the guest registers of the same number. Guest rsp, r10, r11, r14 and r15 live in
+ *     their context slots (their "home") and visit a scratch register for one instruction.
+ *  2. Memory is reached in three forms only:
+ *       [r15 + disp]         a context slot, by rule 3;
+ *       [r15 + r11 + disp]   the software TLB, inside the check sequence (rule 4) only;
+ *       [r14]                a guest access: no index, no displacement, no more bytes than the
+ *                            check that dominates it asked for, and a store only after a check
+ *                            for writing.
+ *  3. Context slots: emitted code may read NX_CTX_READABLE bytes, may write the slots below
+ *     NX_CTX_WRITABLE. The thunk pointers may be used by jmp and call only.
+ *  4. The check sequence, with r14 the linear address, for an access of N bytes, read or write:
+ *       mov r11, r14
+ *       shr r11, 7
+ *       and r11d, NX_TLB_MASK
+ *       lea r10, [r14 + N - 1]
+ *       and r10, -4096
+ *       cmp r10, [r15 + r11 + NX_CTX_TLB + NX_TLB_READ (or NX_TLB_WRITE)]
+ *       jne miss
+ *       add r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+ *     back:
+ *     and, out of line,
+ *     miss:
+ *       mov [r15 + NX_CTX_LINEAR], r14
+ *       mov dword [r15 + NX_CTX_SITE], K
+ *       call [r15 + NX_CTX_THUNK_MISS]
+ *       jmp back
+ *     where site K of the translation states the same N and direction. At back, r14 is a host
+ *     pointer to N bytes; it is one until r14 is written or control arrives or leaves.
+ *     Nothing but the fall through and that jmp may reach back, and no branch lands inside.
+ *  5. Flags. The guest's six arithmetic flags are in the host's flags or, as lahf/seto leave
+ *     them in ax, in NX_CTX_FLAGS; the rest of rflags never leaves memory. DF of the host is 0.
+ *  6. Calls are call [r15 + NX_CTX_THUNK_MISS] and call [r15 + NX_CTX_THUNK_HELPER], the latter
+ *     with a site in NX_CTX_SITE, stored by the instruction before it. After the helper, no
+ *     pointer is valid.
+ *  7. A translation ends a path with jmp [r15 + NX_CTX_THUNK_EXIT], the instruction before it
+ *     having stored a site in NX_CTX_SITE. Every other branch is direct, to the start of an
+ *     instruction of the same translation. No path falls off the end.
+ *  8. Instructions are integer instructions of user mode only, from verify.c's own list; no
+ *     segment override, no address size override, no string instruction, no push or pop.
+ */
+#ifndef NX_CONTEXT_H
+#define NX_CONTEXT_H
+
+/* Slots that emitted code may write, all within an 8-bit displacement: gpr[16] first. */
+#define NX_CTX_GPR 0
+#define NX_CTX_FLAGS 128
+#define NX_CTX_SITE 136
+#define NX_CTX_LINEAR 144
+#define NX_CTX_TEMP 152 /* four scratch quadwords */
+#define NX_CTX_WRITABLE 184
+
+/* Read-only for emitted code. */
+#define NX_CTX_RFLAGS 184
+#define NX_CTX_SEG 192 /* NX_SREGS * NX_SEG_SIZE */
+#define NX_SEG_SIZE 32
+#define NX_SEG_BASE 0
+#define NX_SEG_READ_END 8   /* offsets below it may be read; 0: none */
+#define NX_SEG_WRITE_END 16 /* likewise for writing */
+#define NX_SEG_SELECTOR 24
+#define NX_CTX_TLB 384
+#define NX_TLB_ENTRIES 64
+#define NX_TLB_ENTRY_SIZE 32
+#define NX_TLB_MASK ((NX_TLB_ENTRIES - 1) * NX_TLB_ENTRY_SIZE)
+#define NX_TLB_SHIFT 7 /* linear address >> 7, masked, is an entry's offset: 4096 / 32 = 1 << 7 */
+#define NX_TLB_READ 0
+#define NX_TLB_WRITE 8
+#define NX_TLB_ADDEND 16
+#define NX_CTX_READABLE (NX_CTX_TLB + NX_TLB_ENTRIES * NX_TLB_ENTRY_SIZE)
+
+/* For jmp and call only. */
+#define NX_CTX_THUNK_EXIT NX_CTX_READABLE
+#define NX_CTX_THUNK_MISS (NX_CTX_READABLE + 8)
+#define NX_CTX_THUNK_HELPER (NX_CTX_READABLE + 16)
+
+/* Not for emitted code. */
+#define NX_CTX_HOST_RSP (NX_CTX_READABLE + 24)
+#define NX_CTX_TARGET (NX_CTX_READABLE + 32)
+
+#endif

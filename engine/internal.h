@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * internal.h - what the engine's stages share. Data flows in this order:
+ *
+ *	tracker.c    is this exit worth taking over?
+ *	decode.c     guest bytes to struct nx_insn
+ *	form.c       instructions from an entry on to a graph of blocks (struct nx_graph)
+ *	translate.c  graph to host code (emit.c: one host instruction; lower_*.c: families)
+ *	verify.c     proves the host code harmless; shares no code with translate.c
+ *	cache.c      keeps translations, finds them by entry
+ *	walk.c       linear to guest-physical address, as the processor does
+ *	memory.c     guest memory for C code, the software TLB, the miss handler
+ *	helper.c     guest instructions that emitted code calls C for
+ *	runtime.c    nx_resume()
+ *	enter.S      the way into a translation and out of it
+ */
+#ifndef NX_INTERNAL_H
+#define NX_INTERNAL_H
+
+#include "context.h"
+#include "noexit.h"
+
+#define NX_PAGE_SIZE 4096u
+#define NX_PAGE_MASK (~(uint64_t)(NX_PAGE_SIZE - 1))
+
+/* Calls of memcpy and friends, which gcc emits on its own as well; freestanding.c has them. */
+#define nx_memcpy __builtin_memcpy
+#define nx_memset __builtin_memset
+#define nx_memcmp __builtin_memcmp
+
+/* rflags and control-register bits that the engine looks at (SDM vol. 3, 2.3 and 2.5). */
+#define NX_FL_CF (1u << 0)
+#define NX_FL_PF (1u << 2)
+#define NX_FL_AF (1u << 4)
+#define NX_FL_ZF (1u << 6)
+#define NX_FL_SF (1u << 7)
+#define NX_FL_TF (1u << 8)
+#define NX_FL_IF (1u << 9)
+#define NX_FL_DF (1u << 10)
+#define NX_FL_OF (1u << 11)
+#define NX_FL_IOPL (3u << 12)
+#define NX_FL_NT (1u << 14)
+#define NX_FL_RF (1u << 16)
+#define NX_FL_VM (1u << 17)
+#define NX_FL_AC (1u << 18)
+#define NX_FL_ARITHMETIC                                                                           \
+	(NX_FL_CF | NX_FL_PF | NX_FL_AF | NX_FL_ZF | NX_FL_SF | NX_FL_OF)
+
+#define NX_CR0_PE (1ull << 0)
+#define NX_CR0_WP (1ull << 16)
+#define NX_CR0_AM (1ull << 18)
+#define NX_CR0_PG (1ull << 31)
+#define NX_CR4_PSE (1ull << 4)
+#define NX_CR4_PAE (1ull << 5)
+#define NX_CR4_LA57 (1ull << 12)
+#define NX_CR4_SMEP (1ull << 20)
+#define NX_CR4_SMAP (1ull << 21)
+#define NX_CR4_PKE (1ull << 22)
+#define NX_CR4_CET (1ull << 23)
+#define NX_CR4_PKS (1ull << 24)
+#define NX_EFER_LMA (1ull << 10)
+#define NX_EFER_NXE (1ull << 11)
+
+/* ---- The context (context.h has the offsets and the rules) ---- */
+
+struct nx_context_seg {
+	uint64_t base;
+	uint64_t read_end, write_end;
+	uint64_t selector;
+};
+
+/* A tag is the linear page's address, or 1: matches nothing. */
+struct nx_tlb_entry {
+	uint64_t read, write;
+	uint64_t addend; /* host address minus linear address */
+	uint64_t unused;
+};
+
+struct nx_context {
+	uint64_t gpr[NX_GPRS];
+	uint64_t flags;
+	uint32_t site, unused_site;
+	uint64_t linear;
+	uint64_t temp[4];
+	uint64_t rflags; /* without the arithmetic flags, which are in flags */
+	struct nx_context_seg seg[NX_SREGS];
+	struct nx_tlb_entry tlb[NX_TLB_ENTRIES];
+	const void *thunk_exit, *thunk_miss, *thunk_helper;
+	uint64_t host_rsp;
+	uint64_t target;
+};
+
+#define NX_AT(member, offset)                                                                      \
+	_Static_assert(offsetof(struct nx_context, member) == (offset), #member)
+NX_AT(gpr, NX_CTX_GPR);
+NX_AT(flags, NX_CTX_FLAGS);
+NX_AT(site, NX_CTX_SITE);
+NX_AT(linear, NX_CTX_LINEAR);
+NX_AT(temp, NX_CTX_TEMP);
+NX_AT(rflags, NX_CTX_RFLAGS);
+NX_AT(seg, NX_CTX_SEG);
+NX_AT(seg[0].selector, NX_CTX_SEG + NX_SEG_SELECTOR);
+NX_AT(seg[1], NX_CTX_SEG + NX_SEG_SIZE);
+NX_AT(tlb, NX_CTX_TLB);
+NX_AT(tlb[0].write, NX_CTX_TLB + NX_TLB_WRITE);
+NX_AT(tlb[0].addend, NX_CTX_TLB + NX_TLB_ADDEND);
+NX_AT(tlb[1], NX_CTX_TLB + NX_TLB_ENTRY_SIZE);
+NX_AT(thunk_exit, NX_CTX_THUNK_EXIT);
+NX_AT(thunk_miss, NX_CTX_THUNK_MISS);
+NX_AT(thunk_helper, NX_CTX_THUNK_HELPER);
+NX_AT(host_rsp, NX_CTX_HOST_RSP);
+NX_AT(target, NX_CTX_TARGET);
+#undef NX_AT
+
+/* ---- tracker.c ---- */
+
+/*
+ * The leakage-aware exit tracker of the paper (section 3.2 of DESIGN.md): 512 rows of 8-deep
+ * FIFOs; a 35-bit hash gives a 9-bit row and a 26-bit tag.
+ */
+#define NX_TRACKER_ROWS 512
+#define NX_TRACKER_DEPTH 8
+
+struct nx_tracker_entry {
+	uint32_t tag : 26;
+	uint32_t count : 2; /* saturating */
+	uint32_t age : 4;   /* epoch of insertion, modulo 16 */
+	uint8_t properties; /* NX_TRACK_* */
+	uint8_t valid;
+	uint16_t skip; /* exits still to pass before the next try: after a barren formation */
+};
+
+#define NX_TRACK_IO (1u << 0)
+#define NX_TRACK_MMIO (1u << 1)
+#define NX_TRACK_BARREN_SHIFT 4 /* 4 bits: how often formation found nothing here */
+
+struct nx_tracker {
+	struct nx_tracker_entry row[NX_TRACKER_ROWS][NX_TRACKER_DEPTH]; /* [0] is the newest */
+	uint64_t epoch_ns; /* when the current epoch began */
+	uint8_t epoch;	   /* modulo 16; an epoch is 1 s */
+	uint16_t force;	   /* translations to force because an entry leaked */
+	uint64_t leaks;
+};
+
+enum nx_track_verdict {
+	NX_TRACK_COLD,	/* leave it */
+	NX_TRACK_HOT,	/* translate */
+	NX_TRACK_FORCE, /* translate: we leak */
+};
+
+/*
+ * Notes an exit at pc, whose instruction bytes (may be unknown: len 0) are hashed with it, at
+ * time now in nanoseconds.
+ */
+enum nx_track_verdict nx_tracker_note(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
+				      unsigned len, unsigned properties, uint64_t now);
+/* Formation found nothing for this pc: passes over it for a while that doubles each time. */
+void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len);
+
+/* ---- walk.c ---- */
+
+enum nx_access { NX_READ, NX_WRITE, NX_FETCH };
+
+/* NX_OK or, in the other values, the reason to leave. */
+#define NX_OK NX_LEAVE_REASON_COUNT
+typedef enum nx_leave_reason nx_status;
+
+/*
+ * The guest-physical address of a linear address, by the guest's page tables, with all rights
+ * checked and accessed and dirty bits set as the processor sets them (SDM vol. 3, chapter 4).
+ * Paging off: the address itself, truncated to 32 bits. The access must not cross a page. On
+ * anything but NX_OK nothing that the guest could see as a fault's effect has happened.
+ */
+nx_status nx_walk(struct nx_vcpu *vcpu, uint64_t linear, enum nx_access access, uint64_t *gpa);
+
+/* ---- memory.c ---- */
+
+/* Where an access ended up. */
+struct nx_target {
+	bool device;
+	void *host;   /* !device */
+	uint64_t gpa; /* both */
+};
+
+/*
+ * Resolves a linear access of size bytes within one page: walk, host page, rights of the host.
+ * Fills the TLB on success for RAM. A store to a page that the running cluster's code lies on gives
+ * NX_LEAVE_CODE_WRITE.
+ */
+nx_status nx_resolve(struct nx_vcpu *vcpu, uint64_t linear, unsigned size, enum nx_access access,
+		     struct nx_target *target);
+/* Reads or writes guest memory from C: segment:offset with all checks, for helpers. */
+nx_status nx_guest_read(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, void *to,
+			unsigned size);
+nx_status nx_guest_write(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, const void *from,
+			 unsigned size);
+void nx_tlb_flush(struct nx_vcpu *vcpu);
+
+/* ---- decode.c ---- */
+
+enum nx_op {
+	NX_OP_LEAVE, /* not ours: leave before it */
+	NX_OP_PLAIN, /* registers and at most one memory operand: re-encoded as it is */
+	NX_OP_NOP,
+	NX_OP_MOV_FROM_SREG,
+	NX_OP_PUSH,
+	NX_OP_POP,
+	NX_OP_JMP,
+	NX_OP_JCC, /* with loop and jcxz */
+	NX_OP_CALL,
+	NX_OP_RET,
+	NX_OP_JMP_INDIRECT,
+	NX_OP_CALL_INDIRECT,
+	NX_OP_IN,
+	NX_OP_OUT,
+	NX_OP_HELPER, /* emitted code calls helper.c */
+};
+
+struct nx_insn {
+	uint64_t rip;	 /* guest rip (offset in CS) */
+	uint64_t target; /* JMP, JCC, CALL: guest rip; IN, OUT: the port, if fixed */
+	uint8_t len;
+	uint8_t op;	    /* enum nx_op */
+	uint8_t size;	    /* IN, OUT: bytes; PUSH, POP: operand bytes; memory: bytes accessed */
+	uint8_t accesses;   /* memory accesses, the stack's included */
+	bool port_in_dx;    /* IN, OUT */
+	bool memory_read, memory_write; /* of the explicit memory operand */
+	bool mmio_form;	    /* a device access by this form can be completed */
+	uint8_t bytes[15];
+};
+
+/* How guest code is to be read: part of a translation's key. */
+struct nx_mode {
+	uint8_t bits;	    /* 16, 32 or 64: of the code segment */
+	uint8_t stack_bits; /* 16, 32 or 64 */
+	bool flat;	    /* CS, DS, ES and SS: base 0, limit 4 GiB, readable and writable */
+	bool io_allowed;    /* CPL <= IOPL or real mode: IN, OUT, CLI do not fault */
+	bool user;	    /* CPL 3 */
+	bool protected_mode;
+};
+
+/* Decodes one instruction of at most 15 bytes. Never fails: what is not ours is NX_OP_LEAVE. */
+void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, unsigned available,
+	       struct nx_insn *insn);
+
+/* ---- form.c ---- */
+
+#define NX_MAX_INSNS 160
+#define NX_MAX_BLOCKS 96
+#define NX_MAX_FRAGMENTS 8
+#define NX_NOWHERE 0xffff
+
+/* A contiguous stretch of guest code that the cluster was made from. Within one page. */
+struct nx_fragment {
+	uint64_t rip;
+	uint16_t len;
+	uint16_t bytes; /* offset of the copy in the cluster's bytes */
+};
+
+/*
+ * A block: instructions first..first+count-1 of the graph, entered at the first only. The last
+ * one's successors are blocks, or NX_NOWHERE: leave at that guest rip.
+ */
+struct nx_block {
+	uint16_t first, count;
+	uint16_t next;	/* block that follows by falling through (also after an exit) */
+	uint16_t taken; /* block of a taken branch */
+	bool entry;	/* begins after an exiting instruction, or where formation began */
+};
+
+struct nx_graph {
+	struct nx_mode mode;
+	uint16_t insns, blocks, fragments;
+	uint16_t exiting; /* exiting instructions */
+	struct nx_insn insn[NX_MAX_INSNS];
+	struct nx_block block[NX_MAX_BLOCKS]; /* [0] is where formation began */
+	struct nx_fragment fragment[NX_MAX_FRAGMENTS];
+};
+
+/* Forms the cluster that begins at rip; false: no exiting instruction in reach. */
+bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
+	     struct nx_graph *graph);
+
+/* ---- translate.c ---- */
+
+enum nx_site_kind {
+	NX_SITE_LEAVE,	/* leave at rip */
+	NX_SITE_ACCESS, /* a memory access by the instruction at rip */
+	NX_SITE_IO,	/* a port exit */
+	NX_SITE_HELPER, /* a helper call for the instruction at rip */
+};
+
+/* What the runtime knows of a point in emitted code. */
+struct nx_site {
+	uint64_t rip;  /* of the instruction; LEAVE: where to go on */
+	uint64_t next; /* of the next instruction */
+	uint8_t kind;  /* enum nx_site_kind */
+	uint8_t size;  /* ACCESS, IO: bytes */
+	bool write;    /* ACCESS, IO: direction; a read-modify-write is a write */
+	uint8_t reason; /* LEAVE */
+	bool port_in_dx;
+	bool mmio_form; /* ACCESS: the runtime can deliver it as an MMIO exit */
+	uint16_t port;
+	uint16_t insn; /* index of the guest instruction in the cluster */
+	uint8_t len;   /* of the instruction */
+	uint8_t bytes[15];
+};
+
+/* An entry point: resuming at guest rip starts at this offset of the code. */
+struct nx_entry {
+	uint64_t rip;
+	uint32_t offset;
+};
+
+#define NX_MAX_SITES 512
+
+struct nx_translation {
+	uint32_t size;
+	uint16_t sites, entries;
+	struct nx_site site[NX_MAX_SITES];
+	struct nx_entry entry[NX_MAX_BLOCKS];
+};
+
+/*
+ * Emits host code for the graph to code_rw, which will run wherever it is (position
+ * independent). false: something could not be encoded, or it did not fit.
+ */
+bool nx_translate(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
+		  size_t capacity, struct nx_translation *out);
+
+/* ---- verify.c ---- */
+
+#define NX_VERIFY_RESULTS(X)                                                                       \
+	X(OK, "proven")                                                                            \
+	X(UNDECODABLE, "not an instruction")                                                       \
+	X(FORBIDDEN, "an instruction that is not on the list")                                     \
+	X(RESERVED_REGISTER, "writes r15, or uses the host's stack pointer")                       \
+	X(MEMORY, "a memory operand that is not proven")                                           \
+	X(CHECK, "a check sequence that is not as it must be")                                     \
+	X(BRANCH, "a branch that does not land on an instruction of the translation")              \
+	X(CALL, "a call or jump that is not to a runtime entry")                                   \
+	X(SITE, "a site that does not exist or does not fit")                                      \
+	X(ENTRY, "an entry point that is not an instruction")                                      \
+	X(FALLS_OFF, "control falls off the end")                                                  \
+	X(TOO_LARGE, "too large for the verifier")
+
+enum nx_verify_result {
+#define NX_X(name, text) NX_VERIFY_##name,
+	NX_VERIFY_RESULTS(NX_X)
+#undef NX_X
+};
+
+/* Scratch memory for the verifier, from the arena. */
+#define NX_VERIFY_MAX_BYTES 65536
+struct nx_verify_scratch {
+	uint8_t map[NX_VERIFY_MAX_BYTES]; /* per byte of code: what is known of it */
+};
+
+/*
+ * Proves that the code obeys the rules of context.h. *where is the offset of the offending
+ * instruction. Reads the sites' kind, size and write, and the entries' offset.
+ */
+enum nx_verify_result nx_verify(const uint8_t *code, uint32_t size,
+				const struct nx_translation *translation,
+				struct nx_verify_scratch *scratch, uint32_t *where);
+
+const char *nx_verify_text(enum nx_verify_result result);
+
+#endif

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * noexit.h - the engine's public interface, and its manual.
+ *
+ * The engine runs stretches of guest code ("clusters") outside guest mode, so that the
+ * exiting instructions in them reach the host without a hardware exit. It is a freestanding
+ * library: it calls no libc, allocates nothing outside the memory it was given, has no threads,
+ * no floating point and no mutable globals. Everything it knows of the world comes through
+ * struct nx_host and struct nx_state.
+ *
+ * The one verb is nx_resume() (docs/engine.md):
+ *
+ *	struct nx_vcpu *v = nx_vcpu_create(&memory, &host, host_data, &config);
+ *	struct nx_state *s = nx_vcpu_state(v);
+ *	... the guest stands at an instruction boundary after an emulated exit: fill *s ...
+ *	while (nx_resume(v, &exit) == NX_EXIT)
+ *		emulate(&exit);			(input goes to exit.data)
+ *	... NX_LEAVE: *s is the guest's state; enter guest mode with it ...
+ *
+ * Threads: a struct nx_vcpu belongs to one thread at a time. Different vCPUs may run
+ * concurrently; they share nothing inside the engine. Only the stop flag may be written by
+ * other threads and by signal handlers.
+ */
+#ifndef NX_NOEXIT_H
+#define NX_NOEXIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define NX_API __attribute__((visibility("default")))
+
+/* General registers, in the processor's encoding order (Intel SDM vol. 2, table 3-1). */
+enum nx_gpr {
+	NX_RAX,
+	NX_RCX,
+	NX_RDX,
+	NX_RBX,
+	NX_RSP,
+	NX_RBP,
+	NX_RSI,
+	NX_RDI,
+	NX_R8,
+	NX_R9,
+	NX_R10,
+	NX_R11,
+	NX_R12,
+	NX_R13,
+	NX_R14,
+	NX_R15,
+	NX_GPRS
+};
+
+/* Segment registers, in the processor's encoding order. */
+enum nx_sreg { NX_ES, NX_CS, NX_SS, NX_DS, NX_FS, NX_GS, NX_SREGS };
+
+/*
+ * A segment register with its hidden part, as VMCS and struct kvm_segment hold it.
+ * limit is in bytes, inclusive (granularity already applied).
+ */
+struct nx_segment {
+	uint64_t base;
+	uint32_t limit;
+	uint16_t selector;
+	uint8_t type; /* 4 bits, SDM vol. 3, 3.4.5.1 */
+	uint8_t dpl;
+	bool s, present, l, db, unusable;
+};
+
+/*
+ * The guest's architectural state as far as the engine looks at it. Owned by the engine's
+ * vCPU, filled by the host before nx_resume() and valid for the host after it. The engine
+ * changes gpr, rip and rflags only; the rest is input.
+ */
+struct nx_state {
+	uint64_t gpr[NX_GPRS];
+	uint64_t rip;
+	uint64_t rflags;
+	struct nx_segment seg[NX_SREGS];
+	uint64_t cr0, cr3, cr4, efer;
+	uint32_t pkru; /* used with CR4.PKE only */
+	/*
+	 * Bits of guest-physical addresses that the guest may use (CPUID 0x80000008 EAX[7:0]);
+	 * 0 stands for 52. Higher bits set in a page-table entry are reserved: the engine leaves.
+	 */
+	uint8_t physical_bits;
+};
+
+/* Why the engine gave the guest back. X(name, description printed to people). */
+#define NX_LEAVE_REASONS(X)                                                                        \
+	X(NO_CLUSTER, "no cluster starts here")                                                    \
+	X(COLD, "not executed often enough to be translated")                                      \
+	X(CLUSTER_END, "the cluster's last instruction before a side exit was reached")            \
+	X(CODE_CHANGED, "the guest code differs from what was translated")                         \
+	X(CODE_WRITE, "a store to the cluster's own code")                                         \
+	X(CODE_UNREADABLE, "the guest code cannot be read")                                        \
+	X(PAGE_FAULT, "an access that needs the processor (missing page or access rights)")        \
+	X(PAGE_CROSSING, "an access that crosses a page")                                          \
+	X(SEGMENT, "an access outside a segment's limit or rights")                                \
+	X(HOST_PAGE, "memory that the host does not let the engine touch")                         \
+	X(HOST_ROUTE, "a device that the kernel handles")                                          \
+	X(DEVICE_FORM, "a device access by an instruction that the engine does not complete")      \
+	X(FAULT, "an instruction that would fault")                                                \
+	X(STATE, "a processor state that the engine does not run in")                              \
+	X(STOP, "the stop flag was set")                                                           \
+	X(LATENCY, "the latency bound was reached")                                                \
+	X(CACHE_FULL, "the code cache was full and has been flushed")                              \
+	X(REFUSED, "the verifier refused the translation")                                         \
+	X(OFF, "clustering is off for this vCPU")
+
+enum nx_leave_reason {
+#define NX_X(name, text) NX_LEAVE_##name,
+	NX_LEAVE_REASONS(NX_X)
+#undef NX_X
+		NX_LEAVE_REASON_COUNT
+};
+
+/* What nx_resume() ended with. */
+enum nx_outcome {
+	/* The guest stands at an exiting instruction whose emulation the host owes. */
+	NX_EXIT,
+	/* The guest stands at an instruction boundary and goes on in guest mode. */
+	NX_LEAVE,
+};
+
+enum nx_exit_kind { NX_EXIT_IO, NX_EXIT_MMIO };
+
+/*
+ * An exit. The engine fills it at NX_EXIT; for input (write == false) the host stores the
+ * device's answer in data before it calls nx_resume() again. The state's rip stays on the
+ * exiting instruction until the exit is completed: by that resume, or by nx_complete_exit().
+ * To abandon an exit (reset, state loaded from a snapshot), call nx_forget_exit().
+ */
+struct nx_exit {
+	enum nx_exit_kind kind;
+	bool write;
+	uint8_t size;	  /* bytes: 1, 2, 4, and 8 for MMIO */
+	uint16_t port;	  /* NX_EXIT_IO */
+	uint64_t gpa;	  /* NX_EXIT_MMIO; never crosses a page */
+	uint64_t data;	  /* little endian, low size bytes count */
+	uint64_t rip;	  /* of the exiting instruction */
+	/* At NX_LEAVE: */
+	enum nx_leave_reason reason;
+};
+
+/* What the host has at a guest-physical page. */
+enum nx_page_kind {
+	NX_PAGE_RAM,	/* host memory */
+	NX_PAGE_DEVICE, /* nothing mapped: an access is an MMIO exit */
+	NX_PAGE_LEAVE,	/* only the kernel knows */
+};
+
+struct nx_page {
+	enum nx_page_kind kind;
+	bool writable; /* RAM: stores go to memory; otherwise a store is treated as kind says below */
+	bool store_is_mmio; /* RAM, not writable: a store is an MMIO exit (ROM); otherwise: leave */
+	void *host;	    /* RAM: the page's first byte; stays valid until nx_resume() returns */
+};
+
+enum nx_route { NX_ROUTE_EXIT, NX_ROUTE_LEAVE };
+
+/*
+ * What the host supplies. All callbacks run on the thread that called nx_resume(), must not
+ * call back into the engine for the same vCPU, and must not block for long.
+ */
+struct nx_host {
+	/* The page at gpa (4096-byte aligned). */
+	void (*map_page)(void *data, uint64_t gpa, struct nx_page *page);
+	/* Who handles this access: the VMM (EXIT) or only the kernel (LEAVE)? */
+	enum nx_route (*route_io)(void *data, uint16_t port, unsigned size, bool write,
+				  uint64_t value);
+	enum nx_route (*route_mmio)(void *data, uint64_t gpa, unsigned size, bool write,
+				    uint64_t value);
+	/* A monotonic clock in nanoseconds. */
+	uint64_t (*now)(void *data);
+};
+
+/*
+ * What formation may add to a cluster (DESIGN.md 3.3): each level contains the ones before it.
+ */
+#define NX_LEVELS(X)                                                                               \
+	X(PAIRS, "pairs", "two exiting instructions back to back")                                 \
+	X(STRAIGHT, "straight", "exiting instructions with gap fillers between them")              \
+	X(BRANCHES, "branches", "and forward branches inside the cluster")                         \
+	X(LOOPS, "loops", "and backedges over exiting instructions")
+
+enum nx_level {
+#define NX_X(name, word, text) NX_LEVEL_##name,
+	NX_LEVELS(NX_X)
+#undef NX_X
+		NX_LEVEL_COUNT
+};
+
+struct nx_config {
+	enum nx_level level;
+	uint16_t max_gap;	   /* instructions between two exiting ones; paper: 16 */
+	uint16_t max_gap_accesses; /* memory accesses between two exiting ones; paper: 4 */
+	bool no_user_code;	   /* cluster at CPL 0 only */
+};
+
+/* Fills *config with the defaults. */
+NX_API void nx_config_default(struct nx_config *config);
+
+/* Counters, monotonic, written by the vCPU's thread only. X(name, description). */
+#define NX_COUNTERS(X)                                                                             \
+	X(resumes, "nx_resume() calls")                                                            \
+	X(exits_io, "port exits delivered by the engine")                                          \
+	X(exits_mmio, "device-memory exits delivered by the engine")                               \
+	X(enters, "entries into translations")                                                     \
+	X(tlb_misses, "software TLB misses")                                                       \
+	X(formed, "clusters formed")                                                               \
+	X(barren, "formations that found no exiting instruction in reach")                         \
+	X(translated, "clusters translated and verified")                                          \
+	X(refused, "translations that the verifier refused")                                       \
+	X(flushes, "code cache flushes")                                                           \
+	X(stale, "clusters dropped because the guest code changed")                                \
+	X(forced, "translations forced by the tracker's leak detection")
+
+struct nx_counters {
+#define NX_X(name, text) uint64_t name;
+	NX_COUNTERS(NX_X)
+#undef NX_X
+	uint64_t leaves[NX_LEAVE_REASON_COUNT];
+};
+
+/*
+ * Memory for one vCPU's engine, owned by the host, released by it after the last call.
+ * arena: zeroed, 64-byte aligned, at least nx_arena_size() bytes. code_rw and code_rx: the same
+ * code_size bytes (at least 64 KiB, at most 2 GiB), mapped writable and executable; never both
+ * in one mapping (DESIGN.md 3.5). code_rx stays where it is.
+ */
+struct nx_memory {
+	void *arena;
+	size_t arena_size;
+	void *code_rw;
+	void *code_rx;
+	size_t code_size;
+};
+
+struct nx_vcpu;
+
+/* Bytes of arena that a vCPU needs. */
+NX_API size_t nx_arena_size(void);
+
+/*
+ * Makes an engine for one vCPU inside *memory. host and host_data must outlive it; *config and
+ * *memory are copied. Returns NULL if the memory does not do.
+ */
+NX_API struct nx_vcpu *nx_vcpu_create(const struct nx_memory *memory, const struct nx_host *host,
+				      void *host_data, const struct nx_config *config);
+
+/* The guest's state, in place. */
+NX_API struct nx_state *nx_vcpu_state(struct nx_vcpu *vcpu);
+
+/*
+ * Any non-zero value asks the engine to leave at the next exit or backedge. Written by anyone,
+ * also from a signal handler; cleared by the host.
+ */
+NX_API volatile int *nx_vcpu_stop_flag(struct nx_vcpu *vcpu);
+
+/*
+ * Before it takes over at an exit that the hardware delivered, the host asks whether that can
+ * pay: exit_rip is the guest's rip as the host sees it at that exit. Cheap, reads no guest
+ * memory. false: go on as without the engine.
+ */
+NX_API bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip);
+
+/*
+ * Runs the guest from the instruction boundary in the vCPU's state: completes the pending exit,
+ * if any, from exit->data, then executes. On NX_LEAVE no effect of the instruction at the new
+ * rip has taken place. If an exit's input cannot be completed, which cannot happen for an exit
+ * that the engine delivered, the function does not return NX_LEAVE on a half-done instruction.
+ */
+NX_API enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit);
+
+/*
+ * Completes the pending exit, if any, from exit->data and runs nothing: the state is then that of
+ * the guest after the instruction. Returns whether one was pending.
+ */
+NX_API bool nx_complete_exit(struct nx_vcpu *vcpu, const struct nx_exit *exit);
+
+/* Drops the pending exit: what the host sets as state counts. */
+NX_API void nx_forget_exit(struct nx_vcpu *vcpu);
+
+NX_API const struct nx_counters *nx_vcpu_counters(const struct nx_vcpu *vcpu);
+
+/* One cluster, for people: nx_cluster_next() walks them, starting from NULL. */
+struct nx_cluster_info {
+	uint64_t entry_rip;    /* where it was formed: after its first exiting instruction */
+	uint32_t instructions; /* guest instructions in the graph */
+	uint32_t exiting;      /* of these, exiting ones */
+	uint32_t blocks;
+	uint32_t code_bytes; /* of host code */
+	uint64_t executions; /* entries from a resume */
+	uint64_t exits;	     /* exits that it delivered */
+	uint8_t bits;	     /* 16, 32 or 64 */
+};
+
+struct nx_cluster;
+NX_API const struct nx_cluster *nx_cluster_next(const struct nx_vcpu *vcpu,
+						const struct nx_cluster *cluster);
+NX_API void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_cluster_info *info);
+
+/* Lower-case words for people and for JSON. */
+NX_API const char *nx_leave_reason_name(enum nx_leave_reason reason);
+NX_API const char *nx_leave_reason_text(enum nx_leave_reason reason);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
