@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""What the lab boots: Debian's cloud kernel and the root file systems that go with it.
+
+Two initramfs images are made. The *guest* image is what a guest inside the lab boots: busybox and
+lab/guest-init. The *host* image is the lab's host VM: busybox, the KVM modules, QEMU with all that
+it needs at the paths it has on this machine (so the same command lines work in both places), and
+the guest's kernel and image. It is big and changes rarely, so it is cached; what belongs to one run
+(the project's build outputs and the command) is a second archive appended to it, which the kernel
+unpacks over the first.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+LAB = Path(__file__).resolve().parent
+
+MODULES = {
+    "amd": ("virtio_pci", "virtio_console", "kvm-amd"),
+    "intel": ("ata_piix", "sd_mod", "kvm-intel"),
+}
+
+FIRMWARE = ("bios*.bin", "kvmvapic.bin", "linuxboot*.bin", "multiboot*.bin", "pvh.bin", "qboot.rom",
+            "vgabios*.bin", "efi-*.rom", "pxe-*.rom", "keymaps/*")
+FIRMWARE_DIRS = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
+# Loaded by name at run time, so ldd does not see it.
+QEMU_MODULES = "/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so"
+
+
+class LabError(Exception):
+    """The lab itself cannot do what it was asked to; the text names the remedy."""
+
+
+class Cpio:
+    """A cpio archive in the format that the kernel unpacks ("newc"), parents made as needed."""
+
+    def __init__(self, out):
+        self.out = out
+        self.inode = 0
+        self.names = {""}
+
+    def _entry(self, name, mode, size, rdev=(0, 0)):
+        self.inode += 1
+        fields = (self.inode, mode, 0, 0, 1, 0, size, 0, 0, *rdev, len(name) + 1, 0)
+        header = "070701" + "".join(f"{f:08x}" for f in fields) + name + "\0"
+        self.out.write(header.encode() + bytes(-len(header) % 4))
+
+    def _data(self, data):
+        self.out.write(data + bytes(-len(data) % 4))
+
+    def directory(self, path):
+        """Makes a directory and those above it."""
+        name = path.strip("/")
+        if name in self.names:
+            return
+        self.directory(os.path.dirname(name))
+        self.names.add(name)
+        self._entry(name, stat.S_IFDIR | 0o755, 0)
+
+    def add(self, path, data, mode=0o644):
+        """Adds a regular file, once."""
+        name = path.strip("/")
+        if name in self.names:
+            return
+        self.directory(os.path.dirname(name))
+        self.names.add(name)
+        self._entry(name, stat.S_IFREG | mode, len(data))
+        self._data(data)
+
+    def copy(self, source, path=None):
+        """Adds a file of this machine, symbolic links resolved."""
+        source = Path(source)
+        mode = 0o755 if os.access(source, os.X_OK) else 0o644
+        self.add(str(path or source), source.read_bytes(), mode)
+
+    def link(self, path, target):
+        """Adds a symbolic link, unless something has that name already."""
+        name = path.strip("/")
+        if name in self.names:
+            return
+        self.directory(os.path.dirname(name))
+        self.names.add(name)
+        self._entry(name, stat.S_IFLNK | 0o777, len(target))
+        self._data(target.encode())
+
+    def device(self, path, major, minor):
+        """Adds a character device."""
+        self.directory(os.path.dirname(path.strip("/")))
+        self._entry(path.strip("/"), stat.S_IFCHR | 0o600, 0, (major, minor))
+
+    def finish(self):
+        """Ends the archive; another may follow it in the same file."""
+        self._entry("TRAILER!!!", 0, 0)
+        self.out.write(bytes(-self.out.tell() % 512))
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Several labs may start at once; only one fills the cache."""
+    with open(path, "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """A file that appears under its name only when it is complete."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            yield out
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def usr(path):
+    """The path below /usr that a top-level directory of merged-/usr Debian stands for."""
+    return re.sub(r"^/(bin|sbin|lib|lib64)/", r"/usr/\1/", str(path))
+
+
+def libraries(files):
+    """The shared libraries and the loader that the ELF files need, as {path: file}."""
+    found = {}
+    for file in files:
+        result = subprocess.run(["ldd", str(file)], capture_output=True, text=True, check=False)
+        for line in result.stdout.splitlines():
+            if "not found" in line:
+                raise LabError(f"{file} needs {line.split()[0]}, which is not installed; "
+                               "run 'make deps'")
+            match = re.search(r"(?:=> )?(/\S+) \(0x", line)
+            if match:
+                found[usr(match[1])] = match[1]
+    return found
+
+
+def run_tool(*command, cwd=None):
+    """Runs a tool of the system and returns its output; a failure is told with its own words."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    except FileNotFoundError as error:
+        raise LabError(f"{command[0]} is not installed; run 'make deps'") from error
+    if result.returncode:
+        raise LabError(f"'{' '.join(command)}' failed: {result.stderr.strip()[-400:]}")
+    return result.stdout
+
+
+def load_order(directory, names):
+    """The modules and those they depend on, in load order.
+
+    modules.dep is made when a kernel is installed, which never happens here; each module names
+    what it needs itself.
+    """
+    order = []
+
+    def visit(name):
+        path = directory / f"{name}.ko"
+        if not path.exists():
+            # Module names have underscores where some file names have hyphens.
+            path = directory / f"{name.replace('_', '-')}.ko"
+        if path in order:
+            return
+        needs = re.search(rb"\0depends=([^\0]*)\0", path.read_bytes())
+        for needed in needs[1].decode().split(",") if needs and needs[1] else ():
+            visit(needed)
+        order.append(path)
+
+    for name in names:
+        visit(name)
+    return order
+
+
+def kernel_package():
+    """The package that linux-image-cloud-amd64 stands for today: apt names exactly one."""
+    text = run_tool("apt-cache", "depends", "linux-image-cloud-amd64")
+    match = re.search(r"Depends: (linux-image-\d[\w.+-]*-cloud-amd64)$", text, re.M)
+    if not match:
+        raise LabError("apt knows no linux-image-cloud-amd64; run 'apt-get update' as root")
+    return match[1]
+
+
+class Images:
+    """The lab's files under the build directory, made when they are first asked for."""
+
+    def __init__(self, build, say):
+        self.build = build
+        self.cache = build / "lab"
+        self.say = say
+        self.cache.mkdir(parents=True, exist_ok=True)
+
+    def kernel(self):
+        """The directory of the unpacked kernel package: vmlinuz and *.ko, without their paths.
+
+        The package once fetched is used until `make clean`, so that figures stay comparable
+        and no network is needed; apt alone chooses it the first time.
+        """
+        target = self.cache / "kernel"
+        with locked(self.cache / "lock-kernel"):
+            if not target.exists():
+                self._fetch_kernel(target)
+        return target
+
+    def _fetch_kernel(self, target):
+        package = kernel_package()
+        self.say(f"fetching {package} (once)")
+        with tempfile.TemporaryDirectory(dir=self.cache) as work:
+            # apt drops its rights to download, so its user must reach the directory.
+            os.chmod(work, 0o777)
+            run_tool("apt-get", "-q", "download", package, cwd=work)
+            debs = list(Path(work).glob("*.deb"))
+            run_tool("dpkg-deb", "-x", str(debs[0]), work + "/tree")
+            chosen = Path(work) / "chosen"
+            chosen.mkdir()
+            shutil.move(str(next(Path(work).glob("tree/boot/vmlinuz-*"))), chosen / "vmlinuz")
+            flat = Path(work) / "flat"
+            flat.mkdir()
+            for module in Path(work).glob("tree/lib/modules/**/*.ko"):
+                shutil.move(str(module), flat / module.name)
+            for names in MODULES.values():
+                for module in load_order(flat, names):
+                    shutil.copy(module, chosen / module.name)
+            (chosen / "package").write_text(debs[0].name + "\n", encoding="ascii")
+            os.rename(chosen, target)
+
+    def guest(self):
+        """The guest's initramfs."""
+        init = LAB / "guest-init"
+        busybox = self._busybox()
+        return self._cached("guest", [init, busybox], self._fill_guest)
+
+    def _fill_guest(self, archive):
+        archive.copy(self._busybox(), "/bin/busybox")
+        archive.link("/bin/sh", "busybox")
+        archive.device("/dev/console", 5, 1)
+        archive.copy(LAB / "guest-init", "/init")
+
+    def host(self, cpu):
+        """The cached part of the host VM's initramfs."""
+        qemu = shutil.which("qemu-system-x86_64")
+        if not qemu:
+            raise LabError("qemu-system-x86_64 is not installed; run 'make deps'")
+        firmware = sorted(f for d in FIRMWARE_DIRS for p in FIRMWARE for f in Path(d).glob(p))
+        modules = load_order(self.kernel(), MODULES[cpu])
+        programs = [Path(qemu)] + [Path(p) for p in (QEMU_MODULES,) if os.path.exists(p)]
+        parts = [LAB / "host-init", self._busybox(), self.guest(), self.kernel() / "vmlinuz",
+                 *firmware, *modules, *programs]
+
+        def fill(archive):
+            self._fill_host(archive, modules, firmware, programs)
+
+        return self._cached(f"host-{cpu}", parts, fill)
+
+    def _fill_host(self, archive, modules, firmware, programs):
+        for name in ("bin", "sbin", "lib", "lib64"):
+            archive.directory(f"/usr/{name}")
+            archive.link(f"/{name}", f"usr/{name}")
+        for path in [*firmware, *programs]:
+            archive.copy(path, usr(path))
+        for path, file in libraries(programs).items():
+            archive.copy(file, path)
+        archive.copy("/etc/ld.so.cache")
+        archive.copy(self._busybox(), "/usr/bin/busybox")
+        for applet in run_tool(str(self._busybox()), "--list").split():
+            archive.link(f"/usr/bin/{applet}", "busybox")
+        for module in modules:
+            archive.copy(module, f"/modules/{module.name}")
+        archive.add("/modules/order", "".join(f"{m.name}\n" for m in modules).encode())
+        archive.copy(self.kernel() / "vmlinuz", "/guest/vmlinuz")
+        archive.copy(self.guest(), "/guest/initrd")
+        archive.device("/dev/console", 5, 1)
+        archive.copy(LAB / "host-init", "/init")
+
+    def outputs(self):
+        """The project's own programs and libraries in the build directory."""
+        for root, dirs, files in os.walk(self.build):
+            # Instrumented builds and the cache are not for the lab; *.p are object files.
+            dirs[:] = [d for d in dirs if not d.endswith(".p") and not d.startswith("meson-")
+                       and not (Path(root) == self.build and d == "lab")
+                       and not (Path(root) / d / "build.ninja").exists()]
+            for name in files:
+                file = Path(root) / name
+                if not file.is_symlink() and is_elf(file):
+                    yield file
+
+    def run_part(self, out, extra, files):
+        """Appends what belongs to one run: build outputs under /noexit, given files, settings."""
+        archive = Cpio(out)
+        outputs = sorted(self.outputs())
+        for path, file in libraries(outputs).items():
+            archive.copy(file, path)
+        for file in outputs:
+            archive.copy(file, Path("/noexit") / file.relative_to(self.build))
+        for path, data in files.items():
+            archive.add(path, data)
+        for source, target in extra:
+            if not source.exists():
+                raise LabError(f"there is no file {source} to put into the lab")
+            for file in sorted(f for f in source.rglob("*") if f.is_file()) or [source]:
+                archive.copy(file, os.path.normpath(f"{target}/{file.relative_to(source)}"))
+        archive.finish()
+
+    @staticmethod
+    def _busybox():
+        busybox = Path("/bin/busybox")
+        # A dynamic busybox would start nowhere: no libraries in the guest.
+        if not busybox.exists() or libraries([busybox]):
+            raise LabError("a static /bin/busybox is missing; run 'make deps' "
+                           "(package busybox-static)")
+        return busybox
+
+    def _cached(self, name, parts, fill):
+        """The archive of that name, made anew when any of its parts or this file changed."""
+        digest = hashlib.sha256(Path(__file__).read_bytes())
+        for part in parts:
+            info = part.stat()
+            digest.update(f"{part} {info.st_size} {info.st_mtime_ns}\n".encode())
+        path = self.cache / f"{name}-{digest.hexdigest()[:16]}.cpio"
+        with locked(self.cache / f"lock-{name}"):
+            if not path.exists():
+                with replacing(path) as out:
+                    archive = Cpio(out)
+                    fill(archive)
+                    archive.finish()
+                for old in self.cache.glob(f"{name}-*.cpio"):
+                    if old != path:
+                        old.unlink()
+        return path
+
+
+def is_elf(file):
+    """Whether the file is a linked program or shared library (not an object file)."""
+    with open(file, "rb") as data:
+        head = data.read(18)
+    return head[:4] == b"\x7fELF" and head[16:18] in (b"\x02\0", b"\x03\0")
+
+
+def settings(values):
+    """Shell assignments that survive any character."""
+    text = io.StringIO()
+    for name, value in values.items():
+        quoted = str(value).replace("'", "'\\''")
+        text.write(f"{name}='{quoted}'\n")
+    return text.getvalue().encode()
