@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * walk.c - from a linear to a guest-physical address, as the processor does it
+ * (SDM vol. 3, chapter 4; APM vol. 2, chapter 5).
+ *
+ *  1. A walk first reads and checks, and only then writes: an access that would fault leaves the
+ *     page tables as they were, so that the processor meets the same fault again.
+ *  2. Accessed and dirty bits are set by compare-and-swap on the host page, since other vCPUs
+ *     and the processor itself set and clear bits there at the same time. If an entry is no
+ *     longer what was checked, the whole walk starts again.
+ *  3. Whatever depends on state that the engine does not have (PKRS) leaves.
+ *  4. It is assumed that the guest's processor has PAT and, where the guest uses them, 4 MiB and
+ *     1 GiB pages: bits that are reserved only without these features are not treated so.
+ */
+#include "vcpu.h"
+
+#define PTE_PRESENT (1ull << 0)
+#define PTE_WRITE (1ull << 1)
+#define PTE_USER (1ull << 2)
+#define PTE_ACCESSED (1ull << 5)
+#define PTE_DIRTY (1ull << 6)
+#define PTE_LARGE (1ull << 7)
+#define PTE_NX (1ull << 63)
+
+#define PTE_KEY_SHIFT 59
+#define PKRU_ACCESS_DISABLE 1u
+#define PKRU_WRITE_DISABLE 2u
+
+#define MAX_LEVELS 5
+
+/*
+ * How often a walk is begun anew because an entry changed under it. Nobody changes entries of
+ * live mappings in a tight loop; a guest that does so anyway must not hold us here.
+ */
+#define MAX_TRIES 8
+
+struct step {
+	void *entry;
+	uint64_t value;
+	bool writable; /* by us: the host page */
+};
+
+struct walk {
+	const struct nx_vcpu *vcpu;
+	uint64_t linear;
+	enum nx_access access;
+	bool wide; /* 8-byte entries */
+	unsigned steps;
+	struct step
+	    step[MAX_LEVELS]; /* the entries that have accessed bits; the last is the leaf */
+	/*
+	 * The conjunction of all entries, with PTE_NX inverted: rights are given by a bit at every
+	 * level and NX takes one away at any level.
+	 */
+	uint64_t rights;
+};
+
+static nx_status read_entry(struct walk *walk, uint64_t gpa, struct step *step)
+{
+	const struct nx_vcpu *vcpu = walk->vcpu;
+	struct nx_page page;
+
+	vcpu->host->map_page(vcpu->host_data, gpa & NX_PAGE_MASK, &page);
+	if (page.kind != NX_PAGE_RAM)
+		return NX_LEAVE_HOST_PAGE;
+	step->entry = (uint8_t *)page.host + (gpa & ~NX_PAGE_MASK);
+	step->writable = page.writable;
+	if (walk->wide)
+		step->value = __atomic_load_n((uint64_t *)step->entry, __ATOMIC_ACQUIRE);
+	else
+		step->value = __atomic_load_n((uint32_t *)step->entry, __ATOMIC_ACQUIRE);
+	return NX_OK;
+}
+
+/* Bits 51 to physical_bits, and all above where the format has nothing else there. */
+static uint64_t address_reserved(const struct nx_state *state)
+{
+	unsigned bits = state->physical_bits;
+
+	if (bits == 0 || bits > 52)
+		bits = 52;
+	return ~0ull << bits;
+}
+
+/*
+ * Descends through tables of 8-byte entries from the given level. reserved holds the bits that
+ * no entry may have.
+ */
+static nx_status descend_wide(struct walk *walk, uint64_t table, unsigned level, uint64_t reserved,
+			      uint64_t *gpa)
+{
+	const uint64_t address_bits = ~address_reserved(&walk->vcpu->state);
+
+	for (;; level--) {
+		const unsigned shift = 12 + 9 * (level - 1);
+		const uint64_t offset = (1ull << shift) - 1;
+		struct step *step = &walk->step[walk->steps++];
+		nx_status status =
+		    read_entry(walk, table + ((walk->linear >> shift) & 511) * 8, step);
+		uint64_t value = step->value;
+
+		if (status != NX_OK)
+			return status;
+		if (!(value & PTE_PRESENT) || (value & reserved))
+			return NX_LEAVE_PAGE_FAULT;
+		walk->rights &= value ^ PTE_NX;
+
+		if (level == 1) {
+			*gpa = (value & address_bits & NX_PAGE_MASK) | (walk->linear & offset);
+			return NX_OK;
+		}
+		if (value & PTE_LARGE) {
+			/* Bit 12 is PAT; the others below the frame's address must be zero. */
+			if (level > 3 || (value & offset & ~0x1fffull))
+				return NX_LEAVE_PAGE_FAULT;
+			*gpa = (value & address_bits & ~offset) | (walk->linear & offset);
+			return NX_OK;
+		}
+		table = value & address_bits & NX_PAGE_MASK;
+	}
+}
+
+/* 4 and 5 levels. */
+static nx_status walk_long(struct walk *walk, uint64_t *gpa)
+{
+	const struct nx_state *state = &walk->vcpu->state;
+	const unsigned levels = state->cr4 & NX_CR4_LA57 ? 5 : 4;
+	const unsigned unused = 64 - (12 + 9 * levels);
+	uint64_t address = address_reserved(state);
+	uint64_t reserved = address & ((1ull << 52) - 1);
+
+	/* Not canonical: #GP or #SS, not a page fault. */
+	if ((uint64_t)((int64_t)(walk->linear << unused) >> unused) != walk->linear)
+		return NX_LEAVE_FAULT;
+	if (!(state->efer & NX_EFER_NXE))
+		reserved |= PTE_NX;
+	return descend_wide(walk, state->cr3 & ~address & NX_PAGE_MASK, levels, reserved, gpa);
+}
+
+/*
+ * The processor reads the four PDPTEs when CR3 is loaded and keeps them. The engine reads memory:
+ * a guest that has changed them without a new CR3 relies on nothing but a processor's caching,
+ * and processors with nested paging of AMD's kind read them at every walk, too.
+ */
+static nx_status walk_pae(struct walk *walk, uint64_t *gpa)
+{
+	const struct nx_state *state = &walk->vcpu->state;
+	const uint64_t address = address_reserved(state);
+	const uint64_t reserved = state->efer & NX_EFER_NXE ? address & ~PTE_NX : address;
+	/* PDPTEs have neither rights nor accessed bits: bits 1, 2 and 5 to 8 are reserved. */
+	const uint64_t pdpte_reserved = address | 0x1e6;
+	struct step pdpte;
+	nx_status status;
+
+	status = read_entry(walk, (state->cr3 & 0xffffffe0) + (walk->linear >> 30) * 8, &pdpte);
+	if (status != NX_OK)
+		return status;
+	if (!(pdpte.value & PTE_PRESENT) || (pdpte.value & pdpte_reserved))
+		return NX_LEAVE_PAGE_FAULT;
+	return descend_wide(walk, pdpte.value & ~address & NX_PAGE_MASK, 2, reserved, gpa);
+}
+
+static nx_status walk_32(struct walk *walk, uint64_t *gpa)
+{
+	const struct nx_state *state = &walk->vcpu->state;
+	struct step *step = &walk->step[walk->steps++];
+	const uint64_t directory = state->cr3 & 0xfffff000;
+	nx_status status = read_entry(walk, directory + (walk->linear >> 22) * 4, step);
+	uint64_t value = step->value;
+
+	if (status != NX_OK)
+		return status;
+	if (!(value & PTE_PRESENT))
+		return NX_LEAVE_PAGE_FAULT;
+	walk->rights &= value ^ PTE_NX;
+
+	if ((value & PTE_LARGE) && (state->cr4 & NX_CR4_PSE)) {
+		/* PSE-36: bits 20 to 13 are bits 39 to 32 of the frame; bit 21 is reserved. */
+		uint64_t frame = (value & 0xffc00000) | ((value >> 13 & 0xff) << 32);
+
+		if ((value & 1u << 21) || (frame & address_reserved(state)))
+			return NX_LEAVE_PAGE_FAULT;
+		*gpa = frame | (walk->linear & 0x3fffff);
+		return NX_OK;
+	}
+
+	step = &walk->step[walk->steps++];
+	status = read_entry(walk, (value & 0xfffff000) + ((walk->linear >> 12) & 1023) * 4, step);
+	if (status != NX_OK)
+		return status;
+	if (!(step->value & PTE_PRESENT))
+		return NX_LEAVE_PAGE_FAULT;
+	walk->rights &= step->value ^ PTE_NX;
+	*gpa = (step->value & 0xfffff000) | (walk->linear & 0xfff);
+	return NX_OK;
+}
+
+/* Keys exist with 4 and 5 levels only and do not apply to fetches. */
+static nx_status check_keys(const struct walk *walk, bool user_page)
+{
+	const struct nx_vcpu *vcpu = walk->vcpu;
+	const struct nx_state *state = &vcpu->state;
+	unsigned key;
+
+	if (!user_page)
+		return state->cr4 & NX_CR4_PKS ? NX_LEAVE_STATE : NX_OK;
+	if (!(state->cr4 & NX_CR4_PKE))
+		return NX_OK;
+	key = state->pkru >> 2 * (walk->step[walk->steps - 1].value >> PTE_KEY_SHIFT & 15);
+	if (key & PKRU_ACCESS_DISABLE)
+		return NX_LEAVE_PAGE_FAULT;
+	if (walk->access == NX_WRITE && (key & PKRU_WRITE_DISABLE) &&
+	    (vcpu->cpl == 3 || (state->cr0 & NX_CR0_WP)))
+		return NX_LEAVE_PAGE_FAULT;
+	return NX_OK;
+}
+
+static nx_status check_rights(const struct walk *walk)
+{
+	const struct nx_vcpu *vcpu = walk->vcpu;
+	const struct nx_state *state = &vcpu->state;
+	const bool user = vcpu->cpl == 3;
+	const bool user_page = walk->rights & PTE_USER;
+
+	if (user && !user_page)
+		return NX_LEAVE_PAGE_FAULT;
+
+	if (walk->access == NX_FETCH) {
+		/* Without NXE, NX is a reserved bit or does not exist: no need to ask again. */
+		if (!(walk->rights & PTE_NX))
+			return NX_LEAVE_PAGE_FAULT;
+		if (!user && user_page && (state->cr4 & NX_CR4_SMEP))
+			return NX_LEAVE_PAGE_FAULT;
+		return NX_OK;
+	}
+
+	if (!user && user_page && (state->cr4 & NX_CR4_SMAP) && !(vcpu->context.rflags & NX_FL_AC))
+		return NX_LEAVE_PAGE_FAULT;
+	/*
+	 * With CR4.CET a page that is not writable, but dirty, is a shadow stack: a plain store to
+	 * it faults whatever CR0.WP says. (The processor lets nobody set CET without WP.)
+	 */
+	if (walk->access == NX_WRITE && !(walk->rights & PTE_WRITE) &&
+	    (user || (state->cr0 & NX_CR0_WP) || (state->cr4 & NX_CR4_CET)))
+		return NX_LEAVE_PAGE_FAULT;
+	return state->efer & NX_EFER_LMA ? check_keys(walk, user_page) : NX_OK;
+}
+
+enum marked { MARKED, MARK_CHANGED, MARK_FORBIDDEN };
+
+static enum marked mark(const struct walk *walk, const struct step *step, uint64_t bits)
+{
+	uint64_t wide = step->value;
+	uint32_t narrow = (uint32_t)step->value;
+	bool same;
+
+	if ((step->value & bits) == bits)
+		return MARKED;
+	if (!step->writable)
+		return MARK_FORBIDDEN;
+	/* A full barrier: no access through this translation may be seen before its mark. */
+	if (walk->wide)
+		same = __atomic_compare_exchange_n((uint64_t *)step->entry, &wide, wide | bits,
+						   false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+	else
+		same = __atomic_compare_exchange_n((uint32_t *)step->entry, &narrow,
+						   narrow | (uint32_t)bits, false, __ATOMIC_SEQ_CST,
+						   __ATOMIC_RELAXED);
+	return same ? MARKED : MARK_CHANGED;
+}
+
+/* Top down, like the processor: nobody may find an accessed page under a table never accessed. */
+static enum marked mark_all(const struct walk *walk)
+{
+	for (unsigned i = 0; i < walk->steps; i++) {
+		const bool leaf = i == walk->steps - 1;
+		const uint64_t dirty = leaf && walk->access == NX_WRITE ? PTE_DIRTY : 0;
+		enum marked marked = mark(walk, &walk->step[i], PTE_ACCESSED | dirty);
+
+		if (marked != MARKED)
+			return marked;
+	}
+	return MARKED;
+}
+
+nx_status nx_walk(struct nx_vcpu *vcpu, uint64_t linear, enum nx_access access, uint64_t *gpa)
+{
+	const struct nx_state *state = &vcpu->state;
+	const bool is_long = state->efer & NX_EFER_LMA;
+	struct walk walk;
+
+	if (!is_long)
+		linear = (uint32_t)linear;
+	if (!(state->cr0 & NX_CR0_PG)) {
+		*gpa = linear;
+		return NX_OK;
+	}
+
+	walk.vcpu = vcpu;
+	walk.linear = linear;
+	walk.access = access;
+	walk.wide = is_long || (state->cr4 & NX_CR4_PAE);
+	for (unsigned tries = 0; tries < MAX_TRIES; tries++) {
+		nx_status status;
+		uint64_t found;
+
+		walk.steps = 0;
+		walk.rights = ~0ull;
+		if (is_long)
+			status = walk_long(&walk, &found);
+		else if (walk.wide)
+			status = walk_pae(&walk, &found);
+		else
+			status = walk_32(&walk, &found);
+		if (status == NX_OK)
+			status = check_rights(&walk);
+		if (status != NX_OK)
+			return status;
+
+		switch (mark_all(&walk)) {
+		case MARKED:
+			*gpa = found;
+			return NX_OK;
+		case MARK_FORBIDDEN:
+			return NX_LEAVE_HOST_PAGE;
+		case MARK_CHANGED:
+			break;
+		}
+	}
+	return NX_LEAVE_PAGE_FAULT;
+}
