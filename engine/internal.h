@@ -43,8 +43,7 @@
 #define NX_FL_RF (1u << 16)
 #define NX_FL_VM (1u << 17)
 #define NX_FL_AC (1u << 18)
-#define NX_FL_ARITHMETIC                                                                           \
-	(NX_FL_CF | NX_FL_PF | NX_FL_AF | NX_FL_ZF | NX_FL_SF | NX_FL_OF)
+#define NX_FL_ARITHMETIC (NX_FL_CF | NX_FL_PF | NX_FL_AF | NX_FL_ZF | NX_FL_SF | NX_FL_OF)
 
 #define NX_CR0_PE (1ull << 0)
 #define NX_CR0_WP (1ull << 16)
@@ -90,7 +89,7 @@ struct nx_context {
 	uint64_t target;
 };
 
-#define NX_AT(member, offset)                                                                      \
+#define NX_AT(member, offset) \
 	_Static_assert(offsetof(struct nx_context, member) == (offset), #member)
 NX_AT(gpr, NX_CTX_GPR);
 NX_AT(flags, NX_CTX_FLAGS);
@@ -137,14 +136,13 @@ struct nx_tracker_entry {
 struct nx_tracker {
 	struct nx_tracker_entry row[NX_TRACKER_ROWS][NX_TRACKER_DEPTH]; /* [0] is the newest */
 	uint64_t epoch_ns; /* when the current epoch began */
-	uint8_t epoch;	   /* modulo 16; an epoch is 1 s */
-	uint16_t force;	   /* translations to force because an entry leaked */
+	uint8_t epoch;     /* modulo 16; an epoch is 1 s */
 	uint64_t leaks;
 };
 
 enum nx_track_verdict {
-	NX_TRACK_COLD,	/* leave it */
-	NX_TRACK_HOT,	/* translate */
+	NX_TRACK_COLD,  /* leave it */
+	NX_TRACK_HOT,   /* translate */
 	NX_TRACK_FORCE, /* translate: we leak */
 };
 
@@ -195,6 +193,8 @@ nx_status nx_guest_read(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
 nx_status nx_guest_write(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, const void *from,
 			 unsigned size);
 void nx_tlb_flush(struct nx_vcpu *vcpu);
+/* The host's view of the page that holds guest code at a linear address, by a walk for fetching. */
+nx_status nx_code_page(struct nx_vcpu *vcpu, uint64_t linear, const uint8_t **host);
 
 /* ---- decode.c ---- */
 
@@ -217,25 +217,25 @@ enum nx_op {
 };
 
 struct nx_insn {
-	uint64_t rip;	 /* guest rip (offset in CS) */
+	uint64_t rip;    /* guest rip (offset in CS) */
 	uint64_t target; /* JMP, JCC, CALL: guest rip; IN, OUT: the port, if fixed */
 	uint8_t len;
-	uint8_t op;	    /* enum nx_op */
-	uint8_t size;	    /* IN, OUT: bytes; PUSH, POP: operand bytes; memory: bytes accessed */
-	uint8_t accesses;   /* memory accesses, the stack's included */
-	bool port_in_dx;    /* IN, OUT */
+	uint8_t op;       /* enum nx_op */
+	uint8_t size;     /* IN, OUT: bytes; PUSH, POP: operand bytes; memory: bytes accessed */
+	uint8_t accesses; /* memory accesses, the stack's included */
+	bool port_in_dx;  /* IN, OUT */
 	bool memory_read, memory_write; /* of the explicit memory operand */
-	bool mmio_form;	    /* a device access by this form can be completed */
+	bool mmio_form;                 /* a device access by this form can be completed */
 	uint8_t bytes[15];
 };
 
 /* How guest code is to be read: part of a translation's key. */
 struct nx_mode {
-	uint8_t bits;	    /* 16, 32 or 64: of the code segment */
+	uint8_t bits;       /* 16, 32 or 64: of the code segment */
 	uint8_t stack_bits; /* 16, 32 or 64 */
-	bool flat;	    /* CS, DS, ES and SS: base 0, limit 4 GiB, readable and writable */
+	bool flat;          /* CS, DS, ES and SS: base 0, limit 4 GiB, readable and writable */
 	bool io_allowed;    /* CPL <= IOPL or real mode: IN, OUT, CLI do not fault */
-	bool user;	    /* CPL 3 */
+	bool user;          /* CPL 3 */
 	bool protected_mode;
 };
 
@@ -248,6 +248,7 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 #define NX_MAX_INSNS 160
 #define NX_MAX_BLOCKS 96
 #define NX_MAX_FRAGMENTS 8
+#define NX_CLUSTER_BYTES 640 /* guest code bytes of one cluster */
 #define NX_NOWHERE 0xffff
 
 /* A contiguous stretch of guest code that the cluster was made from. Within one page. */
@@ -263,17 +264,20 @@ struct nx_fragment {
  */
 struct nx_block {
 	uint16_t first, count;
-	uint16_t next;	/* block that follows by falling through (also after an exit) */
+	uint16_t next;  /* block that follows by falling through (also after an exit) */
 	uint16_t taken; /* block of a taken branch */
-	bool entry;	/* begins after an exiting instruction, or where formation began */
+	bool entry;     /* begins after an exiting instruction, or where formation began */
 };
 
 struct nx_graph {
 	struct nx_mode mode;
+	uint64_t rip; /* where formation began */
 	uint16_t insns, blocks, fragments;
 	uint16_t exiting; /* exiting instructions */
+	uint16_t byte_count;
+	uint8_t bytes[NX_CLUSTER_BYTES]; /* of the fragments, one after the other */
 	struct nx_insn insn[NX_MAX_INSNS];
-	struct nx_block block[NX_MAX_BLOCKS]; /* [0] is where formation began */
+	struct nx_block block[NX_MAX_BLOCKS];
 	struct nx_fragment fragment[NX_MAX_FRAGMENTS];
 };
 
@@ -284,19 +288,19 @@ bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
 /* ---- translate.c ---- */
 
 enum nx_site_kind {
-	NX_SITE_LEAVE,	/* leave at rip */
+	NX_SITE_LEAVE,  /* leave at rip */
 	NX_SITE_ACCESS, /* a memory access by the instruction at rip */
-	NX_SITE_IO,	/* a port exit */
+	NX_SITE_IO,     /* a port exit */
 	NX_SITE_HELPER, /* a helper call for the instruction at rip */
 };
 
 /* What the runtime knows of a point in emitted code. */
 struct nx_site {
-	uint64_t rip;  /* of the instruction; LEAVE: where to go on */
-	uint64_t next; /* of the next instruction */
-	uint8_t kind;  /* enum nx_site_kind */
-	uint8_t size;  /* ACCESS, IO: bytes */
-	bool write;    /* ACCESS, IO: direction; a read-modify-write is a write */
+	uint64_t rip;   /* of the instruction; LEAVE: where to go on */
+	uint64_t next;  /* of the next instruction */
+	uint8_t kind;   /* enum nx_site_kind */
+	uint8_t size;   /* ACCESS, IO: bytes */
+	bool write;     /* ACCESS, IO: direction; a read-modify-write is a write */
 	uint8_t reason; /* LEAVE */
 	bool port_in_dx;
 	bool mmio_form; /* ACCESS: the runtime can deliver it as an MMIO exit */
@@ -328,20 +332,61 @@ struct nx_translation {
 bool nx_translate(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
 		  size_t capacity, struct nx_translation *out);
 
+/* ---- enter.S, and what it calls ---- */
+
+/* Runs emitted code until it stores a site and exits; the site is in the context then. */
+void nx_enter(struct nx_vcpu *vcpu, const void *code);
+void nx_thunk_exit(void);
+void nx_thunk_miss(void);
+void nx_thunk_helper(void);
+/* memory.c: the pointer for the access at the context's site; NULL: stop_reason says why not. */
+void *nx_runtime_miss(struct nx_vcpu *vcpu);
+/* helper.c: runs the instruction at the context's site; false: stop before it. */
+bool nx_runtime_helper(struct nx_vcpu *vcpu);
+/* Whether helper.c runs an instruction of this mnemonic and these operands (see decode.c). */
+bool nx_helper_runs(const struct nx_mode *mode, const void *decoded);
+
+/* ---- cache.c ---- */
+
+struct nx_cluster;
+/* The cluster with an entry at rip, in the vCPU's current mode; *offset: of its code. */
+struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, uint64_t rip, uint32_t *offset);
+/* Keeps what the pipeline made, whose code is already at nx_cache_code(); NULL: no room. */
+struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu);
+/* Where the next translation's code goes, and how much fits. */
+uint8_t *nx_cache_code(struct nx_vcpu *vcpu, size_t *capacity);
+void nx_cache_drop(struct nx_vcpu *vcpu, struct nx_cluster *cluster);
+void nx_cache_flush(struct nx_vcpu *vcpu);
+
+/* ---- consistency.c ---- */
+
+/*
+ * Compares the guest code under the cluster with what it was made from, through the mapping that
+ * is valid now, and notes its host pages in the vCPU (stores to them leave).
+ */
+nx_status nx_check_code(struct nx_vcpu *vcpu, const struct nx_cluster *cluster);
+
+/* ---- complete.c ---- */
+
+/* Finishes the pending exit with the host's data: registers and rip. */
+void nx_finish_pending(struct nx_vcpu *vcpu, uint64_t data);
+/* What a device store at the site would write. */
+uint64_t nx_store_value(struct nx_vcpu *vcpu, const struct nx_site *site);
+
 /* ---- verify.c ---- */
 
-#define NX_VERIFY_RESULTS(X)                                                                       \
-	X(OK, "proven")                                                                            \
-	X(UNDECODABLE, "not an instruction")                                                       \
-	X(FORBIDDEN, "an instruction that is not on the list")                                     \
-	X(RESERVED_REGISTER, "writes r15, or uses the host's stack pointer")                       \
-	X(MEMORY, "a memory operand that is not proven")                                           \
-	X(CHECK, "a check sequence that is not as it must be")                                     \
-	X(BRANCH, "a branch that does not land on an instruction of the translation")              \
-	X(CALL, "a call or jump that is not to a runtime entry")                                   \
-	X(SITE, "a site that does not exist or does not fit")                                      \
-	X(ENTRY, "an entry point that is not an instruction")                                      \
-	X(FALLS_OFF, "control falls off the end")                                                  \
+#define NX_VERIFY_RESULTS(X)                                                          \
+	X(OK, "proven")                                                               \
+	X(UNDECODABLE, "not an instruction")                                          \
+	X(FORBIDDEN, "an instruction that is not on the list")                        \
+	X(RESERVED_REGISTER, "misuses r14 or r15, or uses the host's stack pointer")  \
+	X(MEMORY, "a memory operand that is not proven")                              \
+	X(CHECK, "a check sequence that is not as it must be")                        \
+	X(BRANCH, "a branch that does not land on an instruction of the translation") \
+	X(CALL, "a call or jump that is not to a runtime entry")                      \
+	X(SITE, "a site that does not exist or does not fit")                         \
+	X(ENTRY, "an entry point that is not an instruction")                         \
+	X(FALLS_OFF, "control falls off the end")                                     \
 	X(TOO_LARGE, "too large for the verifier")
 
 enum nx_verify_result {
@@ -353,7 +398,8 @@ enum nx_verify_result {
 /* Scratch memory for the verifier, from the arena. */
 #define NX_VERIFY_MAX_BYTES 65536
 struct nx_verify_scratch {
-	uint8_t map[NX_VERIFY_MAX_BYTES]; /* per byte of code: what is known of it */
+	uint8_t map[NX_VERIFY_MAX_BYTES];   /* per byte of code: what is known of it */
+	uint16_t link[NX_VERIFY_MAX_BYTES]; /* ties check sequences to their stubs */
 };
 
 /*

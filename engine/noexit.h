@@ -91,32 +91,32 @@ struct nx_state {
 };
 
 /* Why the engine gave the guest back. X(name, description printed to people). */
-#define NX_LEAVE_REASONS(X)                                                                        \
-	X(NO_CLUSTER, "no cluster starts here")                                                    \
-	X(COLD, "not executed often enough to be translated")                                      \
-	X(CLUSTER_END, "the cluster's last instruction before a side exit was reached")            \
-	X(CODE_CHANGED, "the guest code differs from what was translated")                         \
-	X(CODE_WRITE, "a store to the cluster's own code")                                         \
-	X(CODE_UNREADABLE, "the guest code cannot be read")                                        \
-	X(PAGE_FAULT, "an access that needs the processor (missing page or access rights)")        \
-	X(PAGE_CROSSING, "an access that crosses a page")                                          \
-	X(SEGMENT, "an access outside a segment's limit or rights")                                \
-	X(HOST_PAGE, "memory that the host does not let the engine touch")                         \
-	X(HOST_ROUTE, "a device that the kernel handles")                                          \
-	X(DEVICE_FORM, "a device access by an instruction that the engine does not complete")      \
-	X(FAULT, "an instruction that would fault")                                                \
-	X(STATE, "a processor state that the engine does not run in")                              \
-	X(STOP, "the stop flag was set")                                                           \
-	X(LATENCY, "the latency bound was reached")                                                \
-	X(CACHE_FULL, "the code cache was full and has been flushed")                              \
-	X(REFUSED, "the verifier refused the translation")                                         \
+#define NX_LEAVE_REASONS(X)                                                                   \
+	X(NO_CLUSTER, "no cluster starts here")                                               \
+	X(COLD, "not executed often enough to be translated")                                 \
+	X(CLUSTER_END, "the cluster's last instruction before a side exit was reached")       \
+	X(CODE_CHANGED, "the guest code differs from what was translated")                    \
+	X(CODE_WRITE, "a store to the cluster's own code")                                    \
+	X(CODE_UNREADABLE, "the guest code cannot be read")                                   \
+	X(PAGE_FAULT, "an access that needs the processor (missing page or access rights)")   \
+	X(PAGE_CROSSING, "an access that crosses a page")                                     \
+	X(SEGMENT, "an access outside a segment's limit or rights")                           \
+	X(HOST_PAGE, "memory that the host does not let the engine touch")                    \
+	X(HOST_ROUTE, "a device that the kernel handles")                                     \
+	X(DEVICE_FORM, "a device access by an instruction that the engine does not complete") \
+	X(FAULT, "an instruction that would fault")                                           \
+	X(STATE, "a processor state that the engine does not run in")                         \
+	X(STOP, "the stop flag was set")                                                      \
+	X(LATENCY, "the latency bound was reached")                                           \
+	X(CACHE_FULL, "the code cache was full and has been flushed")                         \
+	X(REFUSED, "the verifier refused the translation")                                    \
 	X(OFF, "clustering is off for this vCPU")
 
 enum nx_leave_reason {
 #define NX_X(name, text) NX_LEAVE_##name,
 	NX_LEAVE_REASONS(NX_X)
 #undef NX_X
-		NX_LEAVE_REASON_COUNT
+	    NX_LEAVE_REASON_COUNT
 };
 
 /* What nx_resume() ended with. */
@@ -138,27 +138,28 @@ enum nx_exit_kind { NX_EXIT_IO, NX_EXIT_MMIO };
 struct nx_exit {
 	enum nx_exit_kind kind;
 	bool write;
-	uint8_t size;	  /* bytes: 1, 2, 4, and 8 for MMIO */
-	uint16_t port;	  /* NX_EXIT_IO */
-	uint64_t gpa;	  /* NX_EXIT_MMIO; never crosses a page */
-	uint64_t data;	  /* little endian, low size bytes count */
-	uint64_t rip;	  /* of the exiting instruction */
+	uint8_t size;  /* bytes: 1, 2, 4, and 8 for MMIO */
+	uint16_t port; /* NX_EXIT_IO */
+	uint64_t gpa;  /* NX_EXIT_MMIO; never crosses a page */
+	uint64_t data; /* little endian, low size bytes count */
+	uint64_t rip;  /* of the exiting instruction */
 	/* At NX_LEAVE: */
 	enum nx_leave_reason reason;
 };
 
 /* What the host has at a guest-physical page. */
 enum nx_page_kind {
-	NX_PAGE_RAM,	/* host memory */
+	NX_PAGE_RAM,    /* host memory */
 	NX_PAGE_DEVICE, /* nothing mapped: an access is an MMIO exit */
-	NX_PAGE_LEAVE,	/* only the kernel knows */
+	NX_PAGE_LEAVE,  /* only the kernel knows */
 };
 
 struct nx_page {
 	enum nx_page_kind kind;
-	bool writable; /* RAM: stores go to memory; otherwise a store is treated as kind says below */
+	bool writable; /* RAM: stores go to memory; otherwise a store is treated as kind says below
+			*/
 	bool store_is_mmio; /* RAM, not writable: a store is an MMIO exit (ROM); otherwise: leave */
-	void *host;	    /* RAM: the page's first byte; stays valid until nx_resume() returns */
+	void *host;         /* RAM: the page's first byte; stays valid until nx_resume() returns */
 };
 
 enum nx_route { NX_ROUTE_EXIT, NX_ROUTE_LEAVE };
@@ -182,42 +183,42 @@ struct nx_host {
 /*
  * What formation may add to a cluster (DESIGN.md 3.3): each level contains the ones before it.
  */
-#define NX_LEVELS(X)                                                                               \
-	X(PAIRS, "pairs", "two exiting instructions back to back")                                 \
-	X(STRAIGHT, "straight", "exiting instructions with gap fillers between them")              \
-	X(BRANCHES, "branches", "and forward branches inside the cluster")                         \
+#define NX_LEVELS(X)                                                                  \
+	X(PAIRS, "pairs", "two exiting instructions back to back")                    \
+	X(STRAIGHT, "straight", "exiting instructions with gap fillers between them") \
+	X(BRANCHES, "branches", "and forward branches inside the cluster")            \
 	X(LOOPS, "loops", "and backedges over exiting instructions")
 
 enum nx_level {
 #define NX_X(name, word, text) NX_LEVEL_##name,
 	NX_LEVELS(NX_X)
 #undef NX_X
-		NX_LEVEL_COUNT
+	    NX_LEVEL_COUNT
 };
 
 struct nx_config {
 	enum nx_level level;
-	uint16_t max_gap;	   /* instructions between two exiting ones; paper: 16 */
+	uint16_t max_gap;          /* instructions between two exiting ones; paper: 16 */
 	uint16_t max_gap_accesses; /* memory accesses between two exiting ones; paper: 4 */
-	bool no_user_code;	   /* cluster at CPL 0 only */
+	bool no_user_code;         /* cluster at CPL 0 only */
 };
 
 /* Fills *config with the defaults. */
 NX_API void nx_config_default(struct nx_config *config);
 
 /* Counters, monotonic, written by the vCPU's thread only. X(name, description). */
-#define NX_COUNTERS(X)                                                                             \
-	X(resumes, "nx_resume() calls")                                                            \
-	X(exits_io, "port exits delivered by the engine")                                          \
-	X(exits_mmio, "device-memory exits delivered by the engine")                               \
-	X(enters, "entries into translations")                                                     \
-	X(tlb_misses, "software TLB misses")                                                       \
-	X(formed, "clusters formed")                                                               \
-	X(barren, "formations that found no exiting instruction in reach")                         \
-	X(translated, "clusters translated and verified")                                          \
-	X(refused, "translations that the verifier refused")                                       \
-	X(flushes, "code cache flushes")                                                           \
-	X(stale, "clusters dropped because the guest code changed")                                \
+#define NX_COUNTERS(X)                                                     \
+	X(resumes, "nx_resume() calls")                                    \
+	X(exits_io, "port exits delivered by the engine")                  \
+	X(exits_mmio, "device-memory exits delivered by the engine")       \
+	X(enters, "entries into translations")                             \
+	X(tlb_misses, "software TLB misses")                               \
+	X(formed, "clusters formed")                                       \
+	X(barren, "formations that found no exiting instruction in reach") \
+	X(translated, "clusters translated and verified")                  \
+	X(refused, "translations that the verifier refused")               \
+	X(flushes, "code cache flushes")                                   \
+	X(stale, "clusters dropped because the guest code changed")        \
 	X(forced, "translations forced by the tracker's leak detection")
 
 struct nx_counters {
@@ -296,8 +297,8 @@ struct nx_cluster_info {
 	uint32_t blocks;
 	uint32_t code_bytes; /* of host code */
 	uint64_t executions; /* entries from a resume */
-	uint64_t exits;	     /* exits that it delivered */
-	uint8_t bits;	     /* 16, 32 or 64 */
+	uint64_t exits;      /* exits that it delivered */
+	uint8_t bits;        /* 16, 32 or 64 */
 };
 
 struct nx_cluster;
@@ -305,7 +306,7 @@ NX_API const struct nx_cluster *nx_cluster_next(const struct nx_vcpu *vcpu,
 						const struct nx_cluster *cluster);
 NX_API void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_cluster_info *info);
 
-/* Lower-case words for people and for JSON. */
+/* The reason's name as above without NX_LEAVE_, and its description. */
 NX_API const char *nx_leave_reason_name(enum nx_leave_reason reason);
 NX_API const char *nx_leave_reason_text(enum nx_leave_reason reason);
 

@@ -8,13 +8,16 @@
 #include "internal.h"
 
 #define NX_MAX_CLUSTERS 512
-#define NX_CLUSTER_BYTES 640 /* guest code bytes of one cluster */
-#define NX_ENTRY_BUCKETS 1024
+#define NX_FORM_SCRATCH_SIZE (24u * 1024)
+#define NX_TRANSLATE_SCRATCH_SIZE (16u * 1024)
+#define NX_SNIPPETS 15
+#define NX_ENTRY_BUCKETS 4096        /* a power of 2; filled to three quarters at most */
 #define NX_STORE_BYTES (448u * 1024) /* sites, entries and guest bytes of all clusters */
 
 /* A translated cluster. Immutable from translation to the next flush, but for the counters. */
 struct nx_cluster {
-	uint64_t rip;
+	uint64_t rip, cs_base;
+	uint32_t cs_limit;
 	struct nx_mode mode;
 	bool dropped; /* stale: never found again, its memory comes back with the next flush */
 	uint16_t insns, exiting, blocks, fragments, sites, entries;
@@ -29,14 +32,20 @@ struct nx_cluster {
 struct nx_cache {
 	struct nx_cluster cluster[NX_MAX_CLUSTERS];
 	uint32_t clusters;
-	/* Open hash of entry points: cluster and entry index plus one each, 0: free. */
-	struct {
+	/* Open hash of entry points: cluster + 1 (0: free) and its entry's index. */
+	struct nx_bucket {
 		uint16_t cluster, entry;
-	} bucket[NX_ENTRY_BUCKETS * 2];
+	} bucket[NX_ENTRY_BUCKETS];
 	uint32_t entries;
 	uint8_t store[NX_STORE_BYTES] __attribute__((aligned(8)));
 	uint32_t store_used;
 	uint32_t code_used;
+};
+
+/* An encoded sequence, see snippet.c. */
+struct nx_snippet {
+	uint8_t len, patch;
+	uint8_t bytes[62];
 };
 
 enum nx_pending_kind { NX_PENDING_NONE, NX_PENDING_IO, NX_PENDING_MMIO };
@@ -62,7 +71,11 @@ struct nx_vcpu {
 	unsigned code_pages;
 	/* What emitted code asked for and the miss handler or a helper decided. */
 	nx_status stop_reason;
-	struct nx_exit *exit;
+	bool
+	    stop_is_mmio; /* stop_reason aside: the access at the site is a device's, at stop_gpa */
+	uint64_t stop_gpa;
+	bool hot; /* the host was told that resuming here is worth it: translate at once */
+	uint64_t hot_rip;
 
 	/* An exit that the host owes us, with what completes it. */
 	enum nx_pending_kind pending;
@@ -75,6 +88,9 @@ struct nx_vcpu {
 	struct nx_tracker tracker;
 	struct nx_cache cache;
 	/* Scratch of the translation pipeline. */
+	uint64_t form_scratch[NX_FORM_SCRATCH_SIZE / 8];
+	uint64_t translate_scratch[NX_TRANSLATE_SCRATCH_SIZE / 8];
+	struct nx_snippet snippet[NX_SNIPPETS];
 	struct nx_graph graph;
 	struct nx_translation translation;
 	struct nx_verify_scratch verify;

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * cache.c - translations, found by the guest address of an entry point.
+ *
+ * Everything is appended and nothing is freed but all at once: a dropped cluster is only marked,
+ * and a full cache is flushed as a whole (DESIGN.md 3.6). That keeps no lists and cannot fragment.
+ */
+#include "vcpu.h"
+
+#define CODE_ALIGN 16u
+
+static uint32_t slot_of(uint64_t rip)
+{
+	return (uint32_t)((rip * 0x9e3779b97f4a7c15ull) >> 52) % NX_ENTRY_BUCKETS;
+}
+
+static bool same_mode(const struct nx_mode *a, const struct nx_mode *b)
+{
+	return a->bits == b->bits && a->stack_bits == b->stack_bits && a->flat == b->flat &&
+	       a->io_allowed == b->io_allowed && a->user == b->user &&
+	       a->protected_mode == b->protected_mode;
+}
+
+static bool is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster)
+{
+	const struct nx_segment *cs = &vcpu->state.seg[NX_CS];
+
+	if (cluster->dropped || !same_mode(&cluster->mode, &vcpu->mode))
+		return false;
+	return cluster->mode.bits == 64 ||
+	       (cluster->cs_base == cs->base && cluster->cs_limit == cs->limit);
+}
+
+struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, uint64_t rip, uint32_t *offset)
+{
+	struct nx_cache *cache = &vcpu->cache;
+	uint32_t slot = slot_of(rip);
+
+	for (; cache->bucket[slot].cluster; slot = (slot + 1) % NX_ENTRY_BUCKETS) {
+		struct nx_cluster *cluster = &cache->cluster[cache->bucket[slot].cluster - 1];
+		const struct nx_entry *entry = &cluster->entry[cache->bucket[slot].entry];
+
+		if (entry->rip == rip && is_current(vcpu, cluster)) {
+			*offset = entry->offset;
+			return cluster;
+		}
+	}
+	return NULL;
+}
+
+uint8_t *nx_cache_code(struct nx_vcpu *vcpu, size_t *capacity)
+{
+	*capacity = vcpu->memory.code_size - vcpu->cache.code_used;
+	return (uint8_t *)vcpu->memory.code_rw + vcpu->cache.code_used;
+}
+
+static void *take(struct nx_cache *cache, uint32_t size)
+{
+	void *at = cache->store + cache->store_used;
+
+	cache->store_used += (size + 7u) & ~7u;
+	return at;
+}
+
+static void index_entries(struct nx_cache *cache, const struct nx_cluster *cluster)
+{
+	for (uint16_t i = 0; i < cluster->entries; i++) {
+		uint32_t slot = slot_of(cluster->entry[i].rip);
+
+		while (cache->bucket[slot].cluster)
+			slot = (slot + 1) % NX_ENTRY_BUCKETS;
+		cache->bucket[slot].cluster = (uint16_t)(cluster - cache->cluster + 1);
+		cache->bucket[slot].entry = i;
+		cache->entries++;
+	}
+}
+
+struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu)
+{
+	const struct nx_translation *made = &vcpu->translation;
+	const struct nx_graph *graph = &vcpu->graph;
+	struct nx_cache *cache = &vcpu->cache;
+	uint32_t sites = made->sites * (uint32_t)sizeof(struct nx_site);
+	uint32_t entries = made->entries * (uint32_t)sizeof(struct nx_entry);
+	struct nx_cluster *cluster;
+
+	if (cache->clusters == NX_MAX_CLUSTERS ||
+	    cache->entries + made->entries > NX_ENTRY_BUCKETS * 3 / 4 ||
+	    NX_STORE_BYTES - cache->store_used < sites + entries + graph->byte_count + 24u)
+		return NULL;
+	cluster = &cache->cluster[cache->clusters++];
+	nx_memset(cluster, 0, sizeof(*cluster));
+	cluster->rip = graph->rip;
+	cluster->mode = graph->mode;
+	cluster->cs_base = vcpu->state.seg[NX_CS].base;
+	cluster->cs_limit = vcpu->state.seg[NX_CS].limit;
+	cluster->insns = graph->insns;
+	cluster->exiting = graph->exiting;
+	cluster->blocks = graph->blocks;
+	cluster->fragments = graph->fragments;
+	cluster->sites = made->sites;
+	cluster->entries = made->entries;
+	cluster->code = cache->code_used;
+	cluster->code_size = made->size;
+	nx_memcpy(cluster->fragment, graph->fragment, sizeof(cluster->fragment));
+	cluster->bytes = take(cache, graph->byte_count);
+	nx_memcpy(cluster->bytes, graph->bytes, graph->byte_count);
+	cluster->site = take(cache, sites);
+	nx_memcpy(cluster->site, made->site, sites);
+	cluster->entry = take(cache, entries);
+	nx_memcpy(cluster->entry, made->entry, entries);
+	cache->code_used += (made->size + CODE_ALIGN - 1) & ~(CODE_ALIGN - 1);
+	if (cache->code_used > vcpu->memory.code_size)
+		cache->code_used = (uint32_t)vcpu->memory.code_size;
+	index_entries(cache, cluster);
+	return cluster;
+}
+
+void nx_cache_drop(struct nx_vcpu *vcpu, struct nx_cluster *cluster)
+{
+	cluster->dropped = true;
+	vcpu->counters.stale++;
+}
+
+void nx_cache_flush(struct nx_vcpu *vcpu)
+{
+	struct nx_cache *cache = &vcpu->cache;
+
+	cache->clusters = cache->entries = cache->store_used = cache->code_used = 0;
+	nx_memset(cache->bucket, 0, sizeof(cache->bucket));
+	vcpu->counters.flushes++;
+}
+
+const struct nx_cluster *nx_cluster_next(const struct nx_vcpu *vcpu,
+					 const struct nx_cluster *cluster)
+{
+	const struct nx_cluster *next = cluster ? cluster + 1 : vcpu->cache.cluster;
+
+	return next < vcpu->cache.cluster + vcpu->cache.clusters ? next : NULL;
+}
+
+void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_cluster_info *info)
+{
+	*info = (struct nx_cluster_info){
+	    .entry_rip = cluster->rip,
+	    .instructions = cluster->insns,
+	    .exiting = cluster->exiting,
+	    .blocks = cluster->blocks,
+	    .code_bytes = cluster->code_size,
+	    .executions = cluster->executions,
+	    .exits = cluster->exits,
+	    .bits = cluster->mode.bits,
+	};
+}

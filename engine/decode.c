@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * decode.c - guest bytes to struct nx_insn: what formation needs to know of an instruction.
+ *
+ * The list of what we run is an allow-list: everything else is NX_OP_LEAVE and ends a cluster
+ * before it, which is always right.
+ */
+#include "decode.h"
+
+bool nx_decode_full(const struct nx_mode *mode, const uint8_t *bytes, unsigned available,
+		    struct nx_decoded *out)
+{
+	ZydisDecoder decoder;
+	ZydisMachineMode machine;
+	ZydisStackWidth stack;
+
+	switch (mode->bits) {
+	case 64:
+		machine = ZYDIS_MACHINE_MODE_LONG_64;
+		stack = ZYDIS_STACK_WIDTH_64;
+		break;
+	case 32:
+		machine = ZYDIS_MACHINE_MODE_LEGACY_32;
+		stack = ZYDIS_STACK_WIDTH_32;
+		break;
+	default:
+		machine = mode->protected_mode ? ZYDIS_MACHINE_MODE_LEGACY_16
+					       : ZYDIS_MACHINE_MODE_REAL_16;
+		stack = ZYDIS_STACK_WIDTH_16;
+		break;
+	}
+	if (mode->bits != 64)
+		stack = mode->stack_bits == 32 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16;
+	return ZYAN_SUCCESS(ZydisDecoderInit(&decoder, machine, stack)) &&
+	       ZYAN_SUCCESS(
+		   ZydisDecoderDecodeFull(&decoder, bytes, available, &out->insn, out->op));
+}
+
+bool nx_reg_of(ZydisRegister reg, struct nx_reg *out)
+{
+	out->high = false;
+	if (reg >= ZYDIS_REGISTER_AL && reg <= ZYDIS_REGISTER_BL) {
+		out->number = (uint8_t)(reg - ZYDIS_REGISTER_AL);
+		out->size = 1;
+	} else if (reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH) {
+		out->number = (uint8_t)(reg - ZYDIS_REGISTER_AH);
+		out->size = 1;
+		out->high = true;
+	} else if (reg >= ZYDIS_REGISTER_SPL && reg <= ZYDIS_REGISTER_R15B) {
+		out->number = (uint8_t)(NX_RSP + (reg - ZYDIS_REGISTER_SPL));
+		out->size = 1;
+	} else if (reg >= ZYDIS_REGISTER_AX && reg <= ZYDIS_REGISTER_R15W) {
+		out->number = (uint8_t)(reg - ZYDIS_REGISTER_AX);
+		out->size = 2;
+	} else if (reg >= ZYDIS_REGISTER_EAX && reg <= ZYDIS_REGISTER_R15D) {
+		out->number = (uint8_t)(reg - ZYDIS_REGISTER_EAX);
+		out->size = 4;
+	} else if (reg >= ZYDIS_REGISTER_RAX && reg <= ZYDIS_REGISTER_R15) {
+		out->number = (uint8_t)(reg - ZYDIS_REGISTER_RAX);
+		out->size = 8;
+	} else {
+		return false;
+	}
+	return true;
+}
+
+ZydisRegister nx_zydis_reg(unsigned number, unsigned size)
+{
+	switch (size) {
+	case 1:
+		return number < NX_RSP ? ZYDIS_REGISTER_AL + number
+				       : ZYDIS_REGISTER_SPL + (number - NX_RSP);
+	case 2:
+		return ZYDIS_REGISTER_AX + number;
+	case 4:
+		return ZYDIS_REGISTER_EAX + number;
+	default:
+		return ZYDIS_REGISTER_RAX + number;
+	}
+}
+
+const ZydisDecodedOperand *nx_memory_operand(const struct nx_decoded *decoded)
+{
+	for (unsigned i = 0; i < decoded->insn.operand_count_visible; i++)
+		if (decoded->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+			return &decoded->op[i];
+	return NULL;
+}
+
+uint32_t nx_flags_read(const struct nx_decoded *decoded)
+{
+	const ZydisAccessedFlags *flags = decoded->insn.cpu_flags;
+
+	return flags ? flags->tested & NX_FL_ARITHMETIC : 0;
+}
+
+uint32_t nx_flags_written(const struct nx_decoded *decoded)
+{
+	const ZydisAccessedFlags *flags = decoded->insn.cpu_flags;
+
+	if (!flags)
+		return 0;
+	return (flags->modified | flags->set_0 | flags->set_1 | flags->undefined) &
+	       NX_FL_ARITHMETIC;
+}
+
+enum nx_sreg nx_segment_of(const ZydisDecodedOperand *memory)
+{
+	return (enum nx_sreg)(memory->mem.segment - ZYDIS_REGISTER_ES);
+}
+
+/* Instructions that may be re-encoded with their operands replaced. None of them can fault but by
+ * its memory access, and none touches state outside general registers, flags and memory. */
+static bool is_plain_mnemonic(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+	case ZYDIS_MNEMONIC_MOV:
+	case ZYDIS_MNEMONIC_MOVZX:
+	case ZYDIS_MNEMONIC_MOVSX:
+	case ZYDIS_MNEMONIC_MOVSXD:
+	case ZYDIS_MNEMONIC_MOVBE:
+	case ZYDIS_MNEMONIC_LEA:
+	case ZYDIS_MNEMONIC_ADD:
+	case ZYDIS_MNEMONIC_OR:
+	case ZYDIS_MNEMONIC_ADC:
+	case ZYDIS_MNEMONIC_SBB:
+	case ZYDIS_MNEMONIC_AND:
+	case ZYDIS_MNEMONIC_SUB:
+	case ZYDIS_MNEMONIC_XOR:
+	case ZYDIS_MNEMONIC_CMP:
+	case ZYDIS_MNEMONIC_TEST:
+	case ZYDIS_MNEMONIC_INC:
+	case ZYDIS_MNEMONIC_DEC:
+	case ZYDIS_MNEMONIC_NEG:
+	case ZYDIS_MNEMONIC_NOT:
+	case ZYDIS_MNEMONIC_SHL:
+	case ZYDIS_MNEMONIC_SHR:
+	case ZYDIS_MNEMONIC_SAR:
+	case ZYDIS_MNEMONIC_ROL:
+	case ZYDIS_MNEMONIC_ROR:
+	case ZYDIS_MNEMONIC_RCL:
+	case ZYDIS_MNEMONIC_RCR:
+	case ZYDIS_MNEMONIC_SHLD:
+	case ZYDIS_MNEMONIC_SHRD:
+	case ZYDIS_MNEMONIC_IMUL:
+	case ZYDIS_MNEMONIC_MUL:
+	case ZYDIS_MNEMONIC_BT:
+	case ZYDIS_MNEMONIC_BTS:
+	case ZYDIS_MNEMONIC_BTR:
+	case ZYDIS_MNEMONIC_BTC:
+	case ZYDIS_MNEMONIC_BSF:
+	case ZYDIS_MNEMONIC_BSR:
+	case ZYDIS_MNEMONIC_LZCNT:
+	case ZYDIS_MNEMONIC_TZCNT:
+	case ZYDIS_MNEMONIC_POPCNT:
+	case ZYDIS_MNEMONIC_XCHG:
+	case ZYDIS_MNEMONIC_XADD:
+	case ZYDIS_MNEMONIC_CMPXCHG:
+	case ZYDIS_MNEMONIC_CMPXCHG8B:
+	case ZYDIS_MNEMONIC_BSWAP:
+	case ZYDIS_MNEMONIC_CBW:
+	case ZYDIS_MNEMONIC_CWDE:
+	case ZYDIS_MNEMONIC_CDQE:
+	case ZYDIS_MNEMONIC_CWD:
+	case ZYDIS_MNEMONIC_CDQ:
+	case ZYDIS_MNEMONIC_CQO:
+	case ZYDIS_MNEMONIC_LAHF:
+	case ZYDIS_MNEMONIC_SAHF:
+	case ZYDIS_MNEMONIC_CLC:
+	case ZYDIS_MNEMONIC_STC:
+	case ZYDIS_MNEMONIC_CMC:
+		return true;
+	default:
+		return (mnemonic >= ZYDIS_MNEMONIC_CMOVB && mnemonic <= ZYDIS_MNEMONIC_CMOVZ) ||
+		       (mnemonic >= ZYDIS_MNEMONIC_SETB && mnemonic <= ZYDIS_MNEMONIC_SETZ &&
+			mnemonic != ZYDIS_MNEMONIC_SETSSBSY);
+	}
+}
+
+/* Without effect on anything that we keep: left out of the translation. */
+static bool is_nop_mnemonic(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+	case ZYDIS_MNEMONIC_NOP:
+	case ZYDIS_MNEMONIC_ENDBR32:
+	case ZYDIS_MNEMONIC_ENDBR64:
+	case ZYDIS_MNEMONIC_PAUSE:
+	case ZYDIS_MNEMONIC_PREFETCH:
+	case ZYDIS_MNEMONIC_PREFETCHNTA:
+	case ZYDIS_MNEMONIC_PREFETCHT0:
+	case ZYDIS_MNEMONIC_PREFETCHT1:
+	case ZYDIS_MNEMONIC_PREFETCHT2:
+	case ZYDIS_MNEMONIC_PREFETCHW:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * Whether the operands of a plain instruction are of a form that translate.c can carry over: at
+ * most one memory operand, general registers, immediates, no hidden stack or string operand.
+ */
+static bool has_plain_operands(const struct nx_decoded *d)
+{
+	const ZydisDecodedOperand *memory = NULL;
+	bool high = false, homed = false, rax = false, bit_offset = false;
+
+	for (unsigned i = 0; i < d->insn.operand_count; i++) {
+		const ZydisDecodedOperand *op = &d->op[i];
+		struct nx_reg reg;
+
+		switch (op->type) {
+		case ZYDIS_OPERAND_TYPE_REGISTER:
+			if (op->reg.value == ZYDIS_REGISTER_FLAGS ||
+			    op->reg.value == ZYDIS_REGISTER_EFLAGS ||
+			    op->reg.value == ZYDIS_REGISTER_RFLAGS)
+				break;
+			if (!nx_reg_of(op->reg.value, &reg))
+				return false;
+			if (op->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT && i > 0)
+				bit_offset = true;
+			high |= reg.high;
+			homed |= nx_is_homed(reg.number);
+			rax |= reg.number == NX_RAX && !reg.high;
+			break;
+		case ZYDIS_OPERAND_TYPE_MEMORY:
+			if (memory || op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN ||
+			    op->mem.type == ZYDIS_MEMOP_TYPE_MIB ||
+			    op->mem.type == ZYDIS_MEMOP_TYPE_VSIB)
+				return false;
+			memory = op;
+			break;
+		case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+			break;
+		default:
+			return false;
+		}
+	}
+	/* A scratch register needs a REX prefix, which AH, CH, DH and BH cannot have. */
+	if (high && homed)
+		return false;
+	if (!memory)
+		return true;
+	/* translate.c exchanges AH and AL around it, so RAX must not be used otherwise. */
+	if (high && (rax || d->insn.mnemonic == ZYDIS_MNEMONIC_CMPXCHG))
+		return false;
+	/* A bit offset in a register reaches beyond the operand. */
+	switch (d->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_BT:
+	case ZYDIS_MNEMONIC_BTS:
+	case ZYDIS_MNEMONIC_BTR:
+	case ZYDIS_MNEMONIC_BTC:
+		return !bit_offset;
+	default:
+		return true;
+	}
+}
+
+static uint64_t truncate(const struct nx_mode *mode, uint64_t rip)
+{
+	return mode->bits == 64 ? rip : (uint32_t)rip;
+}
+
+static void decode_branch(const struct nx_mode *mode, const struct nx_decoded *d,
+			  struct nx_insn *insn)
+{
+	uint64_t target = insn->rip + insn->len + (uint64_t)d->op[0].imm.value.s;
+
+	if (d->op[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE || !d->op[0].imm.is_relative ||
+	    d->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
+		return;
+	/* A 16-bit operand size truncates rip; in 64-bit mode vendors differ on it. */
+	if (d->insn.operand_width == 16 && mode->bits == 64)
+		return;
+	insn->target = d->insn.operand_width == 16 ? (uint16_t)target : truncate(mode, target);
+	switch (d->insn.meta.category) {
+	case ZYDIS_CATEGORY_COND_BR:
+		insn->op = NX_OP_JCC;
+		break;
+	case ZYDIS_CATEGORY_UNCOND_BR:
+		insn->op = NX_OP_JMP;
+		break;
+	default:
+		break;
+	}
+}
+
+/* IN and OUT; the string forms are other mnemonics. */
+static void decode_io(const struct nx_decoded *d, struct nx_insn *insn)
+{
+	bool in = d->insn.mnemonic == ZYDIS_MNEMONIC_IN;
+	const ZydisDecodedOperand *port = &d->op[in ? 1 : 0], *data = &d->op[in ? 0 : 1];
+	struct nx_reg reg;
+
+	if (!nx_reg_of(data->reg.value, &reg))
+		return;
+	insn->op = in ? NX_OP_IN : NX_OP_OUT;
+	insn->size = reg.size;
+	if (port->type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+		insn->target = port->imm.value.u & 0xff;
+	else
+		insn->port_in_dx = true;
+}
+
+static void decode_stack(const struct nx_decoded *d, struct nx_insn *insn)
+{
+	bool push = d->insn.mnemonic == ZYDIS_MNEMONIC_PUSH;
+	const ZydisDecodedOperand *op = &d->op[0];
+	struct nx_reg reg;
+
+	insn->size = (uint8_t)(d->insn.operand_width / 8);
+	insn->accesses = 1;
+	if (op->type == ZYDIS_OPERAND_TYPE_REGISTER && nx_reg_of(op->reg.value, &reg))
+		insn->op = push ? NX_OP_PUSH : NX_OP_POP;
+	else if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE && push)
+		insn->op = NX_OP_PUSH;
+	else if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && push) {
+		insn->op = NX_OP_PUSH;
+		insn->accesses = 2;
+	}
+}
+
+static void decode_plain(const struct nx_decoded *d, struct nx_insn *insn)
+{
+	const ZydisDecodedOperand *memory;
+
+	if (!has_plain_operands(d)) {
+		if (d->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
+		    d->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    d->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    d->op[1].reg.value >= ZYDIS_REGISTER_ES &&
+		    d->op[1].reg.value <= ZYDIS_REGISTER_GS)
+			insn->op = NX_OP_MOV_FROM_SREG;
+		return;
+	}
+	insn->op = NX_OP_PLAIN;
+	memory = nx_memory_operand(d);
+	if (!memory || d->insn.mnemonic == ZYDIS_MNEMONIC_LEA)
+		return;
+	insn->size = (uint8_t)(memory->size / 8);
+	insn->accesses = 1;
+	insn->memory_read = (memory->actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0;
+	insn->memory_write = (memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+	insn->mmio_form =
+	    d->insn.mnemonic == ZYDIS_MNEMONIC_MOV || d->insn.mnemonic == ZYDIS_MNEMONIC_MOVZX ||
+	    d->insn.mnemonic == ZYDIS_MNEMONIC_MOVSX || d->insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD;
+}
+
+void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, unsigned available,
+	       struct nx_insn *insn)
+{
+	struct nx_decoded d;
+
+	nx_memset(insn, 0, sizeof(*insn));
+	insn->rip = rip;
+	insn->op = NX_OP_LEAVE;
+	if (!nx_decode_full(mode, bytes, available, &d))
+		return;
+	insn->len = d.insn.length;
+	nx_memcpy(insn->bytes, bytes, insn->len);
+
+	switch (d.insn.mnemonic) {
+	case ZYDIS_MNEMONIC_IN:
+	case ZYDIS_MNEMONIC_OUT:
+		if (mode->io_allowed)
+			decode_io(&d, insn);
+		break;
+	case ZYDIS_MNEMONIC_PUSH:
+	case ZYDIS_MNEMONIC_POP:
+		decode_stack(&d, insn);
+		break;
+	default:
+		if (nx_helper_runs(mode, &d)) {
+			insn->op = NX_OP_HELPER;
+			insn->accesses = d.insn.mnemonic == ZYDIS_MNEMONIC_LEAVE;
+		} else if (is_nop_mnemonic(d.insn.mnemonic))
+			insn->op = NX_OP_NOP;
+		else if (d.insn.meta.category == ZYDIS_CATEGORY_COND_BR ||
+			 d.insn.meta.category == ZYDIS_CATEGORY_UNCOND_BR)
+			decode_branch(mode, &d, insn);
+		else if (is_plain_mnemonic(d.insn.mnemonic))
+			decode_plain(&d, insn);
+		break;
+	}
+}

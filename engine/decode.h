@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* decode.h - Zydis's view of an instruction, for the stages that look closer than form.c. */
+#ifndef NX_DECODE_H
+#define NX_DECODE_H
+
+#include <Zydis/Zydis.h>
+
+#include "internal.h"
+
+struct nx_decoded {
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+};
+
+/* false: not an instruction, or not all of it is there. */
+bool nx_decode_full(const struct nx_mode *mode, const uint8_t *bytes, unsigned available,
+		    struct nx_decoded *out);
+
+/* A general register: its number, its size in bytes, and whether it is AH, CH, DH or BH. */
+struct nx_reg {
+	uint8_t number;
+	uint8_t size;
+	bool high;
+};
+
+/* false: not a general register. */
+bool nx_reg_of(ZydisRegister reg, struct nx_reg *out);
+ZydisRegister nx_zydis_reg(unsigned number, unsigned size);
+
+/* Guest registers that live in their context slot (context.h, rule 1). */
+static inline bool nx_is_homed(unsigned number)
+{
+	return number == NX_RSP || number == NX_R10 || number == NX_R11 || number == NX_R14 ||
+	       number == NX_R15;
+}
+
+/* The explicit memory operand, NULL if there is none. LEA's counts. */
+const ZydisDecodedOperand *nx_memory_operand(const struct nx_decoded *decoded);
+
+/* Arithmetic flags that an instruction reads, and writes in whatever way. */
+uint32_t nx_flags_read(const struct nx_decoded *decoded);
+uint32_t nx_flags_written(const struct nx_decoded *decoded);
+
+/* The segment that a memory operand goes through. */
+enum nx_sreg nx_segment_of(const ZydisDecodedOperand *memory);
+
+#endif

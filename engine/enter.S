@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * enter.S - the way into a translation, out of it, and to C from inside it.
+ *
+ * Between nx_enter and nx_thunk_exit the host registers hold guest values (context.h, rule 1), so
+ * every thunk first stores the eleven resident guest registers to their slots and reloads them
+ * before it goes back. r10, r11 and r14 never carry a host value back into emitted code, but for
+ * r14 after a miss, which is the pointer that the code asked for: guest code must not learn host
+ * addresses. The stack is 16-byte aligned while a translation runs.
+ */
+#include "context.h"
+
+	.intel_syntax noprefix
+	.text
+
+	.macro store_guest
+	mov	[r15 + NX_CTX_GPR + 8 * 0], rax
+	mov	[r15 + NX_CTX_GPR + 8 * 1], rcx
+	mov	[r15 + NX_CTX_GPR + 8 * 2], rdx
+	mov	[r15 + NX_CTX_GPR + 8 * 3], rbx
+	mov	[r15 + NX_CTX_GPR + 8 * 5], rbp
+	mov	[r15 + NX_CTX_GPR + 8 * 6], rsi
+	mov	[r15 + NX_CTX_GPR + 8 * 7], rdi
+	mov	[r15 + NX_CTX_GPR + 8 * 8], r8
+	mov	[r15 + NX_CTX_GPR + 8 * 9], r9
+	mov	[r15 + NX_CTX_GPR + 8 * 12], r12
+	mov	[r15 + NX_CTX_GPR + 8 * 13], r13
+	.endm
+
+	.macro load_guest
+	mov	rax, [r15 + NX_CTX_GPR + 8 * 0]
+	mov	rcx, [r15 + NX_CTX_GPR + 8 * 1]
+	mov	rdx, [r15 + NX_CTX_GPR + 8 * 2]
+	mov	rbx, [r15 + NX_CTX_GPR + 8 * 3]
+	mov	rbp, [r15 + NX_CTX_GPR + 8 * 5]
+	mov	rsi, [r15 + NX_CTX_GPR + 8 * 6]
+	mov	rdi, [r15 + NX_CTX_GPR + 8 * 7]
+	mov	r8, [r15 + NX_CTX_GPR + 8 * 8]
+	mov	r9, [r15 + NX_CTX_GPR + 8 * 9]
+	mov	r12, [r15 + NX_CTX_GPR + 8 * 12]
+	mov	r13, [r15 + NX_CTX_GPR + 8 * 13]
+	xor	r10d, r10d
+	xor	r11d, r11d
+	.endm
+
+/* void nx_enter(struct nx_vcpu *vcpu, const void *code): returns when the code reaches an exit. */
+	.globl	nx_enter
+	.hidden	nx_enter
+	.type	nx_enter, @function
+nx_enter:
+	push	rbx
+	push	rbp
+	push	r12
+	push	r13
+	push	r14
+	push	r15
+	sub	rsp, 8
+	mov	r15, rdi
+	mov	[r15 + NX_CTX_HOST_RSP], rsp
+	mov	[r15 + NX_CTX_TARGET], rsi
+	load_guest
+	xor	r14d, r14d
+	jmp	[r15 + NX_CTX_TARGET]
+	.size	nx_enter, . - nx_enter
+
+/* Emitted code jumps here, the site stored. */
+	.globl	nx_thunk_exit
+	.hidden	nx_thunk_exit
+	.type	nx_thunk_exit, @function
+nx_thunk_exit:
+	store_guest
+.Lreturn:
+	mov	rsp, [r15 + NX_CTX_HOST_RSP]
+	add	rsp, 8
+	pop	r15
+	pop	r14
+	pop	r13
+	pop	r12
+	pop	rbp
+	pop	rbx
+	ret
+	.size	nx_thunk_exit, . - nx_thunk_exit
+
+/*
+ * Emitted code calls here on a software TLB miss, address and site stored. nx_runtime_miss()
+ * returns the pointer, or NULL: the translation ends here, the instruction not executed.
+ */
+	.globl	nx_thunk_miss
+	.hidden	nx_thunk_miss
+	.type	nx_thunk_miss, @function
+nx_thunk_miss:
+	store_guest
+	sub	rsp, 8
+	mov	rdi, r15
+	call	nx_runtime_miss
+	add	rsp, 8
+	test	rax, rax
+	jz	.Lreturn
+	mov	r14, rax
+	load_guest
+	ret
+	.size	nx_thunk_miss, . - nx_thunk_miss
+
+/*
+ * Emitted code calls here for an instruction that C executes, flags and site stored.
+ * nx_runtime_helper() returns false to end the translation before the instruction.
+ */
+	.globl	nx_thunk_helper
+	.hidden	nx_thunk_helper
+	.type	nx_thunk_helper, @function
+nx_thunk_helper:
+	store_guest
+	sub	rsp, 8
+	mov	rdi, r15
+	call	nx_runtime_helper
+	add	rsp, 8
+	test	al, al
+	jz	.Lreturn
+	load_guest
+	xor	r14d, r14d
+	ret
+	.size	nx_thunk_helper, . - nx_thunk_helper
+
+	.section .note.GNU-stack, "", @progbits

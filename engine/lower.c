@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * lower.c - one guest instruction to host instructions.
+ *
+ * Most are the same instruction again: registers keep their numbers, the memory operand becomes
+ * [r14] after the address has been computed and checked. Every memory access may end the
+ * translation before its instruction, so nothing of the guest's state may have changed by then, and
+ * the flags must be in the context, since the check destroys the host's.
+ */
+#include "translate.h"
+
+static bool decode(struct nx_translator *t, const struct nx_insn *insn, struct nx_decoded *d)
+{
+	if (nx_decode_full(&t->graph->mode, insn->bytes, insn->len, d))
+		return true;
+	t->e.failed = true;
+	return false;
+}
+
+static nx_operand r(unsigned number, unsigned size)
+{
+	return nx_op_gpr(number, size);
+}
+
+static nx_operand pointer(unsigned size)
+{
+	return nx_op_mem(NX_HOST_POINTER, ZYDIS_REGISTER_NONE, 0, 0, size);
+}
+
+static void mov(struct nx_translator *t, nx_operand to, nx_operand from)
+{
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_MOV, to, from);
+}
+
+/*
+ * The host register that has a guest register of an address, as 64 bits: the register itself, or
+ * scratch with the home loaded into it.
+ */
+static ZydisRegister address_register(struct nx_translator *t, ZydisRegister reg, unsigned scratch)
+{
+	struct nx_reg guest;
+
+	if (!nx_reg_of(reg, &guest))
+		return ZYDIS_REGISTER_NONE;
+	if (!nx_is_homed(guest.number))
+		return nx_zydis_reg(guest.number, 8);
+	mov(t, r(scratch, 8), nx_op_home(guest.number, 8));
+	return nx_zydis_reg(scratch, 8);
+}
+
+/* r14 = the effective address, truncated to the instruction's address size. */
+static void emit_effective_address(struct nx_translator *t, const struct nx_insn *insn,
+				   const struct nx_decoded *d, const ZydisDecodedOperand *m)
+{
+	unsigned width = d->insn.address_width;
+	int64_t displacement = m->mem.disp.has_displacement ? m->mem.disp.value : 0;
+	ZydisRegister base, index;
+
+	if (m->mem.base == ZYDIS_REGISTER_RIP || m->mem.base == ZYDIS_REGISTER_EIP ||
+	    (m->mem.base == ZYDIS_REGISTER_NONE && m->mem.index == ZYDIS_REGISTER_NONE)) {
+		if (m->mem.base != ZYDIS_REGISTER_NONE)
+			displacement += (int64_t)(insn->rip + insn->len);
+		if (width == 32)
+			displacement = (uint32_t)displacement;
+		else if (width == 16)
+			displacement = (uint16_t)displacement;
+		mov(t, r(NX_R14, 8), nx_op_imm(displacement));
+		return;
+	}
+	base = address_register(t, m->mem.base, NX_R14);
+	index = address_register(t, m->mem.index, NX_R11);
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R14, width == 64 ? 8 : 4),
+		 nx_op_mem(base, index, index == ZYDIS_REGISTER_NONE ? 0 : m->mem.scale,
+			   displacement, width == 64 ? 8 : 4));
+	if (width == 16)
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R14, 4), r(NX_R14, 2));
+}
+
+/* r14, an offset, becomes a linear address; leaves where the segment does not allow the access. */
+static void emit_segment(struct nx_translator *t, const struct nx_insn *insn, enum nx_sreg seg,
+			 unsigned size, bool write)
+{
+	const struct nx_mode *mode = &t->graph->mode;
+	unsigned slot = NX_CTX_SEG + NX_SEG_SIZE * (unsigned)seg;
+	uint16_t site;
+
+	if (mode->bits == 64) {
+		if (seg == NX_FS || seg == NX_GS)
+			nx_emit2(&t->e, ZYDIS_MNEMONIC_ADD, r(NX_R14, 8),
+				 nx_op_slot(slot + NX_SEG_BASE, 8));
+		return;
+	}
+	if (mode->flat &&
+	    (seg == NX_DS || seg == NX_ES || seg == NX_SS || (seg == NX_CS && !write)))
+		return;
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R11, 8),
+		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, size, 8));
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_CMP, r(NX_R11, 8),
+		 nx_op_slot(slot + (write ? NX_SEG_WRITE_END : NX_SEG_READ_END), 8));
+	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JNBE, false);
+	site = nx_add_site(t, NX_SITE_LEAVE, insn);
+	t->out->site[site].reason = NX_LEAVE_SEGMENT;
+	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, 0, site);
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_ADD, r(NX_R14, 4), nx_op_slot(slot + NX_SEG_BASE, 4));
+}
+
+/* r14, an offset in seg, becomes a host pointer for size bytes. The flags are in the context. */
+static void emit_access(struct nx_translator *t, const struct nx_insn *insn, enum nx_sreg seg,
+			unsigned size, bool write, bool mmio_form)
+{
+	uint16_t site;
+	uint32_t branch;
+
+	emit_segment(t, insn, seg, size, write);
+	site = nx_add_site(t, NX_SITE_ACCESS, insn);
+	t->out->site[site].size = (uint8_t)size;
+	t->out->site[site].write = write;
+	t->out->site[site].mmio_form = mmio_form;
+	branch = nx_emit_snippet(t, nx_check_snippet(size, write));
+	nx_add_stub(t, NX_STUB_MISS, branch, t->e.size, site);
+	t->flags_in_host = false;
+}
+
+/* AND, OR, XOR and TEST leave AF undefined, and nothing else. */
+static bool writes_all_flags(const struct nx_decoded *d)
+{
+	switch (d->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_ADD:
+	case ZYDIS_MNEMONIC_SUB:
+	case ZYDIS_MNEMONIC_CMP:
+	case ZYDIS_MNEMONIC_NEG:
+	case ZYDIS_MNEMONIC_AND:
+	case ZYDIS_MNEMONIC_OR:
+	case ZYDIS_MNEMONIC_XOR:
+	case ZYDIS_MNEMONIC_TEST:
+	case ZYDIS_MNEMONIC_XADD:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The host's flags as the instruction needs them: all others write some and keep some. */
+static void flags_before(struct nx_translator *t, const struct nx_decoded *d)
+{
+	if (nx_flags_read(d) || (nx_flags_written(d) && !writes_all_flags(d)))
+		nx_flags_to_host(t);
+}
+
+static void flags_after(struct nx_translator *t, const struct nx_decoded *d)
+{
+	if (!nx_flags_written(d))
+		return;
+	t->flags_in_host = true;
+	t->flags_in_context = false;
+}
+
+/* What substitution did to an instruction's registers. */
+struct substitution {
+	uint8_t guest[2]; /* homed registers in r10, r11 */
+	bool store[2];
+	unsigned count;
+	bool swap_high; /* AH, CH, DH or BH was exchanged with its low half */
+	uint8_t high;
+};
+
+static unsigned scratch_for(struct nx_translator *t, struct substitution *s, unsigned guest,
+			    bool store)
+{
+	static const uint8_t scratch[2] = {NX_R10, NX_R11};
+	unsigned i;
+
+	for (i = 0; i < s->count; i++)
+		if (s->guest[i] == guest)
+			break;
+	if (i == 2) {
+		t->e.failed = true;
+		return NX_R10;
+	}
+	if (i == s->count) {
+		s->guest[i] = (uint8_t)guest;
+		s->store[i] = false;
+		s->count++;
+		mov(t, r(scratch[i], 8), nx_op_home(guest, 8));
+	}
+	s->store[i] |= store;
+	return scratch[i];
+}
+
+/* Replaces what the host cannot name: homed registers, the memory operand, high bytes with it. */
+static void substitute(struct nx_translator *t, const struct nx_decoded *d, bool memory,
+		       ZydisEncoderRequest *request, struct substitution *s)
+{
+	for (unsigned i = 0; i < request->operand_count; i++) {
+		ZydisEncoderOperand *op = &request->operands[i];
+		bool store = (d->op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+		struct nx_reg reg;
+
+		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+			*op = pointer(op->mem.size);
+		} else if (op->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+			   nx_reg_of(op->reg.value, &reg)) {
+			if (reg.high && memory) {
+				s->swap_high = true;
+				s->high = reg.number;
+				op->reg.value = nx_zydis_reg(reg.number, 1);
+			} else if (nx_is_homed(reg.number)) {
+				op->reg.value =
+				    nx_zydis_reg(scratch_for(t, s, reg.number, store), reg.size);
+			}
+		}
+	}
+}
+
+static void swap_high(struct nx_translator *t, const struct substitution *s)
+{
+	if (s->swap_high)
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_XCHG, nx_op_reg(ZYDIS_REGISTER_AH + s->high),
+			 nx_op_reg(ZYDIS_REGISTER_AL + s->high));
+}
+
+static void emit_substituted(struct nx_translator *t, const struct nx_decoded *d, bool memory)
+{
+	ZydisEncoderRequest request;
+	struct substitution s = {.count = 0};
+
+	if (ZYAN_FAILED(ZydisEncoderDecodedInstructionToEncoderRequest(
+		&d->insn, d->op, d->insn.operand_count_visible, &request))) {
+		t->e.failed = true;
+		return;
+	}
+	request.machine_mode = ZYDIS_MACHINE_MODE_LONG_64;
+	request.prefixes &= ZYDIS_ATTRIB_HAS_LOCK;
+	request.address_size_hint = ZYDIS_ADDRESS_SIZE_HINT_NONE;
+	request.operand_size_hint = ZYDIS_OPERAND_SIZE_HINT_NONE;
+	substitute(t, d, memory, &request, &s);
+	swap_high(t, &s);
+	nx_emit_request(&t->e, &request);
+	swap_high(t, &s);
+	for (unsigned i = 0; i < s.count; i++)
+		if (s.store[i])
+			mov(t, nx_op_home(s.guest[i], 8), r(i ? NX_R11 : NX_R10, 8));
+}
+
+/* LEA in all address sizes, through r14. */
+static void lower_lea(struct nx_translator *t, const struct nx_insn *insn,
+		      const struct nx_decoded *d)
+{
+	struct nx_reg to;
+
+	if (!nx_reg_of(d->op[0].reg.value, &to)) {
+		t->e.failed = true;
+		return;
+	}
+	emit_effective_address(t, insn, d, &d->op[1]);
+	if (!nx_is_homed(to.number)) {
+		mov(t, r(to.number, to.size), r(NX_R14, to.size));
+	} else if (to.size == 2) {
+		mov(t, nx_op_home(to.number, 2), r(NX_R14, 2));
+	} else {
+		if (to.size == 4)
+			mov(t, r(NX_R14, 4), r(NX_R14, 4));
+		mov(t, nx_op_home(to.number, 8), r(NX_R14, 8));
+	}
+}
+
+/* The guest's own bytes do where 64-bit code names neither memory nor a homed register. */
+static bool is_verbatim(const struct nx_translator *t, const struct nx_decoded *d)
+{
+	if (t->graph->mode.bits != 64 || d->insn.raw.prefix_count > 0)
+		return false;
+	for (unsigned i = 0; i < d->insn.operand_count; i++) {
+		struct nx_reg reg;
+
+		if (d->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+			return false;
+		if (d->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    nx_reg_of(d->op[i].reg.value, &reg) && nx_is_homed(reg.number))
+			return false;
+	}
+	return true;
+}
+
+static void lower_plain(struct nx_translator *t, const struct nx_insn *insn)
+{
+	const ZydisDecodedOperand *memory;
+	struct nx_decoded d;
+
+	if (!decode(t, insn, &d))
+		return;
+	if (d.insn.mnemonic == ZYDIS_MNEMONIC_LEA) {
+		lower_lea(t, insn, &d);
+		return;
+	}
+	memory = nx_memory_operand(&d);
+	if (memory) {
+		nx_flags_to_context(t);
+		emit_effective_address(t, insn, &d, memory);
+		emit_access(t, insn, nx_segment_of(memory), insn->size, insn->memory_write,
+			    insn->mmio_form);
+	}
+	flags_before(t, &d);
+	if (is_verbatim(t, &d))
+		nx_emit_bytes(&t->e, insn->bytes, insn->len);
+	else
+		emit_substituted(t, &d, memory != NULL);
+	flags_after(t, &d);
+}
+
+/* r14 = the stack pointer plus delta, truncated to the stack's width. */
+static void emit_stack_offset(struct nx_translator *t, int delta)
+{
+	unsigned bits = t->graph->mode.stack_bits;
+
+	mov(t, r(NX_R14, 8), nx_op_home(NX_RSP, 8));
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R14, bits == 64 ? 8 : 4),
+		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, delta, bits == 64 ? 8 : 4));
+	if (bits == 16)
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R14, 4), r(NX_R14, 2));
+}
+
+/* Moves the stack pointer, by way of r11; the upper part that the stack's width leaves alone stays.
+ */
+static void emit_stack_adjust(struct nx_translator *t, int delta)
+{
+	unsigned bits = t->graph->mode.stack_bits;
+	unsigned size = bits == 64 ? 8 : 4;
+
+	mov(t, r(NX_R11, 8), nx_op_home(NX_RSP, 8));
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R11, size),
+		 nx_op_mem(ZYDIS_REGISTER_R11, ZYDIS_REGISTER_NONE, 0, delta, size));
+	if (bits == 16)
+		mov(t, nx_op_home(NX_RSP, 2), r(NX_R11, 2));
+	else
+		mov(t, nx_op_home(NX_RSP, 8), r(NX_R11, 8));
+}
+
+static void lower_push(struct nx_translator *t, const struct nx_insn *insn)
+{
+	unsigned size = insn->size;
+	struct nx_decoded d;
+	struct nx_reg reg;
+
+	if (!decode(t, insn, &d))
+		return;
+	nx_flags_to_context(t);
+	if (d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		/* The stack's check needs all scratch registers, so the value waits in the context.
+		 */
+		emit_effective_address(t, insn, &d, &d.op[0]);
+		emit_access(t, insn, nx_segment_of(&d.op[0]), size, false, false);
+		mov(t, r(NX_R10, size), pointer(size));
+		mov(t, nx_op_slot(NX_CTX_TEMP, size), r(NX_R10, size));
+	}
+	emit_stack_offset(t, -(int)size);
+	emit_access(t, insn, NX_SS, size, true, false);
+	if (d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		mov(t, r(NX_R10, size), nx_op_slot(NX_CTX_TEMP, size));
+		mov(t, pointer(size), r(NX_R10, size));
+	} else if (d.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		mov(t, r(NX_R10, 8), nx_op_imm(d.op[0].imm.value.s));
+		mov(t, pointer(size), r(NX_R10, size));
+	} else if (nx_reg_of(d.op[0].reg.value, &reg) && nx_is_homed(reg.number)) {
+		mov(t, r(NX_R10, 8), nx_op_home(reg.number, 8));
+		mov(t, pointer(size), r(NX_R10, size));
+	} else {
+		mov(t, pointer(size), r(reg.number, size));
+	}
+	emit_stack_adjust(t, -(int)size);
+}
+
+static void lower_pop(struct nx_translator *t, const struct nx_insn *insn)
+{
+	unsigned size = insn->size;
+	struct nx_decoded d;
+	struct nx_reg reg;
+
+	if (!decode(t, insn, &d) || !nx_reg_of(d.op[0].reg.value, &reg))
+		return;
+	nx_flags_to_context(t);
+	emit_stack_offset(t, 0);
+	emit_access(t, insn, NX_SS, size, false, false);
+	mov(t, r(NX_R10, size), pointer(size));
+	/* The adjustment first: POP SP's value wins over it. */
+	emit_stack_adjust(t, (int)size);
+	if (!nx_is_homed(reg.number))
+		mov(t, r(reg.number, size), r(NX_R10, size));
+	else
+		mov(t, nx_op_home(reg.number, size == 2 ? 2 : 8), r(NX_R10, size == 2 ? 2 : 8));
+}
+
+/* MOV from a segment register: 16 bits to memory or a 16-bit register, else zero-extended. */
+static void lower_mov_from_sreg(struct nx_translator *t, const struct nx_insn *insn)
+{
+	struct nx_decoded d;
+	struct nx_reg to;
+	unsigned slot;
+
+	if (!decode(t, insn, &d) || !nx_reg_of(d.op[0].reg.value, &to))
+		return;
+	slot = NX_CTX_SEG + NX_SEG_SELECTOR +
+	       NX_SEG_SIZE * (unsigned)(d.op[1].reg.value - ZYDIS_REGISTER_ES);
+	if (!nx_is_homed(to.number)) {
+		mov(t, r(to.number, to.size), nx_op_slot(slot, to.size));
+	} else {
+		mov(t, r(NX_R10, 8), nx_op_slot(slot, 8));
+		mov(t, nx_op_home(to.number, to.size == 2 ? 2 : 8),
+		    r(NX_R10, to.size == 2 ? 2 : 8));
+	}
+}
+
+void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d)
+{
+	bool counts = d->insn.mnemonic == ZYDIS_MNEMONIC_LOOP ||
+		      d->insn.mnemonic == ZYDIS_MNEMONIC_LOOPE ||
+		      d->insn.mnemonic == ZYDIS_MNEMONIC_LOOPNE;
+	unsigned width = d->insn.address_width;
+	uint32_t zero, skip = 0;
+
+	/* lea, mov and jrcxz leave the flags alone. */
+	if (counts && width == 16) {
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R10, 4),
+			 nx_op_mem(ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_NONE, 0, -1, 4));
+		mov(t, r(NX_RCX, 2), r(NX_R10, 2));
+	} else if (counts) {
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_RCX, width / 8),
+			 nx_op_mem(ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_NONE, 0, -1, width / 8));
+	}
+	/* r10 keeps rcx while only its counting part decides. */
+	mov(t, r(NX_R10, 8), r(NX_RCX, 8));
+	if (width == 16)
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_RCX, 4), r(NX_RCX, 2));
+	else if (width == 32)
+		mov(t, r(NX_RCX, 4), r(NX_RCX, 4));
+	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JRCXZ, true);
+	zero = t->e.size;
+	mov(t, r(NX_RCX, 8), r(NX_R10, 8));
+	if (counts) {
+		/* Not zero: taken, if ZF agrees. Zero: the code after that branch. */
+		ZydisMnemonic taken = d->insn.mnemonic == ZYDIS_MNEMONIC_LOOPE ? ZYDIS_MNEMONIC_JZ
+				      : d->insn.mnemonic == ZYDIS_MNEMONIC_LOOPNE
+					  ? ZYDIS_MNEMONIC_JNZ
+					  : ZYDIS_MNEMONIC_JMP;
+		uint32_t over;
+
+		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
+		over = t->e.size;
+		nx_patch_branch8(&t->e, zero, t->e.size);
+		mov(t, r(NX_RCX, 8), r(NX_R10, 8));
+		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
+		skip = t->e.size;
+		nx_patch_branch8(&t->e, over, t->e.size);
+		nx_emit_branch(&t->e, taken, false);
+		nx_patch_branch8(&t->e, skip, t->e.size);
+		return;
+	}
+	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
+	skip = t->e.size;
+	nx_patch_branch8(&t->e, zero, t->e.size);
+	mov(t, r(NX_RCX, 8), r(NX_R10, 8));
+	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, false);
+	nx_patch_branch8(&t->e, skip, t->e.size);
+}
+
+void nx_lower(struct nx_translator *t, const struct nx_insn *insn)
+{
+	switch ((enum nx_op)insn->op) {
+	case NX_OP_NOP:
+		break;
+	case NX_OP_PLAIN:
+		lower_plain(t, insn);
+		break;
+	case NX_OP_PUSH:
+		lower_push(t, insn);
+		break;
+	case NX_OP_POP:
+		lower_pop(t, insn);
+		break;
+	case NX_OP_MOV_FROM_SREG:
+		lower_mov_from_sreg(t, insn);
+		break;
+	case NX_OP_HELPER:
+		nx_flags_to_context(t);
+		nx_emit_site_snippet(t, NX_SNIPPET_HELPER, nx_add_site(t, NX_SITE_HELPER, insn));
+		t->flags_in_host = false;
+		break;
+	default:
+		/* Formation passes nothing else. */
+		t->e.failed = true;
+		break;
+	}
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * memory.c - guest memory: the software TLB behind emitted code's inline checks, and access from C.
+ *
+ * A TLB entry lives as long as one nx_resume() at most: guest page tables, memory slots and the
+ * code pages of the running cluster may all be different at the next one.
+ */
+#include "vcpu.h"
+
+void nx_tlb_flush(struct nx_vcpu *vcpu)
+{
+	for (unsigned i = 0; i < vcpu->tlb_used_count; i++) {
+		struct nx_tlb_entry *entry = &vcpu->context.tlb[vcpu->tlb_used[i]];
+
+		entry->read = entry->write = 1;
+	}
+	vcpu->tlb_used_count = 0;
+}
+
+static void tlb_fill(struct nx_vcpu *vcpu, uint64_t linear, uint8_t *page, bool write)
+{
+	unsigned index = (unsigned)(linear >> 12) % NX_TLB_ENTRIES;
+	struct nx_tlb_entry *entry = &vcpu->context.tlb[index];
+	uint64_t tag = linear & NX_PAGE_MASK;
+
+	if (entry->read == 1 && entry->write == 1)
+		vcpu->tlb_used[vcpu->tlb_used_count++] = (uint8_t)index;
+	/* Another page, or another mapping of this one since: both tags must speak of this addend.
+	 */
+	if (entry->addend != (uint64_t)(uintptr_t)page - tag || entry->read != tag)
+		entry->write = 1;
+	entry->addend = (uint64_t)(uintptr_t)page - tag;
+	entry->read = tag;
+	if (write)
+		entry->write = tag;
+}
+
+static bool is_code_page(const struct nx_vcpu *vcpu, const void *page)
+{
+	for (unsigned i = 0; i < vcpu->code_pages; i++)
+		if (vcpu->code_page[i] == page)
+			return true;
+	return false;
+}
+
+nx_status nx_resolve(struct nx_vcpu *vcpu, uint64_t linear, unsigned size, enum nx_access access,
+		     struct nx_target *target)
+{
+	struct nx_page page = {.kind = NX_PAGE_LEAVE};
+	uint64_t gpa;
+	nx_status status;
+
+	if ((linear & ~NX_PAGE_MASK) + size > NX_PAGE_SIZE)
+		return NX_LEAVE_PAGE_CROSSING;
+	status = nx_walk(vcpu, linear, access, &gpa);
+	if (status != NX_OK)
+		return status;
+	vcpu->host->map_page(vcpu->host_data, gpa & NX_PAGE_MASK, &page);
+	target->gpa = gpa;
+	target->host = NULL;
+	target->device =
+	    page.kind == NX_PAGE_DEVICE || (page.kind == NX_PAGE_RAM && access == NX_WRITE &&
+					    !page.writable && page.store_is_mmio);
+	if (target->device)
+		return NX_OK;
+	if (page.kind != NX_PAGE_RAM || (access == NX_WRITE && !page.writable))
+		return NX_LEAVE_HOST_PAGE;
+	if (access == NX_WRITE && is_code_page(vcpu, page.host))
+		return NX_LEAVE_CODE_WRITE;
+	target->host = (uint8_t *)page.host + (gpa & ~NX_PAGE_MASK);
+	if (access != NX_FETCH)
+		tlb_fill(vcpu, linear, page.host, access == NX_WRITE);
+	return NX_OK;
+}
+
+nx_status nx_code_page(struct nx_vcpu *vcpu, uint64_t linear, const uint8_t **host)
+{
+	struct nx_target target = {.host = NULL};
+	nx_status status = nx_resolve(vcpu, linear, 1, NX_FETCH, &target);
+
+	if (status != NX_OK)
+		return status;
+	if (target.device)
+		return NX_LEAVE_CODE_UNREADABLE;
+	*host = (const uint8_t *)target.host - (linear & ~NX_PAGE_MASK);
+	return NX_OK;
+}
+
+void *nx_runtime_miss(struct nx_vcpu *vcpu)
+{
+	const struct nx_site *site = &vcpu->running->site[vcpu->context.site];
+	uint64_t linear = vcpu->context.linear;
+	struct nx_target target = {.host = NULL};
+	nx_status status;
+
+	vcpu->counters.tlb_misses++;
+	/* Outside 64-bit mode linear addresses have 32 bits; one byte more is no page. */
+	if (vcpu->mode.bits != 64 && linear + site->size - 1 > UINT32_MAX)
+		status = NX_LEAVE_PAGE_CROSSING;
+	else
+		status =
+		    nx_resolve(vcpu, linear, site->size, site->write ? NX_WRITE : NX_READ, &target);
+	if (status == NX_OK && !target.device)
+		return target.host;
+	if (status == NX_OK && !site->mmio_form)
+		status = NX_LEAVE_DEVICE_FORM;
+	vcpu->stop_is_mmio = status == NX_OK;
+	vcpu->stop_gpa = target.gpa;
+	vcpu->stop_reason = status == NX_OK ? NX_LEAVE_DEVICE_FORM : status;
+	return NULL;
+}
+
+/* The linear address of an offset in a segment, where the segment allows the access. */
+static nx_status segment_linear(const struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
+				unsigned size, bool write, uint64_t *linear)
+{
+	const struct nx_context_seg *s = &vcpu->context.seg[seg];
+
+	if (vcpu->mode.bits == 64) {
+		*linear = offset + (seg == NX_FS || seg == NX_GS ? s->base : 0);
+		return NX_OK;
+	}
+	if (offset + size > (write ? s->write_end : s->read_end))
+		return NX_LEAVE_SEGMENT;
+	*linear = (uint32_t)(s->base + offset);
+	return NX_OK;
+}
+
+static nx_status guest_access(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
+			      unsigned size, bool write, void **host)
+{
+	struct nx_target target = {.host = NULL};
+	uint64_t linear;
+	nx_status status = segment_linear(vcpu, seg, offset, size, write, &linear);
+
+	if (status == NX_OK)
+		status = nx_resolve(vcpu, linear, size, write ? NX_WRITE : NX_READ, &target);
+	if (status == NX_OK && target.device)
+		status = NX_LEAVE_DEVICE_FORM;
+	*host = target.host;
+	return status;
+}
+
+nx_status nx_guest_read(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, void *to,
+			unsigned size)
+{
+	void *host;
+	nx_status status = guest_access(vcpu, seg, offset, size, false, &host);
+
+	if (status == NX_OK)
+		nx_memcpy(to, host, size);
+	return status;
+}
+
+nx_status nx_guest_write(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, const void *from,
+			 unsigned size)
+{
+	void *host;
+	nx_status status = guest_access(vcpu, seg, offset, size, true, &host);
+
+	if (status == NX_OK)
+		nx_memcpy(host, from, size);
+	return status;
+}

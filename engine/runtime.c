@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * runtime.c - nx_resume(): from a guest state to the next exit or to the reason for leaving.
+ */
+#include "form.h"
+#include "translate.h"
+
+void nx_config_default(struct nx_config *config)
+{
+	*config =
+	    (struct nx_config){.level = NX_LEVEL_COUNT - 1, .max_gap = 16, .max_gap_accesses = 4};
+}
+
+size_t nx_arena_size(void)
+{
+	return sizeof(struct nx_vcpu);
+}
+
+struct nx_vcpu *nx_vcpu_create(const struct nx_memory *memory, const struct nx_host *host,
+			       void *host_data, const struct nx_config *config)
+{
+	struct nx_vcpu *vcpu = memory->arena;
+
+	if (!vcpu || (uintptr_t)vcpu % 64 || memory->arena_size < sizeof(*vcpu) ||
+	    !memory->code_rw || !memory->code_rx || memory->code_size < 65536 ||
+	    memory->code_size > INT32_MAX)
+		return NULL;
+	nx_memset(vcpu, 0, sizeof(*vcpu));
+	vcpu->memory = *memory;
+	vcpu->host = host;
+	vcpu->host_data = host_data;
+	vcpu->config = *config;
+	vcpu->context.thunk_exit = nx_thunk_exit;
+	vcpu->context.thunk_miss = nx_thunk_miss;
+	vcpu->context.thunk_helper = nx_thunk_helper;
+	for (unsigned i = 0; i < NX_TLB_ENTRIES; i++)
+		vcpu->context.tlb[i].read = vcpu->context.tlb[i].write = 1;
+	nx_snippets_init(vcpu);
+	return vcpu;
+}
+
+struct nx_state *nx_vcpu_state(struct nx_vcpu *vcpu)
+{
+	return &vcpu->state;
+}
+
+volatile int *nx_vcpu_stop_flag(struct nx_vcpu *vcpu)
+{
+	return &vcpu->stop;
+}
+
+const struct nx_counters *nx_vcpu_counters(const struct nx_vcpu *vcpu)
+{
+	return &vcpu->counters;
+}
+
+bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip)
+{
+	vcpu->hot = nx_tracker_note(&vcpu->tracker, exit_rip, NULL, 0, 0,
+				    vcpu->host->now(vcpu->host_data)) != NX_TRACK_COLD;
+	vcpu->hot_rip = exit_rip;
+	return vcpu->hot;
+}
+
+bool nx_complete_exit(struct nx_vcpu *vcpu, const struct nx_exit *exit)
+{
+	if (vcpu->pending == NX_PENDING_NONE)
+		return false;
+	nx_finish_pending(vcpu, exit->data);
+	return true;
+}
+
+void nx_forget_exit(struct nx_vcpu *vcpu)
+{
+	vcpu->pending = NX_PENDING_NONE;
+}
+
+/* ---- The guest's processor state ---- */
+
+static void load_segment(const struct nx_vcpu *vcpu, unsigned number)
+{
+	const struct nx_segment *from = &vcpu->state.seg[number];
+	struct nx_context_seg *to = (struct nx_context_seg *)&vcpu->context.seg[number];
+	bool code = (from->type & 8) != 0, expand_down = !code && (from->type & 4);
+	uint64_t end = (uint64_t)from->limit + 1;
+
+	to->base = from->base;
+	to->selector = from->selector;
+	to->read_end = to->write_end = 0;
+	/* Expand-down segments are rare enough to leave to the processor. */
+	if (from->unusable || !from->present || !from->s || expand_down)
+		return;
+	if (!(vcpu->state.cr0 & NX_CR0_PE)) {
+		to->read_end = to->write_end = end;
+	} else if (code) {
+		to->read_end = from->type & 2 ? end : 0;
+	} else {
+		to->read_end = end;
+		to->write_end = from->type & 2 ? end : 0;
+	}
+}
+
+static bool is_flat(const struct nx_context_seg *seg)
+{
+	return seg->base == 0 && seg->read_end == 1ull << 32 && seg->write_end == 1ull << 32;
+}
+
+/* Fills mode, cpl and the context's segments; NX_OK, or why the engine does not run in this. */
+static nx_status load_processor_state(struct nx_vcpu *vcpu)
+{
+	const struct nx_state *s = &vcpu->state;
+	bool protected_mode = (s->cr0 & NX_CR0_PE) != 0;
+	struct nx_mode *mode = &vcpu->mode;
+
+	if (s->rflags & (NX_FL_TF | NX_FL_VM | NX_FL_RF))
+		return NX_LEAVE_STATE;
+	vcpu->cpl = protected_mode ? s->seg[NX_SS].dpl : 0;
+	/* Alignment checks: the emitted code does not make any. */
+	if ((s->rflags & NX_FL_AC) && (s->cr0 & NX_CR0_AM) && vcpu->cpl == 3)
+		return NX_LEAVE_STATE;
+	if (vcpu->config.no_user_code && vcpu->cpl == 3)
+		return NX_LEAVE_STATE;
+	mode->protected_mode = protected_mode;
+	mode->user = vcpu->cpl == 3;
+	mode->io_allowed = vcpu->cpl <= (s->rflags & NX_FL_IOPL) >> 12;
+	if ((s->efer & NX_EFER_LMA) && s->seg[NX_CS].l)
+		mode->bits = mode->stack_bits = 64;
+	else {
+		mode->bits = s->seg[NX_CS].db ? 32 : 16;
+		mode->stack_bits = s->seg[NX_SS].db ? 32 : 16;
+	}
+	for (unsigned i = 0; i < NX_SREGS; i++)
+		load_segment(vcpu, i);
+	mode->flat = mode->bits == 64 ||
+		     (is_flat(&vcpu->context.seg[NX_DS]) && is_flat(&vcpu->context.seg[NX_ES]) &&
+		      is_flat(&vcpu->context.seg[NX_SS]) && vcpu->context.seg[NX_CS].base == 0 &&
+		      vcpu->context.seg[NX_CS].read_end == 1ull << 32);
+	return NX_OK;
+}
+
+/* rflags' arithmetic bits, in the form that lahf and seto leave in ax (context.h, rule 5). */
+static uint64_t flags_to_context(uint64_t rflags)
+{
+	return (rflags & (NX_FL_SF | NX_FL_ZF | NX_FL_AF | NX_FL_PF | NX_FL_CF)) << 8 | 2u << 8 |
+	       ((rflags & NX_FL_OF) != 0);
+}
+
+static uint64_t flags_from_context(uint64_t flags)
+{
+	return (flags >> 8 & (NX_FL_SF | NX_FL_ZF | NX_FL_AF | NX_FL_PF | NX_FL_CF)) |
+	       (flags & 1 ? NX_FL_OF : 0);
+}
+
+static void load_context(struct nx_vcpu *vcpu)
+{
+	for (unsigned i = 0; i < NX_GPRS; i++)
+		vcpu->context.gpr[i] =
+		    vcpu->mode.bits == 64 ? vcpu->state.gpr[i] : (uint32_t)vcpu->state.gpr[i];
+	vcpu->context.flags = flags_to_context(vcpu->state.rflags);
+	vcpu->context.rflags = vcpu->state.rflags & ~(uint64_t)NX_FL_ARITHMETIC;
+}
+
+static void store_context(struct nx_vcpu *vcpu)
+{
+	unsigned count = vcpu->mode.bits == 64 ? NX_GPRS : NX_R8;
+
+	for (unsigned i = 0; i < count; i++)
+		vcpu->state.gpr[i] = vcpu->context.gpr[i];
+	vcpu->state.rflags = vcpu->context.rflags | flags_from_context(vcpu->context.flags);
+}
+
+/* ---- Clusters ---- */
+
+/* Translates the graph and has it verified. A full cache is flushed, and tried once more. */
+static struct nx_cluster *translate(struct nx_vcpu *vcpu, nx_status *status)
+{
+	for (unsigned attempt = 0; attempt < 2; attempt++) {
+		struct nx_cluster *cluster;
+		uint32_t where;
+		size_t capacity;
+		uint8_t *code = nx_cache_code(vcpu, &capacity);
+
+		if (nx_translate(vcpu, &vcpu->graph, code, capacity, &vcpu->translation)) {
+			if (nx_verify(code, vcpu->translation.size, &vcpu->translation,
+				      &vcpu->verify, &where) != NX_VERIFY_OK) {
+				vcpu->counters.refused++;
+				*status = NX_LEAVE_REFUSED;
+				return NULL;
+			}
+			cluster = nx_cache_insert(vcpu);
+			if (cluster) {
+				vcpu->counters.translated++;
+				return cluster;
+			}
+		}
+		nx_cache_flush(vcpu);
+	}
+	*status = NX_LEAVE_CACHE_FULL;
+	return NULL;
+}
+
+/* The cluster with an entry at the state's rip, formed now if the exit is hot. */
+static struct nx_cluster *find_cluster(struct nx_vcpu *vcpu, uint32_t *offset, nx_status *status)
+{
+	struct nx_cluster *cluster = nx_cache_find(vcpu, vcpu->state.rip, offset);
+	uint64_t pc = vcpu->state.rip;
+	bool hot = vcpu->hot;
+
+	vcpu->hot = false;
+	if (cluster)
+		return cluster;
+	if (hot) {
+		/* What the host asked about is what a barren formation has to be noted for. */
+		pc = vcpu->hot_rip;
+	} else if (nx_tracker_note(&vcpu->tracker, pc, NULL, 0, 0,
+				   vcpu->host->now(vcpu->host_data)) == NX_TRACK_COLD) {
+		*status = NX_LEAVE_COLD;
+		return NULL;
+	}
+	if (!nx_form(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->graph)) {
+		vcpu->counters.barren++;
+		nx_tracker_barren(&vcpu->tracker, pc, NULL, 0);
+		*status = NX_LEAVE_NO_CLUSTER;
+		return NULL;
+	}
+	vcpu->counters.formed++;
+	cluster = translate(vcpu, status);
+	if (!cluster) {
+		nx_tracker_barren(&vcpu->tracker, pc, NULL, 0);
+		return NULL;
+	}
+	*offset = cluster->entry[0].offset;
+	for (unsigned i = 0; i < cluster->entries; i++)
+		if (cluster->entry[i].rip == vcpu->state.rip)
+			*offset = cluster->entry[i].offset;
+	return cluster;
+}
+
+static enum nx_outcome leave(struct nx_vcpu *vcpu, struct nx_exit *exit, nx_status reason)
+{
+	vcpu->running = NULL;
+	vcpu->hot = false;
+	exit->reason = reason;
+	vcpu->counters.leaves[reason]++;
+	return NX_LEAVE;
+}
+
+/* ---- What a translation ended with ---- */
+
+static enum nx_outcome deliver(struct nx_vcpu *vcpu, const struct nx_site *site,
+			       enum nx_pending_kind pending, struct nx_exit *exit)
+{
+	exit->write = site->write;
+	exit->size = site->size;
+	exit->rip = site->rip;
+	vcpu->pending = pending;
+	vcpu->pending_site = *site;
+	vcpu->running->exits++;
+	return NX_EXIT;
+}
+
+static enum nx_outcome end_with_io(struct nx_vcpu *vcpu, const struct nx_site *site,
+				   struct nx_exit *exit)
+{
+	uint64_t rax = vcpu->state.gpr[NX_RAX];
+
+	exit->kind = NX_EXIT_IO;
+	exit->port = site->port_in_dx ? (uint16_t)vcpu->state.gpr[NX_RDX] : site->port;
+	exit->data = site->size == 4   ? (uint32_t)rax
+		     : site->size == 2 ? (uint16_t)rax
+				       : (uint8_t)rax;
+	if (vcpu->host->route_io(vcpu->host_data, exit->port, site->size, site->write,
+				 exit->data) != NX_ROUTE_EXIT)
+		return leave(vcpu, exit, NX_LEAVE_HOST_ROUTE);
+	if (!site->write)
+		exit->data = 0;
+	vcpu->counters.exits_io++;
+	return deliver(vcpu, site, NX_PENDING_IO, exit);
+}
+
+static enum nx_outcome end_with_access(struct nx_vcpu *vcpu, const struct nx_site *site,
+				       struct nx_exit *exit)
+{
+	if (!vcpu->stop_is_mmio)
+		return leave(vcpu, exit, vcpu->stop_reason);
+	exit->kind = NX_EXIT_MMIO;
+	exit->gpa = vcpu->stop_gpa;
+	exit->data = site->write ? nx_store_value(vcpu, site) : 0;
+	if (vcpu->host->route_mmio(vcpu->host_data, exit->gpa, site->size, site->write,
+				   exit->data) != NX_ROUTE_EXIT)
+		return leave(vcpu, exit, NX_LEAVE_HOST_ROUTE);
+	vcpu->counters.exits_mmio++;
+	return deliver(vcpu, site, NX_PENDING_MMIO, exit);
+}
+
+static enum nx_outcome end_at_site(struct nx_vcpu *vcpu, struct nx_exit *exit)
+{
+	/* The verifier has proven that the code stores only sites that exist. */
+	const struct nx_site *site = &vcpu->running->site[vcpu->context.site];
+
+	vcpu->state.rip = site->rip;
+	switch ((enum nx_site_kind)site->kind) {
+	case NX_SITE_IO:
+		return end_with_io(vcpu, site, exit);
+	case NX_SITE_ACCESS:
+		return end_with_access(vcpu, site, exit);
+	case NX_SITE_HELPER:
+		return leave(vcpu, exit, vcpu->stop_reason);
+	default:
+		return leave(vcpu, exit, site->reason);
+	}
+}
+
+enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
+{
+	struct nx_cluster *cluster;
+	uint32_t offset;
+	nx_status status;
+
+	vcpu->counters.resumes++;
+	if (vcpu->pending != NX_PENDING_NONE)
+		nx_finish_pending(vcpu, exit->data);
+	if (vcpu->stop)
+		return leave(vcpu, exit, NX_LEAVE_STOP);
+	status = load_processor_state(vcpu);
+	if (status != NX_OK)
+		return leave(vcpu, exit, status);
+	nx_tlb_flush(vcpu);
+	load_context(vcpu);
+	/* The walks for the code need the context's rflags (AC). */
+	vcpu->code_pages = 0;
+	cluster = find_cluster(vcpu, &offset, &status);
+	if (!cluster)
+		return leave(vcpu, exit, status);
+	status = nx_check_code(vcpu, cluster);
+	if (status != NX_OK) {
+		if (status == NX_LEAVE_CODE_CHANGED)
+			nx_cache_drop(vcpu, cluster);
+		return leave(vcpu, exit, status);
+	}
+	vcpu->running = cluster;
+	vcpu->stop_reason = NX_LEAVE_FAULT;
+	vcpu->stop_is_mmio = false;
+	cluster->executions++;
+	vcpu->counters.enters++;
+	nx_enter(vcpu, (const uint8_t *)vcpu->memory.code_rx + cluster->code + offset);
+	store_context(vcpu);
+	return end_at_site(vcpu, exit);
+}
+
+const char *nx_leave_reason_name(enum nx_leave_reason reason)
+{
+	switch (reason) {
+#define NX_X(name, text)      \
+	case NX_LEAVE_##name: \
+		return #name;
+		NX_LEAVE_REASONS(NX_X)
+#undef NX_X
+	default:
+		return "?";
+	}
+}
+
+const char *nx_leave_reason_text(enum nx_leave_reason reason)
+{
+	switch (reason) {
+#define NX_X(name, text)      \
+	case NX_LEAVE_##name: \
+		return text;
+		NX_LEAVE_REASONS(NX_X)
+#undef NX_X
+	default:
+		return "?";
+	}
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * translate.h - the translator's state, shared by translate.c (structure: blocks, branches, exits)
+ * and lower.c (instructions).
+ */
+#ifndef NX_TRANSLATE_H
+#define NX_TRANSLATE_H
+
+#include "emit.h"
+#include "form.h"
+
+/* Code out of line: behind the blocks. */
+struct nx_stub {
+	enum { NX_STUB_MISS, NX_STUB_LEAVE, NX_STUB_LEAVE_SAVE } kind;
+	uint32_t from; /* end of the branch that leads here */
+	uint32_t back; /* MISS: where it goes on */
+	uint16_t site;
+};
+
+struct nx_fixup {
+	uint32_t from; /* end of the branch */
+	uint16_t block;
+};
+
+#define NX_MAX_STUBS 512
+#define NX_MAX_FIXUPS (NX_MAX_BLOCKS * 3)
+
+struct nx_translate_scratch {
+	uint32_t block_offset[NX_MAX_BLOCKS];
+	bool joined[NX_MAX_BLOCKS]; /* reached by a branch or by falling through */
+	struct nx_stub stub[NX_MAX_STUBS];
+	struct nx_fixup fixup[NX_MAX_FIXUPS];
+	unsigned stubs, fixups;
+};
+
+_Static_assert(sizeof(struct nx_translate_scratch) <= NX_TRANSLATE_SCRATCH_SIZE,
+	       "scratch too small");
+
+struct nx_translator {
+	struct nx_vcpu *vcpu;
+	const struct nx_graph *graph;
+	struct nx_translation *out;
+	struct nx_translate_scratch *s;
+	struct nx_emitter e;
+	uint16_t insn; /* index of the instruction being translated */
+	/*
+	 * Where the guest's arithmetic flags are (context.h, rule 5): in one place at least. Blocks
+	 * begin with them in the host's flags; an entry that nothing joins, in the context.
+	 */
+	bool flags_in_host, flags_in_context;
+};
+
+/* translate.c */
+uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const struct nx_insn *insn);
+void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint32_t back, uint16_t site);
+/* Stores the site and leaves the translation; the flags must be in the context. */
+void nx_emit_exit(struct nx_translator *t, uint16_t site);
+void nx_flags_to_context(struct nx_translator *t);
+void nx_flags_to_host(struct nx_translator *t);
+
+/* lower.c: one instruction that is no branch and no exit. */
+void nx_lower(struct nx_translator *t, const struct nx_insn *insn);
+/* LOOP and JCXZ families: to host code whose last instruction is a 32-bit branch that is taken if
+ * the guest's is; the flags are in the host. */
+void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d);
+
+/* snippet.c: sequences that occur in every translation, encoded once per vCPU. */
+enum nx_snippet_kind {
+	NX_SNIPPET_SAVE_FLAGS,
+	NX_SNIPPET_RESTORE_FLAGS,
+	NX_SNIPPET_EXIT,   /* patch: the site */
+	NX_SNIPPET_HELPER, /* patch: the site */
+	NX_SNIPPET_MISS,   /* patch: the site; ends with the branch back */
+	NX_SNIPPET_CHECK,  /* patch: end of the branch to the miss stub; + NX_CHECK_VARIANT */
+	NX_SNIPPET_COUNT = NX_SNIPPET_CHECK + 2 * 5,
+};
+
+void nx_snippets_init(struct nx_vcpu *vcpu);
+/* Appends a snippet; returns the offset that its patch has in the code. */
+uint32_t nx_emit_snippet(struct nx_translator *t, unsigned kind);
+/* Appends a snippet with a site. */
+void nx_emit_site_snippet(struct nx_translator *t, unsigned kind, uint16_t site);
+/* The check for an access of size bytes. */
+unsigned nx_check_snippet(unsigned size, bool write);
+
+#endif
