@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""Compares what two boots printed on the console.
+
+Two boots of the same kernel without noexit already differ: in times and figures derived from them,
+in random kernel addresses, and in where lines appear that a second kernel thread prints. Each of
+these differences is named here; whatever is not named must be equal, line by line.
+"""
+
+import difflib
+import re
+
+# Figures that differ between any two boots.
+MASKS = [(re.compile(pattern), replacement) for pattern, replacement in (
+    # Terminal control sequences of SeaBIOS's serial console.
+    (r"\x1b(c|\[[?0-9;]*[A-Za-z])", ""),
+    # That console sends from a timer interrupt: what is unsent when the kernel starts is lost.
+    (r"(?m)^(Probing EDD \(edd=off to disable\)\.\.\.).*?(\[ *\d+\.\d+\])", r"\1 ok\n\2"),
+    (r"(?m)^\[ *\d+\.\d+\] ", ""),
+    (r"using sched offset of \d+ cycles", "using sched offset of N cycles"),
+    (r"Marking stable \(.*\)->\(.*\)", "Marking stable (N)->(N)"),
+    (r"audit\(\d+\.\d+:", "audit(TIME:"),
+    (r"setting system clock to \S+ UTC \(\d+\)", "setting system clock to TIME"),
+    (r"\d+\.\d+ MHz (TSC|processor)", r"N MHz \1"),
+    (r"calibration: \d+\.\d+ MHz", "calibration: N MHz"),
+    (r"(clocksource: tsc\S*: mask: \S+) max_cycles: \S+ max_idle_ns: \d+ ns",
+     r"\1 max_cycles: N, max_idle_ns: N ns"),
+    (r"[\d.]+ BogoMIPS \(lpj=\d+\)", "N BogoMIPS (lpj=N)"),
+    (r"Total of (\d+) processors activated \([\d.]+ BogoMIPS\)",
+     r"Total of \1 processors activated (N BogoMIPS)"),
+    # Registers and code bytes in a kernel warning: the kernel is loaded at a random address.
+    (r"(?m)^((?:RSP|RAX|RDX|RBP|R10|R13|FS|CS|CR2|Code|Call Trace):).*", r"\1 N"),
+)]
+
+# Printed only when something took long on this occasion.
+SLOW = re.compile(r"took \d+ usecs$|perf: interrupt took too long|hrtimer: interrupt took ")
+
+# Printed by other kernel threads than the lines around them: anywhere is their right place.
+CONCURRENT = re.compile(
+    r"^(Freeing initrd memory:|clocksource: (tsc|Switched)|tsc: Refined|input: |rtc_cmos |"
+    r"random: crng init|Trying to unpack rootfs|serio: )")
+
+
+def normalize(text):
+    """The lines in their order, and the sorted lines for which order means nothing."""
+    text = text.replace("\r", "")
+    for pattern, replacement in MASKS:
+        text = pattern.sub(replacement, text)
+    lines = [line.rstrip() for line in text.split("\n")]
+    lines = [line for line in lines if line and not SLOW.search(line)]
+    return ([line for line in lines if not CONCURRENT.match(line)],
+            sorted(line for line in lines if CONCURRENT.match(line)))
+
+
+def difference(without, with_noexit):
+    """What differs, as lines of a unified diff; empty when the transcripts agree."""
+    result = []
+    for one, other in zip(normalize(without), normalize(with_noexit)):
+        result += difflib.unified_diff(one, other, "without noexit", "with noexit", lineterm="",
+                                       n=1)
+    return result
