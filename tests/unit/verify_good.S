@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * verify_good.S - programs that the verifier must accept: every permitted construct. They also run
+ * (verify_sandbox.c): rsi points into the sandbox's guest memory, and each ends at an exit.
+ */
+#define TABLE verify_good_table
+#include "verify_macros.inc"
+
+	.section TABLE, "aw"
+	.globl	verify_good, verify_good_end
+verify_good:
+
+	program	leave_only
+	exit	LEAVE
+	end	leave_only, OK
+
+	program	integer_registers
+	mov	eax, 0x12345678
+	mov	rcx, 0x123456789abcdef0
+	mov	dl, ah
+	movzx	ebx, cl
+	movzx	r8d, cx
+	movsx	r9, al
+	movsx	r12d, ax
+	movsxd	r13, eax
+	lea	rdi, [rax + rcx * 4 + 0x1234]
+	lea	edi, [rdi + rbp]
+	add	rax, rcx
+	or	ebx, 0x80
+	adc	dx, 7
+	sbb	al, ah
+	and	rbp, rdi
+	sub	ecx, ebx
+	xor	r8, r8
+	cmp	rax, -1
+	test	ebx, 0x40
+	inc	r9
+	dec	cl
+	neg	r12d
+	not	r13
+	shl	rax, 3
+	shr	ebx, cl
+	sar	dx, 1
+	rol	r8b, 2
+	ror	rdi, 60
+	rcl	eax, 5
+	rcr	rbx, 1
+	shld	rax, rcx, 4
+	shrd	ebx, edx, cl
+	imul	rcx
+	imul	eax, edx, 77
+	imul	rdi, rax
+	mul	r9d
+	bt	eax, 3
+	btr	rbx, 60
+	bts	ecx, edx
+	btc	rdi, rax
+	bsf	eax, ebx
+	bsr	rcx, rdx
+	lzcnt	eax, edx
+	tzcnt	r8, r9
+	cmovz	rax, rcx
+	cmovnle	ebx, edx
+	setb	al
+	seto	r9b
+	xchg	rbx, rdx
+	xchg	eax, ecx
+	xadd	rdi, r8
+	cmpxchg	ecx, edx
+	bswap	rbp
+	bswap	r12d
+	cbw
+	cwde
+	cdqe
+	cwd
+	cdq
+	cqo
+	lahf
+	seto	al
+	sahf
+	clc
+	stc
+	cmc
+	nop
+	xchg	ax, ax
+	nop	dword ptr [rax + rax]
+	pause
+	mfence
+	lfence
+	sfence
+	endbr64
+	exit	IO
+	end	integer_registers, OK
+
+	program	context_slots
+	mov	rax, [r15 + NX_CTX_RFLAGS]
+	mov	ecx, [r15 + NX_CTX_SEG]
+	mov	rdx, [r15 + NX_CTX_TLB - 8]
+	mov	r14, [r15 + NX_CTX_GPR + 8 * NX_RSP]
+	lea	r14, [r14 + rcx - 8]
+	cmp	r14, [r15 + NX_CTX_SEG + NX_SEG_SIZE * 3 + NX_SEG_READ_END]
+	mov	[r15 + NX_CTX_GPR + 8 * NX_RSP], r14
+	mov	[r15 + NX_CTX_LINEAR], r14
+	mov	r10d, [r15 + NX_CTX_GPR + 8 * NX_R10]
+	add	r10w, ax
+	mov	[r15 + NX_CTX_GPR + 8 * NX_R10], r10
+	mov	[r15 + NX_CTX_FLAGS], ax
+	movzx	eax, word ptr [r15 + NX_CTX_FLAGS]
+	add	qword ptr [r15 + NX_CTX_GPR + 8 * NX_R15], 4
+	inc	byte ptr [r15 + NX_CTX_GPR + 8 * NX_R11]
+	xchg	rbx, [r15 + NX_CTX_TEMP]
+	xadd	[r15 + NX_CTX_TEMP + 24], rbx
+	bts	dword ptr [r15 + NX_CTX_TEMP + 4], 3
+	setz	byte ptr [r15 + NX_CTX_WRITABLE - 1]
+	cmovz	rax, [r15 + NX_CTX_TEMP + 8]
+	exit	LEAVE
+	end	context_slots, OK
+
+	program	loads
+	mov	r14, rsi
+	check	8, NX_TLB_READ, 2f
+1:	mov	rax, [r14]
+	add	ecx, [r14]
+	movzx	ebx, byte ptr [r14]
+	cmp	[r14], dx
+	mov	r14d, [r14]
+	mov	[r15 + NX_CTX_GPR + 8 * NX_R14], r14
+	lea	r14, [rsi + 64]
+	check	1, NX_TLB_READ, 4f
+3:	test	byte ptr [r14], 3
+	bt	dword ptr [r15 + NX_CTX_GPR], 4
+	prefetcht0 [r14]
+	exit	LEAVE
+2:	stub	READ8, 1b
+	int3
+	int3
+4:	stub	READ2, 3b
+	end	loads, OK
+
+	program	stores
+	lea	r14, [rsi + 16]
+	check	16, NX_TLB_WRITE, 2f
+1:	mov	[r14], rax
+	mov	byte ptr [r14], 5
+	add	[r14], ecx
+	lock add dword ptr [r14], 3
+	xchg	[r14], rbx
+	lock xadd [r14], edx
+	lock cmpxchg [r14], rcx
+	lock cmpxchg8b [r14]
+	bts	dword ptr [r14], 31
+	setz	byte ptr [r14]
+	not	qword ptr [r14]
+	mov	rax, [r14]
+	prefetchw [r14]
+	mov	r14, rdi
+	exit	LEAVE
+2:	stub	WRITE16, 1b
+	end	stores, OK
+
+	program	branches
+	mov	ecx, 3
+	cmp	eax, ebx
+	jl	1f
+	inc	rax
+	jmp	2f
+1:	dec	rax
+2:	loop	2b
+	jrcxz	3f
+	exit	LEAVE
+	int3
+3:	js	4f
+	xor	edx, edx
+4:	lea	r14, [rsi + 8]
+	check	4, NX_TLB_READ, 6f
+5:	mov	edx, [r14]
+	test	edx, edx
+	jz	7f
+	exit	IO
+6:	stub	READ4, 5b
+7:	exit	LEAVE
+	end	branches, OK, , 3b
+
+	program	helpers
+	lea	r14, [rsi + 8]
+	mov	[r15 + NX_CTX_LINEAR], r14
+	helper	HELPER
+	mov	r14, rsi
+	check	2, NX_TLB_WRITE, 2f
+1:	mov	[r14], ax
+	helper	HELPER
+3:	exit	IO
+2:	stub	WRITE8, 1b
+	end	helpers, OK, , 3b
+
+	program	second_entry
+	mov	r14, [r15 + NX_CTX_GPR + 8 * NX_RSI]
+	check	4, NX_TLB_READ, 2f
+1:	mov	eax, [r14]
+	exit	IO
+3:	lea	r14, [rsi + rax]
+	check	4, NX_TLB_READ, 5f
+4:	mov	edx, [r14]
+	exit	IO
+2:	stub	READ4, 1b
+5:	stub	READ4, 4b
+	end	second_entry, OK, , 3b
+
+	.section TABLE, "aw"
+verify_good_end:
+
+	.section .note.GNU-stack, "", @progbits

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * verify_programs.h - the programs of verify_good.S and verify_bad.S.
+ */
+#ifndef NX_TESTS_VERIFY_PROGRAMS_H
+#define NX_TESTS_VERIFY_PROGRAMS_H
+
+#include "internal.h"
+
+#define VERIFY_NOWHERE UINT64_MAX
+
+/* Laid out by the macro `end` of verify_macros.inc. */
+struct verify_program {
+	const char *name;
+	const char *result; /* of enum nx_verify_result, without the prefix */
+	const uint8_t *code;
+	uint64_t size;
+	uint64_t where; /* the offset to be reported */
+	uint64_t entry; /* a second entry point, besides offset 0 */
+};
+
+extern const struct verify_program verify_good[], verify_good_end[];
+extern const struct verify_program verify_bad[], verify_bad_end[];
+
+/* Fills the sites of verify_macros.inc and the program's entries. */
+void verify_program_translation(const struct verify_program *program,
+				struct nx_translation *translation);
+const char *verify_result_name(enum nx_verify_result result);
+
+#endif
