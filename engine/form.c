@@ -98,9 +98,9 @@ static bool is_passable(const struct former *f, const struct nx_insn *insn)
 	case NX_OP_HELPER:
 	case NX_OP_IN:
 	case NX_OP_OUT:
+	case NX_OP_JCC: /* where it may not be followed, taken ends the cluster */
 		return true;
 	case NX_OP_JMP:
-	case NX_OP_JCC:
 		return f->vcpu->config.level >= NX_LEVEL_BRANCHES;
 	default:
 		return false;
@@ -147,7 +147,9 @@ static uint16_t reach(struct former *f, uint64_t rip, unsigned gap, unsigned acc
 
 static bool may_branch_to(const struct former *f, const struct nx_insn *insn)
 {
-	return insn->target > insn->rip || f->vcpu->config.level >= NX_LEVEL_LOOPS;
+	const enum nx_level level = f->vcpu->config.level;
+
+	return level >= (insn->target > insn->rip ? NX_LEVEL_BRANCHES : NX_LEVEL_LOOPS);
 }
 
 static void successors(struct former *f, uint16_t number)

@@ -269,11 +269,11 @@ static enum nx_outcome end_with_io(struct nx_vcpu *vcpu, const struct nx_site *s
 	exit->data = site->size == 4   ? (uint32_t)rax
 		     : site->size == 2 ? (uint16_t)rax
 				       : (uint8_t)rax;
+	if (!site->write)
+		exit->data = 0;
 	if (vcpu->host->route_io(vcpu->host_data, exit->port, site->size, site->write,
 				 exit->data) != NX_ROUTE_EXIT)
 		return leave(vcpu, exit, NX_LEAVE_HOST_ROUTE);
-	if (!site->write)
-		exit->data = 0;
 	vcpu->counters.exits_io++;
 	return deliver(vcpu, site, NX_PENDING_IO, exit);
 }
