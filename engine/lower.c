@@ -71,7 +71,7 @@ static void emit_effective_address(struct nx_translator *t, const struct nx_insn
 	index = address_register(t, m->mem.index, NX_R11);
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R14, width == 64 ? 8 : 4),
 		 nx_op_mem(base, index, index == ZYDIS_REGISTER_NONE ? 0 : m->mem.scale,
-			   displacement, width == 64 ? 8 : 4));
+			   displacement, 8));
 	if (width == 16)
 		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R14, 4), r(NX_R14, 2));
 }
@@ -314,7 +314,7 @@ static void emit_stack_offset(struct nx_translator *t, int delta)
 
 	mov(t, r(NX_R14, 8), nx_op_home(NX_RSP, 8));
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R14, bits == 64 ? 8 : 4),
-		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, delta, bits == 64 ? 8 : 4));
+		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, delta, 8));
 	if (bits == 16)
 		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R14, 4), r(NX_R14, 2));
 }
@@ -328,7 +328,7 @@ static void emit_stack_adjust(struct nx_translator *t, int delta)
 
 	mov(t, r(NX_R11, 8), nx_op_home(NX_RSP, 8));
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R11, size),
-		 nx_op_mem(ZYDIS_REGISTER_R11, ZYDIS_REGISTER_NONE, 0, delta, size));
+		 nx_op_mem(ZYDIS_REGISTER_R11, ZYDIS_REGISTER_NONE, 0, delta, 8));
 	if (bits == 16)
 		mov(t, nx_op_home(NX_RSP, 2), r(NX_R11, 2));
 	else
@@ -420,11 +420,11 @@ void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d)
 	/* lea, mov and jrcxz leave the flags alone. */
 	if (counts && width == 16) {
 		nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R10, 4),
-			 nx_op_mem(ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_NONE, 0, -1, 4));
+			 nx_op_mem(ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_NONE, 0, -1, 8));
 		mov(t, r(NX_RCX, 2), r(NX_R10, 2));
 	} else if (counts) {
 		nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_RCX, width / 8),
-			 nx_op_mem(ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_NONE, 0, -1, width / 8));
+			 nx_op_mem(ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_NONE, 0, -1, 8));
 	}
 	/* r10 keeps rcx while only its counting part decides. */
 	mov(t, r(NX_R10, 8), r(NX_RCX, 8));
