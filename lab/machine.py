@@ -40,14 +40,19 @@ class Machine:
         return path
 
     def start(self):
-        """Starts the emulator; its own messages go to the file "emulator"."""
+        """Starts the emulator; its own messages go to the file "emulator".
+
+        It is told to die with us, and is in a session of its own so that a Ctrl-C reaches
+        lab/run alone, which then ends it in good order.
+        """
+        line = self.command_line()
+        if not shutil.which(line[0]):
+            raise LabError(f"{line[0]} is not installed; run 'make deps' as root")
         with open(self.directory / "emulator", "wb") as log:
-            try:
-                self.process = subprocess.Popen(self.command_line(), stdin=subprocess.DEVNULL,
-                                                stdout=log, stderr=log, cwd=self.directory,
-                                                env=self.environment(), start_new_session=True)
-            except FileNotFoundError as error:
-                raise LabError(f"{error.filename} is not installed; run 'make deps'") from error
+            self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *line],
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            cwd=self.directory, env=self.environment(),
+                                            start_new_session=True)
 
     def ended(self):
         """Whether the host VM has powered off or died."""

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""What the lab tests share."""
+
+import os
+import sys
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("NX_BUILD") or ROOT / "build").resolve()
+sys.dont_write_bytecode = True
+sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tools")]
+
+SKIPPED = 77
+
+
+def skip(reason):
+    """Ends the test as skipped, in Meson's way."""
+    print(reason)
+    sys.exit(SKIPPED)
+
+
+def need_lab(cpu="amd"):
+    """Skips unless the lab can be put together on this machine."""
+    from image import Images, LabError
+    try:
+        Images(BUILD, print).host(cpu)
+    except LabError as error:
+        skip(f"no lab on this machine: {error}")
+
+
+def main():
+    """unittest says "OK" for a run without tests; that must not pass."""
+    result = unittest.main(exit=False).result
+    sys.exit(0 if result.wasSuccessful() and result.testsRun else 1)

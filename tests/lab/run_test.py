@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""lab/run: what its users rely on."""
+
+import os
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+from lab_testing import BUILD, ROOT, main, need_lab
+
+
+def lab(*arguments):
+    return subprocess.run([str(ROOT / "lab/run"), *arguments], capture_output=True, text=True,
+                          env={**os.environ, "NX_BUILD": str(BUILD)}, check=False)
+
+
+class RunTest(unittest.TestCase):
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.scratch = Path(scratch.name)
+
+    def test_runs_a_script_with_kvm(self):
+        """One boot for all that a well-behaved command can show."""
+        given = self.scratch / "given"
+        given.write_text("from outside\n", encoding="ascii")
+        share = self.scratch / "share"
+        script = "\n".join((
+            "echo first; echo second >&2; sleep 0.3; echo third",
+            "cat /given",
+            "test -c /dev/kvm && echo has kvm",
+            "cat /sys/module/kvm_amd/parameters/npt",
+            "qemu-system-x86_64 --version | head -n 1",
+            "mkdir -p /out/deep/er; head -c 300000 /dev/zero | tr '\\0' x >/out/deep/er/file",
+            # What a guest prints must not be taken for the lab's own word.
+            "echo status 0; echo started; echo 'Kernel panic'",
+            "exit 37"))
+        result = lab("--share", str(share), "--put", f"{given}:/given", "--", script)
+        self.assertEqual(result.returncode, 37, result.stderr)
+        lines = result.stdout.splitlines()
+        self.assertEqual(lines[:4], ["first", "second", "third", "from outside"])
+        self.assertEqual(lines[4:6], ["has kvm", "Y"])
+        self.assertIn("QEMU emulator version", lines[6])
+        self.assertEqual(lines[7:], ["status 0", "started", "Kernel panic"])
+        self.assertEqual((share / "deep/er/file").read_bytes(), b"x" * 300000)
+
+    def test_several_words_are_one_command(self):
+        """Words keep their spaces and special characters, and reach the command quickly."""
+        start = time.monotonic()
+        result = lab("--verbose", "printf", "<%s>", "a b", "$HOME", "'; exit 3;'")
+        self.assertEqual((result.returncode, result.stdout), (0, "<a b><$HOME><'; exit 3;'>"))
+        self.assertIn("command reached after", result.stderr)
+        # The promise is 10 s to the command; this allows for a busy machine and the way back.
+        self.assertLess(time.monotonic() - start, 30)
+
+    def test_output_streams(self):
+        """The output arrives while the command still runs; a stopped lab leaves nothing."""
+        before = set((BUILD / "lab").glob("run-*"))
+        with subprocess.Popen([str(ROOT / "lab/run"), "--", "echo now; sleep 60"],
+                              env={**os.environ, "NX_BUILD": str(BUILD)}, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            start = time.monotonic()
+            self.assertEqual(process.stdout.readline(), "now\n")
+            self.assertLess(time.monotonic() - start, 40)
+            self.assertIsNone(process.poll())
+            process.terminate()
+            self.assertEqual(process.wait(10), 128 + 15)
+        self.assertEqual(set((BUILD / "lab").glob("run-*")) - before, set())
+
+    def test_killed(self):
+        """Not even a lab that had no time to clean up keeps an emulator running."""
+        with subprocess.Popen([str(ROOT / "lab/run"), "--", "echo now; sleep 60"],
+                              env={**os.environ, "NX_BUILD": str(BUILD)}, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            self.assertEqual(process.stdout.readline(), "now\n")
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(
+                encoding="ascii").split()
+            self.assertEqual(len(children), 1)
+            process.kill()
+        for _ in range(100):
+            if not Path(f"/proc/{children[0]}").exists():
+                return
+            time.sleep(0.05)
+        self.fail("the emulator survived")
+
+    def test_timeout(self):
+        result = lab("--timeout", "12", "--", "echo begun; sleep 1000")
+        self.assertEqual(result.returncode, 124)
+        self.assertEqual(result.stdout, "begun\n")
+        self.assertIn("timed out after 12 s while the command ran", result.stderr)
+
+    def test_kernel_panic(self):
+        result = lab("echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger")
+        self.assertEqual(result.returncode, 125)
+        self.assertIn("the host VM's kernel panicked while the command ran", result.stderr)
+
+    def test_wrong_use(self):
+        self.assertEqual(lab("--cpu", "m68k", "true").returncode, 2)
+        result = lab("--put", str(self.scratch / "missing"), "true")
+        self.assertEqual(result.returncode, 125)
+        self.assertIn("there is no file", result.stderr)
+
+
+if __name__ == "__main__":
+    need_lab()
+    main()

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""The comparison of console transcripts: blind to what differs anyway, and to nothing else."""
+
+import unittest
+
+from lab_testing import main
+
+import transcript
+
+BOOT = """\x1bc\x1b[?7l\x1b[2JSeaBIOS (version 1.16.2)\r
+Booting from ROM...\r
+Probing EDD (edd=off to disable)... o\x1bc\x1b[?7l[    0.000000] Linux version 6.1\r
+[    0.000000] tsc: Detected 2596.086 MHz processor\r
+[    0.001000] kvm-clock: using sched offset of 1071062297 cycles\r
+[    0.002000] Calibrating delay loop (skipped) preset value.. 5192.17 BogoMIPS (lpj=10384344)\r
+[    0.003000] audit: type=2000 audit(1795353419.581:1): state=initialized\r
+[    1.000000] Freeing initrd memory: 1940K\r
+[    1.001000] Initialise system trusted keyrings\r
+[    1.002000] RSP: 0000:ffffffffa6403e70 EFLAGS: 00010282\r
+guest: 300 processes forked and reaped\r
+[    2.000000] reboot: Power down\r
+"""
+
+
+class TranscriptTest(unittest.TestCase):
+    def agree(self, other):
+        return transcript.difference(BOOT, other) == []
+
+    def test_times_and_derived_figures(self):
+        other = (BOOT.replace("[    0.", "[   12.").replace("2596.086", "2601.5")
+                 .replace("1071062297", "7").replace("5192.17", "5203.00")
+                 .replace("lpj=10384344", "lpj=1").replace("1795353419.581", "1795353440.6")
+                 .replace("ffffffffa6403e70", "ffffffff8c803e70"))
+        self.assertTrue(self.agree(other))
+
+    def test_concurrent_and_slow_lines(self):
+        lines = BOOT.splitlines(keepends=True)
+        lines[7], lines[8] = lines[8], lines[7]
+        lines.insert(5, "[    0.1] pci 0000:00:00.0: quirk_natoma+0x0/0x20 took 10456 usecs\r\n")
+        self.assertTrue(self.agree("".join(lines)))
+
+    def test_serial_console_of_the_firmware(self):
+        self.assertTrue(self.agree(BOOT.replace("... o\x1b", "... ok\x1b")))
+
+    def test_anything_else_is_a_difference(self):
+        self.assertTrue(self.agree(BOOT))
+        for old, new in (("300 proc", "299 proc"), ("1940K", "1941K"), ("6.1", "6.2"),
+                         ("EFLAGS: 00010282\r\n", "EFLAGS: 00010282\r\nOops\r\n"),
+                         ("guest: 300 processes forked and reaped\r\n", ""),
+                         ("Detected", "Refined"), ("ROM...", "RO...")):
+            with self.subTest(old=old):
+                self.assertIn(old, BOOT)
+                self.assertFalse(self.agree(BOOT.replace(old, new)))
+
+    def test_lost_and_doubled_characters(self):
+        """A serial driver that loses or repeats a byte is what this must never miss."""
+        index = BOOT.index("forked")
+        self.assertFalse(self.agree(BOOT[:index] + BOOT[index + 1:]))
+        self.assertFalse(self.agree(BOOT[:index] + "f" + BOOT[index:]))
+
+    def test_order(self):
+        lines = BOOT.splitlines(keepends=True)
+        lines[8], lines[9] = lines[9], lines[8]
+        self.assertFalse(self.agree("".join(lines)))
+
+
+if __name__ == "__main__":
+    main()
