@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * guestmem.c - what the engine asks: where guest-physical memory is, and who handles an access.
+ *
+ * The callbacks run inside nx_resume() with vm->lock read-held. A change of memslots sets the
+ * vCPUs' stop flags, waits for the lock, and does the real ioctl while it holds it, so no engine
+ * uses a page that the kernel no longer has at that address.
+ */
+#include "host.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MEM_GUEST_MEMFD (1u << 2) /* KVM_MEM_GUEST_MEMFD, of Linux 6.8 */
+#define APIC_BASE_ENABLE (1ull << 11)
+#define APIC_BASE_X2APIC (1ull << 10)
+
+/* ---- Quiescing ---- */
+
+void nx_vm_quiesce(struct nx_kvm_vm *vm)
+{
+	atomic_fetch_add(&vm->writers, 1);
+	pthread_mutex_lock(&vm->vcpus_lock);
+	for (struct nx_kvm_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next_in_vm) {
+		if (vcpu->engine)
+			*nx_vcpu_stop_flag(vcpu->engine) = 1;
+	}
+	pthread_mutex_unlock(&vm->vcpus_lock);
+	pthread_rwlock_wrlock(&vm->lock);
+}
+
+void nx_vm_unquiesce(struct nx_kvm_vm *vm)
+{
+	pthread_rwlock_unlock(&vm->lock);
+	atomic_fetch_sub(&vm->writers, 1);
+}
+
+/* ---- Slots ---- */
+
+static void slot_remove(struct nx_kvm_vm *vm, uint32_t id)
+{
+	for (unsigned i = 0; i < vm->slots; i++) {
+		if (vm->slot[i].id == id) {
+			memmove(&vm->slot[i], &vm->slot[i + 1],
+				(vm->slots - i - 1) * sizeof(*vm->slot));
+			vm->slots--;
+			return;
+		}
+	}
+}
+
+bool nx_slot_set(struct nx_kvm_vm *vm, uint32_t id, uint32_t flags, uint64_t gpa, uint64_t size,
+		 uint64_t host)
+{
+	unsigned at = 0;
+
+	/* Address space 1 is SMM's, where the engine never is. */
+	if (id >> 16)
+		return true;
+	slot_remove(vm, id);
+	if (!size)
+		return true;
+	if (vm->slots == vm->slot_capacity) {
+		unsigned capacity = vm->slot_capacity ? vm->slot_capacity * 2 : 32;
+		struct nx_slot *slot = realloc(vm->slot, capacity * sizeof(*slot));
+
+		if (!slot)
+			return false;
+		vm->slot = slot;
+		vm->slot_capacity = capacity;
+	}
+	while (at < vm->slots && vm->slot[at].gpa < gpa)
+		at++;
+	memmove(&vm->slot[at + 1], &vm->slot[at], (vm->slots - at) * sizeof(*vm->slot));
+	vm->slot[at] =
+	    (struct nx_slot){.gpa = gpa, .size = size, .host = host, .id = id, .flags = flags};
+	vm->slots++;
+	return true;
+}
+
+static const struct nx_slot *slot_find(struct nx_kvm_vcpu *vcpu, uint64_t gpa)
+{
+	const struct nx_kvm_vm *vm = vcpu->vm;
+	unsigned low = 0, high = vm->slots;
+
+	if (vcpu->slot_hint < vm->slots) {
+		const struct nx_slot *slot = &vm->slot[vcpu->slot_hint];
+
+		if (gpa - slot->gpa < slot->size)
+			return slot;
+	}
+	while (low < high) {
+		unsigned middle = (low + high) / 2;
+		const struct nx_slot *slot = &vm->slot[middle];
+
+		if (gpa < slot->gpa) {
+			high = middle;
+		} else if (gpa - slot->gpa < slot->size) {
+			vcpu->slot_hint = middle;
+			return slot;
+		} else {
+			low = middle + 1;
+		}
+	}
+	return NULL;
+}
+
+/* ---- Devices inside the kernel ---- */
+
+static bool overlaps(uint64_t address, unsigned size, uint64_t first, uint64_t last)
+{
+	return address <= last && address + size > first;
+}
+
+/* A partial overlap goes to the VMM or to several devices: the kernel knows, so leave as well. */
+static bool port_in_kernel(const struct nx_kvm_vm *vm, uint16_t port, unsigned size)
+{
+	static const struct {
+		uint16_t first, last;
+	} pic[] = {{0x20, 0x21}, {0xa0, 0xa1}, {0x4d0, 0x4d1}};
+
+	for (unsigned i = 0; vm->irqchip_full && i < 3; i++) {
+		if (overlaps(port, size, pic[i].first, pic[i].last))
+			return true;
+	}
+	return (vm->pit && overlaps(port, size, 0x40, 0x43)) ||
+	       (vm->pit_speaker && overlaps(port, size, 0x61, 0x61));
+}
+
+static bool gpa_in_kernel(const struct nx_kvm_vcpu *vcpu, uint64_t gpa, unsigned size)
+{
+	const struct nx_kvm_vm *vm = vcpu->vm;
+	uint64_t apic = vcpu->sregs.apic_base;
+	uint64_t page = apic & ~(uint64_t)(NX_HOST_PAGE - 1);
+
+	if (vm->irqchip_full && overlaps(gpa, size, 0xfec00000, 0xfec000ff))
+		return true;
+	return (vm->irqchip_full || vm->irqchip_split) && apic & APIC_BASE_ENABLE &&
+	       !(apic & APIC_BASE_X2APIC) && overlaps(gpa, size, page, page + NX_HOST_PAGE - 1);
+}
+
+/* ---- ioeventfd ---- */
+
+bool nx_ioeventfd_set(struct nx_kvm_vm *vm, const struct kvm_ioeventfd *args)
+{
+	uint32_t mask = KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DATAMATCH;
+
+	if (args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN) {
+		for (unsigned i = 0; i < vm->ioeventfds; i++) {
+			struct nx_ioeventfd *event = &vm->ioeventfd[i];
+
+			if (event->address == args->addr && event->len == args->len &&
+			    event->fd == args->fd && event->flags == (args->flags & mask) &&
+			    (!(event->flags & KVM_IOEVENTFD_FLAG_DATAMATCH) ||
+			     event->datamatch == args->datamatch)) {
+				*event = vm->ioeventfd[--vm->ioeventfds];
+				return true;
+			}
+		}
+		return true;
+	}
+	if (vm->ioeventfds == vm->ioeventfd_capacity) {
+		unsigned capacity = vm->ioeventfd_capacity ? vm->ioeventfd_capacity * 2 : 16;
+		struct nx_ioeventfd *event =
+		    realloc(vm->ioeventfd, capacity * sizeof(*vm->ioeventfd));
+
+		if (!event)
+			return false;
+		vm->ioeventfd = event;
+		vm->ioeventfd_capacity = capacity;
+	}
+	vm->ioeventfd[vm->ioeventfds++] = (struct nx_ioeventfd){
+	    .address = args->addr,
+	    .datamatch = args->datamatch,
+	    .len = args->len,
+	    .flags = args->flags & mask,
+	    .fd = args->fd,
+	};
+	return true;
+}
+
+static bool ioeventfd_matches(const struct nx_kvm_vm *vm, bool pio, uint64_t address, unsigned size,
+			      uint64_t value)
+{
+	uint64_t mask = size < 8 ? (1ull << (size * 8)) - 1 : ~0ull;
+
+	for (unsigned i = 0; i < vm->ioeventfds; i++) {
+		const struct nx_ioeventfd *event = &vm->ioeventfd[i];
+
+		if (event->address != address || !!(event->flags & KVM_IOEVENTFD_FLAG_PIO) != pio)
+			continue;
+		if (!event->len)
+			return true;
+		if (event->len == size && (!(event->flags & KVM_IOEVENTFD_FLAG_DATAMATCH) ||
+					   (event->datamatch & mask) == (value & mask)))
+			return true;
+	}
+	return false;
+}
+
+/* ---- The engine's callbacks ---- */
+
+static void map_page(void *data, uint64_t gpa, struct nx_page *page)
+{
+	struct nx_kvm_vcpu *vcpu = data;
+	const struct nx_slot *slot;
+
+	*page = (struct nx_page){.kind = NX_PAGE_LEAVE};
+	/* The kernel backs the LAPIC page with a slot of its own where the VMM may have RAM. */
+	if (gpa_in_kernel(vcpu, gpa, NX_HOST_PAGE)) {
+		/* The rest of the IOAPIC's page is the VMM's: route_mmio() decides there. */
+		if ((gpa & ~0xfffull) == 0xfec00000)
+			page->kind = NX_PAGE_DEVICE;
+		return;
+	}
+	slot = slot_find(vcpu, gpa);
+	if (!slot) {
+		page->kind = NX_PAGE_DEVICE;
+		return;
+	}
+	if (slot->flags & MEM_GUEST_MEMFD)
+		return;
+	page->kind = NX_PAGE_RAM;
+	page->host = (void *)(uintptr_t)(slot->host + (gpa - slot->gpa));
+	page->store_is_mmio = slot->flags & KVM_MEM_READONLY;
+	page->writable = !(slot->flags & (KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES));
+}
+
+static enum nx_route route_io(void *data, uint16_t port, unsigned size, bool write, uint64_t value)
+{
+	const struct nx_kvm_vcpu *vcpu = data;
+
+	if (port_in_kernel(vcpu->vm, port, size) ||
+	    (write && ioeventfd_matches(vcpu->vm, true, port, size, value)))
+		return NX_ROUTE_LEAVE;
+	return NX_ROUTE_EXIT;
+}
+
+static enum nx_route route_mmio(void *data, uint64_t gpa, unsigned size, bool write, uint64_t value)
+{
+	const struct nx_kvm_vcpu *vcpu = data;
+
+	if (gpa_in_kernel(vcpu, gpa, size) ||
+	    (write && ioeventfd_matches(vcpu->vm, false, gpa, size, value)))
+		return NX_ROUTE_LEAVE;
+	return NX_ROUTE_EXIT;
+}
+
+static uint64_t engine_now(void *data)
+{
+	(void)data;
+	return nx_real.now();
+}
+
+const struct nx_host nx_kvm_engine_host = {
+    .map_page = map_page,
+    .route_io = route_io,
+    .route_mmio = route_mmio,
+    .now = engine_now,
+};

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * host.h - the KVM host's own interfaces: its objects, who owns them, and the locks.
+ *
+ * Objects. A struct nx_kvm_vm or nx_kvm_vcpu belongs to the file descriptors that the VMM has of
+ * it; fdtable.c counts those and the calls in flight. Memory of objects is recycled, never
+ * returned, so a stale pointer read from the table is harmless.
+ *
+ * Locks, outermost first:
+ *   vcpu->owner_tid   the engine side of one vCPU; held by the thread in KVM_RUN except while the
+ *                     real KVM_RUN is in progress, and by whoever flushes that vCPU;
+ *   vm->lock          memslots, ioeventfds, in-kernel devices: read-held inside nx_resume(),
+ *                     write-held while the VMM changes them, with the real ioctl inside;
+ *   the fd table's and the totals' locks are leaves.
+ */
+#ifndef NX_KVM_HOST_H
+#define NX_KVM_HOST_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "noexit.h"
+#include "options.h"
+#include "stats.h"
+
+#define NX_HOST_PAGE 4096u
+
+/*
+ * What the host asks of the outside world. preload.c fills it with the C library's functions;
+ * tests fill it with a kernel of their own.
+ */
+struct nx_real {
+	int (*ioctl)(int fd, unsigned long request, void *argument);
+	void *(*map_vcpu)(int fd, size_t size);
+	void (*unmap_vcpu)(void *run, size_t size);
+	/* Whether fd really is what KVM just claimed to have made: "vm" or "vcpu". */
+	bool (*is_kvm_object)(int fd, const char *what);
+	uint64_t (*now)(void);
+	int (*close)(int fd);
+};
+extern struct nx_real nx_real;
+extern struct nx_options nx_options;
+
+/* One line on standard error, if that still is what it was when the program started. */
+void nx_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Called before the first VM exists: children of a VMM are none of our business. */
+void nx_environment_clean(void);
+/* The process has a VM from now on. */
+void nx_process_has_vm(void);
+
+/* ---- fdtable.c ---- */
+
+enum nx_object_type { NX_OBJECT_VM, NX_OBJECT_VCPU };
+
+struct nx_object {
+	enum nx_object_type type;
+	atomic_int count; /* file descriptors and calls in flight */
+	void (*release)(struct nx_object *object);
+	struct nx_object *next_free;
+};
+
+/* The object behind fd with its count raised, or NULL. */
+struct nx_object *nx_object_get(int fd);
+void nx_object_put(struct nx_object *object);
+/* Makes fd stand for the object; takes over one count. */
+void nx_fd_set(int fd, struct nx_object *object);
+/* Whether fd stands for an object; cheap. */
+bool nx_fd_known(int fd);
+/* Before fd is closed: it stands for nothing from now on. */
+void nx_fd_clear(int fd);
+void nx_fd_clear_range(unsigned first, unsigned last);
+/* After new has become a duplicate of old. */
+void nx_fd_copy(int old, int new_fd);
+/* Calls visit for every object that has a file descriptor. */
+void nx_fd_for_each(void (*visit)(struct nx_object *object, void *data), void *data);
+/* Recycled or new, zeroed beyond the header. */
+struct nx_object *nx_object_new(enum nx_object_type type, size_t size,
+				void (*release)(struct nx_object *object));
+
+/* ---- guestmem.c ---- */
+
+struct nx_slot {
+	uint64_t gpa, size;
+	uint64_t host;
+	uint32_t id;
+	uint32_t flags; /* KVM_MEM_* */
+};
+
+struct nx_ioeventfd {
+	uint64_t address, datamatch;
+	uint32_t len, flags; /* KVM_IOEVENTFD_FLAG_* */
+	int fd;
+};
+
+struct nx_kvm_vm {
+	struct nx_object object;
+	int fd;
+	size_t run_size;
+	bool binary_stats;
+	/* Why no vCPU of this VM clusters; NULL: nothing known against it. Never unset. */
+	_Atomic(const char *) off;
+	/* Raised whenever the VMM raises an interrupt that we see. */
+	atomic_uint irq_epoch;
+
+	pthread_rwlock_t lock;
+	atomic_int writers; /* threads that want the lock for writing */
+	struct nx_slot *slot;
+	unsigned slots, slot_capacity; /* sorted by gpa, address space 0 only */
+	struct nx_ioeventfd *ioeventfd;
+	unsigned ioeventfds, ioeventfd_capacity;
+	bool irqchip_full, irqchip_split, pit, pit_speaker;
+
+	pthread_mutex_t vcpus_lock;
+	struct nx_kvm_vcpu *vcpus;
+};
+
+void nx_vm_quiesce(struct nx_kvm_vm *vm);
+void nx_vm_unquiesce(struct nx_kvm_vm *vm);
+/* Both with vm->lock write-held, after the kernel accepted the change; false: no memory. */
+bool nx_slot_set(struct nx_kvm_vm *vm, uint32_t id, uint32_t flags, uint64_t gpa, uint64_t size,
+		 uint64_t host);
+bool nx_ioeventfd_set(struct nx_kvm_vm *vm, const struct kvm_ioeventfd *args);
+
+/* The engine's callbacks; data is the struct nx_kvm_vcpu. */
+extern const struct nx_host nx_kvm_engine_host;
+
+/* ---- vm.c ---- */
+
+/* After KVM_CREATE_VM returned vm_fd. */
+void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type);
+int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument);
+/* Clustering ends for the VM, with one line that says why. why is a string constant. */
+void nx_vm_off(struct nx_kvm_vm *vm, const char *why);
+
+/* ---- vcpu.c, run.c ---- */
+
+/* Where the guest's registers are. */
+enum nx_owner {
+	NX_OWNER_KERNEL,
+	/* In the engine, at an exit that the engine delivered and the VMM is emulating. */
+	NX_OWNER_ENGINE,
+	/*
+	 * As ENGINE, but the VMM has set something since: its view in the kernel is the truth, and
+	 * only the exit's completion is still ours.
+	 */
+	NX_OWNER_DISTURBED,
+};
+
+struct nx_kvm_vcpu {
+	struct nx_object object;
+	struct nx_kvm_vm *vm;
+	struct nx_kvm_vcpu *next_in_vm;
+	struct kvm_run *run;
+	size_t run_size;
+	int stats_fd; /* of KVM's own statistics, -1: none */
+	int fd;
+
+	_Atomic(const char *) off; /* as in the VM */
+	atomic_int owner_tid;
+
+	/* Engine; NULL until the first exit that could be taken over, or if off. */
+	struct nx_vcpu *engine;
+	struct nx_state *state;
+	struct nx_memory memory;
+	bool engine_tried;
+
+	enum nx_owner owner;
+	struct nx_exit exit; /* ENGINE: the exit delivered */
+	bool exit_open;      /* ENGINE: its completion is due */
+	bool flushed;        /* ENGINE: the kernel's registers equal the engine's */
+
+	/* The kernel-delivered exit that the VMM is emulating, KERNEL only. */
+	bool resumable;
+	uint64_t kernel_rip;
+	/*
+	 * Calls by which the VMM changes this vCPU: ended or begun, and in progress. Anything but
+	 * "none since the exit" keeps the engine from taking over there.
+	 */
+	atomic_uint disturbances, disturbing;
+	unsigned disturbances_seen;
+	unsigned irq_seen;
+	bool exported; /* our registers wait in the run page, marked dirty */
+
+	/* Of the current stay of the engine. */
+	uint64_t stay_began;
+	struct kvm_regs regs;   /* as the kernel has them */
+	struct kvm_sregs sregs; /* constant during a stay */
+	struct kvm_vcpu_events events;
+
+	/* What the VMM told the kernel about this vCPU. */
+	bool guest_debug, hyperv, has_signal_mask;
+	uint64_t signal_mask;
+	uint8_t physical_bits;
+	uint64_t debugregs_checked;
+	bool debugregs_armed;
+
+	unsigned slot_hint;
+	struct nx_stats stats;
+};
+
+void nx_vcpu_created(struct nx_kvm_vm *vm, int fd);
+int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request, void *argument);
+void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why);
+/* Reads KVM's statistics of a vCPU into its stats; the vCPU may be running. */
+void nx_vcpu_read_kvm_stats(struct nx_kvm_vcpu *vcpu);
+
+int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument);
+/* Owner lock; false: this very thread holds it (a signal handler interrupted it). */
+bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu);
+void nx_vcpu_release(struct nx_kvm_vcpu *vcpu);
+/* Makes the kernel's registers current; owner lock held. */
+void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd);
+
+/* ---- state.c: registers and the run page ---- */
+
+void nx_state_import_regs(struct nx_state *state, const struct kvm_regs *regs);
+void nx_state_export_regs(const struct nx_state *state, struct kvm_regs *regs);
+void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs);
+/* Why the engine must not run in the state just synchronised, or NX_FIT. */
+enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd);
+/* Makes the run page say what the engine's exit is. */
+void nx_exit_fabricate(struct nx_kvm_vcpu *vcpu);
+/* Takes the VMM's answer to an engine's exit out of the run page. */
+void nx_exit_consume(struct nx_kvm_vcpu *vcpu);
+
+/* ---- memory.c ---- */
+
+bool nx_engine_memory_get(struct nx_memory *memory, size_t code_size);
+void nx_engine_memory_put(struct nx_memory *memory);
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * options.h - the options of the KVM host, defined once. The command turns its switches into
+ * environment variables (NOEXIT_<NAME>), the library in the VMM reads them at start-up.
+ */
+#ifndef NX_KVM_OPTIONS_H
+#define NX_KVM_OPTIONS_H
+
+#include "noexit.h"
+
+/*
+ * X(NAME, member, kind, switch, argument, help). Kinds: FLAG, PATH, NUMBER, LEVEL.
+ */
+#define NX_OPTIONS(X)                                                                              \
+	X(OFF, off, FLAG, "off", NULL, "Count exits, avoid none: the figures to compare with")     \
+	X(STATS, stats, PATH, "stats", "FILE", "Write counters to FILE as JSON at the end")        \
+	X(LATENCY, latency, NUMBER, "latency", "US",                                               \
+	  "Keep interrupts waiting for at most US microseconds (default 50)")                      \
+	X(MASKED_LATENCY, masked_latency, NUMBER, "masked-latency", "US",                          \
+	  "The same while the guest has interrupts disabled (default 1000)")                       \
+	X(LEVEL, level, LEVEL, "level", "NAME",                                                    \
+	  "What clusters may contain: pairs, straight, branches or loops (default: all there is)") \
+	X(MAX_GAP, max_gap, NUMBER, "max-gap", "N",                                                \
+	  "Instructions between two exiting ones (default: the engine's)")                         \
+	X(NO_USER_CODE, no_user_code, FLAG, "no-user-code", NULL,                                  \
+	  "Leave guest code outside CPL 0 alone")                                                  \
+	X(CODE_CACHE, code_cache, NUMBER, "code-cache", "KIB",                                     \
+	  "Size of each vCPU's code cache (default 1024)")
+
+typedef bool nx_option_FLAG;
+typedef const char *nx_option_PATH;
+typedef unsigned nx_option_NUMBER;
+typedef enum nx_level nx_option_LEVEL;
+
+struct nx_options {
+#define NX_X(NAME, member, kind, word, argument, help) nx_option_##kind member;
+	NX_OPTIONS(NX_X)
+#undef NX_X
+};
+
+enum nx_option {
+#define NX_X(NAME, member, kind, word, argument, help) NX_OPTION_##NAME,
+	NX_OPTIONS(NX_X)
+#undef NX_X
+	    NX_OPTION_COUNT
+};
+
+/* What the environment carries besides the options: who may clean it up, and of what. */
+#define NX_ENV_PREFIX "NOEXIT_"
+#define NX_ENV_PID "NOEXIT_PID"         /* the process that `noexit run` became */
+#define NX_ENV_LIBRARY "NOEXIT_LIBRARY" /* our entry in LD_PRELOAD */
+
+void nx_options_default(struct nx_options *options);
+
+/*
+ * Sets one option from text; flags take "1" or "0". Returns NULL, or what is wrong with the
+ * value, as the end of a sentence. The text must outlive *options.
+ */
+const char *nx_option_set(struct nx_options *options, enum nx_option option, const char *text);
+
+/* "NOEXIT_STATS" and so on. */
+const char *nx_option_env(enum nx_option option);
+
+/* Reads all of them; a value that does not parse keeps its default. */
+void nx_options_from_environment(struct nx_options *options);
+
+#endif

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * run.c - KVM_RUN.
+ *
+ * The VMM calls KVM_RUN to say "I have emulated the exit, go on". Three situations:
+ *
+ *   The exit came from the kernel. If the engine expects another exit soon, the kernel is made to
+ *   complete this one (KVM_RUN with immediate_exit, which also brings the registers into the run
+ *   page), and the engine takes over: a stay begins.
+ *   The exit came from the engine. It is completed, and the stay goes on or ends.
+ *   Otherwise, and whenever anything is in doubt: the real KVM_RUN.
+ *
+ * Rules
+ *  1. The engine touches no register before the kernel has completed its own exit (-1/EINTR).
+ *  2. immediate_exit belongs to the VMM. We write 2 where there was 0 and take back only a 2; a 1
+ *     that came in between is a kick, and the VMM gets EINTR for it.
+ *  3. A stay ends by writing the registers to the run page, marked dirty, followed by the real
+ *     KVM_RUN. Only REGS are ever marked: SREGS and EVENTS written back could lose events.
+ *  4. Each stay makes progress: its first resume is never denied for time, and each stay is
+ *     followed by a real KVM_RUN, where interrupts and requests get in.
+ *  5. The VMM's kvm_valid_regs and kvm_dirty_regs are its own: we add for the length of a call,
+ *     and what it marked dirty wins over what the engine has.
+ */
+#include "host.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#define SYNC_ALL (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
+#define RFLAGS_IF (1ull << 9)
+#define OUR_IMMEDIATE_EXIT 2
+
+/* What is left to do. */
+enum step {
+	STEP_ENTER,  /* the real KVM_RUN */
+	STEP_RETURN, /* 0: an exit is in the run page */
+	STEP_EINTR,
+	STEP_ERROR, /* -1, errno is set */
+};
+
+static bool clustering(struct nx_kvm_vcpu *vcpu)
+{
+	return !atomic_load_explicit(&vcpu->off, memory_order_relaxed) &&
+	       !atomic_load_explicit(&vcpu->vm->off, memory_order_relaxed);
+}
+
+/* ---- The real KVM_RUN ---- */
+
+/*
+ * The kernel takes dirty registers first of all, except when it refuses the call as a whole: then
+ * they go in by another door, so that the VMM does not read old ones.
+ */
+static void export_check(struct nx_kvm_vcpu *vcpu, int fd)
+{
+	struct kvm_run *run = vcpu->run;
+	int saved = errno;
+
+	vcpu->exported = false;
+	if (run->kvm_dirty_regs & KVM_SYNC_X86_REGS) {
+		run->kvm_dirty_regs &= ~(uint64_t)KVM_SYNC_X86_REGS;
+		nx_real.ioctl(fd, KVM_SET_REGS, &run->s.regs.regs);
+	}
+	errno = saved;
+}
+
+static void note_exit(struct nx_kvm_vcpu *vcpu, bool calm)
+{
+	const struct kvm_run *run = vcpu->run;
+
+	nx_stats_taken(&vcpu->stats, run);
+	vcpu->resumable = calm && !(run->flags & KVM_RUN_X86_SMM) &&
+			  (run->exit_reason == KVM_EXIT_IO || run->exit_reason == KVM_EXIT_MMIO);
+	vcpu->kernel_rip = run->s.regs.regs.rip;
+	vcpu->irq_seen = atomic_load(&vcpu->vm->irq_epoch);
+}
+
+static int real_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
+{
+	struct kvm_run *run = vcpu->run;
+	bool on = clustering(vcpu), calm, told;
+	uint64_t valid = run->kvm_valid_regs;
+	int result;
+
+	vcpu->resumable = false;
+	vcpu->disturbances_seen = atomic_load(&vcpu->disturbances);
+	calm = on && !atomic_load(&vcpu->disturbing);
+	told = __atomic_load_n(&run->immediate_exit, __ATOMIC_RELAXED);
+	if (on)
+		run->kvm_valid_regs = valid | KVM_SYNC_X86_REGS;
+	result = nx_real.ioctl(fd, KVM_RUN, argument);
+	if (on)
+		run->kvm_valid_regs = valid;
+	if (vcpu->exported)
+		export_check(vcpu, fd);
+	if (!result)
+		note_exit(vcpu, calm);
+	else if (told)
+		vcpu->stats.kicked_runs++;
+	else if (errno == EINTR)
+		vcpu->stats.intr++;
+	return result;
+}
+
+/* ---- The end of a stay ---- */
+
+static enum step stay_end(struct nx_kvm_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	struct kvm_regs regs;
+
+	vcpu->owner = NX_OWNER_KERNEL;
+	vcpu->exit_open = false;
+	nx_state_export_regs(vcpu->state, &regs);
+	/* Nothing ran: then nothing is written, and no pending event is cleared by it. */
+	if (run->kvm_dirty_regs & KVM_SYNC_X86_REGS || memcmp(&regs, &vcpu->regs, sizeof(regs))) {
+		run->s.regs.regs = regs;
+		run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+		vcpu->exported = true;
+	}
+	return STEP_ENTER;
+}
+
+static void complete(struct nx_kvm_vcpu *vcpu)
+{
+	if (vcpu->exit_open)
+		nx_complete_exit(vcpu->engine, &vcpu->exit);
+	vcpu->exit_open = false;
+}
+
+static enum step stay_end_completed(struct nx_kvm_vcpu *vcpu, enum nx_host_leave why)
+{
+	vcpu->stats.leaves[why]++;
+	complete(vcpu);
+	return stay_end(vcpu);
+}
+
+/* ---- A stay ---- */
+
+/* With KVM_SET_SIGNAL_MASK, a signal that only that mask lets through interrupts KVM_RUN. */
+static bool signal_due(const struct nx_kvm_vcpu *vcpu)
+{
+	uint64_t pending;
+	sigset_t set;
+
+	if (!vcpu->has_signal_mask || sigpending(&set))
+		return false;
+	memcpy(&pending, &set, sizeof(pending));
+	return pending & ~vcpu->signal_mask;
+}
+
+static bool must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
+{
+	const struct nx_kvm_vm *vm = vcpu->vm;
+	bool interruptible = vcpu->state->rflags & RFLAGS_IF;
+	unsigned bound = interruptible ? nx_options.latency : nx_options.masked_latency;
+
+	if (atomic_load_explicit(&vcpu->off, memory_order_relaxed) ||
+	    atomic_load_explicit(&vm->off, memory_order_relaxed))
+		*why = NX_HOST_LEAVE_TURNED_OFF;
+	else if (interruptible && vcpu->irq_seen != atomic_load(&vm->irq_epoch))
+		*why = NX_HOST_LEAVE_INTERRUPT;
+	else if (interruptible && vcpu->run->request_interrupt_window)
+		*why = NX_HOST_LEAVE_WINDOW;
+	else if (signal_due(vcpu))
+		*why = NX_HOST_LEAVE_SIGNAL;
+	else if (nx_real.now() - vcpu->stay_began > (uint64_t)bound * 1000)
+		*why = NX_HOST_LEAVE_BOUND;
+	else
+		return false;
+	return true;
+}
+
+/* One resume, up to the engine's next exit or the end of the stay. */
+static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
+{
+	struct nx_kvm_vm *vm = vcpu->vm;
+	volatile int *stop = nx_vcpu_stop_flag(vcpu->engine);
+	enum nx_outcome outcome;
+
+	pthread_rwlock_rdlock(&vm->lock);
+	*stop = 0;
+	/* A writer may have set the flag before we cleared it; it counted itself first. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load(&vm->writers)) {
+		pthread_rwlock_unlock(&vm->lock);
+		return stay_end_completed(vcpu, NX_HOST_LEAVE_MEMSLOTS);
+	}
+	outcome = nx_resume(vcpu->engine, &vcpu->exit);
+	pthread_rwlock_unlock(&vm->lock);
+
+	if (outcome == NX_LEAVE)
+		return stay_end(vcpu);
+	vcpu->owner = NX_OWNER_ENGINE;
+	vcpu->exit_open = true;
+	vcpu->flushed = false;
+	nx_stats_avoided(&vcpu->stats, &vcpu->exit);
+	/* A VMM that looks at the page's registers must find rip past a device write, as with KVM.
+	 */
+	if (vcpu->run->kvm_valid_regs & KVM_SYNC_X86_REGS && vcpu->exit.kind == NX_EXIT_MMIO &&
+	    vcpu->exit.write)
+		complete(vcpu);
+	nx_exit_fabricate(vcpu);
+	return STEP_RETURN;
+}
+
+/* The VMM marked registers of the page dirty while an engine's exit was open: it wins. */
+static enum step stay_overruled(struct nx_kvm_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	uint64_t base = vcpu->state->seg[NX_CS].base, rip = vcpu->state->rip;
+
+	vcpu->stats.disturbed++;
+	if (run->kvm_dirty_regs & KVM_SYNC_X86_REGS)
+		nx_state_import_regs(vcpu->state, &run->s.regs.regs);
+	if (run->kvm_dirty_regs & KVM_SYNC_X86_SREGS)
+		base += run->s.regs.sregs.cs.base - vcpu->state->seg[NX_CS].base;
+	if (base + vcpu->state->rip == vcpu->state->seg[NX_CS].base + rip) {
+		nx_exit_consume(vcpu);
+	} else {
+		nx_forget_exit(vcpu->engine);
+		vcpu->exit_open = false;
+	}
+	return stay_end_completed(vcpu, NX_HOST_LEAVE_VMM_STATE);
+}
+
+static enum step stay_continue(struct nx_kvm_vcpu *vcpu)
+{
+	enum nx_host_leave why;
+
+	if (vcpu->run->kvm_dirty_regs)
+		return stay_overruled(vcpu);
+	nx_exit_consume(vcpu);
+	if (__atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_ACQUIRE))
+		return stay_end_completed(vcpu, NX_HOST_LEAVE_KICK);
+	if (must_leave(vcpu, &why))
+		return stay_end_completed(vcpu, why);
+	return stay_resume(vcpu);
+}
+
+/*
+ * The VMM changed the vCPU while an engine's exit was open, and the kernel has its state. What is
+ * ours is the exit's completion, if rip still is on the instruction.
+ */
+static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
+{
+	struct nx_state *state = vcpu->state;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	vcpu->owner = NX_OWNER_KERNEL;
+	vcpu->stats.disturbed++;
+	vcpu->stats.leaves[NX_HOST_LEAVE_VMM_STATE]++;
+	if (vcpu->exit_open && !nx_real.ioctl(fd, KVM_GET_REGS, &regs) &&
+	    !nx_real.ioctl(fd, KVM_GET_SREGS, &sregs) &&
+	    regs.rip + sregs.cs.base == state->rip + state->seg[NX_CS].base) {
+		nx_state_import_regs(state, &regs);
+		nx_exit_consume(vcpu);
+		complete(vcpu);
+		nx_state_export_regs(state, &regs);
+		nx_real.ioctl(fd, KVM_SET_REGS, &regs);
+	}
+	nx_forget_exit(vcpu->engine);
+	vcpu->exit_open = false;
+	return STEP_ENTER;
+}
+
+/* ---- The beginning of a stay ---- */
+
+static bool engine_make(struct nx_kvm_vcpu *vcpu)
+{
+	struct nx_config config;
+	struct nx_vcpu *engine;
+
+	if (vcpu->engine_tried)
+		return vcpu->engine;
+	vcpu->engine_tried = true;
+	nx_config_default(&config);
+	config.level = nx_options.level;
+	config.no_user_code = nx_options.no_user_code;
+	if (nx_options.max_gap)
+		config.max_gap = (uint16_t)nx_options.max_gap;
+	if (!nx_engine_memory_get(&vcpu->memory, (size_t)nx_options.code_cache * 1024)) {
+		nx_vcpu_off(vcpu,
+			    "no memory for the engine, or a policy forbids executable memory; "
+			    "try a smaller --code-cache");
+		return false;
+	}
+	engine = nx_vcpu_create(&vcpu->memory, &nx_kvm_engine_host, vcpu, &config);
+	if (!engine) {
+		nx_vcpu_off(vcpu, "the engine does not work with the memory it was given");
+		return false;
+	}
+	vcpu->state = nx_vcpu_state(engine);
+	pthread_mutex_lock(&vcpu->vm->vcpus_lock);
+	vcpu->engine = engine;
+	pthread_mutex_unlock(&vcpu->vm->vcpus_lock);
+	return true;
+}
+
+/* Everything that can be known before the exit is completed. */
+static bool may_take_over(struct nx_kvm_vcpu *vcpu)
+{
+	const struct kvm_run *run = vcpu->run;
+
+	if (!vcpu->resumable || vcpu->guest_debug || !clustering(vcpu))
+		return false;
+	if (atomic_load(&vcpu->disturbing) ||
+	    atomic_load(&vcpu->disturbances) != vcpu->disturbances_seen)
+		return false;
+	if (run->if_flag &&
+	    (run->request_interrupt_window || vcpu->irq_seen != atomic_load(&vcpu->vm->irq_epoch)))
+		return false;
+	return engine_make(vcpu) && nx_worth_resuming(vcpu->engine, vcpu->kernel_rip);
+}
+
+/* Rule 2. Returns whether the VMM kicked meanwhile. */
+static bool immediate_exit_give_back(struct kvm_run *run)
+{
+	uint8_t ours = OUR_IMMEDIATE_EXIT;
+
+	return !__atomic_compare_exchange_n(&run->immediate_exit, &ours, 0, false, __ATOMIC_SEQ_CST,
+					    __ATOMIC_SEQ_CST);
+}
+
+/* The kernel completes its exit; STEP_EINTR: done, and nothing stands against going on. */
+static enum step kernel_complete(struct nx_kvm_vcpu *vcpu, int fd, void *argument, bool *kicked)
+{
+	struct kvm_run *run = vcpu->run;
+	uint64_t valid = run->kvm_valid_regs;
+	uint8_t none = 0;
+	int result;
+
+	if (!__atomic_compare_exchange_n(&run->immediate_exit, &none, OUR_IMMEDIATE_EXIT, false,
+					 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		return STEP_ENTER;
+	run->kvm_valid_regs = valid | SYNC_ALL;
+	result = nx_real.ioctl(fd, KVM_RUN, argument);
+	run->kvm_valid_regs = valid;
+	vcpu->stats.completions++;
+	*kicked = immediate_exit_give_back(run);
+	if (!result) {
+		vcpu->stats.completions_new_exit++;
+		note_exit(vcpu, true);
+		return STEP_RETURN;
+	}
+	if (errno != EINTR)
+		return STEP_ERROR;
+	vcpu->stats.completions_kicked += *kicked;
+	return STEP_EINTR;
+}
+
+static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
+{
+	struct kvm_run *run = vcpu->run;
+	enum nx_unfit unfit;
+	enum step step;
+	bool kicked;
+
+	step = kernel_complete(vcpu, fd, argument, &kicked);
+	if (step != STEP_EINTR)
+		return step;
+	vcpu->resumable = false;
+	if (kicked)
+		return STEP_EINTR;
+	vcpu->regs = run->s.regs.regs;
+	vcpu->sregs = run->s.regs.sregs;
+	vcpu->events = run->s.regs.events;
+	unfit = nx_vcpu_unfit(vcpu, fd);
+	if (unfit) {
+		vcpu->stats.unfit[unfit]++;
+		return STEP_ENTER;
+	}
+	nx_state_import_regs(vcpu->state, &vcpu->regs);
+	nx_state_import_sregs(vcpu->state, &vcpu->sregs);
+	vcpu->state->physical_bits = vcpu->physical_bits;
+	vcpu->stats.takeovers++;
+	vcpu->stay_began = nx_real.now();
+	vcpu->exit_open = false;
+	return stay_resume(vcpu);
+}
+
+/* ---- KVM_RUN ---- */
+
+static enum step decide(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
+{
+	if (vcpu->owner == NX_OWNER_ENGINE)
+		return stay_continue(vcpu);
+	if (vcpu->owner == NX_OWNER_DISTURBED)
+		return stay_disturbed(vcpu, fd);
+	return may_take_over(vcpu) ? take_over(vcpu, fd, argument) : STEP_ENTER;
+}
+
+int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
+{
+	int saved = errno;
+	enum step step;
+
+	vcpu->stats.runs++;
+	if (!clustering(vcpu) && vcpu->owner == NX_OWNER_KERNEL)
+		return real_run(vcpu, fd, argument);
+	if (!nx_vcpu_acquire(vcpu)) {
+		nx_vcpu_off(vcpu, "the VMM uses a vCPU from a signal handler");
+		return nx_real.ioctl(fd, KVM_RUN, argument);
+	}
+	step = decide(vcpu, fd, argument);
+	nx_vcpu_release(vcpu);
+	switch (step) {
+	case STEP_RETURN:
+		errno = saved;
+		return 0;
+	case STEP_EINTR:
+		errno = EINTR;
+		return -1;
+	case STEP_ERROR:
+		return -1;
+	case STEP_ENTER:
+		break;
+	}
+	errno = saved;
+	return real_run(vcpu, fd, argument);
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* state.c - registers between KVM's structures and the engine's, and the run page's exits. */
+#include "host.h"
+
+#include <string.h>
+
+#define CR4_VMXE (1ull << 13)
+#define CR4_PKE (1ull << 22)
+#define EFER_SVME (1ull << 12)
+#define RFLAGS_TF (1ull << 8)
+#define RFLAGS_IF (1ull << 9)
+#define DR7_ENABLES 0xffull
+
+/* KVM's name of each register and ours. */
+#define GPRS(X)                                                                           \
+	X(rax, RAX)                                                                       \
+	X(rcx, RCX)                                                                       \
+	X(rdx, RDX) X(rbx, RBX) X(rsp, RSP) X(rbp, RBP) X(rsi, RSI) X(rdi, RDI) X(r8, R8) \
+	    X(r9, R9) X(r10, R10) X(r11, R11) X(r12, R12) X(r13, R13) X(r14, R14) X(r15, R15)
+
+void nx_state_import_regs(struct nx_state *state, const struct kvm_regs *regs)
+{
+#define NX_X(theirs, ours) state->gpr[NX_##ours] = regs->theirs;
+	GPRS(NX_X)
+#undef NX_X
+	state->rip = regs->rip;
+	state->rflags = regs->rflags;
+}
+
+void nx_state_export_regs(const struct nx_state *state, struct kvm_regs *regs)
+{
+#define NX_X(theirs, ours) regs->theirs = state->gpr[NX_##ours];
+	GPRS(NX_X)
+#undef NX_X
+	regs->rip = state->rip;
+	regs->rflags = state->rflags;
+}
+
+static void import_segment(struct nx_segment *to, const struct kvm_segment *from)
+{
+	*to = (struct nx_segment){
+	    .base = from->base,
+	    .limit = from->limit,
+	    .selector = from->selector,
+	    .type = from->type,
+	    .dpl = from->dpl,
+	    .s = from->s,
+	    .present = from->present,
+	    .l = from->l,
+	    .db = from->db,
+	    .unusable = from->unusable,
+	};
+}
+
+void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs)
+{
+	import_segment(&state->seg[NX_ES], &sregs->es);
+	import_segment(&state->seg[NX_CS], &sregs->cs);
+	import_segment(&state->seg[NX_SS], &sregs->ss);
+	import_segment(&state->seg[NX_DS], &sregs->ds);
+	import_segment(&state->seg[NX_FS], &sregs->fs);
+	import_segment(&state->seg[NX_GS], &sregs->gs);
+	state->cr0 = sregs->cr0;
+	state->cr3 = sregs->cr3;
+	state->cr4 = sregs->cr4;
+	state->efer = sregs->efer;
+	/*
+	 * The run page does not carry PKRU. With all rights withdrawn the engine leaves before
+	 * every data access to a user page, which is slower and never wrong.
+	 */
+	state->pkru = sregs->cr4 & CR4_PKE ? 0xffffffff : 0;
+}
+
+static bool event_pending(const struct kvm_vcpu_events *events, const struct kvm_sregs *sregs)
+{
+	for (unsigned i = 0; i < sizeof(sregs->interrupt_bitmap) / sizeof(uint64_t); i++) {
+		if (sregs->interrupt_bitmap[i])
+			return true;
+	}
+	return events->exception.injected || events->exception.pending ||
+	       events->interrupt.injected || events->nmi.injected || events->nmi.pending ||
+	       events->smi.pending || events->smi.latched_init || events->triple_fault.pending;
+}
+
+/*
+ * The guest's own breakpoints are not in the run page either. They are asked for at most every
+ * millisecond: a guest that arms one has it ignored inside clusters for that long (docs/kvm.md).
+ */
+static bool breakpoints_armed(struct nx_kvm_vcpu *vcpu, int fd)
+{
+	uint64_t now = nx_real.now();
+	struct kvm_debugregs debugregs;
+
+	if (!vcpu->debugregs_checked || now - vcpu->debugregs_checked > 1000000) {
+		if (nx_real.ioctl(fd, KVM_GET_DEBUGREGS, &debugregs))
+			return true;
+		vcpu->debugregs_armed = debugregs.dr7 & DR7_ENABLES;
+		vcpu->debugregs_checked = now;
+	}
+	return vcpu->debugregs_armed;
+}
+
+enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd)
+{
+	const struct kvm_vcpu_events *events = &vcpu->events;
+
+	if (event_pending(events, &vcpu->sregs))
+		return NX_UNFIT_EVENT;
+	if (events->interrupt.shadow)
+		return NX_UNFIT_SHADOW;
+	if (events->smi.smm || vcpu->run->flags & KVM_RUN_X86_SMM)
+		return NX_UNFIT_SMM;
+	if (vcpu->regs.rflags & RFLAGS_TF)
+		return NX_UNFIT_SINGLE_STEP;
+	if (vcpu->guest_debug)
+		return NX_UNFIT_DEBUG;
+	if (vcpu->sregs.cr4 & CR4_VMXE || vcpu->sregs.efer & EFER_SVME)
+		return NX_UNFIT_VIRTUALIZATION;
+	if (vcpu->regs.rflags & RFLAGS_IF &&
+	    (vcpu->run->request_interrupt_window || vcpu->irq_seen != vcpu->vm->irq_epoch))
+		return NX_UNFIT_INTERRUPT_DUE;
+	if (breakpoints_armed(vcpu, fd))
+		return NX_UNFIT_BREAKPOINTS;
+	return NX_FIT;
+}
+
+/*
+ * What KVM's post_kvm_run_save() reports. With the LAPIC but not the PIC in the kernel, LVT0
+ * decides whether the guest accepts an external interrupt, and we do not see it: "not ready"
+ * makes the VMM ask for an interrupt window, at which the engine leaves.
+ */
+static bool ready_for_interrupt(const struct nx_kvm_vcpu *vcpu)
+{
+	if (vcpu->vm->irqchip_full)
+		return true;
+	return !vcpu->vm->irqchip_split && vcpu->state->rflags & RFLAGS_IF;
+}
+
+static void fabricate_io(struct kvm_run *run, const struct nx_exit *exit)
+{
+	run->exit_reason = KVM_EXIT_IO;
+	run->io.direction = exit->write ? KVM_EXIT_IO_OUT : KVM_EXIT_IO_IN;
+	run->io.size = exit->size;
+	run->io.port = exit->port;
+	run->io.count = 1;
+	run->io.data_offset = KVM_PIO_PAGE_OFFSET * NX_HOST_PAGE;
+	if (exit->write)
+		memcpy((char *)run + run->io.data_offset, &exit->data, exit->size);
+}
+
+static void fabricate_mmio(struct kvm_run *run, const struct nx_exit *exit)
+{
+	run->exit_reason = KVM_EXIT_MMIO;
+	run->mmio.phys_addr = exit->gpa;
+	run->mmio.len = exit->size;
+	run->mmio.is_write = exit->write;
+	memset(run->mmio.data, 0, sizeof(run->mmio.data));
+	if (exit->write)
+		memcpy(run->mmio.data, &exit->data, exit->size);
+}
+
+void nx_exit_fabricate(struct nx_kvm_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	/* cr8 and apic_base are as the last real exit left them: the engine changes neither. */
+	run->flags = 0;
+	run->if_flag = !!(vcpu->state->rflags & RFLAGS_IF);
+	run->ready_for_interrupt_injection = ready_for_interrupt(vcpu);
+	if (vcpu->exit.kind == NX_EXIT_IO)
+		fabricate_io(run, &vcpu->exit);
+	else
+		fabricate_mmio(run, &vcpu->exit);
+	if (run->kvm_valid_regs & KVM_SYNC_X86_REGS)
+		nx_state_export_regs(vcpu->state, &run->s.regs.regs);
+	if (run->kvm_valid_regs & KVM_SYNC_X86_SREGS)
+		run->s.regs.sregs = vcpu->sregs;
+	if (run->kvm_valid_regs & KVM_SYNC_X86_EVENTS)
+		run->s.regs.events = vcpu->events;
+}
+
+void nx_exit_consume(struct nx_kvm_vcpu *vcpu)
+{
+	struct nx_exit *exit = &vcpu->exit;
+
+	if (exit->write)
+		return;
+	exit->data = 0;
+	if (exit->kind == NX_EXIT_IO)
+		memcpy(&exit->data, (char *)vcpu->run + KVM_PIO_PAGE_OFFSET * NX_HOST_PAGE,
+		       exit->size);
+	else
+		memcpy(&exit->data, vcpu->run->mmio.data, exit->size);
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * stats.h - what is counted, each list once. A struct nx_stats belongs to its vCPU's thread;
+ * others only read it, and may see a figure that is one exit old.
+ */
+#ifndef NX_KVM_STATS_H
+#define NX_KVM_STATS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "noexit.h"
+
+/* X(name, description). */
+#define NX_KVM_COUNTERS(X)                                                           \
+	X(runs, "KVM_RUN calls by the VMM")                                          \
+	X(takeovers, "times the engine took the guest over")                         \
+	X(completions, "KVM_RUN calls of ours that only completed an exit")          \
+	X(completions_new_exit, "of these, found a further exit (split access)")     \
+	X(completions_kicked, "of these, met a kick by the VMM")                     \
+	X(kicked_runs, "KVM_RUN calls that the VMM had told not to enter the guest") \
+	X(flushes, "register write-backs because the VMM looked at the vCPU")        \
+	X(disturbed, "engine exits during which the VMM changed the vCPU")
+
+/* Why the host, and not the engine, ended a stay. */
+#define NX_HOST_LEAVES(X)                                                                \
+	X(BOUND, "latency_bound", "the latency bound was reached")                       \
+	X(INTERRUPT, "interrupt", "the VMM raised an interrupt that the guest can take") \
+	X(WINDOW, "interrupt_window", "the VMM asked for an interrupt window")           \
+	X(SIGNAL, "signal", "a signal that must interrupt KVM_RUN is pending")           \
+	X(KICK, "kick", "the VMM set immediate_exit")                                    \
+	X(VMM_STATE, "vmm_state", "the VMM changed the vCPU's state")                    \
+	X(MEMSLOTS, "memslots", "the VMM was changing memory slots")                     \
+	X(TURNED_OFF, "turned_off", "clustering was turned off")
+
+enum nx_host_leave {
+#define NX_X(name, word, text) NX_HOST_LEAVE_##name,
+	NX_HOST_LEAVES(NX_X)
+#undef NX_X
+	    NX_HOST_LEAVE_COUNT
+};
+
+/* Why the engine did not take over at an exit that had been completed for it. */
+#define NX_UNFITS(X)                                                                     \
+	X(EVENT, "event", "an exception, interrupt or NMI is pending or being injected") \
+	X(SHADOW, "shadow", "interrupt shadow")                                          \
+	X(SMM, "smm", "system management mode")                                          \
+	X(SINGLE_STEP, "single_step", "the trap flag is set")                            \
+	X(BREAKPOINTS, "breakpoints", "the guest uses hardware breakpoints")             \
+	X(DEBUG, "guest_debug", "the VMM debugs the guest")                              \
+	X(VIRTUALIZATION, "virtualization", "the guest may run guests of its own")       \
+	X(INTERRUPT_DUE, "interrupt_due", "an interrupt should get in first")
+
+enum nx_unfit {
+	NX_FIT,
+#define NX_X(name, word, text) NX_UNFIT_##name,
+	NX_UNFITS(NX_X)
+#undef NX_X
+	    NX_UNFIT_COUNT
+};
+
+#define NX_EXIT_REASONS 64  /* KVM_EXIT_*; the last one takes whatever is beyond */
+#define NX_STATS_PLACES 512 /* power of two */
+#define NX_KVM_STATS 96
+
+/* Exits at a port or in a page of device memory; kind is that of enum nx_exit_kind. */
+struct nx_place {
+	bool used;
+	uint8_t kind;
+	uint64_t address; /* port, or the page's guest-physical address */
+	uint64_t taken, avoided;
+};
+
+struct nx_kvm_stat {
+	char name[48];
+	uint64_t value;
+};
+
+struct nx_stats {
+#define NX_X(name, text) uint64_t name;
+	NX_KVM_COUNTERS(NX_X)
+#undef NX_X
+	uint64_t taken[NX_EXIT_REASONS]; /* by KVM_EXIT_* */
+	uint64_t intr;                   /* KVM_RUN returned EINTR after entering the guest */
+	uint64_t avoided[2];             /* by enum nx_exit_kind */
+	uint64_t leaves[NX_HOST_LEAVE_COUNT];
+	uint64_t unfit[NX_UNFIT_COUNT];
+	struct nx_place place[NX_STATS_PLACES];
+	uint64_t place_overflow_taken, place_overflow_avoided;
+	unsigned kvm_stats;
+	struct nx_kvm_stat kvm_stat[NX_KVM_STATS];
+};
+
+struct kvm_run;
+
+/* Counts a return of KVM_RUN with an exit. */
+void nx_stats_taken(struct nx_stats *stats, const struct kvm_run *run);
+void nx_stats_avoided(struct nx_stats *stats, const struct nx_exit *exit);
+/* Adds up. */
+void nx_stats_add(struct nx_stats *to, const struct nx_stats *from);
+uint64_t nx_stats_taken_total(const struct nx_stats *stats);
+uint64_t nx_stats_avoided_total(const struct nx_stats *stats);
+
+/* "io", "mmio", "hlt", ... for KVM_EXIT_*. */
+const char *nx_exit_reason_name(unsigned reason);
+/* The PC device that usually is at a port or device-memory page; "" if none is known. */
+const char *nx_device_name(enum nx_exit_kind kind, uint64_t address);
+
+/* ---- report.c ---- */
+
+/* A vCPU that goes away leaves its figures here. */
+void nx_report_fold(const struct nx_stats *stats, const struct nx_vcpu *engine);
+/* The end of the process: the line, and the file if one was asked for. At most once. */
+void nx_report_final(void);
+
+#endif

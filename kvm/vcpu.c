@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * vcpu.c - a vCPU's life, and every ioctl on it but KVM_RUN.
+ *
+ * While the engine holds the guest's registers (NX_OWNER_ENGINE) the kernel's are old. So before
+ * any ioctl is forwarded they are written back, with rip where KVM itself would have it at such
+ * an exit: on the instruction for port accesses and device reads, past it for device writes.
+ * Ioctls that only look leave it at that. After one that changes something the kernel's state is
+ * the truth (NX_OWNER_DISTURBED), and the next KVM_RUN only finishes the exit, by the rule of
+ * KVM's fast path: if rip still is on the instruction.
+ */
+#define _GNU_SOURCE
+#include "host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* ---- Life ---- */
+
+void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why)
+{
+	const char *expected = NULL;
+
+	if (atomic_compare_exchange_strong(&vcpu->off, &expected, why) && !nx_options.off)
+		nx_say("no exits are avoided on this vCPU from here on: %s", why);
+}
+
+static void vcpu_release(struct nx_object *object)
+{
+	struct nx_kvm_vcpu *vcpu = (struct nx_kvm_vcpu *)object;
+	struct nx_kvm_vm *vm = vcpu->vm;
+
+	pthread_mutex_lock(&vm->vcpus_lock);
+	for (struct nx_kvm_vcpu **at = &vm->vcpus; *at; at = &(*at)->next_in_vm) {
+		if (*at == vcpu) {
+			*at = vcpu->next_in_vm;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&vm->vcpus_lock);
+	nx_vcpu_read_kvm_stats(vcpu);
+	nx_report_fold(&vcpu->stats, vcpu->engine);
+	if (vcpu->stats_fd >= 0)
+		nx_real.close(vcpu->stats_fd);
+	nx_real.unmap_vcpu(vcpu->run, vcpu->run_size);
+	nx_engine_memory_put(&vcpu->memory);
+	nx_object_put(&vm->object);
+}
+
+/*
+ * KVM's statistics must be readable at the end, when an ioctl on the vCPU could wait for ever for
+ * a KVM_RUN in another thread. The descriptor is moved out of the way of the VMM's numbers.
+ */
+static int stats_open(const struct nx_kvm_vm *vm, int fd)
+{
+	int low, high;
+
+	if (!vm->binary_stats)
+		return -1;
+	low = nx_real.ioctl(fd, KVM_GET_STATS_FD, NULL);
+	if (low < 0)
+		return -1;
+	high = fcntl(low, F_DUPFD_CLOEXEC, 512);
+	if (high < 0)
+		return low;
+	nx_real.close(low);
+	return high;
+}
+
+void nx_vcpu_created(struct nx_kvm_vm *vm, int fd)
+{
+	struct nx_kvm_vcpu *vcpu;
+
+	if (!nx_real.is_kvm_object(fd, "vcpu"))
+		return;
+	vcpu = (struct nx_kvm_vcpu *)nx_object_new(NX_OBJECT_VCPU, sizeof(*vcpu), vcpu_release);
+	if (!vcpu) {
+		nx_vm_off(vm, "out of memory");
+		return;
+	}
+	vcpu->run_size = vm->run_size;
+	vcpu->run = nx_real.map_vcpu(fd, vm->run_size);
+	if (!vcpu->run) {
+		nx_vm_off(vm, "a vCPU's run page cannot be mapped");
+		free(vcpu);
+		return;
+	}
+	vcpu->vm = vm;
+	vcpu->fd = fd;
+	vcpu->stats_fd = stats_open(vm, fd);
+	atomic_fetch_add(&vm->object.count, 1);
+	pthread_mutex_lock(&vm->vcpus_lock);
+	vcpu->next_in_vm = vm->vcpus;
+	vm->vcpus = vcpu;
+	pthread_mutex_unlock(&vm->vcpus_lock);
+	nx_fd_set(fd, &vcpu->object);
+}
+
+/* ---- The owner lock ---- */
+
+static int thread_id(void)
+{
+	static __thread int id __attribute__((tls_model("initial-exec")));
+
+	if (!id)
+		id = (int)syscall(SYS_gettid);
+	return id;
+}
+
+bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu)
+{
+	int self = thread_id();
+
+	for (;;) {
+		int holder = 0;
+
+		if (atomic_compare_exchange_weak(&vcpu->owner_tid, &holder, self))
+			return true;
+		if (holder == self)
+			return false;
+		if (holder)
+			sched_yield();
+	}
+}
+
+void nx_vcpu_release(struct nx_kvm_vcpu *vcpu)
+{
+	atomic_store(&vcpu->owner_tid, 0);
+}
+
+/* ---- Write-back ---- */
+
+void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd)
+{
+	if (vcpu->owner != NX_OWNER_ENGINE || vcpu->flushed)
+		return;
+	if (vcpu->exit_open && vcpu->exit.kind == NX_EXIT_MMIO && vcpu->exit.write) {
+		nx_complete_exit(vcpu->engine, &vcpu->exit);
+		vcpu->exit_open = false;
+	}
+	nx_state_export_regs(vcpu->state, &vcpu->regs);
+	nx_real.ioctl(fd, KVM_SET_REGS, &vcpu->regs);
+	vcpu->flushed = true;
+	vcpu->stats.flushes++;
+}
+
+/* ---- Ioctls ---- */
+
+enum effect { LOOKS, CHANGES, UNKNOWN };
+
+static enum effect effect_of(uint32_t request)
+{
+	switch (request) {
+	case KVM_GET_REGS:
+	case KVM_GET_SREGS:
+	case KVM_GET_SREGS2:
+	case KVM_GET_MSRS:
+	case KVM_GET_FPU:
+	case KVM_GET_LAPIC:
+	case KVM_GET_CPUID2:
+	case KVM_GET_MP_STATE:
+	case KVM_GET_VCPU_EVENTS:
+	case KVM_GET_DEBUGREGS:
+	case KVM_GET_XSAVE:
+	case KVM_GET_XSAVE2:
+	case KVM_GET_XCRS:
+	case KVM_GET_TSC_KHZ:
+	case KVM_GET_NESTED_STATE:
+	case KVM_GET_STATS_FD:
+	case KVM_GET_DEVICE_ATTR:
+	case KVM_HAS_DEVICE_ATTR:
+	case KVM_TRANSLATE:
+	case KVM_SET_SIGNAL_MASK:
+	case KVM_KVMCLOCK_CTRL:
+		return LOOKS;
+	case KVM_SET_REGS:
+	case KVM_SET_SREGS:
+	case KVM_SET_SREGS2:
+	case KVM_SET_MSRS:
+	case KVM_SET_FPU:
+	case KVM_SET_LAPIC:
+	case KVM_SET_CPUID:
+	case KVM_SET_CPUID2:
+	case KVM_SET_MP_STATE:
+	case KVM_SET_VCPU_EVENTS:
+	case KVM_SET_DEBUGREGS:
+	case KVM_SET_XSAVE:
+	case KVM_SET_XCRS:
+	case KVM_SET_TSC_KHZ:
+	case KVM_SET_NESTED_STATE:
+	case KVM_SET_GUEST_DEBUG:
+	case KVM_SET_DEVICE_ATTR:
+	case KVM_SET_VAPIC_ADDR:
+	case KVM_TPR_ACCESS_REPORTING:
+	case KVM_X86_SETUP_MCE:
+	case KVM_X86_SET_MCE:
+	case KVM_ENABLE_CAP:
+	case KVM_INTERRUPT:
+	case KVM_NMI:
+	case KVM_SMI:
+		return CHANGES;
+	default:
+		return UNKNOWN;
+	}
+}
+
+static void note_cpuid(struct nx_kvm_vcpu *vcpu, const struct kvm_cpuid2 *cpuid)
+{
+	for (unsigned i = 0; i < cpuid->nent; i++) {
+		const struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
+
+		if (entry->function == 0x80000008)
+			vcpu->physical_bits = (uint8_t)entry->eax;
+		/* "Hv#1": its flush hypercall may return before the flush (KVM.md, section 5). */
+		if ((entry->function == 0x40000001 || entry->function == 0x40000101) &&
+		    entry->eax == 0x31237648)
+			nx_vcpu_off(vcpu,
+				    "the VMM gives the guest Hyper-V enlightenments; drop the "
+				    "hv_* CPU properties to have exits avoided");
+	}
+}
+
+static void note_signal_mask(struct nx_kvm_vcpu *vcpu, const struct kvm_signal_mask *mask)
+{
+	vcpu->has_signal_mask = mask && mask->len == sizeof(vcpu->signal_mask);
+	if (vcpu->has_signal_mask)
+		memcpy(&vcpu->signal_mask, mask->sigset, sizeof(vcpu->signal_mask));
+}
+
+/* What a successful ioctl told us. */
+static void note(struct nx_kvm_vcpu *vcpu, uint32_t request, void *argument)
+{
+	switch (request) {
+	case KVM_SET_CPUID2:
+		note_cpuid(vcpu, argument);
+		break;
+	case KVM_SET_SIGNAL_MASK:
+		note_signal_mask(vcpu, argument);
+		break;
+	case KVM_SET_GUEST_DEBUG:
+		vcpu->guest_debug =
+		    ((struct kvm_guest_debug *)argument)->control & KVM_GUESTDBG_ENABLE;
+		vcpu->debugregs_checked = 0;
+		break;
+	case KVM_SET_DEBUGREGS:
+		vcpu->debugregs_checked = 0;
+		break;
+	case KVM_ENABLE_CAP:
+		if (((struct kvm_enable_cap *)argument)->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
+			nx_vcpu_off(vcpu,
+				    "the VMM enabled a capability on the vCPU that noexit does "
+				    "not know (Hyper-V has such)");
+		break;
+	}
+}
+
+static int forward(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request, void *argument)
+{
+	int result = nx_real.ioctl(fd, request, argument);
+	int saved = errno;
+
+	if (result >= 0)
+		note(vcpu, (uint32_t)request, argument);
+	errno = saved;
+	return result;
+}
+
+int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request, void *argument)
+{
+	enum effect effect;
+	int result;
+
+	if ((uint32_t)request == KVM_RUN)
+		return nx_kvm_run(vcpu, fd, argument);
+	effect = effect_of((uint32_t)request);
+	if (effect == UNKNOWN)
+		nx_vcpu_off(vcpu, "the VMM uses a vCPU interface that noexit does not know");
+	if (!nx_vcpu_acquire(vcpu)) {
+		/* A signal handler interrupted our own KVM_RUN: nothing can be written back. */
+		nx_vcpu_off(vcpu, "the VMM uses a vCPU from a signal handler");
+		return nx_real.ioctl(fd, request, argument);
+	}
+	if (vcpu->owner != NX_OWNER_KERNEL) {
+		/* Nobody is in the real KVM_RUN, so this does not block, and the lock may stay. */
+		nx_vcpu_flush(vcpu, fd);
+		if (effect != LOOKS)
+			vcpu->owner = NX_OWNER_DISTURBED;
+		result = forward(vcpu, fd, request, argument);
+		nx_vcpu_release(vcpu);
+		return result;
+	}
+	nx_vcpu_release(vcpu);
+	if (effect == LOOKS)
+		return forward(vcpu, fd, request, argument);
+	atomic_fetch_add(&vcpu->disturbing, 1);
+	atomic_fetch_add(&vcpu->disturbances, 1);
+	result = forward(vcpu, fd, request, argument);
+	atomic_fetch_sub(&vcpu->disturbing, 1);
+	return result;
+}
+
+/* ---- KVM's own statistics ---- */
+
+static bool read_at(int fd, void *to, size_t size, uint64_t offset)
+{
+	return pread(fd, to, size, (off_t)offset) == (ssize_t)size;
+}
+
+void nx_vcpu_read_kvm_stats(struct nx_kvm_vcpu *vcpu)
+{
+	struct kvm_stats_header header;
+	struct nx_stats *stats = &vcpu->stats;
+
+	stats->kvm_stats = 0;
+	if (vcpu->stats_fd < 0 || !read_at(vcpu->stats_fd, &header, sizeof(header), 0))
+		return;
+	for (unsigned i = 0; i < header.num_desc && stats->kvm_stats < NX_KVM_STATS; i++) {
+		uint64_t at = header.desc_offset +
+			      (uint64_t)i * (sizeof(struct kvm_stats_desc) + header.name_size);
+		struct nx_kvm_stat *stat = &stats->kvm_stat[stats->kvm_stats];
+		struct kvm_stats_desc desc;
+
+		if (!read_at(vcpu->stats_fd, &desc, sizeof(desc), at) || desc.size != 1)
+			continue;
+		memset(stat, 0, sizeof(*stat));
+		if (pread(vcpu->stats_fd, stat->name,
+			  header.name_size < sizeof(stat->name) - 1 ? header.name_size
+								    : sizeof(stat->name) - 1,
+			  (off_t)(at + sizeof(desc))) > 0 &&
+		    read_at(vcpu->stats_fd, &stat->value, sizeof(stat->value),
+			    header.data_offset + desc.offset))
+			stats->kvm_stats++;
+	}
+}
