@@ -3,26 +3,7 @@
  * complete.c - the two ends of an exit that the engine delivers: what a store sends to the device,
  * and what a load's answer does to the guest's registers.
  */
-#include "decode.h"
-#include "vcpu.h"
-
-static uint64_t mask_of(unsigned size)
-{
-	return size == 8 ? ~0ull : (1ull << size * 8) - 1;
-}
-
-/* Writes a general register as the processor does: 32 bits clear the upper half. */
-static void write_reg(struct nx_state *state, const struct nx_reg *reg, uint64_t value)
-{
-	uint64_t *to = &state->gpr[reg->number];
-	unsigned shift = reg->high ? 8 : 0;
-
-	if (reg->size >= 4)
-		*to = value & mask_of(reg->size);
-	else
-		*to = (*to & ~(mask_of(reg->size) << shift)) | (value & mask_of(reg->size))
-								   << shift;
-}
+#include "helper.h"
 
 uint64_t nx_store_value(struct nx_vcpu *vcpu, const struct nx_site *site)
 {
@@ -39,7 +20,7 @@ uint64_t nx_store_value(struct nx_vcpu *vcpu, const struct nx_site *site)
 		value = vcpu->state.gpr[reg.number] >> (reg.high ? 8 : 0);
 	else
 		value = 0;
-	return value & mask_of(site->size);
+	return value & nx_size_mask(site->size);
 }
 
 static uint64_t sign_extend(uint64_t value, unsigned size)
@@ -59,7 +40,7 @@ static void finish_load(struct nx_vcpu *vcpu, const struct nx_site *site, uint64
 		return;
 	if (d.insn.mnemonic == ZYDIS_MNEMONIC_MOVSX || d.insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD)
 		value = sign_extend(value, site->size);
-	write_reg(&vcpu->state, &reg, value);
+	nx_set_reg(vcpu->state.gpr, &reg, value);
 }
 
 void nx_finish_pending(struct nx_vcpu *vcpu, uint64_t data)
@@ -67,9 +48,9 @@ void nx_finish_pending(struct nx_vcpu *vcpu, uint64_t data)
 	const struct nx_site *site = &vcpu->pending_site;
 	const struct nx_reg accumulator = {.number = NX_RAX, .size = site->size};
 
-	data &= mask_of(site->size);
+	data &= nx_size_mask(site->size);
 	if (!site->write && vcpu->pending == NX_PENDING_IO)
-		write_reg(&vcpu->state, &accumulator, data);
+		nx_set_reg(vcpu->state.gpr, &accumulator, data);
 	else if (!site->write)
 		finish_load(vcpu, site, data);
 	vcpu->state.rip = site->next;

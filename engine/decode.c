@@ -5,7 +5,7 @@
  * The list of what we run is an allow-list: everything else is NX_OP_LEAVE and ends a cluster
  * before it, which is always right.
  */
-#include "decode.h"
+#include "helper.h"
 
 bool nx_decode_full(const struct nx_mode *mode, const uint8_t *bytes, unsigned available,
 		    struct nx_decoded *out)
@@ -169,6 +169,9 @@ static bool is_plain_mnemonic(ZydisMnemonic mnemonic)
 	case ZYDIS_MNEMONIC_CLC:
 	case ZYDIS_MNEMONIC_STC:
 	case ZYDIS_MNEMONIC_CMC:
+	case ZYDIS_MNEMONIC_MFENCE:
+	case ZYDIS_MNEMONIC_LFENCE:
+	case ZYDIS_MNEMONIC_SFENCE:
 		return true;
 	default:
 		return (mnemonic >= ZYDIS_MNEMONIC_CMOVB && mnemonic <= ZYDIS_MNEMONIC_CMOVZ) ||
@@ -347,6 +350,19 @@ static void decode_plain(const struct nx_decoded *d, struct nx_insn *insn)
 	    d->insn.mnemonic == ZYDIS_MNEMONIC_MOVSX || d->insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD;
 }
 
+static uint8_t helper_accesses(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+#define NX_X(mnemonic, function, accesses) \
+	case ZYDIS_MNEMONIC_##mnemonic:    \
+		return accesses;
+		NX_HELPERS(NX_X)
+#undef NX_X
+	default:
+		return 1; /* forms of MOV, PUSH, POP and BT */
+	}
+}
+
 void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, unsigned available,
 	       struct nx_insn *insn)
 {
@@ -366,14 +382,13 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 		if (mode->io_allowed)
 			decode_io(&d, insn);
 		break;
-	case ZYDIS_MNEMONIC_PUSH:
-	case ZYDIS_MNEMONIC_POP:
-		decode_stack(&d, insn);
-		break;
 	default:
-		if (nx_helper_runs(mode, &d)) {
+		if (nx_helper_for(mode, &d)) {
 			insn->op = NX_OP_HELPER;
-			insn->accesses = d.insn.mnemonic == ZYDIS_MNEMONIC_LEAVE;
+			insn->accesses = helper_accesses(d.insn.mnemonic);
+		} else if (d.insn.mnemonic == ZYDIS_MNEMONIC_PUSH ||
+			   d.insn.mnemonic == ZYDIS_MNEMONIC_POP) {
+			decode_stack(&d, insn);
 		} else if (is_nop_mnemonic(d.insn.mnemonic))
 			insn->op = NX_OP_NOP;
 		else if (d.insn.meta.category == ZYDIS_CATEGORY_COND_BR ||

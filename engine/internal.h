@@ -187,12 +187,31 @@ struct nx_target {
  */
 nx_status nx_resolve(struct nx_vcpu *vcpu, uint64_t linear, unsigned size, enum nx_access access,
 		     struct nx_target *target);
-/* Reads or writes guest memory from C: segment:offset with all checks, for helpers. */
-nx_status nx_guest_read(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, void *to,
+/*
+ * Reads or writes guest memory from C, at most 8 bytes, segment:offset with all checks, for
+ * helpers. A value read is zero-extended.
+ */
+nx_status nx_guest_read(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, uint64_t *to,
 			unsigned size);
-nx_status nx_guest_write(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, const void *from,
-			 unsigned size);
+nx_status nx_guest_write(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
+			 const uint64_t *from, unsigned size);
+/* The host's pointer to guest memory that can be written. */
+nx_status nx_guest_pointer(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, unsigned size,
+			   void **host);
 void nx_tlb_flush(struct nx_vcpu *vcpu);
+
+/* rflags' arithmetic bits, in the form that lahf and seto leave in ax (context.h, rule 5). */
+static inline uint64_t nx_flags_to_context(uint64_t rflags)
+{
+	return (rflags & (NX_FL_SF | NX_FL_ZF | NX_FL_AF | NX_FL_PF | NX_FL_CF)) << 8 | 2u << 8 |
+	       ((rflags & NX_FL_OF) != 0);
+}
+
+static inline uint64_t nx_flags_from_context(uint64_t flags)
+{
+	return (flags >> 8 & (NX_FL_SF | NX_FL_ZF | NX_FL_AF | NX_FL_PF | NX_FL_CF)) |
+	       (flags & 1 ? NX_FL_OF : 0);
+}
 /* The host's view of the page that holds guest code at a linear address, by a walk for fetching. */
 nx_status nx_code_page(struct nx_vcpu *vcpu, uint64_t linear, const uint8_t **host);
 
@@ -237,6 +256,7 @@ struct nx_mode {
 	bool io_allowed;    /* CPL <= IOPL or real mode: IN, OUT, CLI do not fault */
 	bool user;          /* CPL 3 */
 	bool protected_mode;
+	bool segment_loads; /* real mode, and the host takes segment registers back */
 };
 
 /* Decodes one instruction of at most 15 bytes. Never fails: what is not ours is NX_OP_LEAVE. */
@@ -343,8 +363,6 @@ void nx_thunk_helper(void);
 void *nx_runtime_miss(struct nx_vcpu *vcpu);
 /* helper.c: runs the instruction at the context's site; false: stop before it. */
 bool nx_runtime_helper(struct nx_vcpu *vcpu);
-/* Whether helper.c runs an instruction of this mnemonic and these operands (see decode.c). */
-bool nx_helper_runs(const struct nx_mode *mode, const void *decoded);
 
 /* ---- cache.c ---- */
 

@@ -144,7 +144,7 @@ static bool writes_all_flags(const struct nx_decoded *d)
 static void flags_before(struct nx_translator *t, const struct nx_decoded *d)
 {
 	if (nx_flags_read(d) || (nx_flags_written(d) && !writes_all_flags(d)))
-		nx_flags_to_host(t);
+		nx_keep_flags_in_host(t);
 }
 
 static void flags_after(struct nx_translator *t, const struct nx_decoded *d)
@@ -294,7 +294,7 @@ static void lower_plain(struct nx_translator *t, const struct nx_insn *insn)
 	}
 	memory = nx_memory_operand(&d);
 	if (memory) {
-		nx_flags_to_context(t);
+		nx_keep_flags_in_context(t);
 		emit_effective_address(t, insn, &d, memory);
 		emit_access(t, insn, nx_segment_of(memory), insn->size, insn->memory_write,
 			    insn->mmio_form);
@@ -343,7 +343,7 @@ static void lower_push(struct nx_translator *t, const struct nx_insn *insn)
 
 	if (!decode(t, insn, &d))
 		return;
-	nx_flags_to_context(t);
+	nx_keep_flags_in_context(t);
 	if (d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		/* The stack's check needs all scratch registers, so the value waits in the context.
 		 */
@@ -377,7 +377,7 @@ static void lower_pop(struct nx_translator *t, const struct nx_insn *insn)
 
 	if (!decode(t, insn, &d) || !nx_reg_of(d.op[0].reg.value, &reg))
 		return;
-	nx_flags_to_context(t);
+	nx_keep_flags_in_context(t);
 	emit_stack_offset(t, 0);
 	emit_access(t, insn, NX_SS, size, false, false);
 	mov(t, r(NX_R10, size), pointer(size));
@@ -480,7 +480,7 @@ void nx_lower(struct nx_translator *t, const struct nx_insn *insn)
 		lower_mov_from_sreg(t, insn);
 		break;
 	case NX_OP_HELPER:
-		nx_flags_to_context(t);
+		nx_keep_flags_in_context(t);
 		nx_emit_site_snippet(t, NX_SNIPPET_HELPER, nx_add_site(t, NX_SITE_HELPER, insn));
 		t->flags_in_host = false;
 		break;

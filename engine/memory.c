@@ -126,6 +126,17 @@ static nx_status segment_linear(const struct nx_vcpu *vcpu, enum nx_sreg seg, ui
 	return NX_OK;
 }
 
+/* A TLB hit: what emitted code checks inline. */
+static void *tlb_lookup(const struct nx_vcpu *vcpu, uint64_t linear, unsigned size, bool write)
+{
+	const struct nx_tlb_entry *entry = &vcpu->context.tlb[(linear >> 12) % NX_TLB_ENTRIES];
+	uint64_t last = (linear + size - 1) & NX_PAGE_MASK;
+
+	return (write ? entry->write : entry->read) == last
+		   ? (void *)(uintptr_t)(linear + entry->addend)
+		   : NULL;
+}
+
 static nx_status guest_access(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
 			      unsigned size, bool write, void **host)
 {
@@ -133,32 +144,82 @@ static nx_status guest_access(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t o
 	uint64_t linear;
 	nx_status status = segment_linear(vcpu, seg, offset, size, write, &linear);
 
-	if (status == NX_OK)
-		status = nx_resolve(vcpu, linear, size, write ? NX_WRITE : NX_READ, &target);
+	if (status != NX_OK)
+		return status;
+	*host = tlb_lookup(vcpu, linear, size, write);
+	if (*host)
+		return NX_OK;
+	status = nx_resolve(vcpu, linear, size, write ? NX_WRITE : NX_READ, &target);
 	if (status == NX_OK && target.device)
 		status = NX_LEAVE_DEVICE_FORM;
 	*host = target.host;
 	return status;
 }
 
-nx_status nx_guest_read(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, void *to,
+/*
+ * One access each, of the guest's width: other vCPUs must see no halves of an aligned value, and
+ * memcpy promises nothing.
+ */
+typedef uint16_t __attribute__((may_alias, aligned(1))) any16;
+typedef uint32_t __attribute__((may_alias, aligned(1))) any32;
+typedef uint64_t __attribute__((may_alias, aligned(1))) any64;
+
+static uint64_t load(const void *from, unsigned size)
+{
+	switch (size) {
+	case 1:
+		return *(const volatile uint8_t *)from;
+	case 2:
+		return *(const volatile any16 *)from;
+	case 4:
+		return *(const volatile any32 *)from;
+	default:
+		return *(const volatile any64 *)from;
+	}
+}
+
+static void store(void *to, uint64_t value, unsigned size)
+{
+	switch (size) {
+	case 1:
+		*(volatile uint8_t *)to = (uint8_t)value;
+		break;
+	case 2:
+		*(volatile any16 *)to = (uint16_t)value;
+		break;
+	case 4:
+		*(volatile any32 *)to = (uint32_t)value;
+		break;
+	default:
+		*(volatile any64 *)to = value;
+		break;
+	}
+}
+
+nx_status nx_guest_read(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, uint64_t *to,
 			unsigned size)
 {
 	void *host;
 	nx_status status = guest_access(vcpu, seg, offset, size, false, &host);
 
 	if (status == NX_OK)
-		nx_memcpy(to, host, size);
+		*to = load(host, size);
 	return status;
 }
 
-nx_status nx_guest_write(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, const void *from,
-			 unsigned size)
+nx_status nx_guest_write(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
+			 const uint64_t *from, unsigned size)
 {
 	void *host;
 	nx_status status = guest_access(vcpu, seg, offset, size, true, &host);
 
 	if (status == NX_OK)
-		nx_memcpy(host, from, size);
+		store(host, *from, size);
 	return status;
+}
+
+nx_status nx_guest_pointer(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, unsigned size,
+			   void **host)
+{
+	return guest_access(vcpu, seg, offset, size, true, host);
 }

@@ -74,7 +74,8 @@ struct nx_segment {
 /*
  * The guest's architectural state as far as the engine looks at it. Owned by the engine's
  * vCPU, filled by the host before nx_resume() and valid for the host after it. The engine
- * changes gpr, rip and rflags only; the rest is input.
+ * changes gpr, rip and rflags, and seg only for a host that set segment_loads in the
+ * configuration; the rest is input.
  */
 struct nx_state {
 	uint64_t gpr[NX_GPRS];
@@ -88,6 +89,8 @@ struct nx_state {
 	 * 0 stands for 52. Higher bits set in a page-table entry are reserved: the engine leaves.
 	 */
 	uint8_t physical_bits;
+	/* Set by the engine with seg; cleared by the host. */
+	bool segments_changed;
 };
 
 /* Why the engine gave the guest back. X(name, description printed to people). */
@@ -201,6 +204,7 @@ struct nx_config {
 	uint16_t max_gap;          /* instructions between two exiting ones; paper: 16 */
 	uint16_t max_gap_accesses; /* memory accesses between two exiting ones; paper: 4 */
 	bool no_user_code;         /* cluster at CPL 0 only */
+	bool segment_loads;        /* the host takes state.seg back: real-mode loads are run */
 };
 
 /* Fills *config with the defaults. */

@@ -131,24 +131,14 @@ static nx_status load_processor_state(struct nx_vcpu *vcpu)
 	}
 	for (unsigned i = 0; i < NX_SREGS; i++)
 		load_segment(vcpu, i);
-	mode->flat = mode->bits == 64 ||
-		     (is_flat(&vcpu->context.seg[NX_DS]) && is_flat(&vcpu->context.seg[NX_ES]) &&
-		      is_flat(&vcpu->context.seg[NX_SS]) && vcpu->context.seg[NX_CS].base == 0 &&
-		      vcpu->context.seg[NX_CS].read_end == 1ull << 32);
+	mode->segment_loads = !protected_mode && vcpu->config.segment_loads;
+	/* Real-mode segments may be loaded inside a cluster: never taken for granted. */
+	mode->flat =
+	    mode->bits == 64 ||
+	    (protected_mode && is_flat(&vcpu->context.seg[NX_DS]) &&
+	     is_flat(&vcpu->context.seg[NX_ES]) && is_flat(&vcpu->context.seg[NX_SS]) &&
+	     vcpu->context.seg[NX_CS].base == 0 && vcpu->context.seg[NX_CS].read_end == 1ull << 32);
 	return NX_OK;
-}
-
-/* rflags' arithmetic bits, in the form that lahf and seto leave in ax (context.h, rule 5). */
-static uint64_t flags_to_context(uint64_t rflags)
-{
-	return (rflags & (NX_FL_SF | NX_FL_ZF | NX_FL_AF | NX_FL_PF | NX_FL_CF)) << 8 | 2u << 8 |
-	       ((rflags & NX_FL_OF) != 0);
-}
-
-static uint64_t flags_from_context(uint64_t flags)
-{
-	return (flags >> 8 & (NX_FL_SF | NX_FL_ZF | NX_FL_AF | NX_FL_PF | NX_FL_CF)) |
-	       (flags & 1 ? NX_FL_OF : 0);
 }
 
 static void load_context(struct nx_vcpu *vcpu)
@@ -156,7 +146,7 @@ static void load_context(struct nx_vcpu *vcpu)
 	for (unsigned i = 0; i < NX_GPRS; i++)
 		vcpu->context.gpr[i] =
 		    vcpu->mode.bits == 64 ? vcpu->state.gpr[i] : (uint32_t)vcpu->state.gpr[i];
-	vcpu->context.flags = flags_to_context(vcpu->state.rflags);
+	vcpu->context.flags = nx_flags_to_context(vcpu->state.rflags);
 	vcpu->context.rflags = vcpu->state.rflags & ~(uint64_t)NX_FL_ARITHMETIC;
 }
 
@@ -166,7 +156,7 @@ static void store_context(struct nx_vcpu *vcpu)
 
 	for (unsigned i = 0; i < count; i++)
 		vcpu->state.gpr[i] = vcpu->context.gpr[i];
-	vcpu->state.rflags = vcpu->context.rflags | flags_from_context(vcpu->context.flags);
+	vcpu->state.rflags = vcpu->context.rflags | nx_flags_from_context(vcpu->context.flags);
 }
 
 /* ---- Clusters ---- */

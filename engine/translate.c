@@ -35,14 +35,14 @@ void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint32_t back
 	t->s->stub[t->s->stubs++] = (struct nx_stub){kind, from, back, site};
 }
 
-void nx_flags_to_context(struct nx_translator *t)
+void nx_keep_flags_in_context(struct nx_translator *t)
 {
 	if (!t->flags_in_context)
 		nx_emit_snippet(t, NX_SNIPPET_SAVE_FLAGS);
 	t->flags_in_context = true;
 }
 
-void nx_flags_to_host(struct nx_translator *t)
+void nx_keep_flags_in_host(struct nx_translator *t)
 {
 	if (!t->flags_in_host)
 		nx_emit_snippet(t, NX_SNIPPET_RESTORE_FLAGS);
@@ -88,11 +88,11 @@ static void continue_at(struct nx_translator *t, const struct nx_insn *insn, uin
 			uint64_t rip, uint16_t following)
 {
 	if (block == NX_NOWHERE) {
-		nx_flags_to_context(t);
+		nx_keep_flags_in_context(t);
 		nx_emit_exit(t, add_leave(t, insn, rip, NX_LEAVE_CLUSTER_END));
 		return;
 	}
-	nx_flags_to_host(t);
+	nx_keep_flags_in_host(t);
 	/* A joined entry begins with a restore for those who enter; others pass it. */
 	if (block == following && !t->graph->block[block].entry)
 		return;
@@ -108,7 +108,7 @@ static void emit_conditional(struct nx_translator *t, const struct nx_insn *insn
 		t->e.failed = true;
 		return;
 	}
-	nx_flags_to_host(t);
+	nx_keep_flags_in_host(t);
 	switch (d.insn.mnemonic) {
 	case ZYDIS_MNEMONIC_LOOP:
 	case ZYDIS_MNEMONIC_LOOPE:
@@ -132,7 +132,7 @@ static void emit_io_exit(struct nx_translator *t, const struct nx_insn *insn)
 	t->out->site[site].write = insn->op == NX_OP_OUT;
 	t->out->site[site].port_in_dx = insn->port_in_dx;
 	t->out->site[site].port = (uint16_t)insn->target;
-	nx_flags_to_context(t);
+	nx_keep_flags_in_context(t);
 	nx_emit_exit(t, site);
 }
 
@@ -179,7 +179,7 @@ static void emit_block(struct nx_translator *t, uint16_t number)
 		t->flags_in_host = false;
 		t->flags_in_context = true;
 		if (t->s->joined[number]) {
-			nx_flags_to_host(t);
+			nx_keep_flags_in_host(t);
 			t->flags_in_context = false;
 		}
 	}

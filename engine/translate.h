@@ -55,8 +55,8 @@ uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const stru
 void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint32_t back, uint16_t site);
 /* Stores the site and leaves the translation; the flags must be in the context. */
 void nx_emit_exit(struct nx_translator *t, uint16_t site);
-void nx_flags_to_context(struct nx_translator *t);
-void nx_flags_to_host(struct nx_translator *t);
+void nx_keep_flags_in_context(struct nx_translator *t);
+void nx_keep_flags_in_host(struct nx_translator *t);
 
 /* lower.c: one instruction that is no branch and no exit. */
 void nx_lower(struct nx_translator *t, const struct nx_insn *insn);
