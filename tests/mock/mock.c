@@ -11,7 +11,7 @@
 #define FILLER 0xcc /* int3: code that runs on past its end is not ours */
 
 /* Page tables live at the top of RAM. */
-#define TABLES 0x3f0000u
+#define TABLES 0xf0000u
 #define TABLE(n) (TABLES + 0x1000u * (n))
 #define PRESENT_ALL 7u /* present, writable, user */
 

@@ -33,14 +33,14 @@
 
 #include "noexit.h"
 
-#define MOCK_RAM_SIZE 0x400000u
+#define MOCK_RAM_SIZE 0x100000u
 
 /* Linear and guest-physical, everything is mapped one to one. In 16-bit modes segment bases. */
 #define MOCK_CODE 0x10000u
 #define MOCK_DATA 0x20000u  /* ds */
 #define MOCK_STACK 0x30000u /* ss; the stack pointer begins at the end of the first page */
 #define MOCK_EXTRA 0x40000u /* es */
-/* A device: the rest of the page tables' reach, and everything above it. */
+/* A device; so is all between RAM and it, and above. The page tables reach up to its end. */
 #define MOCK_DEVICE 0x800000u
 #define MOCK_DEVICE_END 0xa00000u
 
