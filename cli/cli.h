@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * cli.h - what the subcommands share. Each is one file with one entry in main.c's table.
+ */
+#ifndef NX_CLI_H
+#define NX_CLI_H
+
+/* Exit status for everything that keeps a command from starting. */
+#define CLI_REFUSED 2
+
+struct cli_command {
+	const char *name;
+	const char *summary;
+	/* argv[0] is "noexit NAME"; returns the exit status. */
+	int (*main)(int argc, char **argv);
+};
+
+/* "noexit: ..." on standard error; returns CLI_REFUSED. */
+int cli_refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/*
+ * Whether the dynamic loader would load a library into the program: 0, or the status of
+ * cli_refuse(), which has said why not.
+ */
+int cli_check_program(const char *path);
+
+int cli_run(int argc, char **argv);
+
+#endif

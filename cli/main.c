@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* main.c - the noexit command: finds the subcommand. */
+#define _GNU_SOURCE
+#include "cli.h"
+
+#include <argp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct cli_command commands[] = {
+    {"run", "start a VMM whose VM exits are avoided", cli_run},
+};
+
+int cli_refuse(const char *format, ...)
+{
+	va_list arguments;
+
+	fputs("noexit: ", stderr);
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	fputc('\n', stderr);
+	return CLI_REFUSED;
+}
+
+static void help(FILE *to)
+{
+	fputs("Usage: noexit COMMAND [OPTION...]\n\n"
+	      "noexit avoids the VM exits of guests under KVM.\n\n",
+	      to);
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+		fprintf(to, "  %-8s %s\n", commands[i].name, commands[i].summary);
+	fputs("\n'noexit COMMAND --help' tells more. Example:\n"
+	      "  noexit run -- qemu-system-x86_64 -accel kvm disk.img\n",
+	      to);
+}
+
+int main(int argc, char **argv)
+{
+	argp_err_exit_status = CLI_REFUSED;
+	argp_program_version = "noexit " NX_VERSION;
+	if (argc < 2) {
+		help(stderr);
+		return CLI_REFUSED;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help")) {
+		help(stdout);
+		return 0;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		puts(argp_program_version);
+		return 0;
+	}
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
+		char name[64];
+
+		if (strcmp(argv[1], commands[i].name))
+			continue;
+		snprintf(name, sizeof(name), "noexit %s", commands[i].name);
+		argv[1] = name;
+		return commands[i].main(argc - 1, argv + 1);
+	}
+	return cli_refuse("there is no command '%s'; 'noexit --help' lists them", argv[1]);
+}
