@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 """The two emulated processors of the lab: how each is started and how its channels are reached."""
 
-import io
 import os
 import shutil
 import subprocess
 import tarfile
 from pathlib import Path
 
-from image import LabError, settings
+from image import LabError, run_tool, settings
 
 KERNEL_LINE = "console=ttyS0 quiet panic=-1"
 
@@ -28,6 +27,16 @@ class Machine:
         for name in ("console", "output", "status"):
             (self.directory / name).touch()
 
+    # Programs that the kind of machine takes.
+    TOOLS = ()
+
+    @classmethod
+    def need(cls):
+        """Refuses when something is not installed."""
+        for tool in cls.TOOLS:
+            if not shutil.which(tool):
+                raise LabError(f"{tool} is not installed; run 'make deps' as root")
+
     def initramfs(self, devices):
         """Host image and this run's part in one file: the kernel unpacks them one after another."""
         path = self.directory / "initrd"
@@ -45,9 +54,8 @@ class Machine:
         It is told to die with us, and is in a session of its own so that a Ctrl-C reaches
         lab/run alone, which then ends it in good order.
         """
+        self.need()
         line = self.command_line()
-        if not shutil.which(line[0]):
-            raise LabError(f"{line[0]} is not installed; run 'make deps' as root")
         with open(self.directory / "emulator", "wb") as log:
             self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *line],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -66,9 +74,8 @@ class Machine:
 
     def unpack(self, target):
         """Brings the files back. The host VM is ours, but names that lead out are refused."""
-        data = self.files()
         target.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+        with tarfile.open(self.directory / "files", mode="r:") as archive:
             for member in archive:
                 if not (member.isdir() or member.isreg()):
                     continue
@@ -89,6 +96,8 @@ class Machine:
 class Amd(Machine):
     """QEMU's TCG emulates SVM with nested paging; virtio serial ports carry the channels."""
 
+    TOOLS = ("qemu-system-x86_64", "setpriv")
+
     def command_line(self):
         ports = ("output", "status", "files")
         devices = {f"LAB_{port.upper()}": f"/dev/vport0p{i}" for i, port in enumerate(ports, 1)}
@@ -106,8 +115,60 @@ class Amd(Machine):
                      "-device", f"{kind},chardev={port},nr={number},name=lab.{port}"]
         return line
 
-    def files(self):
-        return (self.directory / "files").read_bytes()
+
+BOCHS_SETTINGS = """\
+# A processor with EPT and nested virtualization but without VMCS shadowing.
+cpu: model=corei7_sandy_bridge_2600k, count={smp}, ips=100000000, reset_on_triple_fault=1
+memory: guest={mem}, host={mem}
+romimage: file=/usr/share/bochs/BIOS-bochs-latest
+vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
+# Nobody looks at the screen, but some display there must be; this one waits for nobody.
+display_library: rfb, options="timeout=0"
+ata0-master: type=cdrom, path=boot.iso, status=inserted
+ata1-master: type=disk, path=files, mode=flat
+boot: cdrom
+com1: enabled=1, mode=file, dev=console
+com2: enabled=1, mode=file, dev=output
+com3: enabled=1, mode=file, dev=status
+log: bochs.log
+panic: action=fatal
+error: action=report
+info: action=report
+debug: action=ignore
+"""
+
+GRUB_SETTINGS = f"""\
+set timeout=0
+linux /vmlinuz {KERNEL_LINE}
+initrd /initrd
+boot
+"""
 
 
-MACHINES = {"amd": Amd}
+class Intel(Machine):
+    """Bochs emulates VMX with EPT. It has no virtio: serial ports and a disk carry the channels."""
+
+    TOOLS = ("bochs-bin", "setpriv", "grub-mkrescue", "xorriso", "mformat")
+    FILES_BYTES = 256 << 20
+
+    def command_line(self):
+        tree = self.directory / "iso"
+        (tree / "boot/grub").mkdir(parents=True)
+        (tree / "boot/grub/grub.cfg").write_text(GRUB_SETTINGS, encoding="ascii")
+        shutil.copyfile(self.images.kernel() / "vmlinuz", tree / "vmlinuz")
+        initramfs = self.initramfs({"LAB_OUTPUT": "/dev/ttyS1", "LAB_STATUS": "/dev/ttyS2",
+                                    "LAB_FILES": "/dev/sda"})
+        os.rename(initramfs, tree / "initrd")
+        run_tool("grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "-o",
+                 str(self.directory / "boot.iso"), str(tree))
+        shutil.rmtree(tree)
+        with open(self.directory / "files", "wb") as disk:
+            disk.truncate(self.FILES_BYTES)
+        (self.directory / "bochsrc").write_text(
+            BOCHS_SETTINGS.format(mem=self.options.mem, smp=self.options.smp), encoding="ascii")
+        # Debian's Bochs has the debugger built in and waits for a command.
+        (self.directory / "debugger").write_text("c\n", encoding="ascii")
+        return ["bochs-bin", "-q", "-f", "bochsrc", "-rc", "debugger"]
+
+
+MACHINES = {"amd": Amd, "intel": Intel}

@@ -23,7 +23,9 @@ def skip(reason):
 def need_lab(cpu="amd"):
     """Skips unless the lab can be put together on this machine."""
     from image import Images, LabError
+    from machine import MACHINES
     try:
+        MACHINES[cpu].need()
         Images(BUILD, print).host(cpu)
     except LabError as error:
         skip(f"no lab on this machine: {error}")

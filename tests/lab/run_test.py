@@ -3,6 +3,7 @@
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -16,12 +17,36 @@ def lab(*arguments):
                           env={**os.environ, "NX_BUILD": str(BUILD)}, check=False)
 
 
-class RunTest(unittest.TestCase):
+class LabTest(unittest.TestCase):
     def setUp(self):
         scratch = tempfile.TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
         self.scratch = Path(scratch.name)
 
+
+class Intel(LabTest):
+    def test_runs_a_script_with_kvm(self):
+        share = self.scratch / "share"
+        script = "\n".join((
+            "echo first; echo second >&2",
+            "test -c /dev/kvm && echo has kvm",
+            "cat /sys/module/kvm_intel/parameters/ept",
+            "head -c 300000 /dev/zero | tr '\\0' x >/out/file",
+            "echo status 0",
+            "exit 37"))
+        result = lab("--cpu", "intel", "--share", str(share), "--", script)
+        self.assertEqual(result.returncode, 37, result.stderr)
+        self.assertEqual(result.stdout.splitlines(),
+                         ["first", "second", "has kvm", "Y", "status 0"])
+        self.assertEqual((share / "file").read_bytes(), b"x" * 300000)
+
+    def test_timeout(self):
+        result = lab("--cpu", "intel", "--timeout", "5", "--", "true")
+        self.assertEqual(result.returncode, 124)
+        self.assertIn("timed out after 5 s before reaching the command", result.stderr)
+
+
+class Amd(LabTest):
     def test_runs_a_script_with_kvm(self):
         """One boot for all that a well-behaved command can show."""
         given = self.scratch / "given"
@@ -104,5 +129,5 @@ class RunTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    need_lab()
+    need_lab(*(["intel"] if "Intel" in sys.argv else []))
     main()
