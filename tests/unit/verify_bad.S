@@ -110,7 +110,7 @@ verify_bad:
 	bad	lar, FORBIDDEN, lar eax, ecx
 	bad	iretq, FORBIDDEN, iretq
 	bad	monitor, FORBIDDEN, monitor
-	bad	bound_mpx, FORBIDDEN, bndmk bnd0, [rax]
+	bad	bound_mpx, FORBIDDEN, .byte 0xf3, 0x0f, 0x1b, 0x00
 	bad	ptwrite, FORBIDDEN, ptwrite eax
 	bad	movdiri, FORBIDDEN, movdiri [r15], eax
 	bad_with_pointer movbe, FORBIDDEN, 8, NX_TLB_WRITE, WRITE8, movbe eax, [r14]
@@ -208,7 +208,7 @@ verify_bad:
 	bad	r15_index, RESERVED_REGISTER, lea rax, [rcx + r15 * 2]
 	bad	r15_nop, RESERVED_REGISTER, nop dword ptr [r15]
 	bad	r15_loaded, RESERVED_REGISTER, mov r15, [r15 + 8]
-	bad	r15_stored, RESERVED_REGISTER, mov [r15 + 8], r15
+	bad	r15_stored, RESERVED_REGISTER, mov [r15 + 8 * NX_RSP], r15
 	bad	rsp_written, RESERVED_REGISTER, mov rsp, rax
 	bad	esp_written, RESERVED_REGISTER, xor esp, esp
 	bad	sp_written, RESERVED_REGISTER, mov sp, 1
@@ -219,11 +219,11 @@ verify_bad:
 	bad	rsp_memory, RESERVED_REGISTER, mov rax, [rsp]
 	bad	rsp_memory_written, RESERVED_REGISTER, mov [rsp - 8], rax
 	bad	rsp_memory_index, RESERVED_REGISTER, mov rax, [rsp + rcx]
-	bad	rsp_stored, RESERVED_REGISTER, mov [r15 + 8], rsp
+	bad	rsp_stored, RESERVED_REGISTER, mov [r15 + 8 * NX_RSP], rsp
 	bad	rsp_exchanged, RESERVED_REGISTER, xchg rsp, rax
 	bad	rsp_nop, RESERVED_REGISTER, nop dword ptr [rsp + 8]
 	bad	r14_unknown_read, RESERVED_REGISTER, mov rax, r14
-	bad	r14_unknown_stored, RESERVED_REGISTER, mov [r15 + 8], r14
+	bad	r14_unknown_stored, RESERVED_REGISTER, mov [r15 + 8 * NX_RSP], r14
 	bad	r14_unknown_partial, RESERVED_REGISTER, mov r14b, al
 	bad	r14_unknown_partial_word, RESERVED_REGISTER, mov r14w, ax
 	bad	r14_unknown_cmov, RESERVED_REGISTER, cmovz r14, rax
@@ -234,7 +234,7 @@ verify_bad:
 	bad_with_pointer pointer_copied, RESERVED_REGISTER, 8, NX_TLB_WRITE, WRITE8, mov rax, r14
 	bad_with_pointer pointer_half_copied, RESERVED_REGISTER, 8, NX_TLB_WRITE, WRITE8, mov eax, r14d
 	bad_with_pointer pointer_byte_copied, RESERVED_REGISTER, 8, NX_TLB_WRITE, WRITE8, mov al, r14b
-	bad_with_pointer pointer_stored_in_slot, RESERVED_REGISTER, 8, NX_TLB_WRITE, WRITE8, mov [r15 + 8], r14
+	bad_with_pointer pointer_stored_in_slot, RESERVED_REGISTER, 8, NX_TLB_WRITE, WRITE8, mov [r15 + 8 * NX_RSP], r14
 	bad_with_pointer pointer_stored_in_guest, RESERVED_REGISTER, 8, NX_TLB_WRITE, WRITE8, mov [r14], r14
 	bad_with_pointer pointer_exchanged, RESERVED_REGISTER, 8, NX_TLB_WRITE, WRITE8, xchg [r14], r14
 	bad_with_pointer pointer_compared, RESERVED_REGISTER, 8, NX_TLB_WRITE, WRITE8, cmp r14, rax

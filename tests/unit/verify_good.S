@@ -109,7 +109,7 @@ verify_good:
 	add	qword ptr [r15 + NX_CTX_GPR + 8 * NX_R15], 4
 	inc	byte ptr [r15 + NX_CTX_GPR + 8 * NX_R11]
 	xchg	rbx, [r15 + NX_CTX_TEMP]
-	xadd	[r15 + NX_CTX_TEMP + 24], rbx
+	xadd	[r15 + NX_CTX_WRITABLE - 8], rbx
 	bts	dword ptr [r15 + NX_CTX_TEMP + 4], 3
 	setz	byte ptr [r15 + NX_CTX_WRITABLE - 1]
 	cmovz	rax, [r15 + NX_CTX_TEMP + 8]

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <Zydis/Zydis.h>
+
+#include "verify_mutate.h"
+#include "verify_oracle.h"
+
+#define MAX_CODE 4096u
+#define MAX_STARTS 1024u
+
+static struct {
+	const char *name;
+	const uint8_t *code;
+	uint32_t size;
+	const struct nx_translation *t;
+	struct verify_mutation *sum;
+	uint64_t seed;
+	uint32_t start[MAX_STARTS + 1]; /* of instructions; then the size */
+	unsigned starts;
+} m;
+
+static struct nx_verify_scratch scratch;
+
+static uint32_t random_below(uint32_t bound)
+{
+	m.seed = m.seed * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)((m.seed >> 33) % bound);
+}
+
+static void report(const uint8_t *code, uint32_t size, const char *what, const char *error,
+		   uint32_t where)
+{
+	fprintf(stderr, "%s: accepted a mutant (%s) that %s, at %#x:", m.name, what, error, where);
+	for (uint32_t i = 0; i < size; i++)
+		fprintf(stderr, " %02x", code[i]);
+	fprintf(stderr, "\n");
+}
+
+static void judge(const uint8_t *code, uint32_t size, const char *what)
+{
+	uint32_t where = 0;
+	const char *error;
+
+	m.sum->mutants++;
+	if (nx_verify(code, size, m.t, &scratch, &where) != NX_VERIFY_OK) {
+		m.sum->refused++;
+		return;
+	}
+	m.sum->accepted++;
+	error = verify_oracle(code, size, m.t, &where);
+	if (!error)
+		error = verify_sandbox(code, size, m.t, m.seed);
+	if (error) {
+		m.sum->harmful++;
+		report(code, size, what, error, where);
+	}
+}
+
+static void mutate_bytes(void)
+{
+	static const uint8_t telling[] = {0x00, 0x0f, 0x26, 0x2e, 0x36, 0x3e, 0x40, 0x41, 0x49,
+					  0x4c, 0x4d, 0x64, 0x65, 0x66, 0x67, 0x7f, 0x80, 0x90,
+					  0xc3, 0xcc, 0xe8, 0xe9, 0xeb, 0xf0, 0xf2, 0xf3, 0xff};
+	uint8_t code[MAX_CODE];
+
+	memcpy(code, m.code, m.size);
+	for (uint32_t at = 0; at < m.size; at++) {
+		for (unsigned bit = 0; bit < 8; bit++) {
+			code[at] = m.code[at] ^ (uint8_t)(1u << bit);
+			judge(code, m.size, "a bit flipped");
+		}
+		for (unsigned i = 0; i < sizeof(telling); i++) {
+			code[at] = telling[i];
+			if (code[at] != m.code[at])
+				judge(code, m.size, "a byte replaced");
+		}
+		code[at] = m.code[at];
+	}
+	for (unsigned i = 0; i < 8 * m.starts; i++) {
+		uint32_t a = random_below(m.size), b = random_below(m.size);
+
+		code[a] = (uint8_t)random_below(256);
+		code[b] = (uint8_t)random_below(256);
+		judge(code, m.size, "two bytes replaced");
+		code[a] = m.code[a];
+		code[b] = m.code[b];
+	}
+}
+
+/* code with length bytes at from replaced by others; what follows keeps its distance to the end. */
+static void splice(uint32_t from, uint32_t length, const uint8_t *by, uint32_t by_length,
+		   const char *what)
+{
+	uint8_t code[MAX_CODE + 64];
+
+	memcpy(code, m.code, from);
+	memcpy(code + from, by, by_length);
+	memcpy(code + from + by_length, m.code + from + length, m.size - from - length);
+	judge(code, m.size - length + by_length, what);
+}
+
+static void mutate_instructions(void)
+{
+	for (unsigned i = 0; i < m.starts; i++) {
+		uint32_t from = m.start[i], length = m.start[i + 1] - from;
+		uint8_t nops[16];
+
+		splice(from, length, m.code, 0, "an instruction deleted");
+		splice(from, 0, m.code + from, length, "an instruction doubled");
+		memset(nops, 0x90, sizeof(nops));
+		splice(from, length, nops, length, "an instruction blanked");
+		for (unsigned n = 0; n < 8; n++) {
+			unsigned other = random_below(m.starts);
+
+			splice(from, 0, m.code + m.start[other],
+			       m.start[other + 1] - m.start[other], "an instruction inserted");
+			/* In place where lengths allow: branches stay what they are. */
+			if (m.start[other + 1] - m.start[other] <= length) {
+				uint32_t n_bytes = m.start[other + 1] - m.start[other];
+
+				memset(nops, 0x90, sizeof(nops));
+				memcpy(nops, m.code + m.start[other], n_bytes);
+				splice(from, length, nops, length, "an instruction overwritten");
+			}
+		}
+		if (i + 1 < m.starts) {
+			uint32_t second = m.start[i + 2] - m.start[i + 1];
+			uint8_t swapped[32];
+
+			memcpy(swapped, m.code + m.start[i + 1], second);
+			memcpy(swapped + second, m.code + from, length);
+			splice(from, length + second, swapped, length + second,
+			       "two instructions swapped");
+		}
+		if (from)
+			judge(m.code, from, "cut short");
+	}
+}
+
+/* Displacements, immediates and relative targets, as wholes. */
+static void mutate_fields(void)
+{
+	static const int32_t telling[] = {0,
+					  1,
+					  -1,
+					  4,
+					  8,
+					  -8,
+					  NX_CTX_FLAGS,
+					  NX_CTX_SITE,
+					  NX_CTX_LINEAR,
+					  NX_CTX_TEMP,
+					  NX_CTX_WRITABLE,
+					  NX_CTX_WRITABLE - 4,
+					  NX_CTX_TLB,
+					  NX_CTX_TLB - 4,
+					  NX_CTX_TLB + NX_TLB_WRITE,
+					  NX_CTX_TLB + NX_TLB_ADDEND,
+					  NX_CTX_READABLE - 8,
+					  NX_CTX_THUNK_EXIT,
+					  NX_CTX_THUNK_MISS,
+					  NX_CTX_THUNK_HELPER,
+					  NX_CTX_HOST_RSP,
+					  NX_CTX_TARGET,
+					  NX_TLB_MASK,
+					  4095,
+					  4096,
+					  -4096,
+					  INT32_MAX,
+					  INT32_MIN};
+	ZydisDecoder decoder;
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	uint8_t code[MAX_CODE];
+
+	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	memcpy(code, m.code, m.size);
+	for (unsigned i = 0; i < m.starts; i++) {
+		uint32_t at = m.start[i];
+		struct {
+			unsigned offset, bits;
+		} field[2];
+
+		ZydisDecoderDecodeFull(&decoder, m.code + at, m.size - at, &insn, op);
+		field[0].offset = insn.raw.disp.offset;
+		field[0].bits = insn.raw.disp.size;
+		field[1].offset = insn.raw.imm[0].offset;
+		field[1].bits = insn.raw.imm[0].size;
+		for (unsigned f = 0; f < 2; f++) {
+			unsigned count = sizeof(telling) / sizeof(telling[0]);
+
+			if (field[f].bits != 8 && field[f].bits != 32)
+				continue;
+			for (unsigned n = 0; n < count + m.starts; n++) {
+				/* Also every instruction, as if it were a target. */
+				int32_t value =
+				    n < count ? telling[n]
+					      : (int32_t)(m.start[n - count] - m.start[i + 1]);
+
+				memcpy(code + at + field[f].offset, &value, field[f].bits / 8);
+				judge(code, m.size, "a field replaced");
+			}
+			memcpy(code + at, m.code + at, m.start[i + 1] - at);
+		}
+	}
+}
+
+/* The tables: entries elsewhere, sites of another kind. */
+static void mutate_tables(void)
+{
+	static struct nx_translation changed;
+	const struct nx_translation *was = m.t;
+
+	m.t = &changed;
+	changed = *was;
+	changed.entries = 1;
+	for (uint32_t at = 0; at <= m.size; at++) {
+		changed.entry[0].offset = at;
+		judge(m.code, m.size, "an entry moved");
+	}
+	changed = *was;
+	for (unsigned i = 0; i < was->sites; i++) {
+		for (unsigned kind = NX_SITE_LEAVE; kind <= NX_SITE_HELPER; kind++) {
+			changed.site[i].kind = (uint8_t)kind;
+			judge(m.code, m.size, "a site of another kind");
+		}
+		changed.site[i] = was->site[i];
+		changed.site[i].write = !was->site[i].write;
+		judge(m.code, m.size, "a site of another direction");
+		changed.site[i] = was->site[i];
+		changed.site[i].size = was->site[i].size / 2;
+		judge(m.code, m.size, "a site of another size");
+		changed.site[i] = was->site[i];
+	}
+	for (unsigned sites = 0; sites < was->sites; sites++) {
+		changed.sites = (uint16_t)sites;
+		judge(m.code, m.size, "sites missing");
+	}
+	m.t = was;
+}
+
+void verify_mutate(const char *name, const uint8_t *code, const struct nx_translation *t,
+		   uint64_t seed, struct verify_mutation *sum)
+{
+	ZydisDecoder decoder;
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+
+	m.name = name;
+	m.code = code;
+	m.size = t->size;
+	m.t = t;
+	m.sum = sum;
+	m.seed = seed;
+	m.starts = 0;
+	if (t->size == 0 || t->size > MAX_CODE) {
+		fprintf(stderr, "%s: no code, or too much to mutate\n", name);
+		abort();
+	}
+	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	for (uint32_t at = 0; at < m.size; at += insn.length) {
+		if (m.starts == MAX_STARTS || !ZYAN_SUCCESS(ZydisDecoderDecodeFull(
+						  &decoder, code + at, m.size - at, &insn, op))) {
+			fprintf(stderr, "%s: code that cannot be mutated\n", name);
+			abort();
+		}
+		m.start[m.starts++] = at;
+	}
+	m.start[m.starts] = m.size;
+	judge(code, m.size, "none: the code itself");
+	mutate_bytes();
+	mutate_instructions();
+	mutate_fields();
+	mutate_tables();
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * verify_mutate.h - attacks the verifier with mutants of a translation: every bit flipped, bytes
+ * replaced, instructions deleted, doubled, swapped and inserted, immediate and displacement
+ * fields set to telling values. What the verifier refuses is counted; what it accepts is judged
+ * by verify_oracle() and verify_sandbox().
+ */
+#ifndef NX_TESTS_VERIFY_MUTATE_H
+#define NX_TESTS_VERIFY_MUTATE_H
+
+#include "internal.h"
+
+struct verify_mutation {
+	unsigned long mutants, refused, accepted;
+	/* Accepted, and harmful in a judge's eyes: must stay 0. Each is printed. */
+	unsigned long harmful;
+};
+
+/* Adds to *sum. The code itself must be one that the verifier accepts. */
+void verify_mutate(const char *name, const uint8_t *code, const struct nx_translation *t,
+		   uint64_t seed, struct verify_mutation *sum);
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * Mutants of good programs: the verifier refuses them, or two independent judges find them
+ * harmless.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "verify_mutate.h"
+#include "verify_oracle.h"
+#include "verify_programs.h"
+
+static struct nx_translation translation;
+
+/* The judges can say no: otherwise what follows would prove nothing. */
+static void test_oracle_objects(void **state)
+{
+	unsigned objections = 0, programs = 0;
+	uint32_t where;
+
+	(void)state;
+	for (const struct verify_program *p = verify_bad; p < verify_bad_end; p++) {
+		/* Where the verifier is stricter than harm demands the oracle may be content. */
+		if (strcmp(p->result, "MEMORY") != 0 && strcmp(p->result, "RESERVED_REGISTER") != 0)
+			continue;
+		verify_program_translation(p, &translation);
+		programs++;
+		if (verify_oracle(p->code, (uint32_t)p->size, &translation, &where))
+			objections++;
+		else
+			print_message("the oracle does not object to %s\n", p->name);
+	}
+	print_message("the oracle objects to %u of %u bad programs\n", objections, programs);
+	assert_true(programs > 100);
+	assert_true(objections * 10 > programs * 9);
+}
+
+static void test_sandbox_objects(void **state)
+{
+	static const struct {
+		const char *name, *complaint;
+	} expected[] = {
+	    {"ud2", "does not exist"},
+	    {"int3", "breakpoint"},
+	    {"cli", "not there"},
+	    {"std", "DF"},
+	    {"memory_absolute", "not there"},
+	    {"slot_below", "not there"},
+	    {"r15_written", "not there"},
+	    {"slot_rflags_written", "wrote to the context"},
+	    {"slot_tlb_written", "wrote to the context"},
+	    {"slot_bts_seg", "wrote to the context"},
+	    {"read_only_store", "not there"},
+	    {"check_last_byte_negative", "not there"},
+	    {"r15_read", "leaked"},
+	    {"rsp_stored", "leaked"},
+	    {"memory_lea_rip", "leaked"},
+	    {"slot_thunk_read", "leaked"},
+	    {"pointer_copied", "leaked"},
+	    {"pointer_stored_in_guest", "leaked"},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
+		const struct verify_program *p = verify_bad;
+		const char *error = NULL;
+
+		while (p < verify_bad_end && strcmp(p->name, expected[i].name) != 0)
+			p++;
+		assert_true(p < verify_bad_end);
+		verify_program_translation(p, &translation);
+		for (uint64_t seed = 1; seed <= 20 && !error; seed++)
+			error = verify_sandbox(p->code, (uint32_t)p->size, &translation, seed);
+		if (!error || !strstr(error, expected[i].complaint))
+			print_error("%s: %s\n", p->name, error ? error : "no objection");
+		assert_non_null(error);
+		assert_non_null(strstr(error, expected[i].complaint));
+	}
+}
+
+/* Good programs pass both judges, and run to their exits. */
+static void test_good_programs_run(void **state)
+{
+	uint32_t where;
+
+	(void)state;
+	for (const struct verify_program *p = verify_good; p < verify_good_end; p++) {
+		unsigned long runs = verify_sandbox_stats.runs, exits = verify_sandbox_stats.exits;
+		const char *error;
+
+		verify_program_translation(p, &translation);
+		error = verify_oracle(p->code, (uint32_t)p->size, &translation, &where);
+		if (error)
+			print_error("%s: %s at %#x\n", p->name, error, where);
+		assert_null(error);
+		for (uint64_t seed = 1; seed <= 100; seed++) {
+			error = verify_sandbox(p->code, (uint32_t)p->size, &translation, seed);
+			if (error)
+				print_error("%s: %s\n", p->name, error);
+			assert_null(error);
+		}
+		assert_int_equal(verify_sandbox_stats.runs - runs, 300 * translation.entries);
+		assert_int_equal(verify_sandbox_stats.exits - exits, 300 * translation.entries);
+	}
+	assert_true(verify_sandbox_stats.misses > 100);
+	assert_true(verify_sandbox_stats.helpers > 100);
+}
+
+static void test_mutants(void **state)
+{
+	struct verify_mutation sum = {0};
+
+	(void)state;
+	for (const struct verify_program *p = verify_good; p < verify_good_end; p++) {
+		verify_program_translation(p, &translation);
+		verify_mutate(p->name, p->code, &translation, 1, &sum);
+	}
+	print_message("%lu mutants: %lu refused, %lu accepted and judged (%lu runs, %lu without "
+		      "end), %lu harmful\n",
+		      sum.mutants, sum.refused, sum.accepted, verify_sandbox_stats.runs,
+		      verify_sandbox_stats.timeouts, sum.harmful);
+	assert_true(sum.refused >= 1000);
+	assert_true(sum.accepted > 100); /* else the judges had nothing to judge */
+	assert_int_equal(sum.harmful, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_oracle_objects),
+	    cmocka_unit_test(test_sandbox_objects),
+	    cmocka_unit_test(test_good_programs_run),
+	    cmocka_unit_test(test_mutants),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

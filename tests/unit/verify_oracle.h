@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * verify_oracle.h - two judges of code that the verifier accepted, neither of which knows how the
+ * verifier works. Both return NULL or what is wrong with the code.
+ */
+#ifndef NX_TESTS_VERIFY_ORACLE_H
+#define NX_TESTS_VERIFY_ORACLE_H
+
+#include "internal.h"
+
+/*
+ * Follows every path from every entry, with what is known of r14, r11, r10, the flags and two
+ * slots, to a fixed point: by meaning, where the verifier goes by form and by address.
+ */
+const char *verify_oracle(const uint8_t *code, uint32_t size, const struct nx_translation *t,
+			  uint32_t *where);
+
+/*
+ * Runs the code natively from every entry, the context and the guest's memory between guard
+ * pages, and looks for faults, writes to what is not the code's, and leaked host addresses.
+ * Code that does not end is stopped after a few milliseconds: that harms nobody else.
+ */
+const char *verify_sandbox(const uint8_t *code, uint32_t size, const struct nx_translation *t,
+			   uint64_t seed);
+
+struct verify_sandbox_stats {
+	unsigned long runs, exits, misses, helpers, timeouts;
+};
+extern struct verify_sandbox_stats verify_sandbox_stats;
+
+#endif

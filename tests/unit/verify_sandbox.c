@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * Runs translated code in this process, through the engine's own enter.S. Layout, each between
+ * pages that fault:
+ *
+ *	context    on a page of its own; what lies behind it must not change
+ *	guest      two pages of guest memory, next to each other for the guest only; the second
+ *	           may be read only
+ *	code       ends where its last page ends
+ */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "verify_oracle.h"
+
+#define PAGE 4096u
+#define CODE_PAGES 16u
+/* Where the guest has its two pages. Their host addresses must look like nothing of the guest's. */
+#define GUEST_LINEAR 0x7000u
+#define MAX_MISSES 200
+
+static struct {
+	uint8_t *context_page, *guest[2], *code_rw;
+	const uint8_t *code_rx;
+	struct nx_context *context;
+	const struct nx_translation *t;
+	sigjmp_buf escape;
+	volatile sig_atomic_t running;
+	unsigned misses;
+	uint64_t seed;
+} box;
+
+struct verify_sandbox_stats verify_sandbox_stats;
+
+static uint64_t random64(void)
+{
+	box.seed ^= box.seed << 13;
+	box.seed ^= box.seed >> 7;
+	box.seed ^= box.seed << 17;
+	return box.seed;
+}
+
+void *nx_runtime_miss(struct nx_vcpu *vcpu)
+{
+	const struct nx_site *site = &box.t->site[box.context->site];
+	uint64_t first = box.context->linear - GUEST_LINEAR;
+
+	(void)vcpu;
+	verify_sandbox_stats.misses++;
+	if (++box.misses > MAX_MISSES || first >= 2 * PAGE || first % PAGE + site->size > PAGE ||
+	    (site->write && first >= PAGE))
+		return NULL;
+	return box.guest[first / PAGE] + first % PAGE;
+}
+
+bool nx_runtime_helper(struct nx_vcpu *vcpu)
+{
+	(void)vcpu;
+	verify_sandbox_stats.helpers++;
+	box.context->gpr[NX_RAX] += 1;
+	return ++box.misses <= MAX_MISSES;
+}
+
+static void on_signal(int number)
+{
+	if (box.running)
+		siglongjmp(box.escape, number);
+	signal(number, SIG_DFL);
+	raise(number);
+}
+
+static uint8_t *map_between_guards(size_t bytes, int protection, int fd)
+{
+	uint8_t *area = mmap(NULL, bytes + 2 * PAGE, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int flags = MAP_FIXED | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+
+	if (area == MAP_FAILED ||
+	    mmap(area + PAGE, bytes, protection, flags, fd, 0) == MAP_FAILED) {
+		perror("sandbox: mmap");
+		abort();
+	}
+	return area + PAGE;
+}
+
+static void set_up(void)
+{
+	static uint8_t stack[64 * 1024];
+	static const int numbers[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGVTALRM};
+	stack_t alternative = {.ss_sp = stack, .ss_size = sizeof(stack)};
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK | SA_NODEFER};
+	int fd;
+
+	if (box.context)
+		return;
+	fd = memfd_create("code", 0);
+	if (fd < 0 || ftruncate(fd, CODE_PAGES * PAGE)) {
+		perror("sandbox: memfd");
+		abort();
+	}
+	box.code_rw = map_between_guards(CODE_PAGES * PAGE, PROT_READ | PROT_WRITE, fd);
+	box.code_rx = map_between_guards(CODE_PAGES * PAGE, PROT_READ | PROT_EXEC, fd);
+	box.context_page = map_between_guards(PAGE, PROT_READ | PROT_WRITE, -1);
+	box.context = (struct nx_context *)(void *)box.context_page;
+	box.guest[0] = map_between_guards(PAGE, PROT_READ | PROT_WRITE, -1);
+	box.guest[1] = map_between_guards(PAGE, PROT_READ, -1);
+	sigaltstack(&alternative, NULL);
+	for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		sigaction(numbers[i], &action, NULL);
+}
+
+static void tlb_add(unsigned page, bool write)
+{
+	uint64_t linear = GUEST_LINEAR + page * PAGE;
+	struct nx_tlb_entry *entry = &box.context->tlb[linear / PAGE % NX_TLB_ENTRIES];
+
+	entry->read = linear;
+	if (write)
+		entry->write = linear;
+	entry->addend = (uint64_t)box.guest[page] - linear;
+}
+
+/* turn: 0 with the TLB empty, 1 with the page that may be written, 2 with both. */
+static void fill(unsigned turn)
+{
+	struct nx_context *c = box.context;
+
+	for (unsigned i = 0; i < PAGE / 8; i++)
+		((uint64_t *)(void *)box.context_page)[i] = random64() & INT64_MAX >> (i % 3 * 20);
+	for (unsigned i = 0; i < NX_TLB_ENTRIES; i++) {
+		c->tlb[i].read = c->tlb[i].write = 1;
+		/* Whoever uses it in spite of the tag lands between pages. */
+		c->tlb[i].addend = (uint64_t)box.guest[0] - PAGE - GUEST_LINEAR;
+	}
+	for (unsigned i = 0; i < NX_GPRS; i++)
+		if (random64() & 1)
+			c->gpr[i] = GUEST_LINEAR + random64() % (2 * PAGE);
+	c->gpr[NX_RSI] = GUEST_LINEAR + random64() % (2 * PAGE);
+	if (turn == 2)
+		c->gpr[NX_RSI] = GUEST_LINEAR + PAGE - 1 - random64() % 24;
+	c->gpr[NX_RDI] = GUEST_LINEAR + random64() % PAGE;
+	if (turn >= 1)
+		tlb_add(0, true);
+	if (turn >= 2)
+		tlb_add(1, false);
+	c->site = NX_MAX_SITES;
+	c->thunk_exit = (const void *)nx_thunk_exit;
+	c->thunk_miss = (const void *)nx_thunk_miss;
+	c->thunk_helper = (const void *)nx_thunk_helper;
+	for (unsigned i = 0; i < PAGE; i++)
+		box.guest[0][i] = (uint8_t)(random64() & 0x3f);
+}
+
+static bool near(uint64_t value, const void *host, uint64_t bytes)
+{
+	return value - ((uint64_t)host - PAGE) < bytes + 2 * PAGE;
+}
+
+/* Whether the guest could see a host address in what the code left behind. */
+static bool leaks(void)
+{
+	uint64_t seen[NX_CTX_WRITABLE / 8 + PAGE / 8];
+	unsigned count = NX_CTX_WRITABLE / 8;
+
+	memcpy(seen, box.context, NX_CTX_WRITABLE);
+	memcpy(seen + count, box.guest[0], PAGE);
+	count += PAGE / 8;
+	for (unsigned i = 0; i < count; i++)
+		if (near(seen[i], box.context_page, PAGE) || near(seen[i], box.guest[0], PAGE) ||
+		    near(seen[i], box.guest[1], PAGE) ||
+		    near(seen[i], box.code_rx, CODE_PAGES * PAGE) ||
+		    near(seen[i], (const uint8_t *)__builtin_frame_address(0) - 16 * PAGE,
+			 32 * PAGE) ||
+		    near(seen[i], (const void *)nx_thunk_exit, PAGE))
+			return true;
+	return false;
+}
+
+static const char *signal_meaning(int number)
+{
+	switch (number) {
+	case SIGILL:
+		return "ran into an instruction that does not exist";
+	case SIGTRAP:
+		return "ran into a breakpoint";
+	case SIGFPE:
+		return "divided";
+	default:
+		return "touched memory that is not there";
+	}
+}
+
+static const char *run(const uint8_t *at, unsigned turn)
+{
+	static const struct itimerval limit = {.it_value = {.tv_usec = 2000}}, off;
+	static uint8_t before[PAGE];
+	struct nx_context *was = (struct nx_context *)(void *)before;
+	volatile unsigned long flags = 0;
+	int number;
+
+	fill(turn);
+	memcpy(before, box.context_page, PAGE);
+	box.misses = 0;
+	verify_sandbox_stats.runs++;
+	number = sigsetjmp(box.escape, 1);
+	if (number == 0) {
+		box.running = 1;
+		setitimer(ITIMER_VIRTUAL, &limit, NULL);
+		nx_enter((struct nx_vcpu *)(void *)box.context, at);
+		flags = __builtin_ia32_readeflags_u64();
+		__asm__ volatile("cld");
+		box.running = 0;
+		verify_sandbox_stats.exits++;
+	}
+	box.running = 0;
+	setitimer(ITIMER_VIRTUAL, &off, NULL);
+	if (number == SIGVTALRM)
+		verify_sandbox_stats.timeouts++;
+	else if (number)
+		return signal_meaning(number);
+	if (flags & (1ul << 10 | 1ul << 18))
+		return "left DF or AC set";
+	/* What enter.S stored. */
+	was->host_rsp = box.context->host_rsp;
+	was->target = box.context->target;
+	if (memcmp(before + NX_CTX_WRITABLE, box.context_page + NX_CTX_WRITABLE,
+		   PAGE - NX_CTX_WRITABLE) != 0)
+		return "wrote to the context where it must not";
+	return leaks() ? "leaked a host address" : NULL;
+}
+
+const char *verify_sandbox(const uint8_t *code, uint32_t size, const struct nx_translation *t,
+			   uint64_t seed)
+{
+	uint32_t start = CODE_PAGES * PAGE - size;
+	const char *error = NULL;
+
+	if (size > CODE_PAGES * PAGE)
+		return "too long for the sandbox";
+	set_up();
+	box.seed = seed * 2 + 1;
+	box.t = t;
+	memset(box.code_rw, 0xcc, CODE_PAGES * PAGE - size);
+	memcpy(box.code_rw + start, code, size);
+	for (unsigned i = 0; i < t->entries && !error; i++)
+		for (unsigned turn = 0; turn < 3 && !error; turn++)
+			error = run(box.code_rx + start + t->entry[i].offset, turn);
+	return error;
+}
