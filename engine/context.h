@@ -56,7 +56,8 @@
 #define NX_CTX_FLAGS 128
 #define NX_CTX_SITE 136
 #define NX_CTX_LINEAR 144
-#define NX_CTX_TEMP 152 /* four scratch quadwords */
+#define NX_CTX_TEMP 152  /* two scratch quadwords */
+#define NX_CTX_TURNS 168 /* weak backedges still allowed */
 #define NX_CTX_WRITABLE 184
 
 /* Read-only for emitted code. */

@@ -4,7 +4,7 @@
  *
  * One algorithm serves every level: explore the guest's control flow from the entry on, as far as
  * an exiting instruction may be away (explore); keep only what still leads to one (prune); cut
- * cycles without one (cut_idle_cycles); make blocks of the rest (make_blocks). The levels only
+ * cycles without one (find_backedges); make blocks of the rest (make_blocks). The levels only
  * restrict which edges exploration follows (successors). A path that ends in nothing kept becomes
  * an edge to nowhere: the translation leaves there.
  */
@@ -18,7 +18,8 @@ struct node {
 	uint16_t next, taken;
 	uint16_t block;
 	bool keep, leader, entry;
-	uint8_t mark; /* cut_idle_cycles(): 0 new, 1 on the path, 2 done */
+	bool weak_next, weak_taken; /* backedges that need a count */
+	uint8_t mark;               /* find_backedges(): 0 new, 1 on the path, 2 done */
 };
 
 #define HASH_SIZE 512
@@ -41,9 +42,32 @@ struct former {
 	struct nx_form_scratch *s;
 };
 
-static bool is_exiting(const struct node *node)
+/* Exits whenever it is executed. */
+static bool is_strong(const struct node *node)
 {
 	return node->insn.op == NX_OP_IN || node->insn.op == NX_OP_OUT;
+}
+
+static bool is_exiting(const struct node *node)
+{
+	return is_strong(node) || node->insn.weak;
+}
+
+/*
+ * Has this access been seen to exit? Exits that the engine met are noted with the instruction's
+ * bytes. Of those that the hardware met only rip is known: on the instruction for a load, past it
+ * for a store.
+ */
+static bool is_weak(const struct former *f, const struct nx_insn *insn)
+{
+	const struct nx_tracker *tracker = &f->vcpu->tracker;
+	uint64_t rip = insn->memory_write ? nx_next_rip(f->mode, insn) : insn->rip;
+
+	if (f->vcpu->config.level < NX_LEVEL_DYNAMIC || !insn->mmio_form)
+		return false;
+	return ((nx_tracker_properties(tracker, insn->rip, insn->bytes, insn->len) |
+		 nx_tracker_properties(tracker, rip, NULL, 0)) &
+		NX_TRACK_MMIO) != 0;
 }
 
 /* Reads up to 15 bytes of guest code; returns how many there are. */
@@ -125,6 +149,7 @@ static uint16_t reach(struct former *f, uint64_t rip, unsigned gap, unsigned acc
 		node = &s->node[s->nodes];
 		nx_memset(node, 0, sizeof(*node));
 		nx_decode(f->mode, rip, bytes, read_code(f, rip, bytes), &node->insn);
+		node->insn.weak = is_weak(f, &node->insn);
 		node->next = node->taken = NX_NOWHERE;
 		node->gap = node->accesses = 0xffff;
 		s->hash[slot] = (uint16_t)++s->nodes;
@@ -208,36 +233,37 @@ static void prune(struct nx_form_scratch *s)
 }
 
 /*
- * A cycle that meets no exiting instruction could turn without anyone noticing: its backedge is
- * cut. Depth first with an explicit stack (the queue's memory); the path ends at exiting nodes,
- * so a successor on the path closes an idle cycle. Returns whether an edge was cut.
+ * Finds the backedges of cycles that meet none of some exiting instructions: depth first with an
+ * explicit stack (the queue's memory); the path ends at the exiting nodes, so a successor on the
+ * path closes a cycle. Returns how many there are.
  */
-static bool cut_idle_cycles(struct nx_form_scratch *s)
+static unsigned find_backedges(struct nx_form_scratch *s, bool (*ends)(const struct node *),
+			       void (*found)(struct node *from, bool taken))
 {
-	bool cut = false;
+	unsigned count = 0;
 
 	for (unsigned i = 0; i < s->nodes; i++)
 		s->node[i].mark = 0;
 	for (unsigned root = 0; root < s->nodes; root++) {
 		unsigned depth = 0;
 
-		if (!s->node[root].keep || s->node[root].mark || is_exiting(&s->node[root]))
+		if (!s->node[root].keep || s->node[root].mark || ends(&s->node[root]))
 			continue;
 		s->queue[depth++] = (uint16_t)root;
 		s->node[root].mark = 1;
 		while (depth) {
 			struct node *node = &s->node[s->queue[depth - 1]];
-			uint16_t *edges[2] = {&node->next, &node->taken};
+			const uint16_t edges[2] = {node->next, node->taken};
 			bool down = false;
 
 			for (unsigned e = 0; e < 2 && !down; e++) {
-				uint16_t to = *edges[e];
+				uint16_t to = edges[e];
 
-				if (to == NX_NOWHERE || is_exiting(&s->node[to]))
+				if (to == NX_NOWHERE || ends(&s->node[to]))
 					continue;
 				if (s->node[to].mark == 1) {
-					*edges[e] = NX_NOWHERE;
-					cut = true;
+					found(node, e == 1);
+					count++;
 				} else if (!s->node[to].mark) {
 					s->node[to].mark = 1;
 					s->queue[depth++] = to;
@@ -250,7 +276,19 @@ static bool cut_idle_cycles(struct nx_form_scratch *s)
 			}
 		}
 	}
-	return cut;
+	return count;
+}
+
+/* Nobody would notice a cycle that meets no exiting instruction turn and turn. */
+static void cut(struct node *from, bool taken)
+{
+	*(taken ? &from->taken : &from->next) = NX_NOWHERE;
+}
+
+/* What meets only accesses that may turn out to be to memory has to be counted. */
+static void count_turns(struct node *from, bool taken)
+{
+	*(taken ? &from->weak_taken : &from->weak_next) = true;
 }
 
 /* What still can be reached from node 0: pruning and cutting leave islands. */
@@ -342,6 +380,8 @@ static bool make_block(struct nx_form_scratch *s, uint16_t leader, struct nx_gra
 		}
 		node = &s->node[node->next];
 	}
+	block->weak_next = node->weak_next;
+	block->weak_taken = node->weak_taken;
 	block->count = (uint16_t)(graph->insns - block->first);
 	return true;
 }
@@ -410,7 +450,8 @@ bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip, str
 	explore(&f, rip);
 	do
 		prune(f.s);
-	while (cut_idle_cycles(f.s));
+	while (find_backedges(f.s, is_exiting, cut));
+	find_backedges(f.s, is_strong, count_turns);
 	drop_islands(f.s);
 	if (!f.s->nodes || !f.s->node[0].keep)
 		return false;

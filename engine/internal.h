@@ -80,7 +80,8 @@ struct nx_context {
 	uint64_t flags;
 	uint32_t site, unused_site;
 	uint64_t linear;
-	uint64_t temp[4];
+	uint64_t temp[2];
+	uint64_t turns, unused_turns;
 	uint64_t rflags; /* without the arithmetic flags, which are in flags */
 	struct nx_context_seg seg[NX_SREGS];
 	struct nx_tlb_entry tlb[NX_TLB_ENTRIES];
@@ -96,6 +97,7 @@ NX_AT(flags, NX_CTX_FLAGS);
 NX_AT(site, NX_CTX_SITE);
 NX_AT(linear, NX_CTX_LINEAR);
 NX_AT(temp, NX_CTX_TEMP);
+NX_AT(turns, NX_CTX_TURNS);
 NX_AT(rflags, NX_CTX_RFLAGS);
 NX_AT(seg, NX_CTX_SEG);
 NX_AT(seg[0].selector, NX_CTX_SEG + NX_SEG_SELECTOR);
@@ -153,6 +155,11 @@ enum nx_track_verdict {
 enum nx_track_verdict nx_tracker_note(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
 				      unsigned len, unsigned properties, uint64_t now);
 /* Formation found nothing for this pc: passes over it for a while that doubles each time. */
+/* Properties noted for this instruction, 0: none. Counts nothing. */
+unsigned nx_tracker_properties(const struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
+			       unsigned len);
+/* The instruction's accesses go to memory after all. */
+void nx_tracker_forget(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len);
 void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len);
 
 /* ---- walk.c ---- */
@@ -244,7 +251,8 @@ struct nx_insn {
 	uint8_t accesses; /* memory accesses, the stack's included */
 	bool port_in_dx;  /* IN, OUT */
 	bool memory_read, memory_write; /* of the explicit memory operand */
-	bool mmio_form;                 /* a device access by this form can be completed */
+	bool weak;      /* seen to exit before: an exit to formation, an access to translation */
+	bool mmio_form; /* a device access by this form can be completed */
 	uint8_t bytes[15];
 };
 
@@ -270,6 +278,7 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 #define NX_MAX_FRAGMENTS 8
 #define NX_CLUSTER_BYTES 640 /* guest code bytes of one cluster */
 #define NX_NOWHERE 0xffff
+#define NX_WEAK_TURNS 10 /* per stay in the engine; the paper's figure */
 
 /* A contiguous stretch of guest code that the cluster was made from. Within one page. */
 struct nx_fragment {
@@ -286,14 +295,16 @@ struct nx_block {
 	uint16_t first, count;
 	uint16_t next;  /* block that follows by falling through (also after an exit) */
 	uint16_t taken; /* block of a taken branch */
-	bool entry;     /* begins after an exiting instruction, or where formation began */
+	/* Backedges of loops that need not meet an exit: taken NX_WEAK_TURNS times at most. */
+	bool weak_next, weak_taken;
+	bool entry; /* begins after an exiting instruction, or where formation began */
 };
 
 struct nx_graph {
 	struct nx_mode mode;
 	uint64_t rip; /* where formation began */
 	uint16_t insns, blocks, fragments;
-	uint16_t exiting; /* exiting instructions */
+	uint16_t exiting; /* exiting instructions, weak ones included */
 	uint16_t byte_count;
 	uint8_t bytes[NX_CLUSTER_BYTES]; /* of the fragments, one after the other */
 	struct nx_insn insn[NX_MAX_INSNS];

@@ -110,6 +110,7 @@ struct nx_state {
 	X(FAULT, "an instruction that would fault")                                           \
 	X(STATE, "a processor state that the engine does not run in")                         \
 	X(STOP, "the stop flag was set")                                                      \
+	X(TURNS, "a loop that need not meet an exit has had its turns")                       \
 	X(LATENCY, "the latency bound was reached")                                           \
 	X(CACHE_FULL, "the code cache was full and has been flushed")                         \
 	X(REFUSED, "the verifier refused the translation")                                    \
@@ -189,6 +190,7 @@ struct nx_host {
 #define NX_LEVELS(X)                                                                  \
 	X(PAIRS, "pairs", "two exiting instructions back to back")                    \
 	X(STRAIGHT, "straight", "exiting instructions with gap fillers between them") \
+	X(DYNAMIC, "dynamic", "and memory accesses that were seen to exit")           \
 	X(BRANCHES, "branches", "and forward branches inside the cluster")            \
 	X(LOOPS, "loops", "and backedges over exiting instructions")
 
@@ -223,6 +225,7 @@ NX_API void nx_config_default(struct nx_config *config);
 	X(refused, "translations that the verifier refused")               \
 	X(flushes, "code cache flushes")                                   \
 	X(stale, "clusters dropped because the guest code changed")        \
+	X(retired, "clusters dropped because they avoided nothing")        \
 	X(forced, "translations forced by the tracker's leak detection")
 
 struct nx_counters {
@@ -269,10 +272,11 @@ NX_API volatile int *nx_vcpu_stop_flag(struct nx_vcpu *vcpu);
 
 /*
  * Before it takes over at an exit that the hardware delivered, the host asks whether that can
- * pay: exit_rip is the guest's rip as the host sees it at that exit. Cheap, reads no guest
+ * pay: exit_rip is the guest's rip as the host sees it at that exit (on the exiting instruction or
+ * past it). Cheap, reads no guest
  * memory. false: go on as without the engine.
  */
-NX_API bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip);
+NX_API bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_exit_kind kind);
 
 /*
  * Runs the guest from the instruction boundary in the vCPU's state: completes the pending exit,

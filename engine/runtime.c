@@ -54,9 +54,10 @@ const struct nx_counters *nx_vcpu_counters(const struct nx_vcpu *vcpu)
 	return &vcpu->counters;
 }
 
-bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip)
+bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_exit_kind kind)
 {
-	vcpu->hot = nx_tracker_note(&vcpu->tracker, exit_rip, NULL, 0, 0,
+	vcpu->hot = nx_tracker_note(&vcpu->tracker, exit_rip, NULL, 0,
+				    kind == NX_EXIT_IO ? NX_TRACK_IO : NX_TRACK_MMIO,
 				    vcpu->host->now(vcpu->host_data)) != NX_TRACK_COLD;
 	vcpu->hot_rip = exit_rip;
 	return vcpu->hot;
@@ -246,6 +247,7 @@ static enum nx_outcome deliver(struct nx_vcpu *vcpu, const struct nx_site *site,
 	vcpu->pending = pending;
 	vcpu->pending_site = *site;
 	vcpu->running->exits++;
+	vcpu->stay_exits++;
 	return NX_EXIT;
 }
 
@@ -276,11 +278,24 @@ static enum nx_outcome end_with_access(struct nx_vcpu *vcpu, const struct nx_sit
 	exit->kind = NX_EXIT_MMIO;
 	exit->gpa = vcpu->stop_gpa;
 	exit->data = site->write ? nx_store_value(vcpu, site) : 0;
+	nx_tracker_note(&vcpu->tracker, site->rip, site->bytes, site->len, NX_TRACK_MMIO,
+			vcpu->host->now(vcpu->host_data));
 	if (vcpu->host->route_mmio(vcpu->host_data, exit->gpa, site->size, site->write,
 				   exit->data) != NX_ROUTE_EXIT)
 		return leave(vcpu, exit, NX_LEAVE_HOST_ROUTE);
 	vcpu->counters.exits_mmio++;
 	return deliver(vcpu, site, NX_PENDING_MMIO, exit);
+}
+
+/* The cluster avoids nothing, and what was noted of its accesses is no longer so. */
+static void retire(struct nx_vcpu *vcpu, struct nx_cluster *cluster)
+{
+	for (unsigned i = 0; i < cluster->sites; i++)
+		if (cluster->site[i].kind == NX_SITE_ACCESS && cluster->site[i].mmio_form)
+			nx_tracker_forget(&vcpu->tracker, cluster->site[i].rip,
+					  cluster->site[i].bytes, cluster->site[i].len);
+	cluster->dropped = true;
+	vcpu->counters.retired++;
 }
 
 static enum nx_outcome end_at_site(struct nx_vcpu *vcpu, struct nx_exit *exit)
@@ -297,6 +312,9 @@ static enum nx_outcome end_at_site(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	case NX_SITE_HELPER:
 		return leave(vcpu, exit, vcpu->stop_reason);
 	default:
+		/* All turns of a loop to memory: the tracker was wrong about it. */
+		if (site->reason == NX_LEAVE_TURNS && !vcpu->stay_exits)
+			retire(vcpu, vcpu->running);
 		return leave(vcpu, exit, site->reason);
 	}
 }
@@ -308,8 +326,12 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	nx_status status;
 
 	vcpu->counters.resumes++;
-	if (vcpu->pending != NX_PENDING_NONE)
+	if (vcpu->pending != NX_PENDING_NONE) {
 		nx_finish_pending(vcpu, exit->data);
+	} else {
+		vcpu->context.turns = NX_WEAK_TURNS;
+		vcpu->stay_exits = 0;
+	}
 	if (vcpu->stop)
 		return leave(vcpu, exit, NX_LEAVE_STOP);
 	status = load_processor_state(vcpu);

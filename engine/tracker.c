@@ -176,3 +176,26 @@ void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *b
 				      times << NX_TRACK_BARREN_SHIFT);
 	entry->skip = (uint16_t)(BARREN_SKIP_FIRST << (times - 1));
 }
+
+unsigned nx_tracker_properties(const struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
+			       unsigned len)
+{
+	/* find() only looks, but its callers change what it finds. */
+	const struct nx_tracker_entry *entry =
+	    find((struct nx_tracker *)(uintptr_t)tracker, hash(pc, bytes, len));
+
+	return entry ? entry->properties & (NX_TRACK_IO | NX_TRACK_MMIO) : 0;
+}
+
+void nx_tracker_forget(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len)
+{
+	const uint64_t hashes[3] = {hash(pc, bytes, len), hash(pc, NULL, 0),
+				    hash(pc + len, NULL, 0)};
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct nx_tracker_entry *entry = find(tracker, hashes[i]);
+
+		if (entry)
+			entry->properties &= (uint8_t)~NX_TRACK_MMIO;
+	}
+}

@@ -32,7 +32,7 @@ void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint32_t back
 		t->e.failed = true;
 		return;
 	}
-	t->s->stub[t->s->stubs++] = (struct nx_stub){kind, from, back, site};
+	t->s->stub[t->s->stubs++] = (struct nx_stub){kind, from, back, site, NX_NOWHERE};
 }
 
 void nx_keep_flags_in_context(struct nx_translator *t)
@@ -73,10 +73,30 @@ static void add_fixup(struct nx_translator *t, uint16_t block)
 	t->s->fixup[t->s->fixups++] = (struct nx_fixup){t->e.size, block};
 }
 
-/* The branch that was just emitted is the guest's, to a block or out of the cluster. */
-static void link_taken(struct nx_translator *t, const struct nx_insn *insn, uint16_t block)
+/*
+ * A backedge that may be taken so often only: counts, and leaves when the turns are used up. The
+ * flags are in the host before and after it.
+ */
+static void emit_counted(struct nx_translator *t, uint16_t leave_site, uint16_t block)
 {
-	if (block != NX_NOWHERE)
+	nx_emit_snippet(t, NX_SNIPPET_SAVE_FLAGS);
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_SUB, nx_op_slot(NX_CTX_TURNS, 4), nx_op_imm(1));
+	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JB, false);
+	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, 0, leave_site);
+	nx_emit_snippet(t, NX_SNIPPET_RESTORE_FLAGS);
+	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, false);
+	add_fixup(t, block);
+}
+
+/* The branch that was just emitted is the guest's, to a block or out of the cluster. */
+static void link_taken(struct nx_translator *t, const struct nx_insn *insn, uint16_t block,
+		       bool weak)
+{
+	if (block != NX_NOWHERE && weak) {
+		nx_add_stub(t, NX_STUB_BACKEDGE, t->e.size, 0,
+			    add_leave(t, insn, insn->target, NX_LEAVE_TURNS));
+		t->s->stub[t->s->stubs - 1].block = block;
+	} else if (block != NX_NOWHERE)
 		add_fixup(t, block);
 	else
 		nx_add_stub(t, NX_STUB_LEAVE_SAVE, t->e.size, 0,
@@ -85,7 +105,7 @@ static void link_taken(struct nx_translator *t, const struct nx_insn *insn, uint
 
 /* Goes on at a block, or leaves at rip; the block that is laid out next needs no branch. */
 static void continue_at(struct nx_translator *t, const struct nx_insn *insn, uint16_t block,
-			uint64_t rip, uint16_t following)
+			uint64_t rip, uint16_t following, bool weak)
 {
 	if (block == NX_NOWHERE) {
 		nx_keep_flags_in_context(t);
@@ -93,6 +113,10 @@ static void continue_at(struct nx_translator *t, const struct nx_insn *insn, uin
 		return;
 	}
 	nx_keep_flags_in_host(t);
+	if (weak) {
+		emit_counted(t, add_leave(t, insn, rip, NX_LEAVE_TURNS), block);
+		return;
+	}
 	/* A joined entry begins with a restore for those who enter; others pass it. */
 	if (block == following && !t->graph->block[block].entry)
 		return;
@@ -146,16 +170,18 @@ static void end_block(struct nx_translator *t, const struct nx_block *block,
 		emit_io_exit(t, insn);
 		break;
 	case NX_OP_JMP:
-		continue_at(t, insn, block->taken, insn->target, following);
+		continue_at(t, insn, block->taken, insn->target, following, block->weak_taken);
 		break;
 	case NX_OP_JCC:
 		emit_conditional(t, insn);
-		link_taken(t, insn, block->taken);
-		continue_at(t, insn, block->next, nx_next_rip(&t->graph->mode, insn), following);
+		link_taken(t, insn, block->taken, block->weak_taken);
+		continue_at(t, insn, block->next, nx_next_rip(&t->graph->mode, insn), following,
+			    block->weak_next);
 		break;
 	default:
 		nx_lower(t, insn);
-		continue_at(t, insn, block->next, nx_next_rip(&t->graph->mode, insn), following);
+		continue_at(t, insn, block->next, nx_next_rip(&t->graph->mode, insn), following,
+			    block->weak_next);
 		break;
 	}
 }
@@ -226,6 +252,9 @@ static void emit_stub(struct nx_translator *t, const struct nx_stub *stub)
 	case NX_STUB_LEAVE:
 		nx_emit_exit(t, stub->site);
 		break;
+	case NX_STUB_BACKEDGE:
+		emit_counted(t, stub->site, stub->block);
+		break;
 	}
 }
 
@@ -245,6 +274,7 @@ bool nx_translate(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *c
 	find_joined(&t);
 	for (uint16_t i = 0; i < graph->blocks && !t.e.failed; i++)
 		emit_block(&t, i);
+	/* A backedge's stub adds one more. */
 	for (unsigned i = 0; i < t.s->stubs && !t.e.failed; i++)
 		emit_stub(&t, &t.s->stub[i]);
 	for (unsigned i = 0; i < t.s->fixups && !t.e.failed; i++)

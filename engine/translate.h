@@ -11,10 +11,11 @@
 
 /* Code out of line: behind the blocks. */
 struct nx_stub {
-	enum { NX_STUB_MISS, NX_STUB_LEAVE, NX_STUB_LEAVE_SAVE } kind;
+	enum { NX_STUB_MISS, NX_STUB_LEAVE, NX_STUB_LEAVE_SAVE, NX_STUB_BACKEDGE } kind;
 	uint32_t from; /* end of the branch that leads here */
 	uint32_t back; /* MISS: where it goes on */
 	uint16_t site;
+	uint16_t block; /* BACKEDGE: where it leads */
 };
 
 struct nx_fixup {

@@ -76,6 +76,7 @@ struct nx_vcpu {
 	uint64_t stop_gpa;
 	bool hot; /* the host was told that resuming here is worth it: translate at once */
 	uint64_t hot_rip;
+	uint64_t stay_exits; /* exits delivered since the last one of the hardware's */
 
 	/* An exit that the host owes us, with what completes it. */
 	enum nx_pending_kind pending;

@@ -311,7 +311,9 @@ static bool may_take_over(struct nx_kvm_vcpu *vcpu)
 	if (run->if_flag &&
 	    (run->request_interrupt_window || vcpu->irq_seen != atomic_load(&vcpu->vm->irq_epoch)))
 		return false;
-	return engine_make(vcpu) && nx_worth_resuming(vcpu->engine, vcpu->kernel_rip);
+	return engine_make(vcpu) &&
+	       nx_worth_resuming(vcpu->engine, vcpu->kernel_rip,
+				 vcpu->run->exit_reason == KVM_EXIT_IO ? NX_EXIT_IO : NX_EXIT_MMIO);
 }
 
 /* Rule 2. Returns whether the VMM kicked meanwhile. */

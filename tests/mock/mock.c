@@ -308,7 +308,7 @@ static enum nx_leave_reason run(struct mock *m)
 	m->exits = 0;
 	m->inputs = 0;
 	*nx_vcpu_stop_flag(m->vcpu) = 0;
-	if (!nx_worth_resuming(m->vcpu, m->code_rip))
+	if (!nx_worth_resuming(m->vcpu, m->code_rip, NX_EXIT_IO))
 		return m->reason = NX_LEAVE_COLD;
 	while (nx_resume(m->vcpu, &exit) == NX_EXIT)
 		answer(m, &exit);
