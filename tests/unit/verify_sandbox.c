@@ -26,6 +26,14 @@
 #define GUEST_LINEAR 0x7000u
 #define MAX_MISSES 200
 
+/* verify_enter.S */
+void verify_sandbox_enter(struct nx_vcpu *vcpu, const void *code);
+void verify_sandbox_thunk_exit(void);
+void verify_sandbox_thunk_miss(void);
+void verify_sandbox_thunk_helper(void);
+void *verify_sandbox_miss(struct nx_vcpu *vcpu);
+bool verify_sandbox_helper(struct nx_vcpu *vcpu);
+
 static struct {
 	uint8_t *context_page, *guest[2], *code_rw;
 	const uint8_t *code_rx;
@@ -47,7 +55,7 @@ static uint64_t random64(void)
 	return box.seed;
 }
 
-void *nx_runtime_miss(struct nx_vcpu *vcpu)
+void *verify_sandbox_miss(struct nx_vcpu *vcpu)
 {
 	const struct nx_site *site = &box.t->site[box.context->site];
 	uint64_t first = box.context->linear - GUEST_LINEAR;
@@ -60,7 +68,7 @@ void *nx_runtime_miss(struct nx_vcpu *vcpu)
 	return box.guest[first / PAGE] + first % PAGE;
 }
 
-bool nx_runtime_helper(struct nx_vcpu *vcpu)
+bool verify_sandbox_helper(struct nx_vcpu *vcpu)
 {
 	(void)vcpu;
 	verify_sandbox_stats.helpers++;
@@ -151,9 +159,9 @@ static void fill(unsigned turn)
 	if (turn >= 2)
 		tlb_add(1, false);
 	c->site = NX_MAX_SITES;
-	c->thunk_exit = (const void *)nx_thunk_exit;
-	c->thunk_miss = (const void *)nx_thunk_miss;
-	c->thunk_helper = (const void *)nx_thunk_helper;
+	c->thunk_exit = (const void *)verify_sandbox_thunk_exit;
+	c->thunk_miss = (const void *)verify_sandbox_thunk_miss;
+	c->thunk_helper = (const void *)verify_sandbox_thunk_helper;
 	for (unsigned i = 0; i < PAGE; i++)
 		box.guest[0][i] = (uint8_t)(random64() & 0x3f);
 }
@@ -178,7 +186,7 @@ static bool leaks(void)
 		    near(seen[i], box.code_rx, CODE_PAGES * PAGE) ||
 		    near(seen[i], (const uint8_t *)__builtin_frame_address(0) - 16 * PAGE,
 			 32 * PAGE) ||
-		    near(seen[i], (const void *)nx_thunk_exit, PAGE))
+		    near(seen[i], (const void *)verify_sandbox_thunk_exit, PAGE))
 			return true;
 	return false;
 }
@@ -213,7 +221,7 @@ static const char *run(const uint8_t *at, unsigned turn)
 	if (number == 0) {
 		box.running = 1;
 		setitimer(ITIMER_VIRTUAL, &limit, NULL);
-		nx_enter((struct nx_vcpu *)(void *)box.context, at);
+		verify_sandbox_enter((struct nx_vcpu *)(void *)box.context, at);
 		flags = __builtin_ia32_readeflags_u64();
 		__asm__ volatile("cld");
 		box.running = 0;

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * What the translator emits, under attack: guest code of all modes is run until it is translated;
+ * the verifier must accept every translation and refuse its harmful mutants.
+ */
+#include "mock.h"
+
+#include "vcpu.h"
+#include "verify_mutate.h"
+#include "verify_oracle.h"
+
+GUEST(long_memory, 64, "in al, dx",
+      "mov ecx, [rsi]; add [rdi], rcx; lock xadd [rdi+8], r9;"
+      "movzx r10d, byte ptr [rsi+3]; out dx, al",
+      "ret");
+GUEST(long_stack, 64, "in al, dx",
+      "push rcx; cmp rcx, r8; pop r15; mov r11, [rsp-8]; jle 1f; inc r9; 1: adc r9, 7;"
+      "lea rbp, [rsp+16]; out dx, al",
+      "ret");
+GUEST(long_homed, 64, "in eax, dx",
+      "xchg r15, r10; add r10, r11; adc r14d, r15d; imul r11, r14; bswap r11; shld r8, r14, cl;"
+      "out dx, eax",
+      "ret");
+GUEST(flat_branches, 32, "in al, dx",
+      "test al, 8; jz 1f; mov ebx, [esi]; or dword ptr [edi+4], 0x100; 1: setnz cl; xor eax, ecx;"
+      "jecxz 2f; bts dword ptr [edi], 5; 2: out dx, al; mov al, cl; out dx, al",
+      "ret");
+GUEST(paged_flags, 32, "in al, dx",
+      "sub ecx, ebx; mov [edi], ecx; jo 1f; inc ebp; 1: sbb eax, [esi+8]; cmovs ebp, [esi];"
+      "out dx, eax",
+      "ret");
+GUEST(real_bios, 16, "out dx, eax",
+      "mov dx, 0xcfc; mov al, cl; and al, 3; add dl, al; mov [bx+si], ax; xchg ah, al; out dx, al",
+      "hlt");
+
+static struct verify_mutation sum;
+static unsigned translations;
+
+static void attack(const struct mock *m, const char *name)
+{
+	static struct nx_translation t;
+	const struct nx_cache *cache = &m->vcpu->cache;
+
+	for (uint32_t i = 0; i < cache->clusters; i++) {
+		const struct nx_cluster *c = &cache->cluster[i];
+
+		memset(&t, 0, sizeof(t));
+		t.size = c->code_size;
+		t.sites = c->sites;
+		t.entries = c->entries;
+		memcpy(t.site, c->site, c->sites * sizeof(t.site[0]));
+		memcpy(t.entry, c->entry, c->entries * sizeof(t.entry[0]));
+		verify_mutate(name, (const uint8_t *)m->memory.code_rw + c->code, &t, i, &sum);
+		translations++;
+	}
+}
+
+static void try(enum mock_mode mode, const char *name, const uint8_t *code, const uint8_t *resume,
+		const uint8_t *stop, const uint8_t *end)
+{
+	struct mock *m = mock_new(mode, 0, NX_LEVEL_BRANCHES);
+	unsigned before = translations;
+
+	mock_load(m, code, resume, stop, end);
+	m->start.gpr[NX_RDX] = 0x3f8;
+	m->start.gpr[NX_RSI] = mode == MOCK_REAL16 ? 0x40 : MOCK_DATA;
+	m->start.gpr[NX_RDI] = MOCK_DATA + 0x100;
+	/* Paths behind later exits become hot on their own. */
+	for (unsigned i = 0; i < 20; i++)
+		mock_run(m);
+	assert_int_equal(nx_vcpu_counters(m->vcpu)->refused, 0);
+	attack(m, name);
+	if (translations == before)
+		print_error("%s was not translated\n", name);
+	assert_true(translations > before);
+	mock_free(m);
+}
+
+#define TRY(mode, guest) try(mode, #guest, guest, guest##_resume, guest##_stop, guest##_end)
+
+static void test_translations(void **state)
+{
+	(void)state;
+	TRY(MOCK_LONG64, long_memory);
+	TRY(MOCK_LONG64, long_stack);
+	TRY(MOCK_LONG64, long_homed);
+	TRY(MOCK_FLAT32, flat_branches);
+	TRY(MOCK_PAE32, paged_flags);
+	TRY(MOCK_PROT16, real_bios);
+	TRY(MOCK_REAL16, real_bios);
+	print_message(
+	    "%u translations, %lu mutants: %lu refused, %lu accepted and judged (%lu runs, "
+	    "%lu without end), %lu harmful\n",
+	    translations, sum.mutants, sum.refused, sum.accepted, verify_sandbox_stats.runs,
+	    verify_sandbox_stats.timeouts, sum.harmful);
+	assert_true(sum.refused >= 10000);
+	assert_true(sum.accepted >= 1000);
+	assert_int_equal(sum.harmful, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_translations),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
