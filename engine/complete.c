@@ -43,11 +43,109 @@ static void finish_load(struct nx_vcpu *vcpu, const struct nx_site *site, uint64
 	nx_set_reg(vcpu->state.gpr, &reg, value);
 }
 
+/* The register that an instruction exit's answer goes to; false: none. */
+static bool insn_destination(const struct nx_decoded *d, enum nx_insn_exit insn, struct nx_reg *to)
+{
+	bool reads = insn == NX_INSN_MOV_CR || insn == NX_INSN_MOV_DR || insn == NX_INSN_VMREAD;
+
+	/* MOV to a control register has that as its first operand. */
+	return reads && d->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+	       nx_reg_of(d->op[0].reg.value, to);
+}
+
+static void describe_memory(struct nx_vcpu *vcpu, const struct nx_decoded *d,
+			    const ZydisDecodedOperand *memory, struct nx_exit *exit)
+{
+	enum nx_sreg seg = nx_segment_of(memory);
+	uint64_t offset = nx_effective_address(vcpu, d, memory);
+	bool plain = vcpu->mode.bits == 64 && seg != NX_FS && seg != NX_GS;
+
+	exit->memory = true;
+	exit->linear = offset + (plain ? 0 : vcpu->context.seg[seg].base);
+	if (vcpu->mode.bits != 64)
+		exit->linear = (uint32_t)exit->linear;
+}
+
+void nx_describe_insn(struct nx_vcpu *vcpu, const struct nx_site *site, struct nx_exit *exit)
+{
+	const uint64_t *gpr = vcpu->state.gpr;
+	const ZydisDecodedOperand *memory;
+	struct nx_decoded d;
+	struct nx_reg reg;
+	uint32_t class;
+
+	exit->write = exit->memory = false;
+	exit->reg = 0;
+	exit->data = exit->operand = exit->linear = 0;
+	if (!nx_decode_full(&vcpu->mode, site->bytes, site->len, &d) ||
+	    !nx_decode_insn_exit(&d, &exit->insn, &class))
+		return;
+	exit->size = (uint8_t)(d.insn.operand_width / 8u);
+	exit->write = !insn_destination(&d, exit->insn, &reg) && exit->insn != NX_INSN_RDMSR;
+	memory = nx_memory_operand(&d);
+	if (memory)
+		describe_memory(vcpu, &d, memory, exit);
+	switch (exit->insn) {
+	case NX_INSN_MOV_CR:
+	case NX_INSN_MOV_DR:
+		/* CR0 and DR0 begin their classes' ranges. */
+		exit->reg = (uint8_t)ZydisRegisterGetId(d.op[exit->write ? 0 : 1].reg.value);
+		if (exit->write && nx_reg_of(d.op[1].reg.value, &reg))
+			exit->data = gpr[reg.number] & nx_size_mask(reg.size);
+		break;
+	case NX_INSN_RDMSR:
+	case NX_INSN_WRMSR:
+		exit->operand = (uint32_t)gpr[NX_RCX];
+		if (exit->write)
+			exit->data = gpr[NX_RDX] << 32 | (uint32_t)gpr[NX_RAX];
+		break;
+	case NX_INSN_VMREAD:
+		if (nx_reg_of(d.op[1].reg.value, &reg))
+			exit->operand = gpr[reg.number] & nx_size_mask(reg.size);
+		exit->write = false;
+		break;
+	case NX_INSN_VMWRITE:
+		if (nx_reg_of(d.op[0].reg.value, &reg))
+			exit->operand = gpr[reg.number] & nx_size_mask(reg.size);
+		if (!memory && nx_reg_of(d.op[1].reg.value, &reg))
+			exit->data = gpr[reg.number] & nx_size_mask(reg.size);
+		break;
+	default:
+		if (d.insn.operand_count_visible && nx_reg_of(d.op[0].reg.value, &reg))
+			exit->operand = gpr[reg.number] & nx_size_mask(reg.size);
+		break;
+	}
+}
+
+static void finish_insn(struct nx_vcpu *vcpu, const struct nx_site *site, uint64_t data)
+{
+	enum nx_insn_exit insn;
+	struct nx_decoded d;
+	struct nx_reg reg;
+	uint32_t class;
+
+	if (!nx_decode_full(&vcpu->mode, site->bytes, site->len, &d) ||
+	    !nx_decode_insn_exit(&d, &insn, &class))
+		return;
+	if (insn == NX_INSN_RDMSR) {
+		vcpu->state.gpr[NX_RAX] = (uint32_t)data;
+		vcpu->state.gpr[NX_RDX] = data >> 32;
+	} else if (insn_destination(&d, insn, &reg)) {
+		nx_set_reg(vcpu->state.gpr, &reg, data);
+	}
+}
+
 void nx_finish_pending(struct nx_vcpu *vcpu, uint64_t data)
 {
 	const struct nx_site *site = &vcpu->pending_site;
 	const struct nx_reg accumulator = {.number = NX_RAX, .size = site->size};
 
+	if (vcpu->pending == NX_PENDING_INSN) {
+		finish_insn(vcpu, site, data);
+		vcpu->state.rip = site->next;
+		vcpu->pending = NX_PENDING_NONE;
+		return;
+	}
 	data &= nx_size_mask(site->size);
 	if (!site->write && vcpu->pending == NX_PENDING_IO)
 		nx_set_reg(vcpu->state.gpr, &accumulator, data);

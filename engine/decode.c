@@ -363,9 +363,47 @@ static uint8_t helper_accesses(ZydisMnemonic mnemonic)
 	}
 }
 
+static bool moves_register_class(const struct nx_decoded *d, ZydisRegisterClass wanted)
+{
+	return d->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
+	       d->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+	       d->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+	       (ZydisRegisterGetClass(d->op[0].reg.value) == wanted ||
+		ZydisRegisterGetClass(d->op[1].reg.value) == wanted);
+}
+
+bool nx_decode_insn_exit(const struct nx_decoded *d, enum nx_insn_exit *insn, uint32_t *class)
+{
+	if (moves_register_class(d, ZYDIS_REGCLASS_CONTROL)) {
+		*insn = NX_INSN_MOV_CR;
+		*class = NX_EXITS_CR;
+		return true;
+	}
+	if (moves_register_class(d, ZYDIS_REGCLASS_DEBUG)) {
+		*insn = NX_INSN_MOV_DR;
+		*class = NX_EXITS_DR;
+		return true;
+	}
+	switch (d->insn.mnemonic) {
+#define ZYDIS_MNEMONIC_MOV_CR ZYDIS_MNEMONIC_INVALID
+#define ZYDIS_MNEMONIC_MOV_DR ZYDIS_MNEMONIC_MAX_VALUE
+#define NX_X(name, group)                  \
+	case ZYDIS_MNEMONIC_##name:        \
+		*insn = NX_INSN_##name;    \
+		*class = NX_EXITS_##group; \
+		return true;
+		NX_INSN_EXITS(NX_X)
+#undef NX_X
+	default:
+		return false;
+	}
+}
+
 void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, unsigned available,
 	       struct nx_insn *insn)
 {
+	enum nx_insn_exit insn_exit;
+	uint32_t class;
 	struct nx_decoded d;
 
 	nx_memset(insn, 0, sizeof(*insn));
@@ -376,6 +414,13 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 	insn->len = d.insn.length;
 	nx_memcpy(insn->bytes, bytes, insn->len);
 
+	if (nx_decode_insn_exit(&d, &insn_exit, &class)) {
+		if (mode->exits & class) {
+			insn->op = NX_OP_INSN_EXIT;
+			insn->target = insn_exit;
+		}
+		return;
+	}
 	switch (d.insn.mnemonic) {
 	case ZYDIS_MNEMONIC_IN:
 	case ZYDIS_MNEMONIC_OUT:

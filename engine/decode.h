@@ -41,6 +41,10 @@ const ZydisDecodedOperand *nx_memory_operand(const struct nx_decoded *decoded);
 uint32_t nx_flags_read(const struct nx_decoded *decoded);
 uint32_t nx_flags_written(const struct nx_decoded *decoded);
 
+/* An instruction that exits as such, and its class. */
+bool nx_decode_insn_exit(const struct nx_decoded *decoded, enum nx_insn_exit *insn,
+			 uint32_t *class);
+
 /* The segment that a memory operand goes through. */
 enum nx_sreg nx_segment_of(const ZydisDecodedOperand *memory);
 

@@ -45,7 +45,7 @@ struct former {
 /* Exits whenever it is executed. */
 static bool is_strong(const struct node *node)
 {
-	return node->insn.op == NX_OP_IN || node->insn.op == NX_OP_OUT;
+	return nx_op_exits(node->insn.op);
 }
 
 static bool is_exiting(const struct node *node)
@@ -122,6 +122,7 @@ static bool is_passable(const struct former *f, const struct nx_insn *insn)
 	case NX_OP_HELPER:
 	case NX_OP_IN:
 	case NX_OP_OUT:
+	case NX_OP_INSN_EXIT:
 	case NX_OP_JCC: /* where it may not be followed, taken ends the cluster */
 		return true;
 	case NX_OP_JMP:

@@ -12,6 +12,12 @@ static inline uint64_t nx_code_linear(const struct nx_vcpu *vcpu, uint64_t rip)
 	return vcpu->mode.bits == 64 ? rip : (uint32_t)linear;
 }
 
+/* Exits whenever it is executed. */
+static inline bool nx_op_exits(unsigned op)
+{
+	return op == NX_OP_IN || op == NX_OP_OUT || op == NX_OP_INSN_EXIT;
+}
+
 /*
  * The rip after an instruction. It is not truncated to 16 bits: running past a segment's end is
  * a fault there, which formation meets as code beyond the limit.

@@ -239,7 +239,8 @@ enum nx_op {
 	NX_OP_CALL_INDIRECT,
 	NX_OP_IN,
 	NX_OP_OUT,
-	NX_OP_HELPER, /* emitted code calls helper.c */
+	NX_OP_INSN_EXIT, /* an instruction that exits as such; target: enum nx_insn_exit */
+	NX_OP_HELPER,    /* emitted code calls helper.c */
 };
 
 struct nx_insn {
@@ -264,6 +265,7 @@ struct nx_mode {
 	bool io_allowed;    /* CPL <= IOPL or real mode: IN, OUT, CLI do not fault */
 	bool user;          /* CPL 3 */
 	bool protected_mode;
+	uint32_t exits;     /* NX_EXITS_* that are in force at this CPL */
 	bool segment_loads; /* real mode, and the host takes segment registers back */
 };
 
@@ -322,6 +324,7 @@ enum nx_site_kind {
 	NX_SITE_LEAVE,  /* leave at rip */
 	NX_SITE_ACCESS, /* a memory access by the instruction at rip */
 	NX_SITE_IO,     /* a port exit */
+	NX_SITE_INSN,   /* an instruction exit */
 	NX_SITE_HELPER, /* a helper call for the instruction at rip */
 };
 
@@ -399,6 +402,8 @@ nx_status nx_check_code(struct nx_vcpu *vcpu, const struct nx_cluster *cluster);
 
 /* Finishes the pending exit with the host's data: registers and rip. */
 void nx_finish_pending(struct nx_vcpu *vcpu, uint64_t data);
+/* Describes the instruction exit at a site. */
+void nx_describe_insn(struct nx_vcpu *vcpu, const struct nx_site *site, struct nx_exit *exit);
 /* What a device store at the site would write. */
 uint64_t nx_store_value(struct nx_vcpu *vcpu, const struct nx_site *site);
 

@@ -131,13 +131,78 @@ enum nx_outcome {
 	NX_LEAVE,
 };
 
-enum nx_exit_kind { NX_EXIT_IO, NX_EXIT_MMIO };
+enum nx_exit_kind {
+	NX_EXIT_IO,
+	NX_EXIT_MMIO,
+	/* An instruction of one of the classes that the host named in nx_config.exits. */
+	NX_EXIT_INSN,
+};
+
+/*
+ * Instructions that exit as such. X(name, class). Which exit is a setting of the host, since a host
+ * below KVM sees none of them and one inside it most.
+ */
+#define NX_INSN_EXITS(X)      \
+	X(CPUID, CPUID)       \
+	X(RDMSR, MSR)         \
+	X(WRMSR, MSR)         \
+	X(MOV_CR, CR)         \
+	X(CLTS, CR)           \
+	X(LMSW, CR)           \
+	X(MOV_DR, DR)         \
+	X(HLT, HLT)           \
+	X(INVLPG, INVALIDATE) \
+	X(INVD, INVALIDATE)   \
+	X(WBINVD, INVALIDATE) \
+	X(VMREAD, VMX)        \
+	X(VMWRITE, VMX)       \
+	X(VMPTRLD, VMX)       \
+	X(VMPTRST, VMX)       \
+	X(VMCLEAR, VMX)       \
+	X(VMLAUNCH, VMX)      \
+	X(VMRESUME, VMX)      \
+	X(VMXON, VMX)         \
+	X(VMXOFF, VMX)        \
+	X(VMCALL, VMX)        \
+	X(INVEPT, VMX)        \
+	X(INVVPID, VMX)       \
+	X(VMRUN, SVM)         \
+	X(VMLOAD, SVM)        \
+	X(VMSAVE, SVM)        \
+	X(VMMCALL, SVM)       \
+	X(STGI, SVM)          \
+	X(CLGI, SVM)          \
+	X(SKINIT, SVM)        \
+	X(INVLPGA, SVM)
+
+enum nx_insn_exit {
+#define NX_X(name, class) NX_INSN_##name,
+	NX_INSN_EXITS(NX_X)
+#undef NX_X
+};
+
+/* Bits of nx_config.exits. Except for CPUID's, they are met at CPL 0 only: elsewhere they fault. */
+#define NX_EXITS_CPUID (1u << 0)
+#define NX_EXITS_MSR (1u << 1)
+#define NX_EXITS_CR (1u << 2)
+#define NX_EXITS_DR (1u << 3)
+#define NX_EXITS_HLT (1u << 4)
+#define NX_EXITS_INVALIDATE (1u << 5)
+#define NX_EXITS_VMX (1u << 6)
+#define NX_EXITS_SVM (1u << 7)
 
 /*
  * An exit. The engine fills it at NX_EXIT; for input (write == false) the host stores the
  * device's answer in data before it calls nx_resume() again. The state's rip stays on the
  * exiting instruction until the exit is completed: by that resume, or by nx_complete_exit().
  * To abandon an exit (reset, state loaded from a snapshot), call nx_forget_exit().
+ *
+ * NX_EXIT_INSN: write says that the instruction hands data over; reg is the control or debug
+ * register, operand the MSR's number (ECX), the VMCS field or the descriptor's register, and linear
+ * the memory operand's address, if there is one: the host accesses it. For input with a register as
+ * destination (MOV from CR and DR, VMREAD, RDMSR) the host answers in data. What else the
+ * instruction does (CPUID's four registers, VMREAD's flags, new CR values) the host stores in the
+ * vCPU's state; the engine moves rip on.
  */
 struct nx_exit {
 	enum nx_exit_kind kind;
@@ -147,6 +212,12 @@ struct nx_exit {
 	uint64_t gpa;  /* NX_EXIT_MMIO; never crosses a page */
 	uint64_t data; /* little endian, low size bytes count */
 	uint64_t rip;  /* of the exiting instruction */
+	/* NX_EXIT_INSN */
+	enum nx_insn_exit insn;
+	uint8_t reg;
+	bool memory; /* linear counts, and data does not */
+	uint64_t operand;
+	uint64_t linear;
 	/* At NX_LEAVE: */
 	enum nx_leave_reason reason;
 };
@@ -206,7 +277,8 @@ struct nx_config {
 	uint16_t max_gap;          /* instructions between two exiting ones; paper: 16 */
 	uint16_t max_gap_accesses; /* memory accesses between two exiting ones; paper: 4 */
 	bool no_user_code;         /* cluster at CPL 0 only */
-	bool segment_loads;        /* the host takes state.seg back: real-mode loads are run */
+	uint32_t exits; /* NX_EXITS_*: instructions that exit, beside port and device accesses */
+	bool segment_loads; /* the host takes state.seg back: real-mode loads are run */
 };
 
 /* Fills *config with the defaults. */
@@ -217,6 +289,7 @@ NX_API void nx_config_default(struct nx_config *config);
 	X(resumes, "nx_resume() calls")                                    \
 	X(exits_io, "port exits delivered by the engine")                  \
 	X(exits_mmio, "device-memory exits delivered by the engine")       \
+	X(exits_insn, "instruction exits delivered by the engine")         \
 	X(enters, "entries into translations")                             \
 	X(tlb_misses, "software TLB misses")                               \
 	X(formed, "clusters formed")                                       \

@@ -132,6 +132,8 @@ static nx_status load_processor_state(struct nx_vcpu *vcpu)
 	}
 	for (unsigned i = 0; i < NX_SREGS; i++)
 		load_segment(vcpu, i);
+	/* User-mode CPUID is left alone: counting tools rely on it (docs/engine.md, fidelity). */
+	mode->exits = vcpu->cpl == 0 ? vcpu->config.exits : 0;
 	mode->segment_loads = !protected_mode && vcpu->config.segment_loads;
 	/* Real-mode segments may be loaded inside a cluster: never taken for granted. */
 	mode->flat =
@@ -270,6 +272,16 @@ static enum nx_outcome end_with_io(struct nx_vcpu *vcpu, const struct nx_site *s
 	return deliver(vcpu, site, NX_PENDING_IO, exit);
 }
 
+static enum nx_outcome end_with_insn(struct nx_vcpu *vcpu, const struct nx_site *site,
+				     struct nx_exit *exit)
+{
+	exit->kind = NX_EXIT_INSN;
+	vcpu->counters.exits_insn++;
+	deliver(vcpu, site, NX_PENDING_INSN, exit);
+	nx_describe_insn(vcpu, site, exit);
+	return NX_EXIT;
+}
+
 static enum nx_outcome end_with_access(struct nx_vcpu *vcpu, const struct nx_site *site,
 				       struct nx_exit *exit)
 {
@@ -307,6 +319,8 @@ static enum nx_outcome end_at_site(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	switch ((enum nx_site_kind)site->kind) {
 	case NX_SITE_IO:
 		return end_with_io(vcpu, site, exit);
+	case NX_SITE_INSN:
+		return end_with_insn(vcpu, site, exit);
 	case NX_SITE_ACCESS:
 		return end_with_access(vcpu, site, exit);
 	case NX_SITE_HELPER:

@@ -169,6 +169,10 @@ static void end_block(struct nx_translator *t, const struct nx_block *block,
 	case NX_OP_OUT:
 		emit_io_exit(t, insn);
 		break;
+	case NX_OP_INSN_EXIT:
+		nx_keep_flags_in_context(t);
+		nx_emit_exit(t, nx_add_site(t, NX_SITE_INSN, insn));
+		break;
 	case NX_OP_JMP:
 		continue_at(t, insn, block->taken, insn->target, following, block->weak_taken);
 		break;
@@ -228,7 +232,7 @@ static void find_joined(struct nx_translator *t)
 	for (unsigned i = 0; i < graph->blocks; i++) {
 		const struct nx_block *block = &graph->block[i];
 		const struct nx_insn *last = &graph->insn[block->first + block->count - 1];
-		bool exits = last->op == NX_OP_IN || last->op == NX_OP_OUT;
+		bool exits = nx_op_exits(last->op);
 
 		if (block->taken != NX_NOWHERE)
 			t->s->joined[block->taken] = true;

@@ -48,7 +48,7 @@ struct nx_snippet {
 	uint8_t bytes[62];
 };
 
-enum nx_pending_kind { NX_PENDING_NONE, NX_PENDING_IO, NX_PENDING_MMIO };
+enum nx_pending_kind { NX_PENDING_NONE, NX_PENDING_IO, NX_PENDING_MMIO, NX_PENDING_INSN };
 
 struct nx_vcpu {
 	struct nx_context context; /* first: r15 in emitted code points to the vCPU */
