@@ -9,6 +9,7 @@ places. The figures go to demo.json in the build directory.
 """
 
 import argparse
+import collections
 import fcntl
 import json
 import os
@@ -247,17 +248,26 @@ def stock_kernel_here(kernel):
     return f"/dev/kvm did not boot a stock kernel within {PROBE_SECONDS} s"
 
 
-def by_device(boot_list):
-    """{(kind, device): exits taken}, the median over the boots."""
+def by_device(boot_list, what):
+    """{"kind device": exits}, the median over the boots."""
     sums = []
     for boot in boot_list:
-        total = {}
+        total = collections.Counter()
         for row in boot.stats["by"]:
-            key = (row["kind"], row.get("device") or row.get("address") or "")
-            total[key] = total.get(key, 0) + row["taken"]
+            total[f"{row['kind']} {row['device'] or row['address']}"] += row[what]
         sums.append(total)
-    keys = {key for total in sums for key in total}
-    return {key: int(statistics.median(total.get(key, 0) for total in sums)) for key in keys}
+    return {key: int(statistics.median(total[key] for total in sums))
+            for key in set().union(*sums)}
+
+
+def fold(rows, limit):
+    """Rows in order, those with few exits added up in one."""
+    rows = sorted(rows, key=lambda row: -max(row[1:]))
+    few = [row for row in rows if max(row[1:]) < limit]
+    kept = [row for row in rows if row not in few]
+    if few:
+        kept.append((f"{len(few)} others", *(sum(row[i] for row in few) for i in (1, 2, 3))))
+    return kept
 
 
 def ratio(without, with_noexit):
@@ -269,25 +279,23 @@ def table(comparison, out=sys.stdout):
     record = comparison.record()
     print(f"\n{comparison.name} ({comparison.substrate}; "
           f"{len(comparison.without)} boot(s) each way)", file=out)
-    head = ("userspace exits", "without", "with", "ratio")
-    rows = []
-    without, with_noexit = by_device(comparison.without), by_device(comparison.with_noexit)
-    for key in sorted(without.keys() | with_noexit.keys(),
-                      key=lambda k: -max(without.get(k, 0), with_noexit.get(k, 0))):
-        kind, device = key
-        one, other = without.get(key, 0), with_noexit.get(key, 0)
-        if one or other:
-            rows.append((f"{kind} {device}".strip(), str(one), str(other), ratio(one, other)))
-    one, other = record["exits_without"], record["exits_with"]
-    rows.append(("all exits", str(one), str(other), ratio(one, other)))
+    without, with_noexit, avoided = (
+        by_device(comparison.without, "taken"), by_device(comparison.with_noexit, "taken"),
+        by_device(comparison.with_noexit, "avoided"))
+    counts = [(name, without.get(name, 0), with_noexit.get(name, 0), avoided.get(name, 0))
+              for name in without.keys() | with_noexit.keys()]
+    counts = fold(counts, record["exits_without"] / 1000)
+    counts.append(("all exits", record["exits_without"], record["exits_with"],
+                   int(statistics.median(boot.avoided for boot in comparison.with_noexit))))
+    rows = [("exits to userspace", "without", "with", "avoided", "ratio")]
+    rows += [(name, str(one), str(other), str(saved), ratio(one, other))
+             for name, one, other, saved in counts]
     one, other = record["wall_without_s"], record["wall_with_s"]
-    rows.append(("wall time, s", f"{one:.2f}", f"{other:.2f}", ratio(one, other)))
-    width = max(len(row[0]) for row in [head, *rows])
-    for row in [head, *rows]:
-        print(f"  {row[0]:{width}}  {row[1]:>10}  {row[2]:>10}  {row[3]:>7}", file=out)
-    avoided = int(statistics.median(boot.avoided for boot in comparison.with_noexit))
-    print(f"  exits avoided: {avoided} by noexit's own count; "
-          f"{record['avoided_percent']}% fewer taken", file=out)
+    rows.append(("wall time, s", f"{one:.2f}", f"{other:.2f}", "", ratio(one, other)))
+    width = max(len(row[0]) for row in rows)
+    for row in rows:
+        print(f"  {row[0]:{width}}  {row[1]:>8}  {row[2]:>8}  {row[3]:>8}  {row[4]:>6}", file=out)
+    print(f"  {record['avoided_percent']}% fewer exits", file=out)
     for mode, boot in (("without", comparison.without[-1]), ("with", comparison.with_noexit[-1])):
         if boot.kernel_exits:
             print(f"  KVM itself counted {sum(boot.kernel_exits.values())} returns to userspace "
