@@ -45,9 +45,7 @@ extern struct nx_options nx_options;
 
 /* One line on standard error, if that still is what it was when the program started. */
 void nx_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* Called before the first VM exists: children of a VMM are none of our business. */
-void nx_environment_clean(void);
-/* The process has a VM from now on. */
+/* The process has a VM from now on; its children are none of our business. */
 void nx_process_has_vm(void);
 
 /* ---- fdtable.c ---- */
@@ -130,6 +128,8 @@ extern const struct nx_host nx_kvm_engine_host;
 
 /* After KVM_CREATE_VM returned vm_fd. */
 void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type);
+/* Any KVM ioctl but KVM_CREATE_VM; what is not ours goes to the kernel as it is. */
+int nx_kvm_ioctl(int fd, unsigned long request, void *argument);
 int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument);
 /* Clustering ends for the VM, with one line that says why. why is a string constant. */
 void nx_vm_off(struct nx_kvm_vm *vm, const char *why);

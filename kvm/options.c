@@ -59,7 +59,11 @@ static const char *parse_LEVEL(const char *text, enum nx_level *value)
 			return NULL;
 		}
 	}
-	return "must be pairs, straight, branches or loops";
+	return "must be one of"
+#define NX_X(name, word, help) " " word
+	    NX_LEVELS(NX_X)
+#undef NX_X
+		;
 }
 
 const char *nx_option_set(struct nx_options *options, enum nx_option option, const char *text)

@@ -140,7 +140,7 @@ static void environment_remove(const char *prefix)
 	*to = NULL;
 }
 
-void nx_environment_clean(void)
+static void environment_clean(void)
 {
 	const char *library = getenv(NX_ENV_LIBRARY);
 	char *preload = getenv("LD_PRELOAD");
@@ -194,7 +194,7 @@ static bool may_begin(void)
 void nx_process_has_vm(void)
 {
 	if (!has_vm)
-		nx_environment_clean();
+		environment_clean();
 	has_vm = true;
 }
 
@@ -329,7 +329,6 @@ EXPORT void _Exit(int status)
 static int kvm_ioctl(int fd, unsigned long request, void *argument)
 {
 	uint32_t number = (uint32_t)request; /* some callers sign-extend it */
-	struct nx_object *object;
 	int result;
 
 	if (number == KVM_CREATE_VM) {
@@ -342,19 +341,7 @@ static int kvm_ioctl(int fd, unsigned long request, void *argument)
 		}
 		return result;
 	}
-	if (!is_alive())
-		return real_ioctl(fd, request, argument);
-	object = nx_object_get(fd);
-	if (!object)
-		return real_ioctl(fd, request, argument);
-	if (object->type == NX_OBJECT_VM)
-		result = nx_vm_ioctl((struct nx_kvm_vm *)object, fd, request, argument);
-	else
-		result = nx_kvm_vcpu_ioctl((struct nx_kvm_vcpu *)object, fd, request, argument);
-	int saved = errno;
-	nx_object_put(object);
-	errno = saved;
-	return result;
+	return is_alive() ? nx_kvm_ioctl(fd, request, argument) : real_ioctl(fd, request, argument);
 }
 
 EXPORT int ioctl(int fd, unsigned long request, ...)

@@ -83,7 +83,7 @@ void nx_stats_add(struct nx_stats *to, const struct nx_stats *from)
 	for (unsigned i = 0; i < NX_EXIT_REASONS; i++)
 		to->taken[i] += from->taken[i];
 	to->intr += from->intr;
-	for (unsigned i = 0; i < 2; i++)
+	for (unsigned i = 0; i <= NX_EXIT_MMIO; i++)
 		to->avoided[i] += from->avoided[i];
 	for (unsigned i = 0; i < NX_HOST_LEAVE_COUNT; i++)
 		to->leaves[i] += from->leaves[i];

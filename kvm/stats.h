@@ -81,9 +81,9 @@ struct nx_stats {
 #define NX_X(name, text) uint64_t name;
 	NX_KVM_COUNTERS(NX_X)
 #undef NX_X
-	uint64_t taken[NX_EXIT_REASONS]; /* by KVM_EXIT_* */
-	uint64_t intr;                   /* KVM_RUN returned EINTR after entering the guest */
-	uint64_t avoided[2];             /* by enum nx_exit_kind */
+	uint64_t taken[NX_EXIT_REASONS];    /* by KVM_EXIT_* */
+	uint64_t intr;                      /* KVM_RUN returned EINTR after entering the guest */
+	uint64_t avoided[NX_EXIT_MMIO + 1]; /* by enum nx_exit_kind */
 	uint64_t leaves[NX_HOST_LEAVE_COUNT];
 	uint64_t unfit[NX_UNFIT_COUNT];
 	struct nx_place place[NX_STATS_PLACES];

@@ -298,3 +298,20 @@ int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argum
 	errno = saved;
 	return result;
 }
+
+int nx_kvm_ioctl(int fd, unsigned long request, void *argument)
+{
+	struct nx_object *object = nx_object_get(fd);
+	int result, saved;
+
+	if (!object)
+		return nx_real.ioctl(fd, request, argument);
+	if (object->type == NX_OBJECT_VM)
+		result = nx_vm_ioctl((struct nx_kvm_vm *)object, fd, request, argument);
+	else
+		result = nx_kvm_vcpu_ioctl((struct nx_kvm_vcpu *)object, fd, request, argument);
+	saved = errno;
+	nx_object_put(object);
+	errno = saved;
+	return result;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * fake.h - a kernel, an engine and a VMM to test the KVM host with.
+ *
+ * The guest is a program of model instructions, two bytes each. The fake kernel executes them
+ * with KVM's order of events and KVM's differing ideas of when an exit is final (KVM.md, sections
+ * 1 and 2); the fake engine executes them by the contract of noexit.h, and both check what they
+ * are asked to do. A run with the host between them must give the VMM the same accesses, in the
+ * same order, with the same registers, as one without.
+ */
+#ifndef NX_TEST_FAKE_H
+#define NX_TEST_FAKE_H
+
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host.h"
+
+enum model_op {
+	M_ADD,   /* rax += operand */
+	M_MOVE,  /* rcx = rax */
+	M_IN,    /* eax = port operand */
+	M_OUT,   /* port operand = eax */
+	M_LOAD,  /* rcx = device[operand] */
+	M_STORE, /* device[operand] = rcx */
+	M_SPLIT, /* device[operand], device[operand + 8] = rcx, rax: two fragments */
+	M_RMW,   /* device[operand] += rax: a read, then a write */
+	M_STI,
+	M_CLI,
+	M_LOOP, /* rdx--, to instruction operand if not zero */
+	M_HLT,
+};
+
+struct model_insn {
+	enum model_op op;
+	uint32_t operand;
+};
+
+#define MODEL_BASE 0x1000u /* rip of the first instruction */
+#define MODEL_CS_BASE 0x20000u
+#define MODEL_LEN 2u
+#define RFLAGS_IF (1u << 9)
+
+/* When an exit's effects are final. */
+struct fake_style {
+	bool emulated_out; /* rip is past an OUT at its exit, nothing to complete */
+	bool emulated_in;  /* an IN is decoded again on completion: clobbers rip */
+};
+
+enum fake_pending {
+	PENDING_NONE,
+	PENDING_FAST_IN,
+	PENDING_FAST_OUT,
+	PENDING_READ_AGAIN, /* emulated IN, MMIO read */
+	PENDING_FRAGMENT,   /* second half of M_SPLIT */
+	PENDING_RMW,        /* write half of M_RMW */
+};
+
+struct fake_kernel {
+	const struct model_insn *program;
+	unsigned insns;
+	struct fake_style style;
+
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+	struct kvm_vcpu_events events;
+	struct kvm_debugregs debugregs;
+	struct kvm_run *run;
+	enum fake_pending pending;
+	uint64_t pending_linear, pending_rip;
+
+	/* What the tests look at and set. */
+	uint64_t clock;
+	unsigned runs, immediate_runs, entries;
+	unsigned set_regs, memory_changes;
+	int fail_memory;             /* errno of the next memslot change */
+	void (*in_completion)(void); /* called while KVM_RUN completes an exit */
+	bool memory_changing;        /* inside a memslot ioctl */
+};
+
+extern struct fake_kernel fake;
+
+#define FAKE_KVM_FD 900
+#define FAKE_VM_FD 901
+#define FAKE_VCPU_FD 902
+
+/* A fresh kernel and host with one VM and one vCPU that runs the program. */
+void fake_start(const struct model_insn *program, unsigned insns, struct fake_style style);
+/* Closes what fake_start() opened. */
+void fake_stop(void);
+struct nx_kvm_vm *fake_vm(void);
+struct nx_kvm_vcpu *fake_vcpu(void);
+/* What the host said since fake_start(). */
+extern char fake_said[2048];
+
+/* ---- The engine ---- */
+
+struct fake_engine {
+	unsigned created, resumes, exits, leaves;
+	/* 1 in leave_every resumes leaves at once; 0: never. */
+	unsigned leave_every;
+	unsigned exits_per_stay; /* 0: no limit */
+	void (*in_resume)(void);
+	unsigned random;
+};
+
+extern struct fake_engine fake_engine;
+
+/* ---- The VMM ---- */
+
+#define MAX_ACCESSES 4096
+
+struct access {
+	uint8_t reason; /* KVM_EXIT_* */
+	bool write;
+	uint8_t size;
+	uint64_t address, data;
+	struct kvm_regs regs; /* by KVM_GET_REGS or the run page, if the VMM looks */
+};
+
+struct vmm {
+	/* Called at each exit before it is answered; may do ioctls. */
+	void (*at_exit)(struct vmm *vmm, unsigned index);
+	bool looks;      /* reads the registers at each exit by KVM_GET_REGS */
+	bool syncs;      /* reads them from the run page */
+	unsigned inputs; /* input accesses answered so far */
+	unsigned accesses, eintr;
+	struct access access[MAX_ACCESSES];
+	struct kvm_regs end;
+};
+
+/* Runs the guest to its HLT; false: something unexpected, which was printed. */
+bool vmm_run(struct vmm *vmm);
+/* One KVM_RUN with the exit recorded and answered: its result, errno set. */
+int vmm_step(struct vmm *vmm);
+int vmm_ioctl(unsigned long request, void *argument);
+/* Prints the first difference; the registers are compared if both looked. */
+bool vmm_equal(const struct vmm *a, const struct vmm *b);
+
+#endif

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* fake_kernel.c - KVM_RUN with the kernel's order of events, for one vCPU. */
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fake.h"
+
+#define RUN_SIZE (3 * 4096)
+
+struct fake_kernel fake;
+struct nx_real nx_real;
+struct nx_options nx_options;
+char fake_said[2048];
+
+void nx_say(const char *format, ...)
+{
+	size_t used = strlen(fake_said);
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(fake_said + used, sizeof(fake_said) - used, format, arguments);
+	va_end(arguments);
+}
+
+void nx_process_has_vm(void)
+{
+}
+
+/* ---- Exits ---- */
+
+static char *io_data(void)
+{
+	return (char *)fake.run + KVM_PIO_PAGE_OFFSET * 4096;
+}
+
+static void exit_io(bool write, uint16_t port, uint32_t data)
+{
+	fake.run->exit_reason = KVM_EXIT_IO;
+	fake.run->io.direction = write ? KVM_EXIT_IO_OUT : KVM_EXIT_IO_IN;
+	fake.run->io.size = 4;
+	fake.run->io.port = port;
+	fake.run->io.count = 1;
+	fake.run->io.data_offset = KVM_PIO_PAGE_OFFSET * 4096;
+	if (write)
+		memcpy(io_data(), &data, 4);
+}
+
+static void exit_mmio(bool write, uint64_t gpa, uint64_t data)
+{
+	fake.run->exit_reason = KVM_EXIT_MMIO;
+	fake.run->mmio.phys_addr = gpa;
+	fake.run->mmio.len = 8;
+	fake.run->mmio.is_write = write;
+	memset(fake.run->mmio.data, 0, 8);
+	if (write)
+		memcpy(fake.run->mmio.data, &data, 8);
+}
+
+static void pend(enum fake_pending pending)
+{
+	fake.pending = pending;
+	fake.pending_rip = fake.regs.rip;
+	fake.pending_linear = fake.regs.rip + fake.sregs.cs.base;
+}
+
+static const struct model_insn *insn_at(uint64_t rip)
+{
+	uint64_t index = (rip - MODEL_BASE) / MODEL_LEN;
+
+	assert(rip >= MODEL_BASE && index < fake.insns);
+	return &fake.program[index];
+}
+
+/* Executes one instruction; true: it exits. */
+static bool execute(const struct model_insn *insn)
+{
+	struct kvm_regs *regs = &fake.regs;
+	uint64_t next = regs->rip + MODEL_LEN;
+
+	switch (insn->op) {
+	case M_ADD:
+		regs->rax += insn->operand;
+		break;
+	case M_MOVE:
+		regs->rcx = regs->rax;
+		break;
+	case M_LOOP:
+		if (--regs->rdx)
+			next = MODEL_BASE + insn->operand * MODEL_LEN;
+		break;
+	case M_STI:
+		regs->rflags |= RFLAGS_IF;
+		break;
+	case M_CLI:
+		regs->rflags &= ~(uint64_t)RFLAGS_IF;
+		break;
+	case M_IN:
+		pend(fake.style.emulated_in ? PENDING_READ_AGAIN : PENDING_FAST_IN);
+		exit_io(false, (uint16_t)insn->operand, 0);
+		return true;
+	case M_OUT:
+		exit_io(true, (uint16_t)insn->operand, (uint32_t)regs->rax);
+		if (fake.style.emulated_out)
+			regs->rip = next;
+		else
+			pend(PENDING_FAST_OUT);
+		return true;
+	case M_LOAD:
+		pend(PENDING_READ_AGAIN);
+		exit_mmio(false, insn->operand, 0);
+		return true;
+	case M_STORE:
+		exit_mmio(true, insn->operand, regs->rcx);
+		regs->rip = next;
+		return true;
+	case M_SPLIT:
+		pend(PENDING_FRAGMENT);
+		exit_mmio(true, insn->operand, regs->rcx);
+		regs->rip = next;
+		return true;
+	case M_RMW:
+		pend(PENDING_RMW);
+		exit_mmio(false, insn->operand, 0);
+		return true;
+	case M_HLT:
+		fake.run->exit_reason = KVM_EXIT_HLT;
+		regs->rip = next;
+		return true;
+	}
+	regs->rip = next;
+	return false;
+}
+
+/* complete_userspace_io(); true: it causes a further exit. */
+static bool complete(void)
+{
+	const struct model_insn *insn;
+	enum fake_pending pending = fake.pending;
+	bool there = fake.regs.rip + fake.sregs.cs.base == fake.pending_linear;
+	uint64_t data = 0;
+
+	fake.pending = PENDING_NONE;
+	switch (pending) {
+	case PENDING_NONE:
+		break;
+	case PENDING_FAST_IN:
+		if (there) {
+			memcpy(&data, io_data(), 4);
+			fake.regs.rax = data;
+			fake.regs.rip += MODEL_LEN;
+		}
+		break;
+	case PENDING_FAST_OUT:
+		if (there)
+			fake.regs.rip += MODEL_LEN;
+		break;
+	case PENDING_READ_AGAIN:
+		insn = insn_at(fake.pending_rip);
+		if (insn->op == M_IN) {
+			memcpy(&data, io_data(), 4);
+			fake.regs.rax = data;
+		} else {
+			memcpy(&fake.regs.rcx, fake.run->mmio.data, 8);
+		}
+		fake.regs.rip = fake.pending_rip + MODEL_LEN;
+		break;
+	case PENDING_FRAGMENT:
+		insn = insn_at(fake.pending_rip);
+		exit_mmio(true, insn->operand + 8, fake.regs.rax);
+		return true;
+	case PENDING_RMW:
+		insn = insn_at(fake.pending_rip);
+		memcpy(&data, fake.run->mmio.data, 8);
+		exit_mmio(true, insn->operand, data + fake.regs.rax);
+		fake.regs.rip = fake.pending_rip + MODEL_LEN;
+		return true;
+	}
+	return false;
+}
+
+/* ---- KVM_RUN ---- */
+
+static void store_regs(void)
+{
+	if (fake.run->kvm_valid_regs & KVM_SYNC_X86_REGS)
+		fake.run->s.regs.regs = fake.regs;
+	if (fake.run->kvm_valid_regs & KVM_SYNC_X86_SREGS)
+		fake.run->s.regs.sregs = fake.sregs;
+	if (fake.run->kvm_valid_regs & KVM_SYNC_X86_EVENTS)
+		fake.run->s.regs.events = fake.events;
+	fake.run->if_flag = !!(fake.regs.rflags & RFLAGS_IF);
+}
+
+static void take_dirty(void)
+{
+	uint64_t dirty = fake.run->kvm_dirty_regs;
+
+	if (dirty & KVM_SYNC_X86_REGS) {
+		fake.regs = fake.run->s.regs.regs;
+		fake.events.exception.pending = 0;
+	}
+	if (dirty & KVM_SYNC_X86_SREGS)
+		fake.sregs = fake.run->s.regs.sregs;
+	if (dirty & KVM_SYNC_X86_EVENTS)
+		fake.events = fake.run->s.regs.events;
+	fake.run->kvm_dirty_regs = 0;
+}
+
+static int run(void)
+{
+	bool immediate = fake.run->immediate_exit;
+
+	fake.runs++;
+	fake.run->flags = 0;
+	if ((fake.run->kvm_valid_regs | fake.run->kvm_dirty_regs) & ~7ull) {
+		errno = EINVAL;
+		return -1;
+	}
+	take_dirty();
+	if (complete()) {
+		store_regs();
+		return 0;
+	}
+	if (immediate) {
+		fake.immediate_runs++;
+		if (fake.in_completion)
+			fake.in_completion();
+		store_regs();
+		errno = EINTR;
+		return -1;
+	}
+	fake.entries++;
+	while (!execute(insn_at(fake.regs.rip)))
+		;
+	store_regs();
+	return 0;
+}
+
+/* ---- The other ioctls ---- */
+
+static int vcpu_ioctl(uint32_t request, void *argument)
+{
+	switch (request) {
+	case KVM_RUN:
+		return run();
+	case KVM_GET_REGS:
+		*(struct kvm_regs *)argument = fake.regs;
+		return 0;
+	case KVM_SET_REGS:
+		fake.regs = *(struct kvm_regs *)argument;
+		fake.set_regs++;
+		return 0;
+	case KVM_GET_SREGS:
+		*(struct kvm_sregs *)argument = fake.sregs;
+		return 0;
+	case KVM_SET_SREGS:
+		fake.sregs = *(struct kvm_sregs *)argument;
+		return 0;
+	case KVM_GET_DEBUGREGS:
+		*(struct kvm_debugregs *)argument = fake.debugregs;
+		return 0;
+	case KVM_SET_VCPU_EVENTS:
+		fake.events = *(struct kvm_vcpu_events *)argument;
+		return 0;
+	case KVM_GET_VCPU_EVENTS:
+		*(struct kvm_vcpu_events *)argument = fake.events;
+		return 0;
+	case KVM_SET_CPUID2:
+	case KVM_SET_SIGNAL_MASK:
+	case KVM_SET_GUEST_DEBUG:
+	case KVM_GET_MP_STATE:
+	case KVM_SET_MP_STATE:
+	case KVM_INTERRUPT:
+	case KVM_NMI:
+		return 0;
+	}
+	errno = request == _IO(KVMIO, 0xee) ? 0 : EINVAL; /* an interface of the future */
+	return errno ? -1 : 0;
+}
+
+static int vm_ioctl(uint32_t request)
+{
+	if (request == KVM_CREATE_VCPU)
+		return FAKE_VCPU_FD;
+	if (request == KVM_SET_USER_MEMORY_REGION) {
+		if (fake.fail_memory) {
+			errno = fake.fail_memory;
+			return -1;
+		}
+		fake.memory_changing = true;
+		fake.memory_changes++;
+		fake.memory_changing = false;
+	}
+	return 0;
+}
+
+static int fake_ioctl(int fd, unsigned long request, void *argument)
+{
+	if (fd == FAKE_VCPU_FD)
+		return vcpu_ioctl((uint32_t)request, argument);
+	if (fd == FAKE_VM_FD)
+		return vm_ioctl((uint32_t)request);
+	assert(fd == FAKE_KVM_FD);
+	if ((uint32_t)request == KVM_GET_VCPU_MMAP_SIZE)
+		return RUN_SIZE;
+	if ((uint32_t)request == KVM_CHECK_EXTENSION)
+		return (long)argument == KVM_CAP_SYNC_REGS ? 7 : 1;
+	errno = ENOTTY;
+	return -1;
+}
+
+static void *map_vcpu(int fd, size_t size)
+{
+	assert(fd == FAKE_VCPU_FD && size == RUN_SIZE);
+	return fake.run;
+}
+
+static void unmap_vcpu(void *page, size_t size)
+{
+	assert(page == fake.run && size == RUN_SIZE);
+}
+
+static bool is_kvm_object(int fd, const char *what)
+{
+	return fd == (strcmp(what, "vm") ? FAKE_VCPU_FD : FAKE_VM_FD);
+}
+
+static uint64_t fake_now(void)
+{
+	return __atomic_load_n(&fake.clock, __ATOMIC_RELAXED);
+}
+
+/* ---- Start and end ---- */
+
+struct nx_kvm_vm *fake_vm(void)
+{
+	return fake_vcpu()->vm;
+}
+
+/* Without keeping a count: the descriptor holds one. */
+struct nx_kvm_vcpu *fake_vcpu(void)
+{
+	struct nx_object *object = nx_object_get(FAKE_VCPU_FD);
+
+	assert(object);
+	nx_object_put(object);
+	return (struct nx_kvm_vcpu *)object;
+}
+
+void fake_start(const struct model_insn *program, unsigned insns, struct fake_style style)
+{
+	struct kvm_run *page = fake.run;
+
+	fake = (struct fake_kernel){.program = program, .insns = insns, .style = style};
+	fake.run = page ? page : aligned_alloc(4096, RUN_SIZE);
+	memset(fake.run, 0, RUN_SIZE);
+	fake.clock = 1000000000;
+	fake.regs.rip = MODEL_BASE;
+	fake.regs.rflags = 2;
+	fake.sregs.cs.base = MODEL_CS_BASE;
+	*fake_said = 0;
+	nx_real = (struct nx_real){
+	    .ioctl = fake_ioctl,
+	    .map_vcpu = map_vcpu,
+	    .unmap_vcpu = unmap_vcpu,
+	    .is_kvm_object = is_kvm_object,
+	    .now = fake_now,
+	    .close = close,
+	};
+	nx_vm_created(FAKE_KVM_FD, FAKE_VM_FD, 0);
+	int fd = nx_kvm_ioctl(FAKE_VM_FD, KVM_CREATE_VCPU, NULL);
+
+	assert(fd == FAKE_VCPU_FD);
+	(void)fd;
+}
+
+void fake_stop(void)
+{
+	nx_fd_clear(FAKE_VCPU_FD);
+	nx_fd_clear(FAKE_VM_FD);
+}
