@@ -142,6 +142,7 @@ verify_bad:
 	bad	prefix_rex_before_size, FORBIDDEN, .byte 0x48, 0x66, 0x89, 0xc8
 	bad	prefix_two_rex, FORBIDDEN, .byte 0x48, 0x48, 0x89, 0xc8
 	bad	prefix_pause_rex, FORBIDDEN, .byte 0xf3, 0x49, 0x90
+	bad	prefix_nop_rex, FORBIDDEN, .byte 0x48, 0x90
 	bad	prefix_nop_segment, FORBIDDEN, .byte 0x2e, 0x0f, 0x1f, 0x00
 	bad_with_pointer prefix_xacquire, FORBIDDEN, 8, NX_TLB_WRITE, WRITE8, xacquire lock add dword ptr [r14], ecx
 	bad_with_pointer prefix_fs_pointer, FORBIDDEN, 8, NX_TLB_WRITE, WRITE8, .byte 0x64, 0x49, 0x8b, 0x06
@@ -766,6 +767,15 @@ verify_bad:
 2:	stub	READ8, 1b
 9:	stub	READ8, 3b
 	end	stub_of_no_check, CHECK, 9b
+
+	program	stub_twice
+	mov	r14, rsi
+	check	8, NX_TLB_READ, 2f
+1:	mov	rax, [r14]
+	exit	LEAVE
+2:	stub	READ8, 1b
+9:	stub	READ8, 1b
+	end	stub_twice, CHECK, 9b
 
 	program	stub_to_the_end
 	mov	r14, rsi

@@ -55,6 +55,28 @@ static void test_bad_programs(void **state)
 	assert_int_equal(run(verify_bad, verify_bad_end), 0);
 }
 
+/*
+ * Nor may it matter if what they left behind fits: a link to every offset, and behind it the
+ * site that most programs use.
+ */
+static void test_stale_links(void **state)
+{
+	uint32_t where;
+
+	(void)state;
+	for (const struct verify_program *p = verify_bad; p < verify_bad_end; p++) {
+		verify_program_translation(p, &translation);
+		for (uint32_t to = 0; to < 2 * p->size; to++) {
+			memset(scratch.map, 0xff, sizeof(scratch.map));
+			for (uint32_t i = 0; i < p->size; i++)
+				scratch.link[i] = (to + i) % 2 ? 4 /* READ8 */ : (uint16_t)(to / 2);
+			if (nx_verify(p->code, (uint32_t)p->size, &translation, &scratch, &where) ==
+			    NX_VERIFY_OK)
+				fail_msg("%s is accepted with links to %#x", p->name, to / 2);
+		}
+	}
+}
+
 /* Every reason to refuse has a program that shows it. */
 static void test_all_results_met(void **state)
 {
@@ -99,9 +121,8 @@ static void test_limits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_good_programs),
-	    cmocka_unit_test(test_bad_programs),
-	    cmocka_unit_test(test_all_results_met),
+	    cmocka_unit_test(test_good_programs), cmocka_unit_test(test_bad_programs),
+	    cmocka_unit_test(test_stale_links),   cmocka_unit_test(test_all_results_met),
 	    cmocka_unit_test(test_limits),
 	};
 
