@@ -10,14 +10,18 @@
  *     rsp is never read by an operand. r14 (pointer), r11 and r10 are scratch. The other eleven
  *     hold the guest registers of the same number. Guest rsp, r10, r11, r14 and r15 live in
  *     their context slots (their "home") and visit a scratch register for one instruction.
+ *     r15 is named as the base of a context slot only, never read as a value. nx_enter and the
+ *     thunks leave no host address in r10 and r11, nor in r14 but for the pointer after a miss.
  *  2. Memory is reached in three forms only:
  *       [r15 + disp]         a context slot, by rule 3;
  *       [r15 + r11 + disp]   the software TLB, inside the check sequence (rule 4) only;
  *       [r14]                a guest access: no index, no displacement, no more bytes than the
  *                            check that dominates it asked for, and a store only after a check
  *                            for writing.
- *  3. Context slots: emitted code may read NX_CTX_READABLE bytes, may write the slots below
- *     NX_CTX_WRITABLE. The thunk pointers may be used by jmp and call only.
+ *  3. Context slots: emitted code may read the slots below NX_CTX_TLB, may write those below
+ *     NX_CTX_WRITABLE, without lock. NX_CTX_SITE is written by mov dword [r15 + NX_CTX_SITE], K
+ *     only, with K a site of the translation, and the thunk that it is for follows at once. The
+ *     TLB is read by the check sequence only, the thunk pointers by jmp and call only.
  *  4. The check sequence, with r14 the linear address, for an access of N bytes, read or write:
  *       mov r11, r14
  *       shr r11, 7
@@ -34,9 +38,16 @@
  *       mov dword [r15 + NX_CTX_SITE], K
  *       call [r15 + NX_CTX_THUNK_MISS]
  *       jmp back
- *     where site K of the translation states the same N and direction. At back, r14 is a host
- *     pointer to N bytes; it is one until r14 is written or control arrives or leaves.
- *     Nothing but the fall through and that jmp may reach back, and no branch lands inside.
+ *     where site K is an access of at least N bytes, for writing if the check is (then it may be
+ *     read as well). N is 1 to 64. Each check has a stub of its own. Nothing falls into the
+ *     stub; only its jne leads there; nothing but the fall through and the stub's jmp leads to
+ *     back; no branch and no entry lands inside either.
+ *     At back, r14 is a host pointer to N bytes, until r14 is overwritten, control arrives, or
+ *     a helper runs. As long as r14 may be a pointer it is used as [r14], or overwritten in full
+ *     by an instruction that does not read it (so not by xor, cmov or bsf): the guest must not
+ *     learn host addresses. After an entry, a branch target or a helper r14 may be one: compute
+ *     it anew between there and its use, the check included. Otherwise r14 is a number like
+ *     those in r10 and r11.
  *  5. Flags. The guest's six arithmetic flags are in the host's flags or, as lahf/seto leave
  *     them in ax, in NX_CTX_FLAGS; the rest of rflags never leaves memory. DF of the host is 0.
  *  6. Calls are call [r15 + NX_CTX_THUNK_MISS] and call [r15 + NX_CTX_THUNK_HELPER], the latter
@@ -45,8 +56,12 @@
  *  7. A translation ends a path with jmp [r15 + NX_CTX_THUNK_EXIT], the instruction before it
  *     having stored a site in NX_CTX_SITE. Every other branch is direct, to the start of an
  *     instruction of the same translation. No path falls off the end.
- *  8. Instructions are integer instructions of user mode only, from verify.c's own list; no
- *     segment override, no address size override, no string instruction, no push or pop.
+ *  8. Instructions are integer instructions of user mode only, from the list in
+ *     verify_operand.c: none that faults on valid operands (div, idiv; cmpxchg16b when
+ *     misaligned), none that some processors lack (popcnt, movbe), no string instruction, no push
+ *     or pop, no bit test of memory with its offset in a register, no movsxd without REX.W.
+ *     Prefixes: 66, lock and REX, each at most once, REX last; on direct branches none. Padding
+ *     is int3, where nothing leads.
  */
 #ifndef NX_CONTEXT_H
 #define NX_CONTEXT_H
