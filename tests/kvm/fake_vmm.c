@@ -22,7 +22,7 @@ static void answer_io(struct vmm *vmm, struct access *access)
 	char *data = (char *)fake.run + fake.run->io.data_offset;
 
 	access->write = fake.run->io.direction == KVM_EXIT_IO_OUT;
-	access->size = fake.run->io.size;
+	access->size = (uint8_t)(fake.run->io.size * fake.run->io.count);
 	access->address = fake.run->io.port;
 	if (!access->write) {
 		uint64_t value = answer(vmm, access->address);

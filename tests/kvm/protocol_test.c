@@ -256,6 +256,17 @@ static void test_kick_during_completion(void **state)
 	assert_true(fake_vcpu()->stats.completions_kicked > 0);
 	assert_true(with.eintr >= fake_vcpu()->stats.completions_kicked);
 	fake_stop();
+
+	/* It is this very call that returns EINTR, as the kernel's would. */
+	start(ports, COUNT(ports), fast, true);
+	with.accesses = 0;
+	assert_int_equal(vmm_step(&with), 0);
+	fake.in_completion = kick_now;
+	assert_int_equal(vmm_step(&with), -1);
+	assert_int_equal(errno, EINTR);
+	assert_int_equal(fake.run->immediate_exit, 1);
+	assert_int_equal(fake_engine.resumes, 0);
+	fake_stop();
 }
 
 static void kick_at_exit(struct vmm *vmm, unsigned index)
