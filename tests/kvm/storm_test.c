@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fake.h"
 
@@ -134,6 +135,7 @@ static void *change_slots(void *data)
 		};
 
 		assert_int_equal(nx_kvm_ioctl(FAKE_VM_FD, KVM_SET_USER_MEMORY_REGION, &region), 0);
+		usleep(20); /* the engine gets its turn */
 	}
 	return NULL;
 }
