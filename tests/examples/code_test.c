@@ -267,9 +267,6 @@ static void store_into_own_code_ends_the_cluster(void **state)
 	X(sse, "movups xmm0, [rsi]")              \
 	X(sse_to_gpr, "movd ecx, xmm0")           \
 	X(avx, "vzeroupper")                      \
-	X(ins, "insb")                            \
-	X(outs, "outsb")                          \
-	X(rep_outs, "rep outsd")                  \
 	X(xbegin, "xbegin 1f; 1:")                \
 	X(not_an_instruction, ".byte 0x0f, 0xff") \
 	X(invalid_in_64, ".byte 0x37")

@@ -163,19 +163,132 @@ static void port_sizes(void **state)
 
 /* ---- Device accesses that only the processor makes ---- */
 
+/*
+ * Instructions that device.c runs on a bounce buffer, and string instructions.
+ * X(name, code, device loads, device stores)
+ */
+#define RUN_ON_DEVICE(X)                                     \
+	X(arithmetic, "add ecx, [rsi]", 1, 0)                \
+	X(modify, "inc dword ptr [rsi]", 1, 1)               \
+	X(carry, "stc; adc [rsi], r10w", 1, 1)               \
+	X(compare, "cmp [rsi], cl", 1, 0)                    \
+	X(test, "test byte ptr [rsi], 0x20; setz r9b", 1, 0) \
+	X(exchange, "xchg [rsi], ecx", 1, 1)                 \
+	X(exchange_add, "xadd [rsi], r15", 1, 1)             \
+	X(compare_exchange, "cmpxchg [rsi], ecx", 1, 1)      \
+	X(bit, "bts word ptr [rsi], 9", 1, 1)                \
+	X(shift, "shl byte ptr [rsi], 3", 1, 1)              \
+	X(multiply, "imul r14, [rsi], 77", 1, 0)             \
+	X(swapped, "movbe ecx, [rsi]", 1, 0)                 \
+	X(set, "setz [rsi]", 0, 1)                           \
+	X(conditional, "cmovz ecx, [rsi]", 1, 0)             \
+	X(string, "movsb", 1, 0)                             \
+	X(load_string, "lodsd", 1, 0)                        \
+	X(load_strings, "mov ecx, 3; rep lodsw", 3, 0)       \
+	X(store_string, "mov rdi, rsi; stosd", 0, 1)         \
+	X(store_strings, "mov rdi, rsi; mov ecx, 2; rep stosq", 0, 2)
+
+#define DEFINE_ON_DEVICE(name, code, loads, stores) \
+	GUEST(on_device_##name, 64, "in al, dx", "inc rbx;" code "; out dx, al", "ret");
+RUN_ON_DEVICE(DEFINE_ON_DEVICE)
+
+static const struct on_device {
+	const char *name;
+	const uint8_t *code, *resume, *stop, *end;
+	unsigned loads, stores;
+} on_device[] = {
+#define ROW_ON_DEVICE(name, code, loads, stores) \
+	{#name,                                  \
+	 on_device_##name,                       \
+	 on_device_##name##_resume,              \
+	 on_device_##name##_stop,                \
+	 on_device_##name##_end,                 \
+	 loads,                                  \
+	 stores},
+    RUN_ON_DEVICE(ROW_ON_DEVICE)};
+
+/* What device memory got, in the order of addresses, over what it held. */
+static void replay_stores(const struct mock *m, uint64_t base, uint8_t *bytes, unsigned size,
+			  unsigned *loads, unsigned *stores)
+{
+	*loads = *stores = 0;
+	for (unsigned i = 0; i < m->exits; i++) {
+		const struct mock_access *access = &m->log[i];
+
+		if (access->kind != NX_EXIT_MMIO)
+			continue;
+		*(access->write ? stores : loads) += 1;
+		assert_in_range(access->where, base, base + size - access->size);
+		if (access->write)
+			memcpy(bytes + (access->where - base), &access->data, access->size);
+	}
+}
+
+/*
+ * To registers, flags and the accessed bytes, a device that holds some value is what memory that
+ * holds it is; and the run on memory is compared with the processor.
+ */
+static bool check_on_device(const struct on_device *form)
+{
+	static const uint64_t value[2] = {0x8899aabbccddee21, 0x1122334455667788};
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_BRANCHES);
+	struct nx_state on_memory, *state = nx_vcpu_state(m->vcpu);
+	uint8_t memory[16], device[16];
+	unsigned loads, stores;
+	bool native;
+
+	mock_load(m, form->code, form->resume, form->stop, form->end);
+	m->start.gpr[NX_RSI] = MOCK_DATA + 0x100;
+	m->start.gpr[NX_RDI] = MOCK_DATA;
+	m->start.gpr[NX_RDX] = 0x1f0;
+	mock_poke(m, MOCK_DATA + 0x100, value, sizeof(value));
+	mock_warm(m);
+	mock_check_ended(m);
+	native = mock_check_native(m);
+	on_memory = *state;
+	memcpy(memory, m->ram + MOCK_DATA + 0x100, sizeof(memory));
+
+	m->start.gpr[NX_RSI] = MOCK_DEVICE + 0x100;
+	/* Wider answers than an access is are cut by the mock's devices. */
+	for (unsigned i = 0; i < 3; i++)
+		m->input[i] = value[0] >> (i * 16);
+	mock_warm(m);
+	if (state->rip != m->stop_rip)
+		fail_msg("%s: left at %#llx: %s", form->name, (unsigned long long)state->rip,
+			 nx_leave_reason_text(m->reason));
+	memcpy(device, value, sizeof(device));
+	replay_stores(m, MOCK_DEVICE + 0x100, device, sizeof(device), &loads, &stores);
+	assert_int_equal(loads, form->loads);
+	assert_int_equal(stores, form->stores);
+	assert_memory_equal(device, memory, sizeof(memory));
+	if (state->gpr[NX_RSI] != on_memory.gpr[NX_RSI])
+		state->gpr[NX_RSI] -= MOCK_DEVICE - MOCK_DATA;
+	if (state->gpr[NX_RDI] != on_memory.gpr[NX_RDI])
+		state->gpr[NX_RDI] -= MOCK_DEVICE - MOCK_DATA;
+	assert_memory_equal(state->gpr, on_memory.gpr, sizeof(on_memory.gpr));
+	assert_int_equal(state->rflags, on_memory.rflags);
+	mock_free(m);
+	return native;
+}
+
+static void other_forms_exit(void **state)
+{
+	bool native = true;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(on_device) / sizeof(on_device[0]); i++)
+		native &= check_on_device(&on_device[i]);
+	if (!native)
+		skip();
+}
+
 /* X(name, code that stands at the access) */
-#define REFUSED(X)                             \
-	X(arithmetic, "add ecx, [rsi]")        \
-	X(modify, "inc dword ptr [rsi]")       \
-	X(compare, "cmp [rsi], cl")            \
-	X(exchange, "xchg [rsi], ecx")         \
-	X(locked, "lock add [rsi], ecx")       \
-	X(push, "push qword ptr [rsi]")        \
-	X(pop, "pop qword ptr [rsi]")          \
-	X(string, "movsb")                     \
-	X(store_string, "mov rdi, rsi; stosd") \
-	X(set, "setz [rsi]")                   \
-	X(conditional, "cmovz ecx, [rsi]")     \
+#define REFUSED(X)                            \
+	X(locked, "lock add [rsi], ecx")      \
+	X(push, "push qword ptr [rsi]")       \
+	X(pop, "pop qword ptr [rsi]")         \
+	X(compare_string, "cmpsb")            \
+	X(scan_string, "mov rdi, rsi; scasb") \
 	X(stack, "mov rsp, rsi; add rsp, 64; push rcx")
 
 #define DEFINE_REFUSED(name, code) \
@@ -439,6 +552,7 @@ int main(void)
 	    cmocka_unit_test(device_memory_32_bit),
 	    cmocka_unit_test(accesses_in_order),
 	    cmocka_unit_test(port_sizes),
+	    cmocka_unit_test(other_forms_exit),
 	    cmocka_unit_test(other_forms_leave),
 	    cmocka_unit_test(read_only_memory),
 	    cmocka_unit_test(memory_of_the_kernel),

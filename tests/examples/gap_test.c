@@ -109,8 +109,34 @@
 	X(count, "mov ecx, 2; loop 1f; inc eax; 1: jecxz 2f; inc ebp; 2: inc ebx")           \
 	X(shifts, "shl ecx, 3; rol eax, 5; shr dword ptr [esi], 3; rcl ebp, 1; shrd ebx, eax, 9")
 
+#define CASES_16(X)                                                                                \
+	X(moves, "mov ecx, [si]; mov [di], ecx; mov ax, [si+9]; mov [di+8], ah")                   \
+	X(address_forms,                                                                           \
+	  "mov ax, [bx+si]; mov cx, [bp+di-0x7f0]; mov [bx+di+0x123], al; lea bp, [bp+si-3]")      \
+	X(wrapping_sum,                                                                            \
+	  "lea cx, [bx+0xfff0]; mov ax, [bx+0xfff0]; mov [si-1+0x8000+0x8000+2], ax")              \
+	X(absolute,                                                                                \
+	  "mov ax, ds:[0xfff0]; mov ds:[0x8002], ax; mov cl, ds:[0x7f]; mov ds:[0xfff4], ecx")     \
+	X(wide_addresses,                                                                          \
+	  "movzx ecx, cl; mov eax, [esi+ecx*2]; mov [edi+ecx], ax; lea cx, [esp+5]")               \
+	X(stack_words, "push ax; push ecx; pop bp; pop eax")                                       \
+	X(stack_constants, "push -5; push 0x1234; pop cx; pop ax")                                 \
+	X(stack_pointer, "push sp; pop cx; sub sp, 8; mov bp, sp; mov [bp+2], cx; mov ax, [bp+3]") \
+	X(stack_segment, "mov ax, [bp]; mov cx, ds:[bp]; mov es:[di], ax; mov ss:[si], cx")        \
+	X(flags_over_load, "cmp cx, ax; mov bp, [si]; jc 1f; inc bx; 1: adc bx, 0")                \
+	X(set_conditions, "sub cx, ax; setc cl; seto [di+8]; cmovs bp, [si]; setp bh")             \
+	X(high_bytes, "mov ah, [si+1]; mov [di], ch; add bh, [si]; xor [di+3], ah")                \
+	X(counting, "mov cx, 0xff00; loop 1f; inc ax; 1: mov cx, 1; loop 2f; inc bp; 2: jcxz 3f; " \
+		    "inc bx; 3: inc si")                                                           \
+	X(wide_operands,                                                                           \
+	  "add eax, ecx; adc [di], ecx; shl eax, 5; sbb ebp, [si]; movsx ecx, ax; cwde")           \
+	X(selectors, "mov ax, cs; mov cx, ds; mov bp, ss; sub ax, ax; sub cx, cx; sub bp, bp")     \
+	X(short_jump, "test cl, 1; jz 1f; mov ax, [si]; jmp 2f; 1: mov bp, [di]; 2: inc bx")
+
+#define DEFINE_16(name, code) GUEST(gap16_##name, 16, "in al, dx", code "; out dx, al", "ret");
 #define DEFINE_64(name, code) GUEST(gap64_##name, 64, "in al, dx", code "; out dx, al", "ret");
 #define DEFINE_32(name, code) GUEST(gap32_##name, 32, "in al, dx", code "; out dx, al", "ret");
+CASES_16(DEFINE_16)
 CASES_64(DEFINE_64)
 CASES_32(DEFINE_32)
 
@@ -119,12 +145,16 @@ struct gap {
 	const uint8_t *code, *resume, *stop, *end;
 };
 
+#define ROW_16(name, code)                                                                        \
+	static const struct gap gap16_##name##_row = {#name, gap16_##name, gap16_##name##_resume, \
+						      gap16_##name##_stop, gap16_##name##_end};
 #define ROW_64(name, code)                                                                        \
 	static const struct gap gap64_##name##_row = {#name, gap64_##name, gap64_##name##_resume, \
 						      gap64_##name##_stop, gap64_##name##_end};
 #define ROW_32(name, code)                                                                        \
 	static const struct gap gap32_##name##_row = {#name, gap32_##name, gap32_##name##_resume, \
 						      gap32_##name##_stop, gap32_##name##_end};
+CASES_16(ROW_16)
 CASES_64(ROW_64)
 CASES_32(ROW_32)
 
@@ -150,6 +180,13 @@ static void set_registers(struct mock *m, unsigned variation)
 	gpr[NX_RBP] = POINTER_RBP;
 	gpr[NX_RSI] = POINTER_RSI;
 	gpr[NX_RDI] = POINTER_RDI;
+	if (m->mode <= MOCK_PROT16) {
+		/* Offsets in DS; RBP's in SS. What is above 16 bits must not matter. */
+		gpr[NX_RBX] = 0xbbbb0301;
+		gpr[NX_RBP] = 0x55550800;
+		gpr[NX_RSI] = 0x0040;
+		gpr[NX_RDI] = 0x0800;
+	}
 	gpr[NX_RDX] = 0x1f0;
 	gpr[NX_R10] = POINTER_R10;
 	gpr[NX_R11] = 3;
@@ -185,6 +222,13 @@ static bool run_gap(const struct gap *gap, enum mock_mode mode, unsigned cpl)
 	return native;
 }
 
+static void gap_16(void **state)
+{
+	if (!run_gap(*state, MOCK_REAL16, 0) || !run_gap(*state, MOCK_PROT16, 0) ||
+	    !run_gap(*state, MOCK_PROT16, 3))
+		skip(); /* the system has no segments of our own: nothing to compare with */
+}
+
 static void gap_64(void **state)
 {
 	for (unsigned cpl = 0; cpl <= 3; cpl += 3)
@@ -200,6 +244,10 @@ static void gap_32(void **state)
 				skip(); /* likewise, or the system runs no 32-bit code */
 }
 
+#define TEST_16(name_, code)       \
+	{.name = "16-bit " #name_, \
+	 .test_func = gap_16,      \
+	 .initial_state = (void *)&gap16_##name_##_row},
 #define TEST_64(name_, code)       \
 	{.name = "64-bit " #name_, \
 	 .test_func = gap_64,      \
@@ -211,7 +259,7 @@ static void gap_32(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {CASES_64(TEST_64) CASES_32(TEST_32)};
+	const struct CMUnitTest tests[] = {CASES_16(TEST_16) CASES_32(TEST_32) CASES_64(TEST_64)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -152,6 +152,34 @@ static void translation_of_data_is_not_kept(void **state)
 	mock_free(m);
 }
 
+GUEST(aliases, 64, "in al, dx",
+      "mov [rsi], ecx; mov r8d, [rdi]; mov [rsi+4], r8d; mov [rdi+4], ecx; out dx, al", "ret");
+
+/* Pages 64 apart share an entry of the software TLB; here they lie elsewhere in memory, too. */
+static void pages_that_share_a_tlb_entry(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_BRANCHES);
+	const uint32_t one = MOCK_DATA, two = one + 64 * 4096, frame = MOCK_EXTRA;
+	uint32_t value = 0x0badcafe;
+
+	(void)state;
+	MOCK_LOAD(m, aliases);
+	mock_set_pte(m, two, frame | PTE_ALL);
+	mock_poke(m, frame, &value, 4);
+	m->start.gpr[NX_RSI] = one;
+	m->start.gpr[NX_RDI] = two;
+	m->start.gpr[NX_RCX] = 0x11223344;
+	mock_warm(m);
+	mock_check_ended(m);
+	m->want.gpr[NX_R8] = value;
+	m->want.rip = m->stop_rip;
+	mock_want_memory(m, one, 4, 0x11223344);
+	mock_want_memory(m, one + 4, 4, value);
+	mock_want_memory(m, frame + 4, 4, 0x11223344);
+	mock_check(m);
+	mock_free(m);
+}
+
 /* ---- Accesses that leave for other reasons ---- */
 
 GUEST(access_16, 16, "in al, dx", "mov cx, [bx+si]; mov [di], cx; push cx; out dx, al", "ret");
@@ -378,6 +406,7 @@ int main(void)
 	    cmocka_unit_test(faults_leave_before_the_instruction),
 	    cmocka_unit_test(accessed_and_dirty_bits_are_set),
 	    cmocka_unit_test(translation_of_data_is_not_kept),
+	    cmocka_unit_test(pages_that_share_a_tlb_entry),
 	    cmocka_unit_test(real_mode_wraps_at_64_kib),
 	    cmocka_unit_test(segment_limits_and_rights),
 	    cmocka_unit_test(segment_bases_are_added),

@@ -177,7 +177,7 @@ void mock_cluster(const struct mock *m, uint64_t entry_rip, struct nx_cluster_in
 /*
  * Runs the same code from the same start on the processor, up to the rip at which the engine
  * left, and compares registers, arithmetic flags, memory and device accesses. false: not possible
- * in this mode or on this system (16-bit code; no 32-bit segments; low addresses are taken).
+ * on this system (no segments of our own, no 32-bit code, low addresses are taken).
  */
 bool mock_check_native(const struct mock *m);
 

@@ -11,15 +11,21 @@
  *
  * A device-memory access is carried out by the processor itself on a page put there for that one
  * instruction, single-stepped: no instruction is interpreted here but IN and OUT.
+ *
+ * 32-bit code runs in the flat segments that the system has, 16-bit code in segments of our own
+ * from the local descriptor table. The processor does not do real mode this way, but for
+ * instructions that load no segment 16-bit protected mode is the same.
  */
 #define _GNU_SOURCE
 #include "mock.h"
 
+#include <asm/ldt.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -45,15 +51,53 @@ static struct {
 	uint8_t saved_byte;
 } native;
 
+static bool is_16_bit(const struct mock *m)
+{
+	return m->mode <= MOCK_PROT16;
+}
+
+static unsigned selector(const struct mock *m, enum nx_sreg reg)
+{
+	if (is_16_bit(m))
+		return (unsigned)reg << 3 | 7; /* the local table, privilege 3 */
+	return reg == NX_CS ? CS_32 : SS_USER;
+}
+
+/* One entry of the local table for each segment register. */
+static bool make_segments(const struct mock *m)
+{
+	for (unsigned reg = NX_ES; reg <= NX_DS; reg++) {
+		struct user_desc desc = {
+		    .entry_number = reg,
+		    .base_addr = (unsigned)m->start.seg[reg].base,
+		    .limit = m->start.seg[reg].limit,
+		    .contents = reg == NX_CS ? 2 : 0,
+		    .useable = 1,
+		};
+
+		if (syscall(SYS_modify_ldt, 0x11, &desc, sizeof(desc)))
+			return false;
+	}
+	return true;
+}
+
 /* glibc numbers registers in the order of the kernel's frame, not of the processor's encoding. */
 static const int greg_of[NX_GPRS] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
 				     REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
 				     REG_R12, REG_R13, REG_R14, REG_R15};
 
+static uint8_t *linear(uint64_t rip)
+{
+	return (uint8_t *)(uintptr_t)(native.m->start.seg[NX_CS].base + rip);
+}
+
 static void leave_guest(ucontext_t *context, const char *trouble)
 {
 	for (unsigned i = 0; i < NX_GPRS; i++)
 		native.result.gpr[i] = (uint64_t)context->uc_mcontext.gregs[greg_of[i]];
+	/* What 16- and 32-bit code leaves in the upper halves is nobody's. */
+	for (unsigned i = 0; native.m->mode != MOCK_LONG64 && i < NX_GPRS; i++)
+		native.result.gpr[i] = i < 8 ? (uint32_t)native.result.gpr[i] : 0;
 	native.result.rip = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
 	native.result.rflags = (uint64_t)context->uc_mcontext.gregs[REG_EFL];
 	native.trouble = trouble;
@@ -75,10 +119,11 @@ static void enter_guest(int signal, siginfo_t *info, void *data)
 	gregs[REG_RIP] = (greg_t)start->rip;
 	gregs[REG_EFL] &= ~(greg_t)GUEST_FLAGS;
 	gregs[REG_EFL] |= (greg_t)(start->rflags & GUEST_FLAGS);
-	/* Selectors are the four halfwords CS, GS, FS, SS. */
+	/* The four halfwords are CS, GS, FS, SS. */
 	if (native.m->mode != MOCK_LONG64)
 		gregs[REG_CSGSFS] = (gregs[REG_CSGSFS] & 0x0000ffffffff0000) |
-				    (greg_t)((uint64_t)SS_USER << 48) | CS_32;
+				    (greg_t)((uint64_t)selector(native.m, NX_SS) << 48) |
+				    selector(native.m, NX_CS);
 }
 
 /* What the engine's run has logged for this access; the script is consumed in step with it. */
@@ -96,14 +141,14 @@ static const struct mock_access *next_access(enum nx_exit_kind kind, uint64_t wh
 static bool do_port(ucontext_t *context)
 {
 	greg_t *gregs = context->uc_mcontext.gregs;
-	const uint8_t *code = (const uint8_t *)(uintptr_t)gregs[REG_RIP];
-	unsigned size = 4, length = 1;
+	const uint8_t *code = linear((uint64_t)gregs[REG_RIP]);
+	unsigned size = is_16_bit(native.m) ? 2 : 4, length = 1;
 	const struct mock_access *access;
 	uint64_t port, mask, rax = (uint64_t)gregs[REG_RAX];
 	bool write;
 
 	if (*code == 0x66) {
-		size = 2;
+		size = 6 - size;
 		length++;
 		code++;
 	}
@@ -219,10 +264,11 @@ static void run_guest(const struct mock *m, uint64_t stop)
 	void (*const handlers[])(int, siginfo_t *, void *) = {enter_guest, on_fault, on_trap};
 	struct sigaction action = {.sa_flags = SA_SIGINFO | SA_ONSTACK}, old[3];
 	stack_t stack = {.ss_size = 65536}, old_stack;
-	uint8_t *end = (uint8_t *)(uintptr_t)stop;
+	uint8_t *end;
 
 	memset(&native, 0, sizeof(native));
 	native.m = m;
+	end = linear(stop);
 	stack.ss_sp = malloc(stack.ss_size);
 	assert_non_null(stack.ss_sp);
 	assert_int_equal(sigaltstack(&stack, &old_stack), 0);
@@ -232,7 +278,10 @@ static void run_guest(const struct mock *m, uint64_t stop)
 	}
 	native.saved_byte = *end;
 	*end = 0xcc;
-	__asm__ volatile("mov %0, %%ds; mov %0, %%es" : : "r"(SS_USER));
+	/* Without effect on us: in 64-bit mode they have no base. */
+	__asm__ volatile("mov %0, %%ds; mov %1, %%es"
+			 :
+			 : "r"(selector(m, NX_DS)), "r"(selector(m, NX_ES)));
 	raise(SIGUSR1);
 	__asm__ volatile("mov %0, %%ds; mov %0, %%es" : : "r"(0));
 	*end = native.saved_byte;
@@ -247,7 +296,7 @@ bool mock_check_native(const struct mock *m)
 	static uint8_t ram[MOCK_RAM_SIZE];
 	const uint64_t stop = nx_vcpu_state(m->vcpu)->rip;
 
-	if (m->mode < MOCK_FLAT32 || !map_guest(m))
+	if ((is_16_bit(m) && !make_segments(m)) || !map_guest(m))
 		return false;
 	run_guest(m, stop);
 	memcpy(ram, m->start_ram, LOW);
