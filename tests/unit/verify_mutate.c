@@ -39,7 +39,8 @@ static void report(const uint8_t *code, uint32_t size, const char *what, const c
 	fprintf(stderr, "\n");
 }
 
-static void judge(const uint8_t *code, uint32_t size, const char *what)
+/* Returns whether the verifier accepted it. */
+static bool judge(const uint8_t *code, uint32_t size, const char *what)
 {
 	uint32_t where = 0;
 	const char *error;
@@ -47,7 +48,7 @@ static void judge(const uint8_t *code, uint32_t size, const char *what)
 	m.sum->mutants++;
 	if (nx_verify(code, size, m.t, &scratch, &where) != NX_VERIFY_OK) {
 		m.sum->refused++;
-		return;
+		return false;
 	}
 	m.sum->accepted++;
 	error = verify_oracle(code, size, m.t, &where);
@@ -57,6 +58,7 @@ static void judge(const uint8_t *code, uint32_t size, const char *what)
 		m.sum->harmful++;
 		report(code, size, what, error, where);
 	}
+	return true;
 }
 
 static void mutate_bytes(void)
@@ -242,6 +244,131 @@ static void mutate_tables(void)
 	m.t = was;
 }
 
+/* ---- Chains: mutants of accepted mutants, kept consistent where that takes relocation ---- */
+
+static struct {
+	uint8_t code[MAX_CODE];
+	uint32_t size;
+	struct nx_translation t;
+	ZydisDecoder decoder;
+} chain;
+
+/* The start of an instruction picked at random, its length in *length. */
+static uint32_t chain_pick(uint32_t *length)
+{
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	uint32_t until = random_below(chain.size), at = 0;
+
+	for (;;) {
+		ZydisDecoderDecodeFull(&chain.decoder, chain.code + at, chain.size - at, &insn, op);
+		*length = insn.length;
+		if (at + insn.length > until)
+			return at;
+		at += insn.length;
+	}
+}
+
+/*
+ * Room of added bytes at an instruction's start, or so many fewer of its bytes: branches across
+ * it and entries behind it keep their targets; one to the place itself goes before or behind.
+ */
+static void chain_relocate(uint32_t place, int32_t added, bool behind)
+{
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+
+	for (uint32_t at = 0; at < chain.size; at += insn.length) {
+		int32_t target, change;
+		uint8_t *field;
+
+		ZydisDecoderDecodeFull(&chain.decoder, chain.code + at, chain.size - at, &insn, op);
+		if (op[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE || !op[0].imm.is_relative)
+			continue;
+		target = (int32_t)(at + insn.length) + (int32_t)op[0].imm.value.s;
+		change = (target > (int32_t)place || (behind && target == (int32_t)place)) -
+			 (at >= place);
+		field = chain.code + at + insn.raw.imm[0].offset;
+		if (insn.raw.imm[0].size == 8) {
+			*field = (uint8_t)(*field + change * added);
+		} else {
+			int32_t value;
+
+			memcpy(&value, field, 4);
+			value += change * added;
+			memcpy(field, &value, 4);
+		}
+	}
+	for (unsigned i = 0; i < chain.t.entries; i++)
+		if (chain.t.entry[i].offset > place)
+			chain.t.entry[i].offset += (uint32_t)added;
+}
+
+static void chain_insert(void)
+{
+	unsigned first = random_below(m.starts), count = 1 + random_below(4);
+	unsigned last = first + count < m.starts ? first + count : m.starts;
+	uint32_t length = m.start[last] - m.start[first], ignored, place = chain_pick(&ignored);
+
+	if (chain.size + length > MAX_CODE)
+		return;
+	chain_relocate(place, (int32_t)length, random_below(2));
+	memmove(chain.code + place + length, chain.code + place, chain.size - place);
+	memcpy(chain.code + place, m.code + m.start[first], length);
+	chain.size += length;
+}
+
+static void chain_delete(void)
+{
+	uint32_t length, place = chain_pick(&length);
+
+	chain_relocate(place, -(int32_t)length, false);
+	memmove(chain.code + place, chain.code + place + length, chain.size - place - length);
+	chain.size -= length;
+}
+
+static void mutate_chain(unsigned steps)
+{
+	static uint8_t kept[MAX_CODE];
+	static struct nx_translation kept_t;
+	const struct nx_translation *was = m.t;
+	uint32_t kept_size = m.size;
+	unsigned long timeouts;
+
+	ZydisDecoderInit(&chain.decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	memcpy(kept, m.code, m.size);
+	kept_t = *m.t;
+	m.t = &chain.t;
+	for (unsigned step = 0; step < steps; step++) {
+		memcpy(chain.code, kept, kept_size);
+		chain.size = kept_size;
+		chain.t = kept_t;
+		timeouts = verify_sandbox_stats.timeouts;
+		switch (random_below(4)) {
+		case 0:
+			chain_insert();
+			break;
+		case 1:
+			chain_delete();
+			break;
+		case 2:
+			chain.code[random_below(chain.size)] ^= (uint8_t)(1u << random_below(8));
+			break;
+		default:
+			chain.code[random_below(chain.size)] = (uint8_t)random_below(256);
+			break;
+		}
+		/* Code that does not end would only be waited for again and again. */
+		if (chain.size && judge(chain.code, chain.size, "a chain") &&
+		    timeouts == verify_sandbox_stats.timeouts) {
+			memcpy(kept, chain.code, chain.size);
+			kept_size = chain.size;
+			kept_t = chain.t;
+		}
+	}
+	m.t = was;
+}
+
 void verify_mutate(const char *name, const uint8_t *code, const struct nx_translation *t,
 		   uint64_t seed, struct verify_mutation *sum)
 {
@@ -275,4 +402,5 @@ void verify_mutate(const char *name, const uint8_t *code, const struct nx_transl
 	mutate_instructions();
 	mutate_fields();
 	mutate_tables();
+	mutate_chain(4000);
 }

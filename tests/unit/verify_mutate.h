@@ -2,8 +2,8 @@
 /*
  * verify_mutate.h - attacks the verifier with mutants of a translation: every bit flipped, bytes
  * replaced, instructions deleted, doubled, swapped and inserted, immediate and displacement
- * fields set to telling values. What the verifier refuses is counted; what it accepts is judged
- * by verify_oracle() and verify_sandbox().
+ * fields set to telling values; and chains of mutants of accepted mutants. What the verifier
+ * refuses is counted; what it accepts is judged by verify_oracle() and verify_sandbox().
  */
 #ifndef NX_TESTS_VERIFY_MUTATE_H
 #define NX_TESTS_VERIFY_MUTATE_H
