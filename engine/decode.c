@@ -118,7 +118,6 @@ static bool is_plain_mnemonic(ZydisMnemonic mnemonic)
 	case ZYDIS_MNEMONIC_MOVZX:
 	case ZYDIS_MNEMONIC_MOVSX:
 	case ZYDIS_MNEMONIC_MOVSXD:
-	case ZYDIS_MNEMONIC_MOVBE:
 	case ZYDIS_MNEMONIC_LEA:
 	case ZYDIS_MNEMONIC_ADD:
 	case ZYDIS_MNEMONIC_OR:
@@ -152,7 +151,6 @@ static bool is_plain_mnemonic(ZydisMnemonic mnemonic)
 	case ZYDIS_MNEMONIC_BSR:
 	case ZYDIS_MNEMONIC_LZCNT:
 	case ZYDIS_MNEMONIC_TZCNT:
-	case ZYDIS_MNEMONIC_POPCNT:
 	case ZYDIS_MNEMONIC_XCHG:
 	case ZYDIS_MNEMONIC_XADD:
 	case ZYDIS_MNEMONIC_CMPXCHG:
