@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* compare.c - are the two results the same to the guest? */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "diff.h"
+
+#define ARITHMETIC 0x8d5u
+/* Arithmetic flags, DF and IF; the rest cannot change here. */
+#define COMPARED (ARITHMETIC | 0x600u)
+
+static const char *const gpr_name[NX_GPRS] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp",
+					      "rsi", "rdi", "r8",  "r9",  "r10", "r11",
+					      "r12", "r13", "r14", "r15"};
+
+static uint64_t flags_compared(const struct sequence *seq, uint64_t rip)
+{
+	const struct instruction *insn = instruction_at(seq, rip);
+
+	return COMPARED & ~(uint64_t)(insn ? insn->undefined : 0);
+}
+
+static unsigned registers_of(const struct sequence *seq)
+{
+	return seq->bits == 64 ? NX_GPRS : 8;
+}
+
+/* Called from native.c's signal handler: no library calls. */
+bool state_equal(const struct sequence *seq, const struct result *a, const struct result *b)
+{
+	for (unsigned i = 0; i < registers_of(seq); i++)
+		if (a->gpr[i] != b->gpr[i])
+			return false;
+	return !((a->rflags ^ b->rflags) & flags_compared(seq, a->rip));
+}
+
+static bool accesses_equal(const struct result *a, const struct result *b)
+{
+	if (a->accesses != b->accesses)
+		return false;
+	for (unsigned i = 0; i < a->accesses; i++)
+		if (a->access[i].write != b->access[i].write ||
+		    a->access[i].size != b->access[i].size ||
+		    a->access[i].port != b->access[i].port ||
+		    a->access[i].data != b->access[i].data)
+			return false;
+	return true;
+}
+
+static void print_state(const struct sequence *seq, const struct result *e, const struct result *n)
+{
+	for (unsigned i = 0; i < registers_of(seq); i++)
+		if (e->gpr[i] != n->gpr[i])
+			fprintf(stderr,
+				"  %-3s  began as %016" PRIx64 ", engine %016" PRIx64
+				", processor %016" PRIx64 "\n",
+				gpr_name[i], seq->gpr[i], e->gpr[i], n->gpr[i]);
+	if ((e->rflags ^ n->rflags) & flags_compared(seq, e->rip))
+		fprintf(stderr,
+			"  rflags began as %06" PRIx64 ", engine %06" PRIx64
+			", processor %06" PRIx64 ", compared %06" PRIx64 "\n",
+			seq->rflags, e->rflags, n->rflags, flags_compared(seq, e->rip));
+}
+
+static void print_accesses(const char *who, const struct result *r)
+{
+	for (unsigned i = 0; i < r->accesses; i++)
+		fprintf(stderr, "  %s: %s port %04x, %u bytes, data %" PRIx64 "\n", who,
+			r->access[i].write ? "out" : "in", r->access[i].port, r->access[i].size,
+			r->access[i].data);
+}
+
+static bool compare_memory(void)
+{
+	bool equal = true;
+
+	for (unsigned page = 0; page < PAGES; page++) {
+		const uint8_t *e = engine_page(page), *n = native_page(page);
+
+		if (page_use[page] == HOLE || !memcmp(e, n, PAGE))
+			continue;
+		equal = false;
+		for (unsigned i = 0; i < PAGE; i++)
+			if (e[i] != n[i])
+				fprintf(stderr,
+					"  memory %" PRIx64 ": began as %02x, engine %02x, "
+					"processor %02x\n",
+					page_linear(page) + i, initial_page(page)[i], e[i], n[i]);
+	}
+	return equal;
+}
+
+bool compare(const struct sequence *seq, const struct engine_result *engine,
+	     const struct native_result *native)
+{
+	const struct result *e = &engine->r, *n = &native->r;
+	bool equal = true;
+
+	if (engine->broken) {
+		fprintf(stderr, "  %s\n", engine->broken);
+		equal = false;
+	}
+	if (!native->stopped) {
+		fprintf(stderr,
+			"  the processor does not come to where the engine left (%" PRIx64
+			"): signal %d, trap %d at rip %" PRIx64 ", address %" PRIx64 "\n",
+			e->rip, native->signal, native->trap, n->rip, native->fault_address);
+		equal = false;
+	}
+	if (!state_equal(seq, e, n)) {
+		print_state(seq, e, n);
+		equal = false;
+	}
+	if (!accesses_equal(e, n)) {
+		print_accesses("engine", e);
+		print_accesses("processor", n);
+		equal = false;
+	}
+	return compare_memory() && equal;
+}
+
+/* ---- Accessed and dirty bits ---- */
+
+static void add_page(uint8_t *bits, uint64_t linear, unsigned size, bool write)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned page = page_at(i ? linear + size - 1 : linear);
+
+		if (page < PAGES)
+			bits[page] |= write ? 3 : 1;
+	}
+}
+
+/* Where the instruction's implicit access to the stack goes, as an offset. */
+static uint64_t stack_offset(const struct sequence *seq, const struct step *step,
+			     const ZydisDecodedInstruction *decoded, unsigned size)
+{
+	uint64_t mask = seq->stack_bits == 64 ? ~0ull : (1ull << seq->stack_bits) - 1;
+
+	switch (decoded->mnemonic) {
+	case ZYDIS_MNEMONIC_PUSH:
+		return (step->gpr[NX_RSP] - size) & mask;
+	case ZYDIS_MNEMONIC_LEAVE:
+		return step->gpr[NX_RBP] & mask;
+	default:
+		return step->gpr[NX_RSP] & mask;
+	}
+}
+
+static void fill_context(const struct step *step, ZydisRegisterContext *context)
+{
+	memset(context, 0, sizeof(*context));
+	for (unsigned i = 0; i < NX_GPRS; i++) {
+		context->values[ZYDIS_REGISTER_RAX + i] = step->gpr[i];
+		context->values[ZYDIS_REGISTER_EAX + i] = (uint32_t)step->gpr[i];
+		context->values[ZYDIS_REGISTER_AX + i] = (uint16_t)step->gpr[i];
+	}
+}
+
+static bool accesses_memory(const ZydisDecodedInstruction *decoded)
+{
+	return decoded->meta.category != ZYDIS_CATEGORY_PREFETCH &&
+	       decoded->meta.category != ZYDIS_CATEGORY_NOP &&
+	       decoded->meta.category != ZYDIS_CATEGORY_WIDENOP;
+}
+
+/* What an instruction reads and writes, by its operands and the registers before it. */
+static void add_operands(const struct sequence *seq, const struct step *step, uint8_t *bits)
+{
+	const struct instruction *insn = instruction_at(seq, step->rip);
+	ZydisDecodedInstruction decoded;
+	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+	ZydisRegisterContext context;
+
+	if (!insn || insn == &seq->insn[seq->instructions] ||
+	    !decode(seq, insn, &decoded, operands) || !accesses_memory(&decoded))
+		return;
+	fill_context(step, &context);
+	for (unsigned i = 0; i < decoded.operand_count; i++) {
+		const ZydisDecodedOperand *operand = &operands[i];
+		unsigned size = operand->size / 8;
+		uint64_t offset, base;
+
+		if (operand->type != ZYDIS_OPERAND_TYPE_MEMORY ||
+		    operand->mem.type != ZYDIS_MEMOP_TYPE_MEM)
+			continue;
+		if (operand->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
+			offset = stack_offset(seq, step, &decoded, size);
+		else if (ZYAN_FAILED(ZydisCalcAbsoluteAddressEx(&decoded, operand, step->rip,
+								&context, &offset)))
+			continue;
+		base = seq->seg[operand->mem.segment - ZYDIS_REGISTER_ES].base;
+		offset += base;
+		add_page(bits, seq->bits == 64 ? offset : (uint32_t)offset, size,
+			 operand->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
+	}
+}
+
+bool compare_page_bits(const struct sequence *seq, const struct engine_result *engine,
+		       const struct native_result *native)
+{
+	uint8_t must[PAGES] = {0}, may[PAGES];
+	bool equal = true;
+
+	if (seq->paging == PAGING_NONE || !native->steps || native->steps == MAX_STEPS)
+		return true;
+	for (unsigned i = 0; i + 1 < native->steps; i++)
+		add_operands(seq, &native->step[i], must);
+	memcpy(may, must, sizeof(may));
+	/* The instruction at which the engine left may have got as far as marking its pages. */
+	add_operands(seq, &native->step[native->steps - 1], may);
+	for (unsigned page = 0; page < (seq->bits == 64 ? PAGES : LOW_PAGES); page++) {
+		unsigned bits = engine_page_bits(seq, page);
+
+		if (page_use[page] == CODE) /* fetched, and looked at by formation */
+			bits &= 2, must[page] &= 2, may[page] &= 2;
+		if ((bits & ~may[page]) || (must[page] & ~bits)) {
+			fprintf(stderr,
+				"  page %" PRIx64 ": accessed and dirty bits %x, must %x, may %x\n",
+				page_linear(page), bits, must[page], may[page]);
+			equal = false;
+		}
+	}
+	(void)engine;
+	return equal;
+}
+
+void print_sequence(const struct sequence *seq)
+{
+	static const char *const paging[] = {"no paging", "32-bit paging", "PAE", "4 levels"};
+	static const char *const sreg[NX_SREGS] = {"es", "cs", "ss", "ds", "fs", "gs"};
+	ZydisFormatter formatter;
+
+	ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
+	fprintf(stderr, "  %s, %s, CPL %d, %s\n", mode_text[seq->mode], paging[seq->paging],
+		seq->user ? 3 : 0, seq->strict ? "strict" : "not strict");
+	for (unsigned i = 0; i < NX_SREGS; i++)
+		fprintf(stderr, "  %s %04x base %" PRIx64 " limit %x type %x db %d\n", sreg[i],
+			seq->seg[i].selector, seq->seg[i].base, seq->seg[i].limit, seq->seg[i].type,
+			seq->seg[i].db);
+	for (unsigned i = 0; i < registers_of(seq); i++)
+		fprintf(stderr, "  %-3s %016" PRIx64 "%s", gpr_name[i], seq->gpr[i],
+			i % 4 == 3 ? "\n" : "");
+	fprintf(stderr, "  rflags %06" PRIx64 "\n", seq->rflags);
+	for (unsigned i = 0; i < seq->instructions; i++) {
+		const struct instruction *insn = &seq->insn[i];
+		ZydisDecodedInstruction decoded;
+		ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+		char text[128] = "?";
+
+		if (decode(seq, insn, &decoded, operands))
+			ZydisFormatterFormatInstruction(&formatter, &decoded, operands,
+							decoded.operand_count_visible, text,
+							sizeof(text), insn->rip, NULL);
+		fprintf(stderr, "  %3u %8" PRIx64 " ", i, insn->rip);
+		for (unsigned b = 0; b < 15; b++)
+			if (b < insn->len)
+				fprintf(
+				    stderr, "%02x",
+				    seq->code[sequence_linear(seq, insn->rip) - LOW - CODE_AT + b]);
+			else
+				fprintf(stderr, "  ");
+		fprintf(stderr, " %s\n", text);
+	}
+	fprintf(stderr, "      %8" PRIx64 " end\n", seq->insn[seq->instructions].rip);
+}

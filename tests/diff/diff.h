@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * diff.h - the differential tester: the same random instructions in the engine and on the
+ * processor under us, in user mode; then everything that the guest could see must be equal.
+ *
+ *	generate.c, operand.c, table.c   a seed becomes a sequence: code, registers, environment
+ *	host.c                           runs it in the engine, against page tables and RAM of its
+ *own native.c                         runs it on the processor, up to where the engine left
+ *	compare.c                        compares, and prints what differs
+ *	main.c                           options, the loop over seeds, what was covered
+ *
+ * The engine runs first and leaves wherever it likes: that must be an instruction boundary that
+ * the processor reaches too, after the same device accesses, in the same state. So an engine that
+ * leaves early is no mismatch; how far it has to come is main.c's and generate.c's business (see
+ * struct sequence, strict).
+ */
+#ifndef DIFF_H
+#define DIFF_H
+
+#include <Zydis/Zydis.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "noexit.h"
+
+/* ---- Where things are: linear addresses, the same for the engine and natively ---- */
+
+#define LOW 0x20000000u /* reachable by all modes */
+#define LOW_PAGES 14u
+#define HIGH 0x500000000000ull /* 64-bit mode only */
+#define HIGH_PAGES 3u
+#define PAGES (LOW_PAGES + HIGH_PAGES)
+#define PAGE 4096u
+
+enum page_use { HOLE, CODE, READ_WRITE, READ_ONLY };
+
+/* Offsets from LOW. */
+#define CODE_AT 0u
+#define CODE_SIZE (2 * PAGE)
+#define DATA_AT 0x3000u
+#define STACK_AT 0xa000u
+#define STACK_SIZE (2 * PAGE)
+
+extern const uint8_t page_use[PAGES];
+
+static inline uint64_t page_linear(unsigned page)
+{
+	return page < LOW_PAGES ? LOW + page * PAGE : HIGH + (page - LOW_PAGES) * PAGE;
+}
+
+/* PAGES: none */
+static inline unsigned page_at(uint64_t linear)
+{
+	if (linear >= LOW && linear - LOW < LOW_PAGES * PAGE)
+		return (unsigned)((linear - LOW) / PAGE);
+	if (linear >= HIGH && linear - HIGH < HIGH_PAGES * PAGE)
+		return LOW_PAGES + (unsigned)((linear - HIGH) / PAGE);
+	return PAGES;
+}
+
+/* ---- Random numbers: splitmix64, so that neighbouring seeds have nothing in common ---- */
+
+struct random {
+	uint64_t state;
+};
+
+static inline uint64_t random_next(struct random *random)
+{
+	uint64_t z = random->state += 0x9e3779b97f4a7c15ull;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+	return z ^ z >> 31;
+}
+
+static inline unsigned pick(struct random *random, unsigned count)
+{
+	return (unsigned)((random_next(random) >> 32) * count >> 32);
+}
+
+/* True once in so many times. */
+static inline bool once_in(struct random *random, unsigned times)
+{
+	return pick(random, times) == 0;
+}
+
+/* ---- A sequence ---- */
+
+#define MODES(X)                                \
+	X(LONG64, "64-bit", 64)                 \
+	X(FLAT32, "32-bit, flat", 32)           \
+	X(SEGMENTED32, "32-bit, segments", 32)  \
+	X(PROTECTED16, "16-bit, protected", 16) \
+	X(REAL16, "16-bit, real in the engine", 16)
+
+enum mode {
+#define X(name, text, bits) MODE_##name,
+	MODES(X)
+#undef X
+	    MODE_COUNT
+};
+
+extern const char *const mode_text[MODE_COUNT];
+
+enum paging { PAGING_NONE, PAGING_32, PAGING_PAE, PAGING_LONG };
+
+enum kind { KIND_PLAIN, KIND_BRANCH, KIND_IN, KIND_OUT, KIND_CLI };
+
+struct instruction {
+	uint64_t rip;
+	uint8_t len, size;  /* size: of IN and OUT */
+	uint8_t kind;       /* enum kind */
+	uint16_t row;       /* of the table it came from */
+	uint16_t target;    /* BRANCH: index */
+	uint32_t undefined; /* flags that may be undefined before it */
+	bool port_in_dx;
+};
+
+#define MAX_INSTRUCTIONS 96
+#define MAX_ACCESSES 64
+
+struct sequence {
+	uint64_t seed;
+	enum mode mode;
+	enum paging paging;
+	uint8_t bits, stack_bits;
+	bool user; /* CPL 3 with IOPL 3, or CPL 0 */
+	/* Nothing in it may make the engine leave before its end. */
+	bool strict;
+	bool roomy; /* for the engine with wider limits of formation */
+	struct nx_segment seg[NX_SREGS];
+	uint64_t gpr[NX_GPRS];
+	uint64_t rflags;
+	uint8_t code[CODE_SIZE];
+	unsigned instructions;
+	struct instruction insn[MAX_INSTRUCTIONS + 1]; /* the last one is the end */
+	uint64_t input[MAX_ACCESSES];
+};
+
+static inline uint64_t sequence_linear(const struct sequence *seq, uint64_t rip)
+{
+	return seq->seg[NX_CS].base + rip;
+}
+
+/* The instruction that begins at rip; NULL: none, and not the end. */
+const struct instruction *instruction_at(const struct sequence *seq, uint64_t rip);
+ZydisMachineMode machine_mode(const struct sequence *seq);
+bool decode(const struct sequence *seq, const struct instruction *insn,
+	    ZydisDecodedInstruction *decoded, ZydisDecodedOperand *operands);
+
+/* Generates the sequence of a seed. mode_mask: modes that can be run here. */
+void generate(struct sequence *seq, uint64_t seed, unsigned mode_mask);
+
+/* ---- Results ---- */
+
+struct access {
+	bool write;
+	uint8_t size;
+	uint16_t port;
+	uint64_t data; /* of a write */
+};
+
+struct result {
+	uint64_t gpr[NX_GPRS];
+	uint64_t rip, rflags;
+	unsigned accesses;
+	struct access access[MAX_ACCESSES];
+};
+
+/* ---- host.c: the engine's side ---- */
+
+struct engine;
+
+struct engine *engine_new(bool roomy);
+void engine_free(struct engine *engine);
+
+struct engine_result {
+	struct result r;
+	enum nx_leave_reason reason;
+	const char *broken; /* the contract was broken in this way */
+};
+
+void engine_run(struct engine *engine, const struct sequence *seq, struct engine_result *result);
+const uint8_t *engine_page(unsigned page);
+/* Accessed (bit 0) and dirty (bit 1) of a page's leaf entry; paging must be on. */
+unsigned engine_page_bits(const struct sequence *seq, unsigned page);
+const struct nx_counters *engine_counters(const struct engine *engine);
+/* What all pages but the code begin with. */
+const uint8_t *initial_page(unsigned page);
+
+/* ---- native.c: the processor's side ---- */
+
+/* Maps the pages, installs the signal handlers; returns the modes that can be run here. */
+unsigned native_init(void);
+/* Why not all of them can, one sentence, or NULL. */
+const char *native_missing(void);
+bool native_has_fs(void);
+
+/* One boundary that the processor passed. */
+struct step {
+	uint64_t gpr[NX_GPRS];
+	uint64_t rip;
+};
+
+#define MAX_STEPS 256
+
+struct native_result {
+	struct result r;
+	bool stopped; /* at the boundary asked for; otherwise a signal ended it: */
+	int signal, trap;
+	uint64_t fault_address;
+	unsigned steps; /* with trace */
+	struct step step[MAX_STEPS];
+};
+
+/*
+ * Runs the sequence until it stands at until->rip, after as many device accesses, in the state
+ * that *until describes. What comes there in another state is taken past it a few times: a loop
+ * passes an address more than once. If that does not help, the last state is the result.
+ */
+void native_run(const struct sequence *seq, const struct result *until, bool trace,
+		struct native_result *result);
+const uint8_t *native_page(unsigned page);
+/* The native segments: descriptor tables of native.c, also for the engine's view of them. */
+unsigned native_segments(void);
+struct nx_segment native_segment(unsigned number);
+
+/* ---- compare.c ---- */
+
+/* Prints to standard error what differs, if anything does. */
+bool compare(const struct sequence *seq, const struct engine_result *engine,
+	     const struct native_result *native);
+bool compare_page_bits(const struct sequence *seq, const struct engine_result *engine,
+		       const struct native_result *native);
+void print_sequence(const struct sequence *seq);
+bool state_equal(const struct sequence *seq, const struct result *a, const struct result *b);
+
+/* ---- table.c: what is generated ---- */
+
+enum form {
+	FORM_NONE,
+	FORM_RM_R,     /* rm, r */
+	FORM_R_RM,     /* r, rm */
+	FORM_RM_IMM,   /* rm, imm */
+	FORM_RM,       /* rm */
+	FORM_R_RM_IMM, /* r, rm, imm */
+	FORM_SHIFT,    /* rm, 1 or imm or cl */
+	FORM_SHIFT_DOUBLE,
+	FORM_RM_BIT,  /* rm, imm8 */
+	FORM_REG_REG, /* register, register */
+	FORM_R_M,     /* r, m */
+	FORM_M_R,     /* m, r */
+	FORM_LEA,
+	FORM_EXTEND, /* r, rm of a smaller size */
+	FORM_R,
+	FORM_MOFFS,
+	FORM_FROM_SREG,
+	FORM_PUSH, /* r or imm or rm */
+	FORM_POP,
+	FORM_STACK_ADJUST,
+	FORM_M,
+	FORM_JCC,
+	FORM_JMP,
+	FORM_COUNT, /* loop family and jcxz */
+	FORM_IO,
+};
+
+#define SIZE_1 1u
+#define SIZE_2 2u
+#define SIZE_4 4u
+#define SIZE_8 8u
+#define SIZES_248 (SIZE_2 | SIZE_4 | SIZE_8)
+#define SIZES_ALL (SIZE_1 | SIZES_248)
+
+struct row {
+	ZydisMnemonic mnemonic;
+	enum form form;
+	uint8_t sizes;
+	uint8_t weight;
+	bool lockable;
+	bool only64;
+};
+
+extern const struct row table[];
+extern const unsigned table_rows;
+/* The processor has it, and the mode too. */
+bool row_usable(const struct row *row, unsigned bits);
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* generate.h - what generate.c and operand.c share while a sequence grows. */
+#ifndef GENERATE_H
+#define GENERATE_H
+
+#include "diff.h"
+
+struct generator {
+	struct random random;
+	struct sequence *seq;
+	/* Registers that keep their first value: addresses are made from them. */
+	uint32_t constant;
+	/* Accesses that fault, cross pages and write to code; wild pointers; what the engine
+	 * does not run. */
+	bool hostile;
+	/* Branches may pass over IN and OUT. */
+	bool skipping;
+	/* The stack pointer so far, on the longest path. */
+	int64_t stack_moved;
+
+	unsigned index;                               /* of the instruction that is made */
+	unsigned next_io;                             /* index of the next IN or OUT */
+	unsigned planned;                             /* instructions in all */
+	uint64_t at;                                  /* offset in the code */
+	unsigned accesses;                            /* left until the next IN or OUT */
+	uint32_t undefined;                           /* flags here */
+	bool dead;                                    /* behind a jump: only branches come here */
+	uint32_t from_branches[MAX_INSTRUCTIONS + 1]; /* undefined flags that branches bring */
+
+	/* The instruction that is made. */
+	uint8_t bytes[16];
+	unsigned len;
+	/* What its address has to have, and the encoder does not always give it. */
+	bool has_displacement;
+	int64_t displacement;
+	unsigned target; /* of a branch: index; 0: none */
+};
+
+static inline bool is_constant(const struct generator *g, unsigned reg)
+{
+	return g->constant >> reg & 1;
+}
+
+static inline uint64_t rip_here(const struct generator *g)
+{
+	return LOW + CODE_AT + g->at - g->seq->seg[NX_CS].base;
+}
+
+ZydisRegister register_of(unsigned number, unsigned size);
+ZydisEncoderOperand random_register(struct generator *g, unsigned size);
+ZydisEncoderOperand plain_register(unsigned number, unsigned size);
+ZydisEncoderOperand random_immediate(struct generator *g, unsigned size);
+
+/*
+ * A memory operand of size bytes; segment gets the prefix, if any (a ZYDIS_ATTRIB). atomic:
+ * must not cross a cache line, which modern kernels punish. false: try again.
+ */
+bool random_memory(struct generator *g, unsigned size, bool write, bool atomic,
+		   ZydisEncoderOperand *operand, uint64_t *segment);
+/* An address that an access of size bytes may go to, by the sequence's character. */
+uint64_t random_target(struct generator *g, unsigned size, bool write, bool atomic);
+/* Whether seg:offset can be accessed; sets *offset. Anything goes in hostile sequences. */
+bool offset_in(struct generator *g, enum nx_sreg seg, uint64_t linear, unsigned size, bool write,
+	       uint64_t *offset);
+/* Makes the bytes of one instruction of this row at g->at. false: try another. */
+bool make_instruction(struct generator *g, const struct row *row);
+
+#endif

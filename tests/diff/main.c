@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * main.c - differential tests of the engine against the processor (see diff.h).
+ *
+ *	diff_test [--count=N] [--seed=S] [--keep-going]
+ *
+ * Runs the sequences of the seeds S, S+1, ... S+N-1. --seed=S --count=1 replays one; it is printed
+ * with --verbose.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "diff.h"
+
+#define SKIP 77 /* Meson's word for it */
+/* Sequences whose native run is single-stepped: for page-table bits and coverage. */
+#define TRACE_EVERY 8
+/* An engine's life in sequences, so that caches fill, but a seed alone is enough to replay. */
+#define ENGINE_LIFE 512
+/* Out of 100 sequences, strict or not, so many must run to their end in the engine. */
+#define SHARE_TO_END 60
+
+struct options {
+	uint64_t seed, count;
+	bool keep_going, verbose;
+};
+
+struct totals {
+	uint64_t sequences, strict, to_end, mismatches, accesses, traced;
+	uint64_t by_mode[MODE_COUNT], end_by_mode[MODE_COUNT];
+	uint64_t reasons[NX_LEAVE_REASON_COUNT];
+	uint64_t rows[256];
+	uint64_t refused;
+};
+
+static struct engine *engines[2];
+
+static void count_rows(const struct sequence *seq, const struct native_result *native,
+		       struct totals *totals)
+{
+	for (unsigned i = 0; i + 1 < native->steps; i++) {
+		const struct instruction *insn = instruction_at(seq, native->step[i].rip);
+
+		if (insn)
+			totals->rows[insn->row]++;
+	}
+}
+
+/* In a strict sequence the engine has no reason to leave before the end. */
+static bool check_strict(const struct sequence *seq, const struct engine_result *engine)
+{
+	if (!seq->strict || engine->r.rip == seq->insn[seq->instructions].rip)
+		return true;
+	fprintf(stderr,
+		"  left at %" PRIx64 " before the end, although nothing stands in the way: %s\n",
+		engine->r.rip, nx_leave_reason_text(engine->reason));
+	return false;
+}
+
+static struct engine *engine_for(const struct sequence *seq, uint64_t number)
+{
+	if (number % ENGINE_LIFE == 0 || !engines[0])
+		for (unsigned i = 0; i < 2; i++) {
+			engine_free(engines[i]);
+			engines[i] = engine_new(i);
+		}
+	return engines[seq->roomy];
+}
+
+static bool run_one(uint64_t seed, uint64_t number, unsigned modes, const struct options *options,
+		    struct totals *totals)
+{
+	static struct sequence seq;
+	static struct engine_result engine;
+	static struct native_result native;
+	bool traced = number % TRACE_EVERY == 0, good;
+
+	generate(&seq, seed, modes);
+	if (options->verbose)
+		print_sequence(&seq);
+	engine_run(engine_for(&seq, number), &seq, &engine);
+	if (!instruction_at(&seq, engine.r.rip)) {
+		fprintf(stderr, "  left at %" PRIx64 ", which is no instruction's boundary\n",
+			engine.r.rip);
+		good = false;
+	} else {
+		native_run(&seq, &engine.r, traced, &native);
+		good = compare(&seq, &engine, &native);
+		if (good && traced)
+			good = compare_page_bits(&seq, &engine, &native);
+		good = check_strict(&seq, &engine) && good;
+		if (traced)
+			count_rows(&seq, &native, totals);
+	}
+	totals->sequences++;
+	totals->traced += traced;
+	totals->strict += seq.strict;
+	totals->to_end += engine.r.rip == seq.insn[seq.instructions].rip;
+	totals->by_mode[seq.mode]++;
+	totals->end_by_mode[seq.mode] += engine.r.rip == seq.insn[seq.instructions].rip;
+	totals->accesses += engine.r.accesses;
+	totals->reasons[engine.reason]++;
+	if (good)
+		return true;
+	totals->mismatches++;
+	fprintf(stderr, "seed %" PRIu64 " (%s; the engine left at %" PRIx64 ": %s)\n", seed,
+		mode_text[seq.mode], engine.r.rip, nx_leave_reason_text(engine.reason));
+	if (!options->verbose)
+		print_sequence(&seq);
+	return false;
+}
+
+static void print_totals(const struct totals *totals, double seconds)
+{
+	printf("%" PRIu64 " sequences in %.1f s (%.0f/s), %" PRIu64 " device accesses, %" PRIu64
+	       " mismatches; %" PRIu64 " strict, %" PRIu64 " to their end\n",
+	       totals->sequences, seconds, (double)totals->sequences / seconds, totals->accesses,
+	       totals->mismatches, totals->strict, totals->to_end);
+	for (unsigned i = 0; i < MODE_COUNT; i++)
+		printf("  %-28s %8" PRIu64 ", to the end %8" PRIu64 "\n", mode_text[i],
+		       totals->by_mode[i], totals->end_by_mode[i]);
+	for (unsigned i = 0; i < NX_LEAVE_REASON_COUNT; i++)
+		if (totals->reasons[i])
+			printf("  left: %-22s %8" PRIu64 "\n", nx_leave_reason_name(i),
+			       totals->reasons[i]);
+}
+
+/* A tester that runs little of what it made would find nothing and be content. */
+static bool enough(const struct totals *totals, unsigned modes)
+{
+	bool good = true;
+
+	if (totals->to_end * 100 < totals->sequences * SHARE_TO_END) {
+		fprintf(stderr, "only %" PRIu64 " of %" PRIu64 " sequences ran to their end\n",
+			totals->to_end, totals->sequences);
+		good = false;
+	}
+	if (totals->traced < 2000)
+		return good;
+	for (unsigned i = 0; i < table_rows; i++) {
+		if (totals->rows[i] || !row_usable(&table[i], modes & 1 ? 64 : 32))
+			continue;
+		fprintf(stderr, "never ran: %s, form %d (row %u)\n",
+			ZydisMnemonicGetString(table[i].mnemonic), table[i].form, i);
+		good = false;
+	}
+	return good;
+}
+
+static void parse(int argc, char **argv, struct options *options)
+{
+	for (int i = 1; i < argc; i++) {
+		if (!strncmp(argv[i], "--count=", 8))
+			options->count = strtoull(argv[i] + 8, NULL, 0);
+		else if (!strncmp(argv[i], "--seed=", 7))
+			options->seed = strtoull(argv[i] + 7, NULL, 0);
+		else if (!strcmp(argv[i], "--keep-going"))
+			options->keep_going = true;
+		else if (!strcmp(argv[i], "--verbose"))
+			options->verbose = true;
+		else {
+			fprintf(stderr,
+				"usage: %s [--count=N] [--seed=S] [--keep-going] [--verbose]\n",
+				argv[0]);
+			exit(2);
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = {.seed = 1, .count = 20000};
+	static struct totals totals;
+	struct timespec begin, end;
+	unsigned modes;
+
+	parse(argc, argv, &options);
+	modes = native_init();
+	if (native_missing())
+		printf("%s: %s\n", modes ? "some modes are skipped" : "skipped", native_missing());
+	if (!modes)
+		return SKIP;
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	for (uint64_t i = 0; i < options.count; i++)
+		if (!run_one(options.seed + i, i, modes, &options, &totals) && !options.keep_going)
+			break;
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	print_totals(&totals, (double)(end.tv_sec - begin.tv_sec) +
+				  (double)(end.tv_nsec - begin.tv_nsec) / 1e9);
+	if (totals.mismatches)
+		return 1;
+	return options.count > 100 && !enough(&totals, modes) ? 1 : 0;
+}

@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * native.c - a sequence on the processor under us, in user mode.
+ *
+ * Control goes to the sequence by a signal's return and comes back by the next signal, because a
+ * signal frame holds all registers, the code segment's selector and the stack's: the same way
+ * serves 64-bit, 32-bit and 16-bit code. UD2 in this process raises the signal that enters; HLT,
+ * put where the sequence is to stop, the one that comes back. IN, OUT and CLI are faults in user
+ * mode: the handler answers them, and logs.
+ *
+ * The handler runs with whatever FS, GS, DS and ES the sequence had. It sets the process's own
+ * before anything else, and the sequence's last of all: so nothing here may use a stack protector
+ * or be instrumented.
+ */
+#include <asm/ldt.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "diff.h"
+
+#define BARE __attribute__((no_sanitize("address"), no_sanitize("undefined")))
+#define TF 0x100ull
+#define MAX_PASSES 64
+
+static const struct user_desc descriptor[] = {
+    {0, LOW, 0x1fff, 0, MODIFY_LDT_CONTENTS_CODE, 0, 0, 0, 1, 0},
+    {1, LOW, 0x1fff, 1, MODIFY_LDT_CONTENTS_CODE, 0, 0, 0, 1, 0},
+    {2, LOW - 0x100, 0x20ff, 0, MODIFY_LDT_CONTENTS_CODE, 0, 0, 0, 1, 0},
+    {3, LOW - 0x12340, 0x1433f, 1, MODIFY_LDT_CONTENTS_CODE, 0, 0, 0, 1, 0},
+    {4, LOW - 0x7010, 0xffff, 0, MODIFY_LDT_CONTENTS_CODE, 0, 0, 0, 1, 0},
+    {5, LOW - 0x7ff8, 0xffff, 1, MODIFY_LDT_CONTENTS_CODE, 1, 0, 0, 1, 0},
+    {6, LOW, 0xffff, 0, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
+    {7, LOW + 0x2f80, 0x60ff, 0, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
+    {8, LOW + 0x2ff0, 0x1fff, 1, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
+    {9, LOW, 0xffff, 0, MODIFY_LDT_CONTENTS_DATA, 1, 0, 0, 1, 0},
+    {10, LOW - 0x1000, 0xffff, 1, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
+    {11, LOW, 0x2fff, 0, MODIFY_LDT_CONTENTS_STACK, 0, 0, 0, 1, 0},
+    {12, LOW - 0x123457, 0xfffff, 1, MODIFY_LDT_CONTENTS_DATA, 0, 1, 0, 1, 0},
+    {13, LOW + STACK_AT, 0x1fff, 0, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
+    {14, LOW + STACK_AT - 0x7653, 0x9652, 1, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
+    {15, LOW + 0x3004, 0xfffb, 0, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
+};
+
+#define DESCRIPTORS (sizeof(descriptor) / sizeof(descriptor[0]))
+
+static struct {
+	bool fsgsbase;
+	const char *missing;
+	/* The process's own segments. */
+	uint64_t fs_base, gs_base;
+	uint16_t ds, es, fs, gs;
+	/* The run. */
+	const struct sequence *seq;
+	const struct result *until;
+	struct native_result *result;
+	bool inside, trace, stepping;
+	uint8_t *stop;    /* where the breakpoint is */
+	uint8_t original; /* what it replaced */
+	unsigned passes;
+	bool if_flag;
+	gregset_t host;
+} native;
+
+/* In operation, not an error: the instruction that enters the sequence. */
+void diff_gate(void);
+__asm__(".pushsection .text\n"
+	".globl diff_gate\n"
+	".type diff_gate, @function\n"
+	"diff_gate:\n"
+	"	ud2\n"
+	"	ret\n"
+	".size diff_gate, . - diff_gate\n"
+	".popsection\n");
+
+unsigned native_segments(void)
+{
+	return DESCRIPTORS;
+}
+
+struct nx_segment native_segment(unsigned number)
+{
+	const struct user_desc *d = &descriptor[number];
+	struct nx_segment s = {.base = d->base_addr,
+			       .limit = d->limit,
+			       .selector = (uint16_t)(number << 3 | 7),
+			       .s = true,
+			       .present = true,
+			       .db = d->seg_32bit};
+
+	if (d->limit_in_pages)
+		s.limit = d->limit << 12 | 0xfff;
+	/* The kernel sets the accessed bit itself; read_exec_only takes away bit 1. */
+	s.type = (uint8_t)(d->contents << 2 | (d->read_exec_only ? 0 : 2) | 1);
+	return s;
+}
+
+bool native_has_fs(void)
+{
+	return native.fsgsbase;
+}
+
+const uint8_t *native_page(unsigned page)
+{
+	return (const uint8_t *)(uintptr_t)page_linear(page);
+}
+
+const char *native_missing(void)
+{
+	return native.missing;
+}
+
+/* ---- Segments ---- */
+
+static BARE inline void set_bases(uint64_t fs, uint64_t gs)
+{
+	__asm__ volatile("wrfsbase %0\n\twrgsbase %1" : : "r"(fs), "r"(gs));
+}
+
+static BARE inline void set_selectors(uint16_t ds, uint16_t es, uint16_t fs, uint16_t gs)
+{
+	__asm__ volatile("mov %w0, %%ds\n\tmov %w1, %%es\n\tmov %w2, %%fs\n\tmov %w3, %%gs"
+			 :
+			 : "r"((unsigned)ds), "r"((unsigned)es), "r"((unsigned)fs),
+			   "r"((unsigned)gs));
+}
+
+static BARE inline void host_segments(void)
+{
+	set_selectors(native.ds, native.es, native.fs, native.gs);
+	set_bases(native.fs_base, native.gs_base);
+}
+
+static BARE inline void guest_segments(void)
+{
+	const struct nx_segment *seg = native.seq->seg;
+
+	set_selectors(seg[NX_DS].selector, seg[NX_ES].selector, seg[NX_FS].selector,
+		      seg[NX_GS].selector);
+	if (native.seq->bits == 64)
+		set_bases(seg[NX_FS].base, seg[NX_GS].base);
+}
+
+static void save_host_segments(void)
+{
+	__asm__ volatile("mov %%ds, %0" : "=r"(native.ds));
+	__asm__ volatile("mov %%es, %0" : "=r"(native.es));
+	__asm__ volatile("mov %%fs, %0" : "=r"(native.fs));
+	__asm__ volatile("mov %%gs, %0" : "=r"(native.gs));
+	__asm__ volatile("rdfsbase %0" : "=r"(native.fs_base));
+	__asm__ volatile("rdgsbase %0" : "=r"(native.gs_base));
+}
+
+/* ---- Registers in a signal frame ---- */
+
+static const uint8_t greg_of[NX_GPRS] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+					 REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+					 REG_R12, REG_R13, REG_R14, REG_R15};
+
+static BARE uint64_t mask_here(void)
+{
+	return native.seq->bits == 64 ? ~0ull : 0xffffffffull;
+}
+
+static BARE void read_frame(const greg_t *g, struct result *r)
+{
+	for (unsigned i = 0; i < NX_GPRS; i++)
+		r->gpr[i] = (uint64_t)g[greg_of[i]] & (i < NX_R8 ? mask_here() : ~0ull);
+	r->rip = (uint64_t)g[REG_RIP] & mask_here();
+	r->rflags = (uint64_t)g[REG_EFL];
+	r->rflags = (r->rflags & ~0x200ull) | (native.if_flag ? 0x200 : 0);
+}
+
+static BARE void trace_step(const greg_t *g)
+{
+	struct native_result *result = native.result;
+	struct result r;
+
+	if (!native.trace || result->steps == MAX_STEPS)
+		return;
+	read_frame(g, &r);
+	memcpy(result->step[result->steps].gpr, r.gpr, sizeof(r.gpr));
+	result->step[result->steps++].rip = r.rip;
+}
+
+static BARE void enter(ucontext_t *context)
+{
+	greg_t *g = context->uc_mcontext.gregs;
+	const struct sequence *seq = native.seq;
+
+	memcpy(native.host, g, sizeof(native.host));
+	native.host[REG_RIP] += 2;
+	for (unsigned i = 0; i < NX_GPRS; i++)
+		g[greg_of[i]] = (greg_t)seq->gpr[i];
+	g[REG_RIP] = (greg_t)seq->insn[0].rip;
+	g[REG_EFL] = (greg_t)((seq->rflags & 0xcd5) | 0x202 | (native.trace ? TF : 0));
+	g[REG_CSGSFS] =
+	    (greg_t)(seq->seg[NX_CS].selector | (uint64_t)seq->seg[NX_SS].selector << 48);
+	native.inside = true;
+	trace_step(g);
+}
+
+static BARE void come_back(ucontext_t *context, bool stopped)
+{
+	memcpy(context->uc_mcontext.gregs, native.host, sizeof(native.host));
+	native.result->stopped = stopped;
+	native.inside = false;
+}
+
+/* ---- What the sequence cannot do in user mode ---- */
+
+static BARE bool answer_io(greg_t *g, const struct instruction *insn)
+{
+	struct result *r = &native.result->r;
+	uint64_t mask = insn->size == 4 ? 0xffffffff : (1ull << insn->size * 8) - 1;
+	uint64_t *rax = (uint64_t *)&g[REG_RAX], input;
+	const uint8_t *code =
+	    native.seq->code + (native.seq->seg[NX_CS].base + insn->rip - LOW - CODE_AT);
+	struct access *access = &r->access[r->accesses];
+
+	if (r->accesses == MAX_ACCESSES)
+		return false;
+	access->write = insn->kind == KIND_OUT;
+	access->size = insn->size;
+	access->port = insn->port_in_dx ? (uint16_t)g[REG_RDX] : code[insn->len - 1];
+	access->data = access->write ? *rax & mask : 0;
+	input = native.seq->input[r->accesses++] & mask;
+	if (!access->write)
+		*rax = insn->size == 4 ? input : (*rax & ~mask) | input;
+	g[REG_RIP] += insn->len;
+	return true;
+}
+
+static BARE bool answer(greg_t *g)
+{
+	const struct instruction *insn =
+	    instruction_at(native.seq, (uint64_t)g[REG_RIP] & mask_here());
+
+	if (!insn)
+		return false;
+	switch (insn->kind) {
+	case KIND_IN:
+	case KIND_OUT:
+		return answer_io(g, insn);
+	case KIND_CLI:
+		native.if_flag = false;
+		g[REG_RIP] += insn->len;
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* At the breakpoint: is it the time? Otherwise the original instruction is stepped over. */
+static BARE bool at_stop(ucontext_t *context)
+{
+	greg_t *g = context->uc_mcontext.gregs;
+	struct result *r = &native.result->r;
+
+	if (((uint64_t)g[REG_RIP] & mask_here()) != native.until->rip)
+		return false;
+	read_frame(g, r);
+	if (native.passes == MAX_PASSES ||
+	    (r->accesses == native.until->accesses && state_equal(native.seq, r, native.until))) {
+		come_back(context, true);
+		return true;
+	}
+	if (r->accesses > native.until->accesses) {
+		come_back(context, true);
+		return true;
+	}
+	native.passes++;
+	*native.stop = native.original;
+	native.stepping = true;
+	g[REG_EFL] |= (greg_t)TF;
+	return true;
+}
+
+static BARE bool stepped(greg_t *g)
+{
+	if (native.stepping) {
+		*native.stop = 0xf4;
+		native.stepping = false;
+		if (!native.trace)
+			g[REG_EFL] &= ~(greg_t)TF;
+	}
+	trace_step(g);
+	return true;
+}
+
+static BARE void handle(int signal, const siginfo_t *info, ucontext_t *context)
+{
+	greg_t *g = context->uc_mcontext.gregs;
+
+	if (signal == SIGTRAP && stepped(g))
+		return;
+	if (signal == SIGSEGV && g[REG_TRAPNO] == 13) {
+		if (!native.stepping && at_stop(context))
+			return;
+		if (answer(g)) {
+			/* What was skipped was not stepped. */
+			if (native.stepping)
+				stepped(g);
+			else
+				trace_step(g);
+			return;
+		}
+	}
+	read_frame(g, &native.result->r);
+	native.result->signal = signal;
+	native.result->trap = (int)g[REG_TRAPNO];
+	native.result->fault_address = (uint64_t)(uintptr_t)info->si_addr;
+	come_back(context, false);
+}
+
+static BARE void on_signal(int number, siginfo_t *info, void *data)
+{
+	ucontext_t *context = data;
+
+	if (native.inside) {
+		if (native.fsgsbase)
+			host_segments();
+		handle(number, info, context);
+	} else if (number == SIGILL && native.seq &&
+		   context->uc_mcontext.gregs[REG_RIP] == (greg_t)(uintptr_t)diff_gate) {
+		enter(context);
+	} else {
+		/* Our own mistake: the default action ends the process. */
+		signal(number, SIG_DFL);
+		return;
+	}
+	if (native.inside && native.fsgsbase)
+		guest_segments();
+}
+
+/* ---- Outside of signals ---- */
+
+static void run(const struct sequence *seq, const struct result *until, bool trace,
+		struct native_result *result)
+{
+	uint64_t at = sequence_linear(seq, until->rip) - LOW - CODE_AT;
+
+	memset(result, 0, offsetof(struct native_result, step));
+	native.seq = seq;
+	native.until = until;
+	native.result = result;
+	native.trace = trace;
+	native.stepping = false;
+	native.passes = 0;
+	native.if_flag = seq->rflags & 0x200;
+	native.stop = (uint8_t *)(uintptr_t)(LOW + CODE_AT + at);
+	native.original = *native.stop;
+	*native.stop = 0xf4;
+	diff_gate();
+	*native.stop = native.original;
+}
+
+void native_run(const struct sequence *seq, const struct result *until, bool trace,
+		struct native_result *result)
+{
+	for (unsigned page = 0; page < PAGES; page++)
+		if (page_use[page] == READ_WRITE)
+			memcpy((void *)(uintptr_t)page_linear(page), initial_page(page), PAGE);
+	memcpy((void *)(uintptr_t)(LOW + CODE_AT), seq->code, CODE_SIZE);
+	run(seq, until, trace, result);
+}
+
+static bool map_at(uint64_t linear, size_t size, int protection, int flags)
+{
+	void *want = (void *)(uintptr_t)linear;
+
+	return mmap(want, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0) == want;
+}
+
+static bool map_pages(void)
+{
+	if (!map_at(LOW, LOW_PAGES * PAGE, PROT_NONE, MAP_FIXED_NOREPLACE) ||
+	    !map_at(HIGH, HIGH_PAGES * PAGE, PROT_NONE, MAP_FIXED_NOREPLACE))
+		return false;
+	for (unsigned page = 0; page < PAGES; page++) {
+		uint64_t linear = page_linear(page);
+		int protection = PROT_READ | PROT_WRITE;
+
+		if (page_use[page] == HOLE)
+			continue;
+		if (page_use[page] == CODE)
+			protection |= PROT_EXEC;
+		if (!map_at(linear, PAGE, protection, MAP_FIXED))
+			return false;
+		memcpy((void *)(uintptr_t)linear, initial_page(page), PAGE);
+		if (page_use[page] == READ_ONLY &&
+		    mprotect((void *)(uintptr_t)linear, PAGE, PROT_READ))
+			return false;
+	}
+	return true;
+}
+
+static void install_handlers(void)
+{
+	static const int signals[] = {SIGSEGV, SIGTRAP, SIGILL, SIGBUS, SIGFPE};
+	static uint8_t stack[256 * 1024] __attribute__((aligned(4096)));
+	const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof(stack)};
+	struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+
+	sigaltstack(&alternate, NULL);
+	sigfillset(&action.sa_mask);
+	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		sigdelset(&action.sa_mask, signals[i]);
+	}
+	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		sigaction(signals[i], &action, NULL);
+}
+
+/* Whether code can be run in this segment at all: one OUT, and back. */
+static bool probe(enum mode mode, unsigned bits, const struct nx_segment *cs)
+{
+	static struct sequence seq;
+	static struct native_result result;
+	struct result until = {.accesses = 1, .rflags = 0x202};
+
+	memset(&seq, 0, sizeof(seq));
+	memset(seq.code, 0xf4, sizeof(seq.code));
+	seq.mode = mode;
+	seq.bits = seq.stack_bits = (uint8_t)bits;
+	for (unsigned i = 0; i < NX_SREGS; i++)
+		seq.seg[i].selector = bits == 64 && i != NX_SS ? 0 : 0x2b;
+	seq.seg[NX_CS] = *cs;
+	if (mode == MODE_PROTECTED16)
+		seq.seg[NX_SS] = native_segment(6);
+	seq.rflags = 0x202;
+	memcpy(seq.code, "\xe6\x80", 2);
+	seq.insn[0] =
+	    (struct instruction){.rip = LOW - cs->base, .len = 2, .size = 1, .kind = KIND_OUT};
+	seq.insn[1].rip = LOW - cs->base + 2;
+	seq.instructions = 1;
+	until.rip = seq.insn[1].rip;
+	native_run(&seq, &until, false, &result);
+	return result.stopped && result.r.accesses == 1 && result.r.access[0].port == 0x80;
+}
+
+unsigned native_init(void)
+{
+	const struct nx_segment long64 = {.selector = 0x33}, flat32 = {.selector = 0x23};
+	struct nx_segment code16 = native_segment(0), code32 = native_segment(1);
+	bool ldt = true;
+	unsigned modes = 0;
+
+	native.fsgsbase = getauxval(AT_HWCAP2) & 2;
+	if (!map_pages()) {
+		native.missing = "the addresses that the tests need are taken in this process";
+		return 0;
+	}
+	install_handlers();
+	if (!native.fsgsbase) {
+		native.missing = "the kernel does not let user code set the FS base (FSGSBASE)";
+		return probe(MODE_LONG64, 64, &long64) ? 1u << MODE_LONG64 : 0;
+	}
+	save_host_segments();
+	for (unsigned i = 0; i < DESCRIPTORS; i++)
+		ldt = ldt && !syscall(SYS_modify_ldt, 0x11, &descriptor[i], sizeof(descriptor[i]));
+	if (probe(MODE_LONG64, 64, &long64))
+		modes |= 1u << MODE_LONG64;
+	if (probe(MODE_FLAT32, 32, &flat32))
+		modes |= 1u << MODE_FLAT32;
+	if (ldt && probe(MODE_SEGMENTED32, 32, &code32))
+		modes |= 1u << MODE_SEGMENTED32;
+	if (ldt && probe(MODE_PROTECTED16, 16, &code16))
+		modes |= 1u << MODE_PROTECTED16 | 1u << MODE_REAL16;
+	if (!ldt)
+		native.missing = "the kernel refuses segments of our own (modify_ldt)";
+	else if (modes != (1u << MODE_COUNT) - 1)
+		native.missing = "the kernel does not run 16-bit or 32-bit code";
+	return modes;
+}
