@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * guest.S - the guests of guest_vmm.c, position independent. Each turns over port accesses, and
+ * where there is a flat address space device memory, with work in between that depends on every
+ * answer, and ends with OUT to port 0xf4.
+ *
+ * On entry: (e)cx turns, (e)si device memory (not in 16 bits), (e)sp a stack.
+ */
+	.section .rodata
+	.macro guest name
+	.global guest_\name, guest_\name\()_end
+guest_\name:
+	.endm
+
+	.code16
+	guest 16
+	xor %bx, %bx
+1:	mov $0x3fd, %dx
+	in %dx, %al
+	out %al, $0x80
+	add %al, %bl
+	mov $0x3f8, %dx
+	mov %bl, %al
+	out %al, %dx
+	inc %dx
+	in %dx, %ax
+	push %ax
+	xor %ax, %bx
+	out %al, $0xed
+	mov $0xcfc, %dx
+	in %dx, %eax
+	pop %di
+	add %eax, %ebx
+	add %di, %bx
+	test $1, %bl
+	jz 2f
+	in $0x61, %al
+	rol $3, %ebx
+2:	loop 1b
+	mov %ebx, %eax
+	mov $0xf4, %dx
+	out %eax, %dx
+	hlt
+guest_16_end:
+
+	.macro flat bits, a, b, c, s, t, sp
+	guest \bits
+	xor %ebx, %ebx
+1:	mov $0x3fd, %edx
+	in %dx, %al
+	out %al, $0x80
+	movzbl %al, %eax
+	add %eax, %ebx
+	mov $0x3f8, %edx
+	mov %ebx, %eax
+	out %al, %dx
+	mov (%\s), %eax
+	lea 3(%\a, %\b), %edi
+	mov %edi, 8(%\s)
+	push %\b
+	movzwl 0x10(%\s), %eax
+	add %eax, %ebx
+	mov %bl, 0x13(%\s)
+	pop %\t
+	xor %edi, %ebx
+	mov $0xcf8, %edx
+	mov $0x80000810, %eax
+	out %eax, %dx
+	add $4, %edx
+	in %dx, %eax
+	add %eax, %ebx
+	test $1, %bl
+	jz 2f
+	in $0x61, %al
+	rol $3, %ebx
+2:	dec %ecx
+	jnz 1b
+	mov %ebx, %eax
+	mov $0xf4, %edx
+	out %eax, %dx
+	hlt
+guest_\bits\()_end:
+	.endm
+
+	.code32
+	flat 32, eax, ebx, ecx, esi, edi, esp
+	.code64
+	flat 64, rax, rbx, rcx, rsi, rdi, rsp
+
+	.section .note.GNU-stack, "", @progbits

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""Guests on the machine's own KVM, with and without noexit: the same accesses in the same order."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+NOEXIT, VMM = (os.path.abspath(path) for path in sys.argv[1:3])
+SKIPPED = 77
+
+
+def run(*command):
+    return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=120, check=False)
+
+
+def with_stats(mode, *command):
+    """Runs a command under noexit; returns the process and the statistics."""
+    with tempfile.TemporaryDirectory() as directory:
+        stats = Path(directory) / "stats.json"
+        result = run(NOEXIT, "run", *mode, f"--stats={stats}", "--", *command)
+        return result, json.loads(stats.read_text())
+
+
+class Guests(unittest.TestCase):
+    def compare(self, bits, cpl, *extra):
+        arguments = (VMM, str(bits), str(cpl), *extra)
+        plain = run(*arguments)
+        self.assertEqual(plain.returncode, 0, plain.stderr)
+        self.assertIn("end rax", plain.stdout)
+        off, off_stats = with_stats(("--off",), *arguments)
+        on, on_stats = with_stats((), *arguments)
+        for result in (off, on):
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(result.stdout, plain.stdout)
+            self.assertEqual(result.stderr.count("noexit:"), 1, result.stderr)
+        accesses = sum(line.startswith(("io ", "mmio ")) for line in plain.stdout.splitlines())
+        self.assertGreater(accesses, 300)
+        for stats in (off_stats, on_stats):
+            self.check_counts(stats, accesses)
+        self.assertEqual(off_stats["exits_avoided"], 0)
+        return off_stats, on_stats
+
+    def check_counts(self, stats, accesses):
+        """Every access is counted once, taken or avoided, and all the sums agree."""
+        rows = stats["by"]
+        self.assertEqual(sum(row["taken"] + row["avoided"] for row in rows), accesses)
+        self.assertEqual(sum(row["avoided"] for row in rows), stats["exits_avoided"])
+        kinds = stats["taken_by_kind"]
+        self.assertEqual(sum(kinds.values()), stats["exits_taken"])
+        self.assertEqual(sum(row["taken"] for row in rows), kinds.get("io", 0) + kinds.get("mmio", 0))
+        self.assertEqual(sum(cluster["exits_avoided"] for cluster in stats["clusters"]),
+                         stats["exits_avoided"])
+
+    def avoids(self, bits, cpl, share, *extra):
+        """At least this share of the accesses reaches the VMM without an exit."""
+        off, on = self.compare(bits, cpl, *extra)
+        self.assertGreater(on["exits_avoided"], share * off["exits_taken"])
+        self.assertLess(on["exits_taken"], (1 - share) * off["exits_taken"] + 10)
+
+    def test_16_bit(self):
+        self.avoids(16, 0, 0.3)
+
+    def test_32_bit(self):
+        self.avoids(32, 0, 0.3)
+
+    def test_32_bit_user(self):
+        self.avoids(32, 3, 0.3)
+
+    def test_64_bit(self):
+        self.avoids(64, 0, 0.3)
+
+    def test_64_bit_user(self):
+        self.avoids(64, 3, 0.3)
+
+    def test_no_user_code(self):
+        result, stats = with_stats(("--no-user-code",), VMM, "64", "3")
+        self.assertEqual(result.returncode, 0)
+        self.assertEqual(stats["exits_avoided"], 0)
+
+    def test_vmm_that_looks(self):
+        self.avoids(64, 3, 0.3, "look")
+
+    def test_vmm_that_syncs(self):
+        self.avoids(64, 3, 0.3, "sync")
+
+    def test_kicks(self):
+        for bits, cpl in ((16, 0), (64, 3)):
+            self.compare(bits, cpl, "kick")
+
+    def test_memory_slots_that_change(self):
+        self.avoids(64, 3, 0.2, "slots")
+
+    def test_dirty_log(self):
+        """The engine must not write to a logged slot, and the guest must not notice."""
+        self.compare(64, 3, "log")
+        self.compare(16, 0, "log")
+
+
+class Seabios(unittest.TestCase):
+    """QEMU with its firmware, to the end of a boot without a disk."""
+
+    def boot(self, *mode):
+        command = ("qemu-system-x86_64", "-accel", "kvm", "-m", "64", "-display", "none",
+                   "-machine", "graphics=off", "-net", "none", "-serial", "stdio", "-no-reboot")
+        with tempfile.TemporaryDirectory() as directory:
+            stats = Path(directory) / "stats.json"
+            process = subprocess.Popen((NOEXIT, "run", *mode, f"--stats={stats}", "--", *command),
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                       stderr=subprocess.PIPE)
+            out, deadline = b"", time.monotonic() + 60
+            os.set_blocking(process.stdout.fileno(), False)
+            while b"No bootable device." not in out and time.monotonic() < deadline:
+                out += process.stdout.read() or b""
+                time.sleep(0.02)
+            process.terminate()
+            messages = process.communicate(timeout=30)[1].decode()
+            self.assertEqual(process.returncode, 0, messages)
+            self.assertIn(b"No bootable device.", out, messages)
+            self.assertRegex(messages, r"noexit: \d+ exits taken, \d+ avoided")
+            return out, json.loads(stats.read_text())
+
+    @unittest.skipUnless(any(os.access(os.path.join(directory, "qemu-system-x86_64"), os.X_OK)
+                             for directory in os.environ["PATH"].split(":")),
+                         "QEMU is not installed")
+    def test_boot(self):
+        off, off_stats = self.boot("--off")
+        on, on_stats = self.boot()
+        self.assertEqual(off.split(b"\n")[:-1], on.split(b"\n")[:-1])
+        self.assertEqual(off_stats["exits_avoided"], 0)
+        self.assertGreater(on_stats["exits_avoided"], 1000)
+        self.assertLess(on_stats["exits_taken"], off_stats["exits_taken"])
+
+
+if __name__ == "__main__":
+    probe = run(VMM, "16", "0")
+    if probe.returncode == SKIPPED:
+        print(f"no KVM on this machine: {probe.stderr.strip()}")
+        sys.exit(SKIPPED)
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)
