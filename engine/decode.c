@@ -343,9 +343,47 @@ static void decode_plain(const struct nx_decoded *d, struct nx_insn *insn)
 	insn->accesses = 1;
 	insn->memory_read = (memory->actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0;
 	insn->memory_write = (memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+	insn->device_form = true;
 	insn->mmio_form =
 	    d->insn.mnemonic == ZYDIS_MNEMONIC_MOV || d->insn.mnemonic == ZYDIS_MNEMONIC_MOVZX ||
 	    d->insn.mnemonic == ZYDIS_MNEMONIC_MOVSX || d->insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD;
+}
+
+/* String instructions that can exit, always (INS, OUTS) or once they were seen to. */
+static void decode_string(const struct nx_decoded *d, struct nx_insn *insn)
+{
+	const uint64_t repeats =
+	    ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
+
+	switch (d->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_INSB:
+	case ZYDIS_MNEMONIC_INSW:
+	case ZYDIS_MNEMONIC_INSD:
+	case ZYDIS_MNEMONIC_OUTSB:
+	case ZYDIS_MNEMONIC_OUTSW:
+	case ZYDIS_MNEMONIC_OUTSD:
+		insn->string_io = true;
+		break;
+	case ZYDIS_MNEMONIC_STOSB:
+	case ZYDIS_MNEMONIC_STOSW:
+	case ZYDIS_MNEMONIC_STOSD:
+	case ZYDIS_MNEMONIC_STOSQ:
+	case ZYDIS_MNEMONIC_MOVSB:
+	case ZYDIS_MNEMONIC_MOVSW:
+	case ZYDIS_MNEMONIC_MOVSD:
+	case ZYDIS_MNEMONIC_MOVSQ:
+		insn->memory_write = true;
+		/* fall through */
+	case ZYDIS_MNEMONIC_LODSB:
+	case ZYDIS_MNEMONIC_LODSW:
+	case ZYDIS_MNEMONIC_LODSD:
+	case ZYDIS_MNEMONIC_LODSQ:
+		insn->device_form = true;
+		break;
+	default:
+		return;
+	}
+	insn->repeated = (d->insn.attributes & repeats) != 0;
 }
 
 static uint8_t helper_accesses(ZydisMnemonic mnemonic)
@@ -429,6 +467,7 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 		if (nx_helper_for(mode, &d)) {
 			insn->op = NX_OP_HELPER;
 			insn->accesses = helper_accesses(d.insn.mnemonic);
+			decode_string(&d, insn);
 		} else if (d.insn.mnemonic == ZYDIS_MNEMONIC_PUSH ||
 			   d.insn.mnemonic == ZYDIS_MNEMONIC_POP) {
 			decode_stack(&d, insn);

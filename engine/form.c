@@ -50,7 +50,7 @@ static bool is_strong(const struct node *node)
 
 static bool is_exiting(const struct node *node)
 {
-	return is_strong(node) || node->insn.weak;
+	return is_strong(node) || node->insn.weak || node->insn.string_io;
 }
 
 /*
@@ -63,7 +63,7 @@ static bool is_weak(const struct former *f, const struct nx_insn *insn)
 	const struct nx_tracker *tracker = &f->vcpu->tracker;
 	uint64_t rip = insn->memory_write ? nx_next_rip(f->mode, insn) : insn->rip;
 
-	if (f->vcpu->config.level < NX_LEVEL_DYNAMIC || !insn->mmio_form)
+	if (f->vcpu->config.level < NX_LEVEL_DYNAMIC || !insn->device_form)
 		return false;
 	return ((nx_tracker_properties(tracker, insn->rip, insn->bytes, insn->len) |
 		 nx_tracker_properties(tracker, rip, NULL, 0)) &
@@ -354,6 +354,9 @@ static void mark_leaders(struct nx_form_scratch *s)
 			s->node[node->next].leader = true;
 		if (is_exiting(node))
 			s->node[node->next].entry = true;
+		/* A repeated string instruction is come back to while elements remain. */
+		if (is_exiting(node) && node->insn.repeated)
+			s->node[i].leader = s->node[i].entry = true;
 	}
 }
 

@@ -332,10 +332,26 @@ static bool has_stray_repeat(const struct nx_decoded *d)
 	return false;
 }
 
+static bool needs_io_privilege(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+	case ZYDIS_MNEMONIC_CLI:
+	case ZYDIS_MNEMONIC_INSB:
+	case ZYDIS_MNEMONIC_INSW:
+	case ZYDIS_MNEMONIC_INSD:
+	case ZYDIS_MNEMONIC_OUTSB:
+	case ZYDIS_MNEMONIC_OUTSW:
+	case ZYDIS_MNEMONIC_OUTSD:
+		return true;
+	default:
+		return false;
+	}
+}
+
 nx_helper *nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *d)
 {
 	/* CPL above IOPL: a fault, or with VME and PVI the virtual interrupt flag. */
-	if (d->insn.mnemonic == ZYDIS_MNEMONIC_CLI && !mode->io_allowed)
+	if (needs_io_privilege(d->insn.mnemonic) && !mode->io_allowed)
 		return NULL;
 	if (has_stray_repeat(d))
 		return NULL;

@@ -56,7 +56,13 @@ typedef nx_status nx_helper(struct nx_vcpu *vcpu, const struct nx_decoded *d);
 	X(CMPSB, nx_help_cmps, 2)            \
 	X(CMPSW, nx_help_cmps, 2)            \
 	X(CMPSD, nx_help_cmps, 2)            \
-	X(CMPSQ, nx_help_cmps, 2)
+	X(CMPSQ, nx_help_cmps, 2)            \
+	X(INSB, nx_help_ins, 1)              \
+	X(INSW, nx_help_ins, 1)              \
+	X(INSD, nx_help_ins, 1)              \
+	X(OUTSB, nx_help_outs, 1)            \
+	X(OUTSW, nx_help_outs, 1)            \
+	X(OUTSD, nx_help_outs, 1)
 
 /* Forms of instructions that are otherwise plain: see nx_helper_form(). */
 nx_helper nx_help_pop_memory, nx_help_bit_string, nx_help_push_sreg, nx_help_load_sreg;

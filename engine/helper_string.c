@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * helper_string.c - MOVS, STOS, LODS, SCAS and CMPS, with and without a repeat prefix, on memory.
+ * helper_string.c - string instructions, with and without a repeat prefix, on memory and devices.
  *
  * Each element is an instruction of its own as far as faults and interrupts are concerned, so a
  * repetition that cannot go on, or has done its share (NX_STRING_BOUND), leaves with the registers
@@ -127,17 +127,62 @@ static nx_status one_cmps(const struct string *s)
 	return NX_OK;
 }
 
-/* Repetition: by the count, and for comparisons by ZF. */
-static nx_status run(struct nx_vcpu *vcpu, const struct nx_decoded *d,
-		     nx_status (*one)(const struct string *), bool compares)
+static bool is_repeated(const struct nx_decoded *d)
 {
-	const uint64_t repeats =
-	    ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
+	return (d->insn.attributes &
+		(ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)) != 0;
+}
+
+static struct nx_string_pending begin_pending(const struct string *s, unsigned count)
+{
+	return (struct nx_string_pending){
+	    .count = count,
+	    .size = (uint8_t)s->size,
+	    .address_bytes = (uint8_t)s->address_bytes,
+	    .repeated = is_repeated(s->d),
+	    .backwards = (s->vcpu->context.rflags & NX_FL_DF) != 0,
+	};
+}
+
+/* One element of STOS, LODS or MOVS that meets a device, on one of its two sides at most. */
+static nx_status device_element(const struct string *s, bool loads, bool stores)
+{
+	struct nx_string_pending pending = begin_pending(s, 1);
+	struct nx_target from = {.device = false}, to = {.device = false};
+	struct nx_exit exit = {.kind = NX_EXIT_MMIO, .size = (uint8_t)s->size, .count = 1};
+	nx_status status = NX_OK;
+
+	if (loads)
+		status =
+		    nx_guest_resolve(s->vcpu, s->source, address(s, NX_RSI), s->size, false, &from);
+	if (status == NX_OK && stores)
+		status = nx_guest_resolve(s->vcpu, NX_ES, address(s, NX_RDI), s->size, true, &to);
+	if (status != NX_OK)
+		return status;
+	if (from.device == to.device)
+		return NX_LEAVE_DEVICE_FORM;
+	pending.source = loads;
+	pending.destination = stores;
+	if (to.device) {
+		exit.write = true;
+		exit.gpa = to.gpa;
+		exit.data = s->vcpu->context.gpr[NX_RAX] & nx_size_mask(s->size);
+		if (loads)
+			status = nx_guest_read(s->vcpu, s->source, address(s, NX_RSI), &exit.data,
+					       s->size);
+	} else {
+		exit.gpa = from.gpa;
+		pending.input = stores ? NX_INPUT_MEMORY : NX_INPUT_RAX;
+		pending.gpa = to.gpa;
+	}
+	return status == NX_OK ? nx_string_exit(s->vcpu, &pending, &exit) : status;
+}
+
+static struct string begin(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+{
 	struct string s = {.vcpu = vcpu, .d = d, .source = NX_DS};
-	struct nx_reg count;
 
 	s.address_bytes = d->insn.address_width / 8u;
-	count = (struct nx_reg){.number = NX_RCX, .size = (uint8_t)s.address_bytes};
 	for (unsigned i = 0; i < d->insn.operand_count; i++) {
 		if (d->op[i].type != ZYDIS_OPERAND_TYPE_MEMORY)
 			continue;
@@ -147,42 +192,149 @@ static nx_status run(struct nx_vcpu *vcpu, const struct nx_decoded *d,
 		    d->op[i].mem.base == ZYDIS_REGISTER_RSI)
 			s.source = nx_segment_of(&d->op[i]);
 	}
-	if (!(d->insn.attributes & repeats))
-		return one(&s);
-	for (unsigned done = 0; address(&s, NX_RCX); done++) {
-		nx_status status = done < NX_STRING_BOUND ? one(&s) : NX_LEAVE_LATENCY;
+	return s;
+}
+
+/* Repetition: by the count, and for comparisons by ZF. */
+static nx_status run(const struct string *s, nx_status (*one)(const struct string *), bool compares)
+{
+	const struct nx_reg count = {.number = NX_RCX, .size = (uint8_t)s->address_bytes};
+	struct nx_vcpu *vcpu = s->vcpu;
+
+	if (!is_repeated(s->d))
+		return one(s);
+	for (unsigned done = 0; address(s, NX_RCX); done++) {
+		nx_status status = done < NX_STRING_BOUND ? one(s) : NX_LEAVE_LATENCY;
 
 		if (status != NX_OK)
 			return status;
-		nx_set_reg(vcpu->context.gpr, &count, address(&s, NX_RCX) - 1);
+		nx_set_reg(vcpu->context.gpr, &count, address(s, NX_RCX) - 1);
 		if (compares && !(nx_get_rflags(vcpu) & NX_FL_ZF) ==
-				    !(d->insn.attributes & ZYDIS_ATTRIB_HAS_REPNE))
+				    !(s->d->insn.attributes & ZYDIS_ATTRIB_HAS_REPNE))
 			break;
 	}
 	return NX_OK;
 }
 
+static nx_status run_or_exit(struct nx_vcpu *vcpu, const struct nx_decoded *d,
+			     nx_status (*one)(const struct string *), bool loads, bool stores)
+{
+	struct string s = begin(vcpu, d);
+	nx_status status = run(&s, one, false);
+
+	return status == NX_LEAVE_DEVICE_FORM ? device_element(&s, loads, stores) : status;
+}
+
 nx_status nx_help_movs(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 {
-	return run(vcpu, d, one_movs, false);
+	return run_or_exit(vcpu, d, one_movs, true, true);
 }
 
 nx_status nx_help_stos(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 {
-	return run(vcpu, d, one_stos, false);
+	return run_or_exit(vcpu, d, one_stos, false, true);
 }
 
 nx_status nx_help_lods(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 {
-	return run(vcpu, d, one_lods, false);
+	return run_or_exit(vcpu, d, one_lods, true, false);
 }
 
 nx_status nx_help_scas(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 {
-	return run(vcpu, d, one_scas, true);
+	struct string s = begin(vcpu, d);
+
+	return run(&s, one_scas, true);
 }
 
 nx_status nx_help_cmps(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 {
-	return run(vcpu, d, one_cmps, true);
+	struct string s = begin(vcpu, d);
+
+	return run(&s, one_cmps, true);
+}
+
+/* ---- INS and OUTS: a string exit of as many elements as one buffer and one page hold ---- */
+
+static unsigned elements(const struct string *s, unsigned pointer)
+{
+	uint64_t count = is_repeated(s->d) ? address(s, NX_RCX) : 1;
+	uint64_t limit = NX_STRING_BYTES / s->size;
+	uint64_t room = (nx_size_mask(s->address_bytes) - address(s, pointer)) / s->size;
+
+	if (s->vcpu->context.rflags & NX_FL_DF || !room)
+		limit = 1;
+	else if (limit > room)
+		limit = room;
+	return (unsigned)(count < limit ? count : limit);
+}
+
+static struct nx_exit begin_io(const struct string *s, bool write)
+{
+	return (struct nx_exit){
+	    .kind = NX_EXIT_IO,
+	    .write = write,
+	    .size = (uint8_t)s->size,
+	    .port = (uint16_t)s->vcpu->context.gpr[NX_RDX],
+	    .string = s->vcpu->string,
+	};
+}
+
+nx_status nx_help_outs(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+{
+	struct string s = begin(vcpu, d);
+	unsigned count = elements(&s, NX_RSI), done;
+	struct nx_string_pending pending;
+	struct nx_exit exit;
+
+	if (!count)
+		return NX_OK;
+	for (done = 0; done < count; done++) {
+		uint64_t value;
+		nx_status status = nx_guest_read(
+		    vcpu, s.source, address(&s, NX_RSI) + done * s.size, &value, s.size);
+
+		if (status != NX_OK && !done)
+			return status;
+		if (status != NX_OK)
+			break;
+		nx_memcpy(vcpu->string + done * s.size, &value, s.size);
+	}
+	exit = begin_io(&s, true);
+	exit.count = done;
+	pending = begin_pending(&s, done);
+	pending.source = true;
+	return nx_string_exit(vcpu, &pending, &exit);
+}
+
+nx_status nx_help_ins(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+{
+	struct string s = begin(vcpu, d);
+	unsigned count = elements(&s, NX_RDI), room;
+	struct nx_string_pending pending;
+	struct nx_target to = {.device = false};
+	struct nx_exit exit;
+	nx_status status;
+
+	if (!count)
+		return NX_OK;
+	status = nx_guest_resolve(vcpu, NX_ES, address(&s, NX_RDI), s.size, true, &to);
+	if (status == NX_OK && to.device)
+		status = NX_LEAVE_DEVICE_FORM;
+	if (status != NX_OK)
+		return status;
+	room = (unsigned)(NX_PAGE_SIZE - (to.gpa & ~NX_PAGE_MASK)) / s.size;
+	if (count > room)
+		count = room;
+	/* The segment may end before the page does. */
+	if (count > 1 &&
+	    nx_guest_resolve(vcpu, NX_ES, address(&s, NX_RDI), count * s.size, true, &to) != NX_OK)
+		count = 1;
+	exit = begin_io(&s, false);
+	exit.count = count;
+	pending = begin_pending(&s, count);
+	pending.destination = true;
+	pending.input = NX_INPUT_MEMORY;
+	pending.gpa = to.gpa;
+	return nx_string_exit(vcpu, &pending, &exit);
 }

@@ -168,7 +168,8 @@ enum nx_access { NX_READ, NX_WRITE, NX_FETCH };
 
 /* NX_OK or, in the other values, the reason to leave. */
 #define NX_OK NX_LEAVE_REASON_COUNT
-typedef enum nx_leave_reason nx_status;
+#define NX_STOP_EXIT (NX_LEAVE_REASON_COUNT + 1) /* a helper prepared an exit */
+typedef unsigned nx_status;
 
 /*
  * The guest-physical address of a linear address, by the guest's page tables, with all rights
@@ -194,6 +195,9 @@ struct nx_target {
  */
 nx_status nx_resolve(struct nx_vcpu *vcpu, uint64_t linear, unsigned size, enum nx_access access,
 		     struct nx_target *target);
+/* Where an access from C ends up, a device included. */
+nx_status nx_guest_resolve(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, unsigned size,
+			   bool write, struct nx_target *target);
 /*
  * Reads or writes guest memory from C, at most 8 bytes, segment:offset with all checks, for
  * helpers. A value read is zero-extended.
@@ -252,6 +256,9 @@ struct nx_insn {
 	uint8_t accesses; /* memory accesses, the stack's included */
 	bool port_in_dx;  /* IN, OUT */
 	bool memory_read, memory_write; /* of the explicit memory operand */
+	bool device_form;               /* can exit: mmio_form, device.c, or a string instruction */
+	bool string_io;                 /* INS, OUTS */
+	bool repeated;                  /* a string instruction with a repeat prefix */
 	bool weak;      /* seen to exit before: an exit to formation, an access to translation */
 	bool mmio_form; /* a device access by this form can be completed */
 	uint8_t bytes[15];
@@ -400,8 +407,29 @@ nx_status nx_check_code(struct nx_vcpu *vcpu, const struct nx_cluster *cluster);
 
 /* ---- complete.c ---- */
 
-/* Finishes the pending exit with the host's data: registers and rip. */
+/* Finishes a pending exit of the simple kinds with the host's data: registers and rip. */
 void nx_finish_pending(struct nx_vcpu *vcpu, uint64_t data);
+
+/* ---- device.c ---- */
+
+struct nx_string_pending; /* vcpu.h */
+
+/*
+ * Begins a device access, at the site and stop_gpa, by an instruction that is not a mere MOV: fills
+ * *exit and returns its pending kind, or NX_PENDING_NONE: leave before it.
+ */
+unsigned nx_begin_bounce(struct nx_vcpu *vcpu, const struct nx_site *site, struct nx_exit *exit);
+/* The device has answered: runs the instruction. Returns whether *exit is now the write half. */
+bool nx_finish_bounce_read(struct nx_vcpu *vcpu, struct nx_exit *exit);
+void nx_finish_string(struct nx_vcpu *vcpu, const struct nx_exit *exit);
+/* Prepares the exit of a string instruction's elements on a device, or of INS and OUTS. */
+nx_status nx_string_exit(struct nx_vcpu *vcpu, const struct nx_string_pending *pending,
+			 const struct nx_exit *exit);
+
+/* ---- runtime.c, for device.c ---- */
+
+/* Runs the cluster's code from an offset; the state is up to date before and after. */
+void nx_run(struct nx_vcpu *vcpu, struct nx_cluster *cluster, uint32_t offset);
 /* Describes the instruction exit at a site. */
 void nx_describe_insn(struct nx_vcpu *vcpu, const struct nx_site *site, struct nx_exit *exit);
 /* What a device store at the site would write. */

@@ -94,6 +94,8 @@ void *nx_runtime_miss(struct nx_vcpu *vcpu)
 	nx_status status;
 
 	vcpu->counters.tlb_misses++;
+	if (vcpu->bounce_active && linear == vcpu->bounce_linear)
+		return &vcpu->bounce;
 	/* Outside 64-bit mode linear addresses have 32 bits; one byte more is no page. */
 	if (vcpu->mode.bits != 64 && linear + site->size - 1 > UINT32_MAX)
 		status = NX_LEAVE_PAGE_CROSSING;
@@ -102,8 +104,6 @@ void *nx_runtime_miss(struct nx_vcpu *vcpu)
 		    nx_resolve(vcpu, linear, site->size, site->write ? NX_WRITE : NX_READ, &target);
 	if (status == NX_OK && !target.device)
 		return target.host;
-	if (status == NX_OK && !site->mmio_form)
-		status = NX_LEAVE_DEVICE_FORM;
 	vcpu->stop_is_mmio = status == NX_OK;
 	vcpu->stop_gpa = target.gpa;
 	vcpu->stop_reason = status == NX_OK ? NX_LEAVE_DEVICE_FORM : status;
@@ -216,6 +216,17 @@ nx_status nx_guest_write(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset
 	if (status == NX_OK)
 		store(host, *from, size);
 	return status;
+}
+
+nx_status nx_guest_resolve(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, unsigned size,
+			   bool write, struct nx_target *target)
+{
+	uint64_t linear;
+	nx_status status = segment_linear(vcpu, seg, offset, size, write, &linear);
+
+	if (status != NX_OK)
+		return status;
+	return nx_resolve(vcpu, linear, size, write ? NX_WRITE : NX_READ, target);
 }
 
 nx_status nx_guest_pointer(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, unsigned size,

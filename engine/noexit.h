@@ -204,6 +204,8 @@ enum nx_insn_exit {
  * instruction does (CPUID's four registers, VMREAD's flags, new CR values) the host stores in the
  * vCPU's state; the engine moves rip on.
  */
+#define NX_STRING_BYTES 1024
+
 struct nx_exit {
 	enum nx_exit_kind kind;
 	bool write;
@@ -211,7 +213,13 @@ struct nx_exit {
 	uint16_t port; /* NX_EXIT_IO */
 	uint64_t gpa;  /* NX_EXIT_MMIO; never crosses a page */
 	uint64_t data; /* little endian, low size bytes count */
-	uint64_t rip;  /* of the exiting instruction */
+	/*
+	 * NX_EXIT_IO by INS and OUTS: count elements of size bytes in string, which belongs to the
+	 * engine and holds NX_STRING_BYTES; data does not count then. Otherwise NULL and 1.
+	 */
+	uint32_t count;
+	uint8_t *string;
+	uint64_t rip; /* of the exiting instruction */
 	/* NX_EXIT_INSN */
 	enum nx_insn_exit insn;
 	uint8_t reg;
@@ -359,11 +367,15 @@ NX_API bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_e
  */
 NX_API enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit);
 
-/*
- * Completes the pending exit, if any, from exit->data and runs nothing: the state is then that of
- * the guest after the instruction. Returns whether one was pending.
- */
-NX_API bool nx_complete_exit(struct nx_vcpu *vcpu, const struct nx_exit *exit);
+enum nx_completion {
+	NX_COMPLETION_NONE, /* no exit was pending */
+	NX_COMPLETION_DONE, /* the state is that of the guest after the instruction */
+	NX_COMPLETION_EXIT, /* the instruction goes on with another exit, now in *exit: the write
+			     * half of a read-modify-write */
+};
+
+/* Completes the pending exit, if any, from *exit and runs nothing else. */
+NX_API enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit);
 
 /* Drops the pending exit: what the host sets as state counts. */
 NX_API void nx_forget_exit(struct nx_vcpu *vcpu);

@@ -63,12 +63,23 @@ bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_exit_kin
 	return vcpu->hot;
 }
 
-bool nx_complete_exit(struct nx_vcpu *vcpu, const struct nx_exit *exit)
+enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
-	if (vcpu->pending == NX_PENDING_NONE)
-		return false;
-	nx_finish_pending(vcpu, exit->data);
-	return true;
+	switch (vcpu->pending) {
+	case NX_PENDING_NONE:
+		return NX_COMPLETION_NONE;
+	case NX_PENDING_STRING:
+		nx_finish_string(vcpu, exit);
+		return NX_COMPLETION_DONE;
+	case NX_PENDING_BOUNCE_READ:
+		if (!nx_finish_bounce_read(vcpu, exit))
+			return NX_COMPLETION_DONE;
+		vcpu->counters.exits_mmio++;
+		return NX_COMPLETION_EXIT;
+	default:
+		nx_finish_pending(vcpu, exit->data);
+		return NX_COMPLETION_DONE;
+	}
 }
 
 void nx_forget_exit(struct nx_vcpu *vcpu)
@@ -233,7 +244,7 @@ static enum nx_outcome leave(struct nx_vcpu *vcpu, struct nx_exit *exit, nx_stat
 {
 	vcpu->running = NULL;
 	vcpu->hot = false;
-	exit->reason = reason;
+	exit->reason = (enum nx_leave_reason)reason;
 	vcpu->counters.leaves[reason]++;
 	return NX_LEAVE;
 }
@@ -243,8 +254,6 @@ static enum nx_outcome leave(struct nx_vcpu *vcpu, struct nx_exit *exit, nx_stat
 static enum nx_outcome deliver(struct nx_vcpu *vcpu, const struct nx_site *site,
 			       enum nx_pending_kind pending, struct nx_exit *exit)
 {
-	exit->write = site->write;
-	exit->size = site->size;
 	exit->rip = site->rip;
 	vcpu->pending = pending;
 	vcpu->pending_site = *site;
@@ -259,6 +268,8 @@ static enum nx_outcome end_with_io(struct nx_vcpu *vcpu, const struct nx_site *s
 	uint64_t rax = vcpu->state.gpr[NX_RAX];
 
 	exit->kind = NX_EXIT_IO;
+	exit->write = site->write;
+	exit->size = site->size;
 	exit->port = site->port_in_dx ? (uint16_t)vcpu->state.gpr[NX_RDX] : site->port;
 	exit->data = site->size == 4   ? (uint32_t)rax
 		     : site->size == 2 ? (uint16_t)rax
@@ -282,21 +293,46 @@ static enum nx_outcome end_with_insn(struct nx_vcpu *vcpu, const struct nx_site 
 	return NX_EXIT;
 }
 
+/* A device's memory, at stop_gpa: by a MOV, or by an instruction that device.c runs. */
 static enum nx_outcome end_with_access(struct nx_vcpu *vcpu, const struct nx_site *site,
 				       struct nx_exit *exit)
 {
+	unsigned pending = NX_PENDING_MMIO;
+
 	if (!vcpu->stop_is_mmio)
 		return leave(vcpu, exit, vcpu->stop_reason);
-	exit->kind = NX_EXIT_MMIO;
-	exit->gpa = vcpu->stop_gpa;
-	exit->data = site->write ? nx_store_value(vcpu, site) : 0;
 	nx_tracker_note(&vcpu->tracker, site->rip, site->bytes, site->len, NX_TRACK_MMIO,
 			vcpu->host->now(vcpu->host_data));
+	exit->kind = NX_EXIT_MMIO;
+	exit->gpa = vcpu->stop_gpa;
+	exit->write = site->write;
+	exit->size = site->size;
+	exit->data = site->write && site->mmio_form ? nx_store_value(vcpu, site) : 0;
 	if (vcpu->host->route_mmio(vcpu->host_data, exit->gpa, site->size, site->write,
 				   exit->data) != NX_ROUTE_EXIT)
 		return leave(vcpu, exit, NX_LEAVE_HOST_ROUTE);
+	if (!site->mmio_form)
+		pending = nx_begin_bounce(vcpu, site, exit);
+	if (pending == NX_PENDING_NONE)
+		return leave(vcpu, exit, NX_LEAVE_DEVICE_FORM);
 	vcpu->counters.exits_mmio++;
-	return deliver(vcpu, site, NX_PENDING_MMIO, exit);
+	/* Translating an instruction for device.c reuses the sites' memory, not the cluster's. */
+	return deliver(vcpu, site, pending, exit);
+}
+
+/* An exit that a string helper has prepared. */
+static enum nx_outcome end_with_string(struct nx_vcpu *vcpu, const struct nx_site *site,
+				       struct nx_exit *exit)
+{
+	*exit = vcpu->stop_exit;
+	if (exit->kind == NX_EXIT_IO) {
+		vcpu->counters.exits_io++;
+	} else {
+		vcpu->counters.exits_mmio++;
+		nx_tracker_note(&vcpu->tracker, site->rip, site->bytes, site->len, NX_TRACK_MMIO,
+				vcpu->host->now(vcpu->host_data));
+	}
+	return deliver(vcpu, site, NX_PENDING_STRING, exit);
 }
 
 /* The cluster avoids nothing, and what was noted of its accesses is no longer so. */
@@ -324,6 +360,8 @@ static enum nx_outcome end_at_site(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	case NX_SITE_ACCESS:
 		return end_with_access(vcpu, site, exit);
 	case NX_SITE_HELPER:
+		if (vcpu->stop_reason == NX_STOP_EXIT)
+			return end_with_string(vcpu, site, exit);
 		return leave(vcpu, exit, vcpu->stop_reason);
 	default:
 		/* All turns of a loop to memory: the tracker was wrong about it. */
@@ -333,6 +371,16 @@ static enum nx_outcome end_at_site(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	}
 }
 
+void nx_run(struct nx_vcpu *vcpu, struct nx_cluster *cluster, uint32_t offset)
+{
+	vcpu->running = cluster;
+	vcpu->stop_reason = NX_LEAVE_FAULT;
+	vcpu->stop_is_mmio = false;
+	load_context(vcpu);
+	nx_enter(vcpu, (const uint8_t *)vcpu->memory.code_rx + cluster->code + offset);
+	store_context(vcpu);
+}
+
 enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
 	struct nx_cluster *cluster;
@@ -340,11 +388,16 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	nx_status status;
 
 	vcpu->counters.resumes++;
-	if (vcpu->pending != NX_PENDING_NONE) {
-		nx_finish_pending(vcpu, exit->data);
-	} else {
+	switch (nx_complete_exit(vcpu, exit)) {
+	case NX_COMPLETION_EXIT:
+		return NX_EXIT;
+	case NX_COMPLETION_NONE:
+		/* The hardware delivered the last exit: a new stay. */
 		vcpu->context.turns = NX_WEAK_TURNS;
 		vcpu->stay_exits = 0;
+		break;
+	case NX_COMPLETION_DONE:
+		break;
 	}
 	if (vcpu->stop)
 		return leave(vcpu, exit, NX_LEAVE_STOP);
@@ -364,13 +417,11 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 			nx_cache_drop(vcpu, cluster);
 		return leave(vcpu, exit, status);
 	}
-	vcpu->running = cluster;
-	vcpu->stop_reason = NX_LEAVE_FAULT;
-	vcpu->stop_is_mmio = false;
+	exit->count = 1;
+	exit->string = NULL;
 	cluster->executions++;
 	vcpu->counters.enters++;
-	nx_enter(vcpu, (const uint8_t *)vcpu->memory.code_rx + cluster->code + offset);
-	store_context(vcpu);
+	nx_run(vcpu, cluster, offset);
 	return end_at_site(vcpu, exit);
 }
 

@@ -48,7 +48,26 @@ struct nx_snippet {
 	uint8_t bytes[62];
 };
 
-enum nx_pending_kind { NX_PENDING_NONE, NX_PENDING_IO, NX_PENDING_MMIO, NX_PENDING_INSN };
+enum nx_pending_kind {
+	NX_PENDING_NONE,
+	NX_PENDING_IO,
+	NX_PENDING_MMIO,
+	NX_PENDING_INSN,
+	NX_PENDING_STRING,       /* elements of a string instruction: nx_string_pending */
+	NX_PENDING_BOUNCE_READ,  /* device.c: the instruction runs on the device's answer */
+	NX_PENDING_BOUNCE_WRITE, /* it has run: what it wrote goes to the device */
+};
+
+/* What remains to be done of a string instruction's elements when the device has answered. */
+struct nx_string_pending {
+	uint32_t count;
+	uint8_t size, address_bytes;
+	bool repeated;            /* counts down rCX */
+	bool source, destination; /* rSI, rDI move on */
+	bool backwards;
+	enum { NX_INPUT_NONE, NX_INPUT_MEMORY, NX_INPUT_RAX } input;
+	uint64_t gpa; /* MEMORY: where the input goes, within one page */
+};
 
 struct nx_vcpu {
 	struct nx_context context; /* first: r15 in emitted code points to the vCPU */
@@ -74,6 +93,8 @@ struct nx_vcpu {
 	bool
 	    stop_is_mmio; /* stop_reason aside: the access at the site is a device's, at stop_gpa */
 	uint64_t stop_gpa;
+	/* stop_reason is NX_STOP_EXIT: a helper has an exit to deliver. */
+	struct nx_exit stop_exit;
 	bool hot; /* the host was told that resuming here is worth it: translate at once */
 	uint64_t hot_rip;
 	uint64_t stay_exits; /* exits delivered since the last one of the hardware's */
@@ -81,6 +102,12 @@ struct nx_vcpu {
 	/* An exit that the host owes us, with what completes it. */
 	enum nx_pending_kind pending;
 	struct nx_site pending_site;
+	struct nx_string_pending string_pending;
+	uint8_t string[NX_STRING_BYTES];
+	/* device.c: a device operand on loan to an instruction, at its linear address. */
+	bool bounce_active;
+	uint64_t bounce, bounce_linear, bounce_gpa;
+	struct nx_cluster single;
 
 	/* TLB entries in use, so that a flush costs what was used. */
 	uint8_t tlb_used[NX_TLB_ENTRIES];

@@ -121,17 +121,40 @@ static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 	return STEP_ENTER;
 }
 
-static void complete(struct nx_kvm_vcpu *vcpu)
+/* Hands the engine's exit to the VMM. */
+static enum step present(struct nx_kvm_vcpu *vcpu)
 {
-	if (vcpu->exit_open)
+	vcpu->owner = NX_OWNER_ENGINE;
+	vcpu->exit_open = true;
+	vcpu->flushed = false;
+	nx_stats_avoided(&vcpu->stats, &vcpu->exit);
+	/* A VMM that looks at the page's registers must find rip past a device write, as with KVM.
+	 */
+	if (vcpu->run->kvm_valid_regs & KVM_SYNC_X86_REGS && vcpu->exit.kind == NX_EXIT_MMIO &&
+	    vcpu->exit.write) {
 		nx_complete_exit(vcpu->engine, &vcpu->exit);
+		vcpu->exit_open = false;
+	}
+	nx_exit_fabricate(vcpu);
+	return STEP_RETURN;
+}
+
+/* Returns whether the instruction goes on with another exit, which the VMM has to get. */
+static bool complete(struct nx_kvm_vcpu *vcpu)
+{
+	enum nx_completion completion = NX_COMPLETION_NONE;
+
+	if (vcpu->exit_open)
+		completion = nx_complete_exit(vcpu->engine, &vcpu->exit);
 	vcpu->exit_open = false;
+	return completion == NX_COMPLETION_EXIT;
 }
 
 static enum step stay_end_completed(struct nx_kvm_vcpu *vcpu, enum nx_host_leave why)
 {
+	if (complete(vcpu))
+		return present(vcpu);
 	vcpu->stats.leaves[why]++;
-	complete(vcpu);
 	return stay_end(vcpu);
 }
 
@@ -191,17 +214,7 @@ static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 
 	if (outcome == NX_LEAVE)
 		return stay_end(vcpu);
-	vcpu->owner = NX_OWNER_ENGINE;
-	vcpu->exit_open = true;
-	vcpu->flushed = false;
-	nx_stats_avoided(&vcpu->stats, &vcpu->exit);
-	/* A VMM that looks at the page's registers must find rip past a device write, as with KVM.
-	 */
-	if (vcpu->run->kvm_valid_regs & KVM_SYNC_X86_REGS && vcpu->exit.kind == NX_EXIT_MMIO &&
-	    vcpu->exit.write)
-		complete(vcpu);
-	nx_exit_fabricate(vcpu);
-	return STEP_RETURN;
+	return present(vcpu);
 }
 
 /* The VMM marked registers of the page dirty while an engine's exit was open: it wins. */
@@ -256,7 +269,8 @@ static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 	    regs.rip + sregs.cs.base == state->rip + state->seg[NX_CS].base) {
 		nx_state_import_regs(state, &regs);
 		nx_exit_consume(vcpu);
-		complete(vcpu);
+		if (complete(vcpu))
+			return present(vcpu);
 		nx_state_export_regs(state, &regs);
 		nx_real.ioctl(fd, KVM_SET_REGS, &regs);
 	}

@@ -13,11 +13,11 @@
 
 /* KVM's name of each register and ours. */
 /* clang-format off: its idea of this list depends on where it starts from. */
-#define GPRS(X)                                                                             \
-	X(rax, RAX)                                                                         \
-	X(rcx, RCX) X(rdx, RDX) X(rbx, RBX) X(rsp, RSP) X(rbp, RBP) X(rsi, RSI) X(rdi, RDI) \
-	    X(r8, R8) X(r9, R9) X(r10, R10) X(r11, R11) X(r12, R12) X(r13, R13) X(r14, R14) \
-		X(r15, R15)
+#define GPRS(X)                                                                           \
+	X(rax, RAX)                                                                       \
+	X(rcx, RCX)                                                                       \
+	X(rdx, RDX) X(rbx, RBX) X(rsp, RSP) X(rbp, RBP) X(rsi, RSI) X(rdi, RDI) X(r8, R8) \
+	    X(r9, R9) X(r10, R10) X(r11, R11) X(r12, R12) X(r13, R13) X(r14, R14) X(r15, R15)
 /* clang-format on */
 
 void nx_state_import_regs(struct nx_state *state, const struct kvm_regs *regs)
@@ -144,10 +144,12 @@ static void fabricate_io(struct kvm_run *run, const struct nx_exit *exit)
 	run->io.direction = exit->write ? KVM_EXIT_IO_OUT : KVM_EXIT_IO_IN;
 	run->io.size = exit->size;
 	run->io.port = exit->port;
-	run->io.count = 1;
+	run->io.count = exit->count;
 	run->io.data_offset = KVM_PIO_PAGE_OFFSET * NX_HOST_PAGE;
 	if (exit->write)
-		memcpy((char *)run + run->io.data_offset, &exit->data, exit->size);
+		memcpy((char *)run + run->io.data_offset,
+		       exit->string ? (const void *)exit->string : (const void *)&exit->data,
+		       (size_t)exit->size * exit->count);
 }
 
 static void fabricate_mmio(struct kvm_run *run, const struct nx_exit *exit)
@@ -189,8 +191,9 @@ void nx_exit_consume(struct nx_kvm_vcpu *vcpu)
 		return;
 	exit->data = 0;
 	if (exit->kind == NX_EXIT_IO)
-		memcpy(&exit->data, (char *)vcpu->run + KVM_PIO_PAGE_OFFSET * NX_HOST_PAGE,
-		       exit->size);
+		memcpy(exit->string ? (void *)exit->string : (void *)&exit->data,
+		       (char *)vcpu->run + KVM_PIO_PAGE_OFFSET * NX_HOST_PAGE,
+		       (size_t)exit->size * exit->count);
 	else
 		memcpy(&exit->data, vcpu->run->mmio.data, exit->size);
 }

@@ -179,7 +179,6 @@ static void port_sizes(void **state)
 	X(bit, "bts word ptr [rsi], 9", 1, 1)                \
 	X(shift, "shl byte ptr [rsi], 3", 1, 1)              \
 	X(multiply, "imul r14, [rsi], 77", 1, 0)             \
-	X(swapped, "movbe ecx, [rsi]", 1, 0)                 \
 	X(set, "setz [rsi]", 0, 1)                           \
 	X(conditional, "cmovz ecx, [rsi]", 1, 0)             \
 	X(string, "movsb", 1, 0)                             \

@@ -65,17 +65,17 @@ bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_exit_kin
 	return !chance(fake_engine.leave_every);
 }
 
-bool nx_complete_exit(struct nx_vcpu *vcpu, const struct nx_exit *exit)
+enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
 	if (!vcpu->pending)
-		return false;
+		return NX_COMPLETION_NONE;
 	vcpu->pending = false;
 	if (!exit->write && exit->kind == NX_EXIT_IO)
 		vcpu->state.gpr[NX_RAX] = exit->data;
 	else if (!exit->write)
 		vcpu->state.gpr[NX_RCX] = exit->data;
 	vcpu->state.rip += MODEL_LEN;
-	return true;
+	return NX_COMPLETION_DONE;
 }
 
 void nx_forget_exit(struct nx_vcpu *vcpu)
@@ -110,6 +110,7 @@ static enum nx_outcome deliver(struct nx_vcpu *vcpu, struct nx_exit *exit,
 	    .kind = io ? NX_EXIT_IO : NX_EXIT_MMIO,
 	    .write = write,
 	    .size = io ? 4 : 8,
+	    .count = 1,
 	    .port = io ? (uint16_t)insn->operand : 0,
 	    .gpa = io ? 0 : insn->operand,
 	    .data = write ? (io ? (uint32_t)value : value) : 0xdeadbeefdeadbeef,
