@@ -207,6 +207,7 @@ struct mock *mock_new(enum mock_mode mode, unsigned cpl, enum nx_level level)
 	m->ram = map_memory(MOCK_RAM_SIZE);
 	m->want_ram = map_memory(MOCK_RAM_SIZE);
 	m->leave_port = -1;
+	m->first_kind = NX_EXIT_IO;
 	m->time = 1000000000;
 	memset(m->input, 0xa5, sizeof(m->input));
 	memset(m->start_ram + MOCK_CODE, FILLER, 0x1000);
@@ -308,7 +309,7 @@ static enum nx_leave_reason run(struct mock *m)
 	m->exits = 0;
 	m->inputs = 0;
 	*nx_vcpu_stop_flag(m->vcpu) = 0;
-	if (!nx_worth_resuming(m->vcpu, m->code_rip, NX_EXIT_IO))
+	if (!nx_worth_resuming(m->vcpu, m->code_rip, m->first_kind))
 		return m->reason = NX_LEAVE_COLD;
 	while (nx_resume(m->vcpu, &exit) == NX_EXIT)
 		answer(m, &exit);

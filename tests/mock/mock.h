@@ -98,6 +98,7 @@ struct mock {
 	uint8_t *start_ram;
 	uint64_t input[MOCK_LOG];           /* what devices answer, in order; then 0xa5a5... */
 	uint8_t page[MOCK_RAM_SIZE / 4096]; /* enum mock_page */
+	enum nx_exit_kind first_kind;       /* of the exit that the hardware delivers */
 	unsigned stop_at;   /* sets the stop flag at the exit of this number, from 1 */
 	int leave_port;     /* the kernel handles it; -1: none */
 	uint64_t leave_gpa; /* likewise for device memory; 0: none */
