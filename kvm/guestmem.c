@@ -23,7 +23,7 @@ void nx_vm_quiesce(struct nx_kvm_vm *vm)
 	pthread_mutex_lock(&vm->vcpus_lock);
 	for (struct nx_kvm_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next_in_vm) {
 		if (vcpu->engine)
-			*nx_vcpu_stop_flag(vcpu->engine) = 1;
+			__atomic_store_n(nx_vcpu_stop_flag(vcpu->engine), 1, __ATOMIC_SEQ_CST);
 	}
 	pthread_mutex_unlock(&vm->vcpus_lock);
 	pthread_rwlock_wrlock(&vm->lock);

@@ -170,6 +170,8 @@ struct nx_kvm_vcpu {
 	struct nx_exit exit; /* ENGINE: the exit delivered */
 	bool exit_open;      /* ENGINE: its completion is due */
 	bool flushed;        /* ENGINE: the kernel's registers equal the engine's */
+	/* The VMM changed the vCPU during this stay: it ends at the exit, and all is written. */
+	bool stay_over;
 
 	/* The kernel-delivered exit that the VMM is emulating, KERNEL only. */
 	bool resumable;
@@ -207,6 +209,8 @@ void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why);
 void nx_vcpu_read_kvm_stats(struct nx_kvm_vcpu *vcpu);
 
 int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument);
+/* Completes an open exit that KVM would have completed before its VMM saw it. */
+void nx_exit_settle(struct nx_kvm_vcpu *vcpu);
 /* Owner lock; false: this very thread holds it (a signal handler interrupted it). */
 bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu);
 void nx_vcpu_release(struct nx_kvm_vcpu *vcpu);

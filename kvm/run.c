@@ -113,12 +113,36 @@ static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 	vcpu->exit_open = false;
 	nx_state_export_regs(vcpu->state, &regs);
 	/* Nothing ran: then nothing is written, and no pending event is cleared by it. */
-	if (run->kvm_dirty_regs & KVM_SYNC_X86_REGS || memcmp(&regs, &vcpu->regs, sizeof(regs))) {
+	if (vcpu->stay_over || memcmp(&regs, &vcpu->regs, sizeof(regs))) {
 		run->s.regs.regs = regs;
 		run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 		vcpu->exported = true;
 	}
 	return STEP_ENTER;
+}
+
+/*
+ * Returns whether the instruction goes on with another exit, which the VMM has to get. A completion
+ * may touch guest memory (INS).
+ */
+static bool complete(struct nx_kvm_vcpu *vcpu)
+{
+	enum nx_completion completion = NX_COMPLETION_NONE;
+
+	if (vcpu->exit_open) {
+		pthread_rwlock_rdlock(&vcpu->vm->lock);
+		completion = nx_complete_exit(vcpu->engine, &vcpu->exit);
+		pthread_rwlock_unlock(&vcpu->vm->lock);
+	}
+	vcpu->exit_open = false;
+	return completion == NX_COMPLETION_EXIT;
+}
+
+/* With KVM a device write is final at its exit: whoever looks must find rip past it. */
+void nx_exit_settle(struct nx_kvm_vcpu *vcpu)
+{
+	if (vcpu->exit.kind == NX_EXIT_MMIO && vcpu->exit.write)
+		complete(vcpu);
 }
 
 /* Hands the engine's exit to the VMM. */
@@ -128,26 +152,10 @@ static enum step present(struct nx_kvm_vcpu *vcpu)
 	vcpu->exit_open = true;
 	vcpu->flushed = false;
 	nx_stats_avoided(&vcpu->stats, &vcpu->exit);
-	/* A VMM that looks at the page's registers must find rip past a device write, as with KVM.
-	 */
-	if (vcpu->run->kvm_valid_regs & KVM_SYNC_X86_REGS && vcpu->exit.kind == NX_EXIT_MMIO &&
-	    vcpu->exit.write) {
-		nx_complete_exit(vcpu->engine, &vcpu->exit);
-		vcpu->exit_open = false;
-	}
+	if (vcpu->run->kvm_valid_regs & KVM_SYNC_X86_REGS)
+		nx_exit_settle(vcpu);
 	nx_exit_fabricate(vcpu);
 	return STEP_RETURN;
-}
-
-/* Returns whether the instruction goes on with another exit, which the VMM has to get. */
-static bool complete(struct nx_kvm_vcpu *vcpu)
-{
-	enum nx_completion completion = NX_COMPLETION_NONE;
-
-	if (vcpu->exit_open)
-		completion = nx_complete_exit(vcpu->engine, &vcpu->exit);
-	vcpu->exit_open = false;
-	return completion == NX_COMPLETION_EXIT;
 }
 
 static enum step stay_end_completed(struct nx_kvm_vcpu *vcpu, enum nx_host_leave why)
@@ -181,6 +189,8 @@ static bool must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 	if (atomic_load_explicit(&vcpu->off, memory_order_relaxed) ||
 	    atomic_load_explicit(&vm->off, memory_order_relaxed))
 		*why = NX_HOST_LEAVE_TURNED_OFF;
+	else if (vcpu->stay_over)
+		*why = NX_HOST_LEAVE_VMM_STATE;
 	else if (interruptible && vcpu->irq_seen != atomic_load(&vm->irq_epoch))
 		*why = NX_HOST_LEAVE_INTERRUPT;
 	else if (interruptible && vcpu->run->request_interrupt_window)
@@ -202,7 +212,7 @@ static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 	enum nx_outcome outcome;
 
 	pthread_rwlock_rdlock(&vm->lock);
-	*stop = 0;
+	__atomic_store_n(stop, 0, __ATOMIC_SEQ_CST);
 	/* A writer may have set the flag before we cleared it; it counted itself first. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load(&vm->writers)) {
@@ -224,8 +234,11 @@ static enum step stay_overruled(struct nx_kvm_vcpu *vcpu)
 	uint64_t base = vcpu->state->seg[NX_CS].base, rip = vcpu->state->rip;
 
 	vcpu->stats.disturbed++;
-	if (run->kvm_dirty_regs & KVM_SYNC_X86_REGS)
+	vcpu->stay_over = true;
+	if (run->kvm_dirty_regs & KVM_SYNC_X86_REGS) {
 		nx_state_import_regs(vcpu->state, &run->s.regs.regs);
+		run->kvm_dirty_regs &= ~(uint64_t)KVM_SYNC_X86_REGS;
+	}
 	if (run->kvm_dirty_regs & KVM_SYNC_X86_SREGS)
 		base += run->s.regs.sregs.cs.base - vcpu->state->seg[NX_CS].base;
 	if (base + vcpu->state->rip == vcpu->state->seg[NX_CS].base + rip) {
@@ -269,8 +282,12 @@ static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 	    regs.rip + sregs.cs.base == state->rip + state->seg[NX_CS].base) {
 		nx_state_import_regs(state, &regs);
 		nx_exit_consume(vcpu);
-		if (complete(vcpu))
+		/* The write half of a read-modify-write: it is all that the engine still does. */
+		if (complete(vcpu)) {
+			vcpu->regs = regs;
+			vcpu->stay_over = true;
 			return present(vcpu);
+		}
 		nx_state_export_regs(state, &regs);
 		nx_real.ioctl(fd, KVM_SET_REGS, &regs);
 	}
@@ -392,6 +409,7 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	vcpu->state->physical_bits = vcpu->physical_bits;
 	vcpu->stats.takeovers++;
 	vcpu->stay_began = nx_real.now();
+	vcpu->stay_over = false;
 	vcpu->exit_open = false;
 	return stay_resume(vcpu);
 }

@@ -11,14 +11,16 @@
 #define RFLAGS_IF (1ull << 9)
 #define DR7_ENABLES 0xffull
 
-/* KVM's name of each register and ours. */
-/* clang-format off: its idea of this list depends on where it starts from. */
-#define GPRS(X)                                                                           \
-	X(rax, RAX)                                                                       \
-	X(rcx, RCX)                                                                       \
-	X(rdx, RDX) X(rbx, RBX) X(rsp, RSP) X(rbp, RBP) X(rsi, RSI) X(rdi, RDI) X(r8, R8) \
-	    X(r9, R9) X(r10, R10) X(r11, R11) X(r12, R12) X(r13, R13) X(r14, R14) X(r15, R15)
-/* clang-format on */
+/*
+ * KVM's name of each register and ours.
+ */
+// clang-format off
+#define GPRS(X) \
+	X(rax, RAX) X(rcx, RCX) X(rdx, RDX) X(rbx, RBX) \
+	X(rsp, RSP) X(rbp, RBP) X(rsi, RSI) X(rdi, RDI) \
+	X(r8, R8) X(r9, R9) X(r10, R10) X(r11, R11) \
+	X(r12, R12) X(r13, R13) X(r14, R14) X(r15, R15)
+// clang-format on
 
 void nx_state_import_regs(struct nx_state *state, const struct kvm_regs *regs)
 {

@@ -141,10 +141,7 @@ void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd)
 {
 	if (vcpu->owner != NX_OWNER_ENGINE || vcpu->flushed)
 		return;
-	if (vcpu->exit_open && vcpu->exit.kind == NX_EXIT_MMIO && vcpu->exit.write) {
-		nx_complete_exit(vcpu->engine, &vcpu->exit);
-		vcpu->exit_open = false;
-	}
+	nx_exit_settle(vcpu);
 	nx_state_export_regs(vcpu->state, &vcpu->regs);
 	nx_real.ioctl(fd, KVM_SET_REGS, &vcpu->regs);
 	vcpu->flushed = true;

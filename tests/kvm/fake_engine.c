@@ -67,6 +67,8 @@ bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_exit_kin
 
 enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
+	/* It may have to write to guest memory. */
+	assert(pthread_rwlock_trywrlock(&((struct nx_kvm_vcpu *)vcpu->host_data)->vm->lock));
 	if (!vcpu->pending)
 		return NX_COMPLETION_NONE;
 	vcpu->pending = false;

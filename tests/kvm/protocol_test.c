@@ -319,19 +319,17 @@ static void test_immediate_exit_is_given_back(void **state)
 /* A signal that only KVM_SET_SIGNAL_MASK unblocks must get KVM_RUN to enter the kernel. */
 static void test_pending_signal(void **state)
 {
-	struct {
-		struct kvm_signal_mask mask;
-		uint64_t set;
-	} __attribute__((packed)) argument = {{.len = 8}, 0};
+	char argument[sizeof(struct kvm_signal_mask) + 8] __attribute__((aligned(4))) = {0};
 	sigset_t set, before;
 	unsigned exits;
 
 	(void)state;
+	((struct kvm_signal_mask *)argument)->len = 8;
 	start(ports, COUNT(ports), fast, true);
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
 	pthread_sigmask(SIG_BLOCK, &set, &before);
-	assert_int_equal(vmm_ioctl(KVM_SET_SIGNAL_MASK, &argument), 0);
+	assert_int_equal(vmm_ioctl(KVM_SET_SIGNAL_MASK, argument), 0);
 	assert_int_equal(vmm_step(&with), 0);
 	assert_int_equal(vmm_step(&with), 0);
 	exits = fake_engine.exits;

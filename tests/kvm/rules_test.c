@@ -274,14 +274,16 @@ static void test_unknown_capability(void **state)
 
 static int set_cpuid(uint32_t function, uint32_t eax)
 {
-	struct {
-		struct kvm_cpuid2 header;
-		struct kvm_cpuid_entry2 entry[2];
-	} cpuid = {
-	    .header.nent = 2,
-	    .entry = {{.function = 0x80000008, .eax = 0x3028}, {.function = function, .eax = eax}}};
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 2 * sizeof(struct kvm_cpuid_entry2));
+	int result;
 
-	return vmm_ioctl(KVM_SET_CPUID2, &cpuid);
+	assert_non_null(cpuid);
+	cpuid->nent = 2;
+	cpuid->entries[0] = (struct kvm_cpuid_entry2){.function = 0x80000008, .eax = 0x3028};
+	cpuid->entries[1] = (struct kvm_cpuid_entry2){.function = function, .eax = eax};
+	result = vmm_ioctl(KVM_SET_CPUID2, cpuid);
+	free(cpuid);
+	return result;
 }
 
 static void test_hyperv(void **state)
