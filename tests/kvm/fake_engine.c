@@ -13,6 +13,7 @@ struct nx_vcpu {
 	void *host_data;
 	struct nx_counters counters;
 	bool pending;
+	bool rmw; /* the pending exit is the read of an M_RMW */
 	struct nx_exit exit;
 	unsigned exits_in_stay;
 };
@@ -71,6 +72,13 @@ enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	assert(pthread_rwlock_trywrlock(&((struct nx_kvm_vcpu *)vcpu->host_data)->vm->lock));
 	if (!vcpu->pending)
 		return NX_COMPLETION_NONE;
+	if (vcpu->rmw) {
+		vcpu->rmw = false;
+		exit->write = true;
+		exit->data += vcpu->state.gpr[NX_RAX];
+		fake_engine.exits++;
+		return NX_COMPLETION_EXIT;
+	}
 	vcpu->pending = false;
 	if (!exit->write && exit->kind == NX_EXIT_IO)
 		vcpu->state.gpr[NX_RAX] = exit->data;
@@ -82,7 +90,7 @@ enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
 
 void nx_forget_exit(struct nx_vcpu *vcpu)
 {
-	vcpu->pending = false;
+	vcpu->pending = vcpu->rmw = false;
 }
 
 static enum nx_outcome leave(struct nx_vcpu *vcpu, struct nx_exit *exit, enum nx_leave_reason why)
@@ -119,6 +127,7 @@ static enum nx_outcome deliver(struct nx_vcpu *vcpu, struct nx_exit *exit,
 	    .rip = vcpu->state.rip,
 	};
 	vcpu->pending = true;
+	vcpu->rmw = insn->op == M_RMW;
 	vcpu->exits_in_stay++;
 	fake_engine.exits++;
 	return NX_EXIT;
@@ -149,7 +158,8 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	check_host(vcpu);
 	if (fake_engine.in_resume)
 		fake_engine.in_resume();
-	nx_complete_exit(vcpu, exit);
+	if (nx_complete_exit(vcpu, exit) == NX_COMPLETION_EXIT)
+		return NX_EXIT;
 	if (chance(fake_engine.leave_every))
 		return leave(vcpu, exit, NX_LEAVE_CLUSTER_END);
 	if (fake_engine.exits_per_stay && vcpu->exits_in_stay >= fake_engine.exits_per_stay)
@@ -178,6 +188,7 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 		case M_OUT:
 		case M_LOAD:
 		case M_STORE:
+		case M_RMW:
 			return deliver(vcpu, exit, insn);
 		default:
 			return leave(vcpu, exit, NX_LEAVE_FAULT);
