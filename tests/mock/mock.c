@@ -175,7 +175,7 @@ static void *map_memory(size_t size)
 	return memory;
 }
 
-static void make_engine(struct mock *m, enum nx_level level)
+static void make_engine(struct mock *m, enum nx_level level, uint32_t exits)
 {
 	struct nx_config config;
 	int file = memfd_create("noexit-code", MFD_CLOEXEC);
@@ -193,11 +193,17 @@ static void make_engine(struct mock *m, enum nx_level level)
 
 	nx_config_default(&config);
 	config.level = level;
+	config.exits = exits;
 	m->vcpu = nx_vcpu_create(&m->memory, &host, m, &config);
 	assert_non_null(m->vcpu);
 }
 
 struct mock *mock_new(enum mock_mode mode, unsigned cpl, enum nx_level level)
+{
+	return mock_new_exits(mode, cpl, level, 0);
+}
+
+struct mock *mock_new_exits(enum mock_mode mode, unsigned cpl, enum nx_level level, uint32_t exits)
 {
 	struct mock *m = calloc(1, sizeof(*m));
 
@@ -214,7 +220,7 @@ struct mock *mock_new(enum mock_mode mode, unsigned cpl, enum nx_level level)
 	for (uint32_t gpa = MOCK_DATA; gpa < MOCK_DATA + 0x2000; gpa++)
 		m->start_ram[gpa] = (uint8_t)(gpa * 7 + (gpa >> 8));
 	set_state(m, cpl);
-	make_engine(m, level);
+	make_engine(m, level, exits);
 	return m;
 }
 
@@ -291,8 +297,17 @@ static void answer(struct mock *m, struct nx_exit *exit)
 	access->write = exit->write;
 	access->size = exit->size;
 	access->where = exit->kind == NX_EXIT_IO ? exit->port : exit->gpa;
-	/* What lies above the size is nobody's business: the engine has to cut it off. */
-	access->data = exit->size < 8 ? exit->data & ((1ull << 8 * exit->size) - 1) : exit->data;
+	access->insn = 0;
+	if (exit->kind == NX_EXIT_INSN) {
+		access->insn = exit->insn;
+		access->where = exit->insn == NX_INSN_MOV_CR || exit->insn == NX_INSN_MOV_DR
+				    ? exit->reg
+				    : exit->operand;
+	}
+	/* What lies above the size is not looked at; an MSR has 64 bits whatever the size. */
+	access->data = exit->data;
+	if (exit->kind != NX_EXIT_INSN && exit->size < 8)
+		access->data &= (1ull << 8 * exit->size) - 1;
 	if (exit->kind == NX_EXIT_MMIO)
 		assert_true(exit->gpa / 4096 == (exit->gpa + exit->size - 1) / 4096);
 	if (m->stop_at == m->exits)
@@ -355,18 +370,19 @@ enum nx_leave_reason mock_warm(struct mock *m)
 
 void mock_check_log(const struct mock *m, const struct mock_access *want, unsigned count)
 {
+	static const char *const kinds[] = {"port", "memory", "instruction"};
+
 	for (unsigned i = 0; i < count && i < m->exits; i++) {
 		const struct mock_access *got = &m->log[i];
 
 		if (got->kind != want[i].kind || got->write != want[i].write ||
-		    got->size != want[i].size || got->where != want[i].where ||
-		    got->data != want[i].data)
+		    got->insn != want[i].insn || got->size != want[i].size ||
+		    got->where != want[i].where || got->data != want[i].data)
 			fail_msg("access %u: %s %s %#llx size %u data %#llx, expected %s %s %#llx "
 				 "size %u data %#llx",
-				 i, got->kind == NX_EXIT_IO ? "port" : "memory",
-				 got->write ? "write" : "read", (unsigned long long)got->where,
-				 got->size, (unsigned long long)got->data,
-				 want[i].kind == NX_EXIT_IO ? "port" : "memory",
+				 i, kinds[got->kind], got->write ? "write" : "read",
+				 (unsigned long long)got->where, got->size,
+				 (unsigned long long)got->data, kinds[want[i].kind],
 				 want[i].write ? "write" : "read",
 				 (unsigned long long)want[i].where, want[i].size,
 				 (unsigned long long)want[i].data);

@@ -61,8 +61,10 @@ struct mock_access {
 	enum nx_exit_kind kind;
 	bool write;
 	unsigned size;
-	uint64_t where; /* port or guest-physical address */
+	uint64_t
+	    where; /* port or guest-physical address; INSN: control or debug register, or operand */
 	uint64_t data;
+	enum nx_insn_exit insn;
 };
 
 #define IN(port, size, data)                        \
@@ -143,6 +145,8 @@ struct mock {
 #define MOCK_LOAD(m, name) mock_load(m, name, name##_resume, name##_stop, name##_end)
 
 struct mock *mock_new(enum mock_mode mode, unsigned cpl, enum nx_level level);
+/* Also with instructions that exit: NX_EXITS_*. */
+struct mock *mock_new_exits(enum mock_mode mode, unsigned cpl, enum nx_level level, uint32_t exits);
 void mock_free(struct mock *m);
 void mock_load(struct mock *m, const uint8_t *code, const uint8_t *resume, const uint8_t *stop,
 	       const uint8_t *end);
