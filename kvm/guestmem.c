@@ -72,26 +72,30 @@ bool nx_slot_set(struct nx_kvm_vm *vm, uint32_t id, uint32_t flags, uint64_t gpa
 	while (at < vm->slots && vm->slot[at].gpa < gpa)
 		at++;
 	memmove(&vm->slot[at + 1], &vm->slot[at], (vm->slots - at) * sizeof(*vm->slot));
-	vm->slot[at] =
-	    (struct nx_slot){.gpa = gpa, .size = size, .host = host, .id = id, .flags = flags};
+	vm->slot[at] = (struct nx_slot){.gpa = gpa,
+					.size = size,
+					.host = host,
+					.id = id,
+					.flags = flags,
+					.access = NX_HOST_UNKNOWN};
 	vm->slots++;
 	return true;
 }
 
-static const struct nx_slot *slot_find(struct nx_kvm_vcpu *vcpu, uint64_t gpa)
+static struct nx_slot *slot_find(struct nx_kvm_vcpu *vcpu, uint64_t gpa)
 {
-	const struct nx_kvm_vm *vm = vcpu->vm;
+	struct nx_kvm_vm *vm = vcpu->vm;
 	unsigned low = 0, high = vm->slots;
 
 	if (vcpu->slot_hint < vm->slots) {
-		const struct nx_slot *slot = &vm->slot[vcpu->slot_hint];
+		struct nx_slot *slot = &vm->slot[vcpu->slot_hint];
 
 		if (gpa - slot->gpa < slot->size)
 			return slot;
 	}
 	while (low < high) {
 		unsigned middle = (low + high) / 2;
-		const struct nx_slot *slot = &vm->slot[middle];
+		struct nx_slot *slot = &vm->slot[middle];
 
 		if (gpa < slot->gpa) {
 			high = middle;
@@ -103,6 +107,18 @@ static const struct nx_slot *slot_find(struct nx_kvm_vcpu *vcpu, uint64_t gpa)
 		}
 	}
 	return NULL;
+}
+
+/* Several vCPUs may look it up at once: they find the same. */
+static uint8_t slot_access(struct nx_slot *slot)
+{
+	uint8_t access = atomic_load_explicit(&slot->access, memory_order_relaxed);
+
+	if (access == NX_HOST_UNKNOWN) {
+		access = nx_host_access(slot->host, slot->size);
+		atomic_store_explicit(&slot->access, access, memory_order_relaxed);
+	}
+	return access;
 }
 
 /* ---- Devices inside the kernel ---- */
@@ -203,7 +219,8 @@ static bool ioeventfd_matches(const struct nx_kvm_vm *vm, bool pio, uint64_t add
 static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 {
 	struct nx_kvm_vcpu *vcpu = data;
-	const struct nx_slot *slot;
+	struct nx_slot *slot;
+	uint8_t access;
 
 	*page = (struct nx_page){.kind = NX_PAGE_LEAVE};
 	/* The kernel backs the LAPIC page with a slot of its own where the VMM may have RAM. */
@@ -220,10 +237,14 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 	}
 	if (slot->flags & MEM_GUEST_MEMFD)
 		return;
+	access = slot_access(slot);
+	if (!(access & NX_HOST_READ))
+		return;
 	page->kind = NX_PAGE_RAM;
 	page->host = (void *)(uintptr_t)(slot->host + (gpa - slot->gpa));
 	page->store_is_mmio = slot->flags & KVM_MEM_READONLY;
-	page->writable = !(slot->flags & (KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES));
+	page->writable =
+	    access & NX_HOST_WRITE && !(slot->flags & (KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES));
 }
 
 static enum nx_route route_io(void *data, uint16_t port, unsigned size, bool write, uint64_t value)

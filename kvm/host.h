@@ -84,6 +84,8 @@ struct nx_slot {
 	uint64_t host;
 	uint32_t id;
 	uint32_t flags; /* KVM_MEM_* */
+	/* NX_HOST_*, looked up at first use; NX_HOST_UNKNOWN until then. */
+	_Atomic uint8_t access;
 };
 
 struct nx_ioeventfd {
@@ -123,6 +125,15 @@ bool nx_ioeventfd_set(struct nx_kvm_vm *vm, const struct kvm_ioeventfd *args);
 
 /* The engine's callbacks; data is the struct nx_kvm_vcpu. */
 extern const struct nx_host nx_kvm_engine_host;
+
+/* ---- hostmem.c ---- */
+
+#define NX_HOST_READ 1
+#define NX_HOST_WRITE 2
+#define NX_HOST_UNKNOWN 0x80
+
+/* What this process may do with all of the range: NX_HOST_* bits. */
+uint8_t nx_host_access(uint64_t host, uint64_t size);
 
 /* ---- vm.c ---- */
 

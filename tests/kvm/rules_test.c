@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include "fake.h"
 
@@ -132,6 +133,33 @@ static void test_slot_flags(void **state)
 	assert_int_equal(set_slot(0, 8, 0, 0x1000, 0), 0);
 	assert_non_null(fake_vm()->off);
 	assert_non_null(strstr(fake_said, "memory slot flag"));
+}
+
+/* Memory that this process may not touch as the guest may: KVM gets to say what happens. */
+static void test_host_rights(void **state)
+{
+	char *some =
+	    mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct kvm_userspace_memory_region region = {.memory_size = 3 * 4096,
+						     .userspace_addr = (uintptr_t)some};
+
+	(void)state;
+	assert_ptr_not_equal(some, MAP_FAILED);
+	assert_int_equal(vm_ioctl(KVM_SET_USER_MEMORY_REGION, &region), 0);
+	assert_true(page_at(0).writable);
+	mprotect(some + 4096, 4096, PROT_READ);
+	assert_int_equal(vm_ioctl(KVM_SET_USER_MEMORY_REGION, &region), 0);
+	assert_int_equal(page_at(0).kind, NX_PAGE_RAM);
+	assert_false(page_at(0).writable);
+	assert_false(page_at(0).store_is_mmio);
+	mprotect(some + 2 * 4096, 4096, PROT_NONE);
+	assert_int_equal(vm_ioctl(KVM_SET_USER_MEMORY_REGION, &region), 0);
+	assert_int_equal(page_at(0).kind, NX_PAGE_LEAVE);
+	mprotect(some, 3 * 4096, PROT_READ | PROT_WRITE);
+	munmap(some + 4096, 4096);
+	assert_int_equal(vm_ioctl(KVM_SET_USER_MEMORY_REGION, &region), 0);
+	assert_int_equal(page_at(0x2000).kind, NX_PAGE_LEAVE);
+	munmap(some, 4 * 4096);
 }
 
 static void test_smm_address_space_is_not_ours(void **state)
@@ -387,6 +415,7 @@ int main(void)
 	    TEST(test_slots),
 	    TEST(test_many_slots),
 	    TEST(test_slot_flags),
+	    TEST(test_host_rights),
 	    TEST(test_smm_address_space_is_not_ours),
 	    TEST(test_refused_slot_changes_nothing),
 	    TEST(test_irqchip_ports),
