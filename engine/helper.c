@@ -128,10 +128,20 @@ nx_status nx_help_popf(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 nx_status nx_help_pusha(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 {
 	struct stack s = stack_begin(vcpu);
+	unsigned size = operand_size(d);
+	void *host;
 
+	/* All or nothing: one of the eight may be on another page than the first. */
+	for (unsigned i = 1; i <= 8; i++) {
+		nx_status status =
+		    nx_guest_pointer(vcpu, NX_SS, (s.rsp - i * size) & s.mask, size, &host);
+
+		if (status != NX_OK)
+			return status;
+	}
 	/* AX, CX, DX, BX, the old SP, BP, SI, DI: the order of their numbers. */
 	for (unsigned i = NX_RAX; i <= NX_RDI; i++) {
-		nx_status status = stack_push(&s, vcpu->context.gpr[i], operand_size(d));
+		nx_status status = stack_push(&s, vcpu->context.gpr[i], size);
 
 		if (status != NX_OK)
 			return status;
@@ -170,15 +180,17 @@ nx_status nx_help_enter(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 
 	if (d->op[1].imm.value.u & 31)
 		return NX_LEAVE_FAULT; /* nested frames: nobody uses them */
-	status = stack_push(&s, vcpu->context.gpr[NX_RBP], rbp.size);
+	frame = (s.rsp - rbp.size) & s.mask;
+	/* The processor checks that the new top of the stack can be written: before the push. */
+	status = nx_guest_pointer(vcpu, NX_SS, (frame - d->op[0].imm.value.u) & s.mask, rbp.size,
+				  &top);
+	if (status == NX_OK)
+		status = stack_push(&s, vcpu->context.gpr[NX_RBP], rbp.size);
 	if (status != NX_OK)
 		return status;
-	frame = s.rsp;
 	s.rsp = (s.rsp - d->op[0].imm.value.u) & s.mask;
-	/* The processor checks that the new top of the stack can be written. */
-	status = nx_guest_pointer(vcpu, NX_SS, s.rsp, rbp.size, &top);
-	if (status != NX_OK)
-		return status;
+	/* A 32-bit frame pointer gets what stands above a 16-bit stack pointer, too. */
+	frame |= vcpu->context.gpr[NX_RSP] & ~s.mask;
 	nx_set_reg(vcpu->context.gpr, &rbp, frame);
 	stack_commit(&s);
 	return NX_OK;
