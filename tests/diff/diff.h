@@ -127,6 +127,8 @@ struct sequence {
 	bool user; /* CPL 3 with IOPL 3, or CPL 0 */
 	/* Nothing in it may make the engine leave before its end. */
 	bool strict;
+	/* PUSHF would show the trap flag of a single-stepped run. */
+	bool pushes_flags;
 	bool roomy; /* for the engine with wider limits of formation */
 	struct nx_segment seg[NX_SREGS];
 	uint64_t gpr[NX_GPRS];
@@ -202,7 +204,7 @@ struct step {
 	uint64_t rip;
 };
 
-#define MAX_STEPS 256
+#define MAX_STEPS 512
 
 struct native_result {
 	struct result r;
@@ -230,8 +232,8 @@ struct nx_segment native_segment(unsigned number);
 /* Prints to standard error what differs, if anything does. */
 bool compare(const struct sequence *seq, const struct engine_result *engine,
 	     const struct native_result *native);
-bool compare_page_bits(const struct sequence *seq, const struct engine_result *engine,
-		       const struct native_result *native);
+/* page_bits.c; native: traced */
+bool compare_page_bits(const struct sequence *seq, const struct native_result *native);
 void print_sequence(const struct sequence *seq);
 bool state_equal(const struct sequence *seq, const struct result *a, const struct result *b);
 
@@ -263,14 +265,30 @@ enum form {
 	FORM_JMP,
 	FORM_COUNT, /* loop family and jcxz */
 	FORM_IO,
+	/* compose.c: with instructions before it that give registers what it needs */
+	FORM_STRING,
+	FORM_DIVIDE,     /* rm */
+	FORM_BIT_STRING, /* m, r */
+	FORM_XLAT,
+	FORM_POPF,
+	/* and the rest of what C executes in the engine */
+	FORM_PUSHF,
+	FORM_PUSH_SREG,
+	FORM_POP_M,
+	FORM_ENTER,
+	FORM_PUSHA,
+	FORM_POPA,
 };
 
 #define SIZE_1 1u
 #define SIZE_2 2u
 #define SIZE_4 4u
 #define SIZE_8 8u
+#define SIZE_16 16u
 #define SIZES_248 (SIZE_2 | SIZE_4 | SIZE_8)
 #define SIZES_ALL (SIZE_1 | SIZES_248)
+
+enum where { ANYWHERE, ONLY_64, NOT_64 };
 
 struct row {
 	ZydisMnemonic mnemonic;
@@ -278,7 +296,7 @@ struct row {
 	uint8_t sizes;
 	uint8_t weight;
 	bool lockable;
-	bool only64;
+	uint8_t where; /* enum where */
 };
 
 extern const struct row table[];

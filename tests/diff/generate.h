@@ -18,14 +18,28 @@ struct generator {
 	/* The stack pointer so far, on the longest path. */
 	int64_t stack_moved;
 
-	unsigned index;                               /* of the instruction that is made */
-	unsigned next_io;                             /* index of the next IN or OUT */
-	unsigned planned;                             /* instructions in all */
-	uint64_t at;                                  /* offset in the code */
-	unsigned accesses;                            /* left until the next IN or OUT */
-	uint32_t undefined;                           /* flags here */
-	bool dead;                                    /* behind a jump: only branches come here */
+	unsigned index;     /* of the instruction that is made */
+	unsigned next_io;   /* index of the next IN or OUT */
+	unsigned planned;   /* instructions in all */
+	uint64_t at;        /* offset in the code */
+	unsigned accesses;  /* left until the next IN or OUT */
+	uint32_t undefined; /* flags here */
+	bool dead;          /* behind a jump: only branches come here */
+	bool branch_target[MAX_INSTRUCTIONS + 1];
+	bool cleared_if;                              /* on some path */
 	uint32_t from_branches[MAX_INSTRUCTIONS + 1]; /* undefined flags that branches bring */
+
+	/* Instructions that come next, made already (compose.c). */
+	struct prepared {
+		const struct row *row;
+		uint8_t bytes[16];
+		unsigned len;
+		bool has_displacement;
+		int64_t displacement;
+	} prepared[4];
+	unsigned prepared_count, prepared_next;
+	/* Addresses keep away from their page's ends. */
+	bool centered;
 
 	/* The instruction that is made. */
 	uint8_t bytes[16];
@@ -62,6 +76,21 @@ uint64_t random_target(struct generator *g, unsigned size, bool write, bool atom
 /* Whether seg:offset can be accessed; sets *offset. Anything goes in hostile sequences. */
 bool offset_in(struct generator *g, enum nx_sreg seg, uint64_t linear, unsigned size, bool write,
 	       uint64_t *offset);
+/* Finishes a request for an instruction that comes at the generator's place. */
+bool encode_request(struct generator *g, ZydisEncoderRequest *request);
+enum nx_sreg random_segment(struct generator *g, bool stack_base);
+/* The segment prefix's byte, 0 if it needs none. */
+unsigned segment_byte(const struct generator *g, enum nx_sreg seg);
+/* Rows that need other instructions before them: prepares all of them. */
+bool compose(struct generator *g, const struct row *row);
+/* accept.c: whether the bytes may come here, and what follows from it. */
+bool decode_bytes(const struct sequence *seq, const uint8_t *bytes, unsigned len,
+		  ZydisDecodedInstruction *decoded, ZydisDecodedOperand *operands);
+struct nx_insn;
+bool acceptable(struct generator *g, const struct row *row, struct nx_insn *engine,
+		const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands);
+void append(struct generator *g, const struct row *row, const struct nx_insn *engine,
+	    const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands);
 /* Makes the bytes of one instruction of this row at g->at. false: try another. */
 bool make_instruction(struct generator *g, const struct row *row);
 

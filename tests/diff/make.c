@@ -9,7 +9,7 @@ static unsigned stack_size(const struct generator *g)
 	return g->seq->stack_bits / 8;
 }
 
-static bool encode(struct generator *g, ZydisEncoderRequest *request)
+bool encode_request(struct generator *g, ZydisEncoderRequest *request)
 {
 	ZyanUSize len = sizeof(g->bytes);
 
@@ -25,10 +25,12 @@ static unsigned random_size(struct generator *g, const struct row *row)
 {
 	unsigned size;
 
+	if (row->sizes == SIZE_8 || row->sizes == SIZE_16)
+		return row->sizes;
 	do
 		size = 1u << pick(&g->random, g->seq->bits == 64 ? 4 : 3);
-	while (!(row->sizes & size) && row->sizes != SIZE_8);
-	return row->sizes == SIZE_8 ? 8 : size;
+	while (!(row->sizes & size));
+	return size;
 }
 
 static bool rm(struct generator *g, ZydisEncoderRequest *request, unsigned at, unsigned size,
@@ -151,7 +153,9 @@ static bool make_operands(struct generator *g, const struct row *row, unsigned s
 		return memory(g, request, 0, size, true, false);
 	case FORM_M:
 		request->operand_count = 1;
-		return memory(g, request, 0, size, size == 8, lock);
+		/* Cmpxchg16b has to be aligned, the others are prefetches. */
+		return memory(g, request, 0, size, size >= 8,
+			      lock || (size == 16 && !(g->hostile && once_in(&g->random, 4))));
 	case FORM_LEA:
 		request->operands[0] = random_register(g, size);
 		return memory(g, request, 1, size, false, false);
@@ -333,6 +337,18 @@ bool make_instruction(struct generator *g, const struct row *row)
 		return make_branch(g, row);
 	case FORM_IO:
 		return make_io(g, row);
+	case FORM_STRING:
+	case FORM_DIVIDE:
+	case FORM_BIT_STRING:
+	case FORM_XLAT:
+	case FORM_POPF:
+	case FORM_PUSHF:
+	case FORM_PUSHA:
+	case FORM_POPA:
+	case FORM_PUSH_SREG:
+	case FORM_ENTER:
+	case FORM_POP_M:
+		return compose(g, row);
 	case FORM_PUSH:
 	case FORM_POP:
 		made = make_stack(g, row, &request);
@@ -346,5 +362,5 @@ bool make_instruction(struct generator *g, const struct row *row)
 	}
 	if (made && lock && request.operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY)
 		request.prefixes |= ZYDIS_ATTRIB_HAS_LOCK;
-	return made && encode(g, &request);
+	return made && encode_request(g, &request);
 }

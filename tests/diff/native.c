@@ -288,9 +288,12 @@ static BARE bool stepped(greg_t *g)
 	if (native.stepping) {
 		*native.stop = 0xf4;
 		native.stepping = false;
-		if (!native.trace)
-			g[REG_EFL] &= ~(greg_t)TF;
 	}
+	/* POPF may have cleared it. */
+	if (native.trace)
+		g[REG_EFL] |= (greg_t)TF;
+	else
+		g[REG_EFL] &= ~(greg_t)TF;
 	trace_step(g);
 	return true;
 }

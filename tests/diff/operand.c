@@ -95,9 +95,12 @@ uint64_t random_target(struct generator *g, unsigned size, bool write, bool atom
 	const uint8_t *pages = g->seq->bits == 64 ? high : low;
 	unsigned page = pages[pick(&g->random, write ? 7 : 8)], offset;
 
-	if (g->hostile && !atomic && once_in(&g->random, 10))
+	if (g->hostile && !atomic && !g->centered && once_in(&g->random, 10))
 		return hostile_target(g, size, write);
-	switch (pick(&g->random, 4)) {
+	switch (g->centered ? 4 : pick(&g->random, 4)) {
+	case 4:
+		offset = 0x200 + pick(&g->random, PAGE - 0x400);
+		break;
 	case 0:
 		offset = PAGE - size - pick(&g->random, 2) * pick(&g->random, 8);
 		break;
@@ -133,7 +136,7 @@ bool offset_in(struct generator *g, enum nx_sreg seg, uint64_t linear, unsigned 
 	return !write || (s->type & 2);
 }
 
-static enum nx_sreg random_segment(struct generator *g, bool stack_base)
+enum nx_sreg random_segment(struct generator *g, bool stack_base)
 {
 	enum nx_sreg standard = stack_base ? NX_SS : NX_DS;
 
@@ -169,6 +172,13 @@ static uint64_t segment_prefix(const struct generator *g, enum nx_sreg seg, bool
 	if (seg == (stack_base ? NX_SS : NX_DS) || (g->seq->bits == 64 && seg < NX_FS))
 		return 0;
 	return prefix[seg];
+}
+
+unsigned segment_byte(const struct generator *g, enum nx_sreg seg)
+{
+	static const uint8_t byte[NX_SREGS] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
+
+	return segment_prefix(g, seg, false) ? byte[seg] : 0;
 }
 
 #define NO_REGISTER 16u

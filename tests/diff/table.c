@@ -6,50 +6,58 @@
 
 #define M(name) ZYDIS_MNEMONIC_##name
 
-#define ALU(name, lock)                                         \
-	{M(name), FORM_RM_R, SIZES_ALL, 6, lock, false},        \
-	    {M(name), FORM_R_RM, SIZES_ALL, 4, false, false},   \
-	{                                                       \
-		M(name), FORM_RM_IMM, SIZES_ALL, 6, lock, false \
+#define ALU(name, lock)                                            \
+	{M(name), FORM_RM_R, SIZES_ALL, 6, lock, ANYWHERE},        \
+	    {M(name), FORM_R_RM, SIZES_ALL, 4, false, ANYWHERE},   \
+	{                                                          \
+		M(name), FORM_RM_IMM, SIZES_ALL, 6, lock, ANYWHERE \
 	}
-#define UNARY(name, lock)                                   \
-	{                                                   \
-		M(name), FORM_RM, SIZES_ALL, 4, lock, false \
-	}
-#define SHIFT(name)                                             \
-	{                                                       \
-		M(name), FORM_SHIFT, SIZES_ALL, 4, false, false \
-	}
-#define BIT(name, lock)                                           \
-	{M(name), FORM_RM_BIT, SIZES_248, 3, lock, false},        \
-	{                                                         \
-		M(name), FORM_REG_REG, SIZES_248, 1, false, false \
-	}
-#define SCAN(name)                                             \
+#define UNARY(name, lock)                                      \
 	{                                                      \
-		M(name), FORM_R_RM, SIZES_248, 3, false, false \
+		M(name), FORM_RM, SIZES_ALL, 4, lock, ANYWHERE \
 	}
-#define CONDITION(cc)                                         \
-	{M(CMOV##cc), FORM_R_RM, SIZES_248, 1, false, false}, \
-	    {M(SET##cc), FORM_RM, SIZE_1, 1, false, false},   \
-	{                                                     \
-		M(J##cc), FORM_JCC, SIZE_1, 2, false, false   \
+#define SHIFT(name)                                                \
+	{                                                          \
+		M(name), FORM_SHIFT, SIZES_ALL, 4, false, ANYWHERE \
 	}
-#define BARE(name, only64)                                   \
-	{                                                    \
-		M(name), FORM_NONE, SIZE_1, 2, false, only64 \
+#define BIT(name, lock)                                              \
+	{M(name), FORM_RM_BIT, SIZES_248, 3, lock, ANYWHERE},        \
+	{                                                            \
+		M(name), FORM_REG_REG, SIZES_248, 1, false, ANYWHERE \
+	}
+#define SCAN(name)                                                \
+	{                                                         \
+		M(name), FORM_R_RM, SIZES_248, 3, false, ANYWHERE \
+	}
+#define CONDITION(cc)                                            \
+	{M(CMOV##cc), FORM_R_RM, SIZES_248, 1, false, ANYWHERE}, \
+	    {M(SET##cc), FORM_RM, SIZE_1, 1, false, ANYWHERE},   \
+	{                                                        \
+		M(J##cc), FORM_JCC, SIZE_1, 2, false, ANYWHERE   \
+	}
+#define BARE(name, where)                                   \
+	{                                                   \
+		M(name), FORM_NONE, SIZE_1, 2, false, where \
+	}
+
+#define STRING(name)                                               \
+	{M(name##B), FORM_STRING, SIZE_1, 2, false, ANYWHERE},     \
+	    {M(name##W), FORM_STRING, SIZE_2, 1, false, ANYWHERE}, \
+	    {M(name##D), FORM_STRING, SIZE_4, 1, false, ANYWHERE}, \
+	{                                                          \
+		M(name##Q), FORM_STRING, SIZE_8, 1, false, ONLY_64 \
 	}
 
 const struct row table[] = {
-    {M(MOV), FORM_RM_R, SIZES_ALL, 12, false, false},
-    {M(MOV), FORM_R_RM, SIZES_ALL, 16, false, false},
-    {M(MOV), FORM_RM_IMM, SIZES_ALL, 10, false, false},
-    {M(MOV), FORM_MOFFS, SIZES_ALL, 4, false, false},
-    {M(MOV), FORM_FROM_SREG, SIZES_248, 3, false, false},
-    {M(MOVZX), FORM_EXTEND, SIZES_248, 6, false, false},
-    {M(MOVSX), FORM_EXTEND, SIZES_248, 5, false, false},
-    {M(MOVSXD), FORM_EXTEND, SIZES_248, 3, false, true},
-    {M(LEA), FORM_LEA, SIZES_248, 8, false, false},
+    {M(MOV), FORM_RM_R, SIZES_ALL, 12, false, ANYWHERE},
+    {M(MOV), FORM_R_RM, SIZES_ALL, 16, false, ANYWHERE},
+    {M(MOV), FORM_RM_IMM, SIZES_ALL, 10, false, ANYWHERE},
+    {M(MOV), FORM_MOFFS, SIZES_ALL, 4, false, ANYWHERE},
+    {M(MOV), FORM_FROM_SREG, SIZES_248, 3, false, ANYWHERE},
+    {M(MOVZX), FORM_EXTEND, SIZES_248, 6, false, ANYWHERE},
+    {M(MOVSX), FORM_EXTEND, SIZES_248, 5, false, ANYWHERE},
+    {M(MOVSXD), FORM_EXTEND, SIZES_248, 3, false, ONLY_64},
+    {M(LEA), FORM_LEA, SIZES_248, 8, false, ANYWHERE},
     ALU(ADD, true),
     ALU(OR, true),
     ALU(ADC, true),
@@ -58,16 +66,16 @@ const struct row table[] = {
     ALU(SUB, true),
     ALU(XOR, true),
     ALU(CMP, false),
-    {M(TEST), FORM_RM_R, SIZES_ALL, 6, false, false},
-    {M(TEST), FORM_RM_IMM, SIZES_ALL, 4, false, false},
+    {M(TEST), FORM_RM_R, SIZES_ALL, 6, false, ANYWHERE},
+    {M(TEST), FORM_RM_IMM, SIZES_ALL, 4, false, ANYWHERE},
     UNARY(INC, true),
     UNARY(DEC, true),
     UNARY(NEG, true),
     UNARY(NOT, true),
     UNARY(MUL, false),
     UNARY(IMUL, false),
-    {M(IMUL), FORM_R_RM, SIZES_248, 3, false, false},
-    {M(IMUL), FORM_R_RM_IMM, SIZES_248, 3, false, false},
+    {M(IMUL), FORM_R_RM, SIZES_248, 3, false, ANYWHERE},
+    {M(IMUL), FORM_R_RM_IMM, SIZES_248, 3, false, ANYWHERE},
     SHIFT(SHL),
     SHIFT(SHR),
     SHIFT(SAR),
@@ -75,8 +83,8 @@ const struct row table[] = {
     SHIFT(ROR),
     SHIFT(RCL),
     SHIFT(RCR),
-    {M(SHLD), FORM_SHIFT_DOUBLE, SIZES_248, 3, false, false},
-    {M(SHRD), FORM_SHIFT_DOUBLE, SIZES_248, 3, false, false},
+    {M(SHLD), FORM_SHIFT_DOUBLE, SIZES_248, 3, false, ANYWHERE},
+    {M(SHRD), FORM_SHIFT_DOUBLE, SIZES_248, 3, false, ANYWHERE},
     BIT(BT, false),
     BIT(BTS, true),
     BIT(BTR, true),
@@ -85,37 +93,37 @@ const struct row table[] = {
     SCAN(BSR),
     SCAN(LZCNT),
     SCAN(TZCNT),
-    {M(XCHG), FORM_RM_R, SIZES_ALL, 6, true, false},
-    {M(XADD), FORM_RM_R, SIZES_ALL, 4, true, false},
-    {M(CMPXCHG), FORM_RM_R, SIZES_ALL, 4, true, false},
-    {M(CMPXCHG8B), FORM_M, SIZE_8, 3, true, false},
-    {M(BSWAP), FORM_R, SIZE_4 | SIZE_8, 3, false, false},
-    BARE(CBW, false),
-    BARE(CWDE, false),
-    BARE(CDQE, true),
-    BARE(CWD, false),
-    BARE(CDQ, false),
-    BARE(CQO, true),
-    BARE(LAHF, false),
-    BARE(SAHF, false),
-    BARE(CLC, false),
-    BARE(STC, false),
-    BARE(CMC, false),
-    BARE(CLD, false),
-    BARE(STD, false),
-    BARE(CLI, false),
-    BARE(LEAVE, false),
-    BARE(NOP, false),
-    BARE(PAUSE, false),
-    BARE(ENDBR32, false),
-    BARE(ENDBR64, false),
-    {M(PREFETCHT0), FORM_M, SIZE_1, 1, false, false},
-    {M(PREFETCHNTA), FORM_M, SIZE_1, 1, false, false},
-    {M(PREFETCHW), FORM_M, SIZE_1, 1, false, false},
-    {M(PUSH), FORM_PUSH, SIZES_248, 8, false, false},
-    {M(POP), FORM_POP, SIZES_248, 8, false, false},
-    {M(ADD), FORM_STACK_ADJUST, SIZES_248, 3, false, false},
-    {M(LEA), FORM_STACK_ADJUST, SIZES_248, 2, false, false},
+    {M(XCHG), FORM_RM_R, SIZES_ALL, 6, true, ANYWHERE},
+    {M(XADD), FORM_RM_R, SIZES_ALL, 4, true, ANYWHERE},
+    {M(CMPXCHG), FORM_RM_R, SIZES_ALL, 4, true, ANYWHERE},
+    {M(CMPXCHG8B), FORM_M, SIZE_8, 3, true, ANYWHERE},
+    {M(BSWAP), FORM_R, SIZE_4 | SIZE_8, 3, false, ANYWHERE},
+    BARE(CBW, ANYWHERE),
+    BARE(CWDE, ANYWHERE),
+    BARE(CDQE, ONLY_64),
+    BARE(CWD, ANYWHERE),
+    BARE(CDQ, ANYWHERE),
+    BARE(CQO, ONLY_64),
+    BARE(LAHF, ANYWHERE),
+    BARE(SAHF, ANYWHERE),
+    BARE(CLC, ANYWHERE),
+    BARE(STC, ANYWHERE),
+    BARE(CMC, ANYWHERE),
+    BARE(CLD, ANYWHERE),
+    BARE(STD, ANYWHERE),
+    BARE(CLI, ANYWHERE),
+    BARE(LEAVE, ANYWHERE),
+    BARE(NOP, ANYWHERE),
+    BARE(PAUSE, ANYWHERE),
+    BARE(ENDBR32, ANYWHERE),
+    BARE(ENDBR64, ANYWHERE),
+    {M(PREFETCHT0), FORM_M, SIZE_1, 1, false, ANYWHERE},
+    {M(PREFETCHNTA), FORM_M, SIZE_1, 1, false, ANYWHERE},
+    {M(PREFETCHW), FORM_M, SIZE_1, 1, false, ANYWHERE},
+    {M(PUSH), FORM_PUSH, SIZES_248, 8, false, ANYWHERE},
+    {M(POP), FORM_POP, SIZES_248, 8, false, ANYWHERE},
+    {M(ADD), FORM_STACK_ADJUST, SIZES_248, 3, false, ANYWHERE},
+    {M(LEA), FORM_STACK_ADJUST, SIZES_248, 2, false, ANYWHERE},
     CONDITION(O),
     CONDITION(NO),
     CONDITION(B),
@@ -132,13 +140,42 @@ const struct row table[] = {
     CONDITION(NL),
     CONDITION(LE),
     CONDITION(NLE),
-    {M(JMP), FORM_JMP, SIZE_1, 4, false, false},
-    {M(LOOP), FORM_COUNT, SIZE_1, 3, false, false},
-    {M(LOOPE), FORM_COUNT, SIZE_1, 3, false, false},
-    {M(LOOPNE), FORM_COUNT, SIZE_1, 3, false, false},
-    {M(JRCXZ), FORM_COUNT, SIZE_1, 3, false, false},
-    {M(IN), FORM_IO, SIZE_1, 0, false, false},
-    {M(OUT), FORM_IO, SIZE_1, 0, false, false},
+    {M(JMP), FORM_JMP, SIZE_1, 4, false, ANYWHERE},
+    {M(LOOP), FORM_COUNT, SIZE_1, 3, false, ANYWHERE},
+    {M(LOOPE), FORM_COUNT, SIZE_1, 3, false, ANYWHERE},
+    {M(LOOPNE), FORM_COUNT, SIZE_1, 3, false, ANYWHERE},
+    {M(JRCXZ), FORM_COUNT, SIZE_1, 3, false, ANYWHERE},
+    STRING(MOVS),
+    STRING(STOS),
+    STRING(LODS),
+    STRING(SCAS),
+    STRING(CMPS),
+    {M(DIV), FORM_DIVIDE, SIZES_ALL, 4, false, ANYWHERE},
+    {M(IDIV), FORM_DIVIDE, SIZES_ALL, 6, false, ANYWHERE},
+    {M(BT), FORM_BIT_STRING, SIZES_248, 2, false, ANYWHERE},
+    {M(BTS), FORM_BIT_STRING, SIZES_248, 2, true, ANYWHERE},
+    {M(BTR), FORM_BIT_STRING, SIZES_248, 2, true, ANYWHERE},
+    {M(BTC), FORM_BIT_STRING, SIZES_248, 2, true, ANYWHERE},
+    {M(CMPXCHG16B), FORM_M, SIZE_16, 3, true, ONLY_64},
+    {M(XLAT), FORM_XLAT, SIZE_1, 3, false, ANYWHERE},
+    {M(POPF), FORM_POPF, SIZE_2, 2, false, ANYWHERE},
+    {M(POPFD), FORM_POPF, SIZE_4, 2, false, NOT_64},
+    {M(POPFQ), FORM_POPF, SIZE_8, 2, false, ONLY_64},
+    {M(PUSHF), FORM_PUSHF, SIZE_2, 2, false, ANYWHERE},
+    {M(PUSHFD), FORM_PUSHF, SIZE_4, 2, false, NOT_64},
+    {M(PUSHFQ), FORM_PUSHF, SIZE_8, 2, false, ONLY_64},
+    {M(PUSH), FORM_PUSH_SREG, SIZE_2, 3, false, ANYWHERE},
+    {M(POP), FORM_POP_M, SIZES_248, 4, false, ANYWHERE},
+    {M(ENTER), FORM_ENTER, SIZES_248, 3, false, ANYWHERE},
+    {M(PUSHA), FORM_PUSHA, SIZE_2, 2, false, NOT_64},
+    {M(PUSHAD), FORM_PUSHA, SIZE_4, 2, false, NOT_64},
+    {M(POPA), FORM_POPA, SIZE_2, 1, false, NOT_64},
+    {M(POPAD), FORM_POPA, SIZE_4, 1, false, NOT_64},
+    BARE(MFENCE, ANYWHERE),
+    BARE(LFENCE, ANYWHERE),
+    BARE(SFENCE, ANYWHERE),
+    {M(IN), FORM_IO, SIZE_1, 0, false, ANYWHERE},
+    {M(OUT), FORM_IO, SIZE_1, 0, false, ANYWHERE},
 };
 
 const unsigned table_rows = sizeof(table) / sizeof(table[0]);
@@ -157,7 +194,7 @@ static bool has_prefetchw(void)
 
 bool row_usable(const struct row *row, unsigned bits)
 {
-	if (row->only64 && bits != 64)
+	if (row->where != ANYWHERE && (row->where == ONLY_64) != (bits == 64))
 		return false;
 	return row->mnemonic != M(PREFETCHW) || has_prefetchw();
 }

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* accept.c - whether an instruction may come next in a sequence, and what follows from it. */
+#include <string.h>
+
+#include "generate.h"
+#include "internal.h"
+
+/* ---- Is this instruction one that may come here? ---- */
+
+static struct nx_mode engine_mode(const struct sequence *seq)
+{
+	return (struct nx_mode){.bits = seq->bits,
+				.stack_bits = seq->stack_bits,
+				.io_allowed = true,
+				.user = seq->user,
+				.protected_mode = seq->mode != MODE_REAL16};
+}
+
+static unsigned number_of(ZydisRegister reg)
+{
+	ZydisRegister whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg);
+
+	if (whole < ZYDIS_REGISTER_RAX || whole > ZYDIS_REGISTER_R15)
+		return NX_GPRS;
+	return whole - ZYDIS_REGISTER_RAX;
+}
+
+/* By how many operands the stack pointer moves. */
+static int moves_stack_by(const struct row *row)
+{
+	switch (row->form) {
+	case FORM_PUSH:
+	case FORM_PUSHF:
+	case FORM_PUSH_SREG:
+	case FORM_ENTER:
+		return -1;
+	case FORM_POP:
+	case FORM_POPF:
+	case FORM_POP_M:
+		return 1;
+	case FORM_PUSHA:
+		return -8;
+	case FORM_POPA:
+		return 8;
+	default:
+		return 0;
+	}
+}
+
+/* What it writes must not be what addresses are made from. */
+static bool writes_allowed(struct generator *g, const ZydisDecodedInstruction *decoded,
+			   const ZydisDecodedOperand *operands, const struct row *row)
+{
+	bool moves_stack = row->form == FORM_STACK_ADJUST || moves_stack_by(row);
+	bool wild = g->hostile && once_in(&g->random, 40);
+
+	for (unsigned i = 0; i < decoded->operand_count; i++) {
+		unsigned number;
+
+		if (operands[i].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+		    !(operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+			continue;
+		number = number_of(operands[i].reg.value);
+		if (number == NX_GPRS || wild)
+			continue;
+		if (row->mnemonic == ZYDIS_MNEMONIC_LEAVE || row->form == FORM_POPA)
+			continue;
+		if (is_constant(g, number))
+			return false;
+		if (number == NX_RSP && !(moves_stack && (row->form == FORM_STACK_ADJUST ||
+							  i >= decoded->operand_count_visible)))
+			return false;
+	}
+	return true;
+}
+
+static bool leave_allowed(const struct generator *g)
+{
+	uint64_t mask = g->seq->stack_bits == 64 ? ~0ull : (1ull << g->seq->stack_bits) - 1;
+	uint64_t top = g->seq->gpr[NX_RBP] & mask;
+
+	return g->hostile || (is_constant(g, NX_RBP) && top - (g->seq->gpr[NX_RSP] & mask) < 64);
+}
+
+/* Zydis 4.0 cuts some 32-bit displacements in 16-bit code to 16 bits. */
+static bool displacement_kept(const struct generator *g, const ZydisDecodedInstruction *decoded,
+			      const ZydisDecodedOperand *operands)
+{
+	if (!g->has_displacement)
+		return true;
+	for (unsigned i = 0; i < decoded->operand_count_visible; i++) {
+		int64_t value = operands[i].mem.disp.value;
+
+		if (operands[i].type != ZYDIS_OPERAND_TYPE_MEMORY)
+			continue;
+		if (decoded->address_width == 16)
+			return (int16_t)value == (int16_t)g->displacement;
+		return (int32_t)value == (int32_t)g->displacement;
+	}
+	return false;
+}
+
+/* By how much the stack pointer moves, on the path that executes it. */
+static int64_t stack_move(const struct row *row, const ZydisDecodedInstruction *decoded,
+			  const ZydisDecodedOperand *operands)
+{
+	int64_t move = moves_stack_by(row) * (decoded->operand_width / 8);
+
+	if (row->form == FORM_ENTER)
+		return move - (int64_t)operands[0].imm.value.u;
+	if (row->form == FORM_STACK_ADJUST)
+		return operands[1].type == ZYDIS_OPERAND_TYPE_MEMORY ? operands[1].mem.disp.value
+								     : operands[1].imm.value.s;
+	return move;
+}
+
+static bool is_shift(const struct row *row)
+{
+	return row->form == FORM_SHIFT || row->form == FORM_SHIFT_DOUBLE;
+}
+
+/* The flags that may be undefined after it. */
+static uint32_t undefined_after(const struct generator *g, const struct row *row,
+				const ZydisDecodedInstruction *decoded,
+				const ZydisDecodedOperand *operands)
+{
+	const ZydisAccessedFlags *flags = decoded->cpu_flags;
+	const ZydisDecodedOperand *count = &operands[decoded->operand_count_visible - 1];
+	uint32_t undefined = g->undefined;
+
+	if (!flags)
+		return undefined;
+	/* A shift by zero and a comparison of nothing write no flags. */
+	if (!is_shift(row) && row->form != FORM_STRING)
+		undefined &= ~(flags->modified | flags->set_0 | flags->set_1);
+	undefined |= flags->undefined & NX_FL_ARITHMETIC;
+	if (is_shift(row) &&
+	    (count->type != ZYDIS_OPERAND_TYPE_IMMEDIATE || count->imm.value.u != 1)) {
+		undefined |= NX_FL_OF;
+		/* Counts of 8 and 16 bits and more shift out what is not there. */
+		if (decoded->operand_width < 32 && (flags->modified & (NX_FL_SF | NX_FL_ZF)))
+			undefined |= NX_FL_CF;
+	}
+	return undefined;
+}
+
+bool acceptable(struct generator *g, const struct row *row, struct nx_insn *engine,
+		const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands)
+{
+	struct nx_mode mode = engine_mode(g->seq);
+	int64_t moved = g->stack_moved + stack_move(row, decoded, operands);
+
+	if (row->form == FORM_JCC || row->form == FORM_COUNT
+		? decoded->meta.category != ZYDIS_CATEGORY_COND_BR
+		: decoded->mnemonic != row->mnemonic)
+		return false;
+	if (!displacement_kept(g, decoded, operands))
+		return false;
+	if (decoded->cpu_flags && (decoded->cpu_flags->tested & g->undefined))
+		return false;
+	if (!writes_allowed(g, decoded, operands, row))
+		return false;
+	if (row->mnemonic == ZYDIS_MNEMONIC_LEAVE && !leave_allowed(g))
+		return false;
+	if (!g->hostile && (moved > 200 || moved < -200))
+		return false;
+	/* IF and IOPL are not the same natively; what else there is has to be defined. */
+	if (row->form == FORM_PUSHF &&
+	    (g->undefined || g->cleared_if || g->seq->user || (g->seq->rflags & NX_FL_IOPL)))
+		return false;
+	nx_decode(&mode, rip_here(g), g->bytes, g->len, engine);
+	if (engine->op == NX_OP_LEAVE && !(g->hostile && once_in(&g->random, 8)))
+		return false;
+	return g->index == g->next_io || engine->accesses <= g->accesses;
+}
+
+static uint8_t kind_of(const struct row *row)
+{
+	switch (row->mnemonic) {
+	case ZYDIS_MNEMONIC_IN:
+		return KIND_IN;
+	case ZYDIS_MNEMONIC_OUT:
+		return KIND_OUT;
+	case ZYDIS_MNEMONIC_CLI:
+		return KIND_CLI;
+	default:
+		return row->form == FORM_JCC || row->form == FORM_JMP || row->form == FORM_COUNT
+			   ? KIND_BRANCH
+			   : KIND_PLAIN;
+	}
+}
+
+/* Puts the instruction in the sequence, and what follows from it in the generator. */
+void append(struct generator *g, const struct row *row, const struct nx_insn *engine,
+	    const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands)
+{
+	struct instruction *insn = &g->seq->insn[g->index];
+
+	*insn = (struct instruction){.rip = rip_here(g),
+				     .len = (uint8_t)g->len,
+				     .kind = kind_of(row),
+				     .row = (uint16_t)(row - table),
+				     .target = (uint16_t)g->target,
+				     .undefined = g->undefined};
+	if (row->form == FORM_IO) {
+		unsigned data = row->mnemonic == ZYDIS_MNEMONIC_IN ? 0 : 1;
+
+		insn->size = (uint8_t)(operands[data].size / 8);
+		insn->port_in_dx = operands[1 - data].type == ZYDIS_OPERAND_TYPE_REGISTER;
+	}
+	memcpy(g->seq->code + g->at, g->bytes, g->len);
+	g->at += g->len;
+	if (g->index != g->next_io)
+		g->accesses -= engine->accesses;
+	g->stack_moved += stack_move(row, decoded, operands);
+	g->cleared_if |= row->mnemonic == ZYDIS_MNEMONIC_CLI;
+	g->seq->pushes_flags |= row->form == FORM_PUSHF;
+	if (row->form == FORM_POPA)
+		g->constant = 0;
+	if (row->mnemonic == ZYDIS_MNEMONIC_LEAVE)
+		g->constant &= ~(1u << NX_RBP);
+	g->undefined = undefined_after(g, row, decoded, operands);
+	if (g->target) {
+		g->branch_target[g->target] = true;
+		g->from_branches[g->target] |= g->undefined;
+	}
+	g->dead = row->form == FORM_JMP;
+}

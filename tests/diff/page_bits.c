@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * page_bits.c - accessed and dirty bits: what the instructions that the processor executed, one by
+ * one, must have left in the page tables.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "diff.h"
+
+static void add_page(uint8_t *bits, uint64_t linear, unsigned size, bool write)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned page = page_at(i ? linear + size - 1 : linear);
+
+		if (page < PAGES)
+			bits[page] |= write ? 3 : 1;
+	}
+}
+
+/* The stack that the instruction uses without naming it. */
+static void add_stack(const struct sequence *seq, const struct step *step,
+		      const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands,
+		      bool possible, uint8_t *bits)
+{
+	uint64_t mask = seq->stack_bits == 64 ? ~0ull : (1ull << seq->stack_bits) - 1;
+	uint64_t base = seq->seg[NX_SS].base, at = step->gpr[NX_RSP];
+	unsigned size = decoded->operand_width / 8;
+	bool push = false;
+
+	switch (decoded->mnemonic) {
+	case ZYDIS_MNEMONIC_ENTER:
+		/* Whether the processor marks the new top, which it checks, is not documented. */
+		if (possible)
+			add_page(bits, base + ((at - size - operands[0].imm.value.u) & mask), size,
+				 true);
+		/* fall through */
+	case ZYDIS_MNEMONIC_PUSH:
+	case ZYDIS_MNEMONIC_PUSHF:
+	case ZYDIS_MNEMONIC_PUSHFD:
+	case ZYDIS_MNEMONIC_PUSHFQ:
+		push = true;
+		break;
+	case ZYDIS_MNEMONIC_PUSHA:
+	case ZYDIS_MNEMONIC_PUSHAD:
+		size *= 8;
+		push = true;
+		break;
+	case ZYDIS_MNEMONIC_POPA:
+	case ZYDIS_MNEMONIC_POPAD:
+		size *= 8;
+		break;
+	case ZYDIS_MNEMONIC_LEAVE:
+		at = step->gpr[NX_RBP];
+		break;
+	default:
+		break;
+	}
+	if (push)
+		at -= size;
+	add_page(bits, base + (at & mask), size, push);
+}
+
+static void fill_context(const struct step *step, ZydisRegisterContext *context)
+{
+	memset(context, 0, sizeof(*context));
+	for (unsigned i = 0; i < NX_GPRS; i++) {
+		context->values[ZYDIS_REGISTER_RAX + i] = step->gpr[i];
+		context->values[ZYDIS_REGISTER_EAX + i] = (uint32_t)step->gpr[i];
+		context->values[ZYDIS_REGISTER_AX + i] = (uint16_t)step->gpr[i];
+	}
+}
+
+static uint64_t truncated(uint64_t value, unsigned width)
+{
+	return width == 64 ? value : value & ((1ull << width) - 1);
+}
+
+static bool moves_stack(const ZydisDecodedOperand *operand)
+{
+	switch (operand->mem.base) {
+	case ZYDIS_REGISTER_SP:
+	case ZYDIS_REGISTER_ESP:
+	case ZYDIS_REGISTER_RSP:
+	case ZYDIS_REGISTER_BP:
+	case ZYDIS_REGISTER_EBP:
+	case ZYDIS_REGISTER_RBP:
+		return operand->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN;
+	default:
+		return false;
+	}
+}
+
+static bool accesses_memory(const ZydisDecodedInstruction *decoded, const struct step *step)
+{
+	uint64_t count = truncated(step->gpr[NX_RCX], decoded->address_width);
+
+	if ((decoded->attributes &
+	     (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)) &&
+	    !count)
+		return false;
+	return decoded->meta.category != ZYDIS_CATEGORY_PREFETCH &&
+	       decoded->meta.category != ZYDIS_CATEGORY_NOP &&
+	       decoded->meta.category != ZYDIS_CATEGORY_WIDENOP;
+}
+
+/* What an instruction reads and writes, by its operands and the registers before it. */
+static void add_operands(const struct sequence *seq, const struct step *step, bool possible,
+			 uint8_t *bits)
+{
+	const struct instruction *insn = instruction_at(seq, step->rip);
+	ZydisDecodedInstruction decoded;
+	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+	ZydisRegisterContext context;
+
+	if (!insn || insn == &seq->insn[seq->instructions] ||
+	    !decode(seq, insn, &decoded, operands) || !accesses_memory(&decoded, step))
+		return;
+	fill_context(step, &context);
+	for (unsigned i = 0; i < decoded.operand_count; i++) {
+		const ZydisDecodedOperand *operand = &operands[i];
+		unsigned size = operand->size / 8;
+		uint64_t offset, base;
+
+		if (operand->type != ZYDIS_OPERAND_TYPE_MEMORY ||
+		    operand->mem.type != ZYDIS_MEMOP_TYPE_MEM)
+			continue;
+		if (moves_stack(operand)) {
+			add_stack(seq, step, &decoded, operands, possible, bits);
+			continue;
+		}
+		if (decoded.mnemonic == ZYDIS_MNEMONIC_XLAT)
+			offset = truncated(step->gpr[NX_RBX] + (uint8_t)step->gpr[NX_RAX],
+					   decoded.address_width);
+		else if (ZYAN_FAILED(ZydisCalcAbsoluteAddressEx(&decoded, operand, step->rip,
+								&context, &offset)))
+			continue;
+		base = seq->seg[operand->mem.segment - ZYDIS_REGISTER_ES].base;
+		offset += base;
+		add_page(bits, seq->bits == 64 ? offset : (uint32_t)offset, size,
+			 operand->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
+	}
+}
+
+bool compare_page_bits(const struct sequence *seq, const struct native_result *native)
+{
+	uint8_t must[PAGES] = {0}, may[PAGES] = {0};
+	bool equal = true;
+
+	if (seq->paging == PAGING_NONE || !native->steps || native->steps == MAX_STEPS)
+		return true;
+	for (unsigned i = 0; i < native->steps; i++) {
+		/* Where the engine left, it may have got as far as marking the pages. */
+		if (i + 1 < native->steps)
+			add_operands(seq, &native->step[i], false, must);
+		add_operands(seq, &native->step[i], true, may);
+	}
+	for (unsigned page = 0; page < (seq->bits == 64 ? PAGES : LOW_PAGES); page++) {
+		unsigned bits = engine_page_bits(seq, page);
+
+		if (page_use[page] == CODE) /* fetched, and looked at by formation */
+			bits &= 2, must[page] &= 2, may[page] &= 2;
+		if ((bits & ~may[page]) || (must[page] & ~bits)) {
+			fprintf(stderr,
+				"  page %" PRIx64 ": accessed and dirty bits %x, must %x, may %x\n",
+				page_linear(page), bits, must[page], may[page]);
+			equal = false;
+		}
+	}
+	return equal;
+}
