@@ -182,8 +182,8 @@ nx_status nx_help_enter(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 		return NX_LEAVE_FAULT; /* nested frames: nobody uses them */
 	frame = (s.rsp - rbp.size) & s.mask;
 	/* The processor checks that the new top of the stack can be written: before the push. */
-	status = nx_guest_pointer(vcpu, NX_SS, (frame - d->op[0].imm.value.u) & s.mask, rbp.size,
-				  &top);
+	status =
+	    nx_guest_pointer(vcpu, NX_SS, (frame - d->op[0].imm.value.u) & s.mask, rbp.size, &top);
 	if (status == NX_OK)
 		status = stack_push(&s, vcpu->context.gpr[NX_RBP], rbp.size);
 	if (status != NX_OK)
