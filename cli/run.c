@@ -109,7 +109,7 @@ static bool find_library(char *library, size_t size)
 	for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
 		if (snprintf(path, sizeof(path), "%s/%s", self, places[i]) < (int)sizeof(path) &&
 		    exists(path) && realpath(path, real) && strlen(real) < size) {
-			strcpy(library, real);
+			memcpy(library, real, strlen(real) + 1);
 			return true;
 		}
 	}

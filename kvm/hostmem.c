@@ -9,7 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -21,10 +21,15 @@ struct range {
 /* One line of the map; false: past the range, or a hole in it. */
 static bool account(struct range *range, const char *line)
 {
-	unsigned long first, last;
-	char rights[5];
+	char *after;
+	uint64_t first = strtoul(line, &after, 16), last;
+	const char *rights;
 
-	if (sscanf(line, "%lx-%lx %4s", &first, &last, rights) != 3)
+	if (*after != '-')
+		return false;
+	last = strtoul(after + 1, &after, 16);
+	rights = after + 1; /* "rwxp" */
+	if (*after != ' ')
 		return false;
 	if (last <= range->at)
 		return true;

@@ -59,6 +59,7 @@ struct nx_options nx_options;
 	X(_exit, void, (int))                          \
 	X(_Exit, void, (int))
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): types and parameter lists take none */
 #define NX_X(name, type, arguments) static type(*real_##name) arguments;
 REALS(NX_X)
 #undef NX_X
@@ -74,6 +75,8 @@ static void real_find(void)
 #undef NX_X
 	errno = saved;
 }
+
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 #define REAL(name) (__builtin_expect(!real_##name, 0) ? (real_find(), real_##name) : real_##name)
 
@@ -127,14 +130,13 @@ out:
 /* Removes a variable in place: unsetenv() would be as good, but is not ours to race with. */
 static void environment_remove(const char *prefix)
 {
-	extern char **environ;
 	size_t length = strlen(prefix);
 	char **to = environ;
 
 	if (!to)
 		return;
 	for (char **from = environ; *from; from++) {
-		if (strncmp(*from, prefix, length))
+		if (strncmp(*from, prefix, length) != 0)
 			*to++ = *from;
 	}
 	*to = NULL;
@@ -263,7 +265,7 @@ static void finish(void)
 	}
 	/* A wrapper's children may have used KVM; they speak for themselves. */
 	pid = getenv(NX_ENV_PID);
-	if (!pid || atoi(pid) != process ||
+	if (!pid || strtol(pid, NULL, 10) != process ||
 	    (!getrusage(RUSAGE_CHILDREN, &children) && children.ru_minflt))
 		return;
 	if (kvm_access_errno)

@@ -98,6 +98,7 @@ static void __attribute__((format(printf, 2, 3))) print(struct out *out, const c
 	if (out->used > sizeof(out->text) - 512)
 		out_flush(out);
 	va_start(arguments, format);
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it is, in the line above */
 	length = vsnprintf(out->text + out->used, 512, format, arguments);
 	va_end(arguments);
 	out->used += (size_t)(length < 511 ? length : 511);

@@ -113,7 +113,7 @@ static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 	vcpu->exit_open = false;
 	nx_state_export_regs(vcpu->state, &regs);
 	/* Nothing ran: then nothing is written, and no pending event is cleared by it. */
-	if (vcpu->stay_over || memcmp(&regs, &vcpu->regs, sizeof(regs))) {
+	if (vcpu->stay_over || memcmp(&regs, &vcpu->regs, sizeof(regs)) != 0) {
 		run->s.regs.regs = regs;
 		run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 		vcpu->exported = true;

@@ -95,10 +95,17 @@ bool vmm_run(struct vmm *vmm)
 	return false;
 }
 
+static bool same_access(const struct access *a, const struct access *b)
+{
+	return a->reason == b->reason && a->write == b->write && a->size == b->size &&
+	       a->address == b->address && a->data == b->data &&
+	       memcmp(&a->regs, &b->regs, sizeof(a->regs)) == 0;
+}
+
 bool vmm_equal(const struct vmm *a, const struct vmm *b)
 {
 	for (unsigned i = 0; i < a->accesses && i < b->accesses; i++) {
-		if (memcmp(&a->access[i], &b->access[i], sizeof(a->access[i]))) {
+		if (!same_access(&a->access[i], &b->access[i])) {
 			printf("access %u differs: %#lx %d %#lx at rip %#lx, %#lx %d %#lx at "
 			       "rip %#lx\n",
 			       i, (long)a->access[i].address, a->access[i].write,
@@ -112,7 +119,7 @@ bool vmm_equal(const struct vmm *a, const struct vmm *b)
 		printf("%u accesses and %u\n", a->accesses, b->accesses);
 		return false;
 	}
-	if (memcmp(&a->end, &b->end, sizeof(a->end))) {
+	if (memcmp(&a->end, &b->end, sizeof(a->end)) != 0) {
 		printf("registers differ at the end\n");
 		return false;
 	}

@@ -235,7 +235,7 @@ int main(int argc, char **argv)
 		slots |= !strcmp(argv[i], "slots");
 		logs |= !strcmp(argv[i], "log");
 	}
-	make_machine(atoi(argv[1]), atoi(argv[2]));
+	make_machine((int)strtol(argv[1], NULL, 10), (int)strtol(argv[2], NULL, 10));
 	loop();
 	fprintf(stderr, "kicked %u times\n", kicked);
 	return 0;

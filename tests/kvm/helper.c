@@ -48,7 +48,7 @@ static int children(int count)
 static int vfork_exec(char **argv)
 {
 	int status;
-	pid_t child = vfork();
+	pid_t child = vfork(); /* NOLINT: what a VMM may do is what is tried here */
 
 	if (!child) {
 		execv(argv[0], argv);
@@ -127,7 +127,7 @@ static int reopen_stderr(const char *path)
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
-	int number = argc > 2 ? atoi(argv[2]) : 0;
+	int number = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0;
 
 	if (!strcmp(verb, "status"))
 		exit(number);
