@@ -65,7 +65,8 @@ static bool writes_allowed(struct generator *g, const ZydisDecodedInstruction *d
 			continue;
 		if (row->mnemonic == ZYDIS_MNEMONIC_LEAVE || row->form == FORM_POPA)
 			continue;
-		if (is_constant(g, number))
+		/* The counter of a loop is its own. */
+		if (is_constant(g, number) && !(g->loop_at && g->index == g->loop_at))
 			return false;
 		if (number == NX_RSP && !(moves_stack && (row->form == FORM_STACK_ADJUST ||
 							  i >= decoded->operand_count_visible)))
@@ -156,6 +157,10 @@ bool acceptable(struct generator *g, const struct row *row, struct nx_insn *engi
 		return false;
 	if (!displacement_kept(g, decoded, operands))
 		return false;
+	/* What happens once only cannot be in a loop. */
+	if (g->loop_at && (row->form == FORM_POPA || row->mnemonic == ZYDIS_MNEMONIC_LEAVE ||
+			   row->mnemonic == ZYDIS_MNEMONIC_CLI))
+		return false;
 	if (decoded->cpu_flags && (decoded->cpu_flags->tested & g->undefined))
 		return false;
 	if (!writes_allowed(g, decoded, operands, row))
@@ -220,7 +225,7 @@ void append(struct generator *g, const struct row *row, const struct nx_insn *en
 	if (row->mnemonic == ZYDIS_MNEMONIC_LEAVE)
 		g->constant &= ~(1u << NX_RBP);
 	g->undefined = undefined_after(g, row, decoded, operands);
-	if (g->target) {
+	if (g->target > g->index) {
 		g->branch_target[g->target] = true;
 		g->from_branches[g->target] |= g->undefined;
 	}

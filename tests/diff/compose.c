@@ -214,7 +214,7 @@ static bool compose_bit_string(struct generator *g, const struct row *row, unsig
 	if (!room(g, 2) || reg == NX_RSP || is_constant(g, reg))
 		return false;
 	g->centered = true;
-	made = random_memory(g, size, true, true, &request.operands[0], &request.prefixes);
+	made = random_memory(g, size, true, lock, &request.operands[0], &request.prefixes);
 	g->centered = false;
 	if (!made || is_relative_operand(&request.operands[0]) ||
 	    !prepare_mov(g, reg, size, (uint64_t)index))
@@ -247,6 +247,47 @@ static bool compose_xlat(struct generator *g, const struct row *row)
 		put(g, 0x67);
 	put(g, 0xd7);
 	prepare(g, row, false);
+	return true;
+}
+
+/*
+ * A few turns of some instructions: MOV to the counter here, LOOP at the end. No branch from before
+ * may lead between, past the MOV. What flags the second turn finds is not followed: none.
+ */
+bool begin_loop(struct generator *g)
+{
+	unsigned body = 1 + pick(&g->random, 10), end = g->index + 1 + body;
+
+	if (g->loop_at || is_constant(g, NX_RCX) || g->index == g->next_io ||
+	    end + 1 >= g->planned || g->is_io[end])
+		return false;
+	for (unsigned i = g->index + 1; i <= end; i++)
+		if (g->branch_target[i])
+			return false;
+	if (!prepare_mov(g, NX_RCX, g->seq->bits == 16 ? 4 : g->seq->bits / 8,
+			 1 + pick(&g->random, 5)))
+		return false;
+	g->loop_head = g->index + 1;
+	g->loop_at = end;
+	return true;
+}
+
+bool make_loop_end(struct generator *g, const struct row **row)
+{
+	unsigned which = pick(&g->random, 3);
+
+	*row = table;
+	while ((*row)->mnemonic != ZYDIS_MNEMONIC_LOOP)
+		++*row;
+	/* LOOP, LOOPE, LOOPNE in the table. */
+	*row += which;
+	g->len = 0;
+	if (once_in(&g->random, 3))
+		put(g, 0x67);
+	put(g, 0xe2 - which);
+	put(g, 0);
+	g->target = g->loop_head;
+	g->has_displacement = false;
 	return true;
 }
 

@@ -226,6 +226,8 @@ const uint8_t *native_page(unsigned page);
 /* The native segments: descriptor tables of native.c, also for the engine's view of them. */
 unsigned native_segments(void);
 struct nx_segment native_segment(unsigned number);
+/* The one whose offsets 0xf000 to 0xffff are memory. */
+#define WRAPPING_STACK 16u
 
 /* ---- compare.c ---- */
 

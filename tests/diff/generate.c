@@ -108,6 +108,13 @@ static void make_segments(struct generator *g)
 							 i == NX_CS ? seq->bits == 32 : -1));
 		s->dpl = seq->user ? 3 : 0;
 	}
+	/* A stack pointer that wraps around. */
+	if (g->hostile && seq->bits == 16 && once_in(&g->random, 6)) {
+		uint8_t dpl = seq->seg[NX_SS].dpl;
+
+		seq->seg[NX_SS] = native_segment(WRAPPING_STACK);
+		seq->seg[NX_SS].dpl = dpl;
+	}
 	if (seq->mode == MODE_LONG64) {
 		seq->seg[NX_GS].base = once_in(&g->random, 2) ? HIGH - 0x12345 : LOW + 0x777;
 		seq->seg[NX_FS].base = once_in(&g->random, 2) ? HIGH + 0x5432 : LOW + DATA_AT + 1;
@@ -137,6 +144,7 @@ static void make_environment(struct generator *g, unsigned mode_mask)
 		seq->paging = pick(&g->random, PAGING_LONG);
 	seq->roomy = once_in(&g->random, 3);
 	g->hostile = once_in(&g->random, 3);
+	g->loops = once_in(&g->random, 3);
 	g->skipping = g->hostile || once_in(&g->random, 4);
 	seq->strict = !g->hostile && !g->skipping;
 	make_segments(g);
@@ -208,6 +216,8 @@ static void make_registers(struct generator *g)
 	if (g->hostile && once_in(&g->random, 8))
 		stack = LOW + STACK_AT + pick(&g->random, 3) * PAGE + pick(&g->random, 16);
 	stack -= seq->seg[NX_SS].base;
+	if (seq->seg[NX_SS].selector == native_segment(WRAPPING_STACK).selector)
+		stack = 0xffd8 + pick(&g->random, 40);
 	if (!once_in(&g->random, 4))
 		stack &= ~7ull;
 	seq->gpr[NX_RSP] = stack;
@@ -312,12 +322,44 @@ static bool take_prepared(struct generator *g)
 	return take(g, prepared->row);
 }
 
+static bool end_loop(struct generator *g)
+{
+	int64_t moved = g->stack_moved - g->loop_stack;
+	const struct row *row;
+
+	/* LOOPE and LOOPNE may not come where ZF is undefined: then plain LOOP does. */
+	for (unsigned tries = 0; tries < 20; tries++) {
+		if (!make_loop_end(g, &row) || !take(g, row))
+			continue;
+		g->loop_at = 0;
+		g->constant &= ~(1u << NX_RCX);
+		return moved < 40 && moved > -40;
+	}
+	return false;
+}
+
+/* In a loop the flags of the turn before may be anything. */
+static void enter_loop(struct generator *g)
+{
+	g->undefined = 0x8d5;
+	g->constant |= 1u << NX_RCX;
+	g->loop_stack = g->stack_moved;
+	g->seq->strict = false;
+}
+
 static bool add_instruction(struct generator *g)
 {
 	if (g->dead)
 		g->undefined = 0;
 	g->undefined |= g->from_branches[g->index];
+	if (g->loop_at && g->index == g->loop_head)
+		enter_loop(g);
 	if (g->prepared_next < g->prepared_count)
+		return take_prepared(g);
+	g->prepared_count = g->prepared_next = 0;
+	if (g->loop_at && g->index == g->loop_at)
+		return end_loop(g);
+	if (g->loops && once_in(&g->random, 12) && begin_loop(g))
 		return take_prepared(g);
 	for (unsigned tries = 0; tries < 400; tries++) {
 		const struct row *row = g->index == g->next_io ? io_row(g) : random_row(g);
@@ -340,13 +382,13 @@ static bool link_branches(struct sequence *seq)
 		    seq->code + (sequence_linear(seq, insn->rip) - LOW - CODE_AT) + insn->len;
 		ZydisDecodedInstruction decoded;
 		ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-		uint64_t by;
+		int64_t by;
 
 		if (insn->kind != KIND_BRANCH)
 			continue;
-		by = seq->insn[insn->target].rip - insn->rip - insn->len;
+		by = (int64_t)(seq->insn[insn->target].rip - insn->rip - insn->len);
 		if (!decode(seq, insn, &decoded, operands) ||
-		    (decoded.raw.imm[0].size == 8 && by > 127))
+		    (decoded.raw.imm[0].size == 8 && by != (int8_t)by))
 			return false;
 		memcpy(end - decoded.raw.imm[0].size / 8, &by, decoded.raw.imm[0].size / 8);
 	}
@@ -368,6 +410,7 @@ static bool try_generate(struct generator *g, unsigned mode_mask)
 	for (unsigned i = 0; i < exits; i++) {
 		io[i] = g->planned + pick(&g->random, 17);
 		g->planned = io[i] + 1;
+		g->is_io[io[i]] = true;
 	}
 	for (; g->index < g->planned; g->index++) {
 		g->next_io = io[exit];

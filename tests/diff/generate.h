@@ -15,6 +15,7 @@ struct generator {
 	bool hostile;
 	/* Branches may pass over IN and OUT. */
 	bool skipping;
+	bool loops;
 	/* The stack pointer so far, on the longest path. */
 	int64_t stack_moved;
 
@@ -25,6 +26,7 @@ struct generator {
 	unsigned accesses;  /* left until the next IN or OUT */
 	uint32_t undefined; /* flags here */
 	bool dead;          /* behind a jump: only branches come here */
+	bool is_io[MAX_INSTRUCTIONS + 1];
 	bool branch_target[MAX_INSTRUCTIONS + 1];
 	bool cleared_if;                              /* on some path */
 	uint32_t from_branches[MAX_INSTRUCTIONS + 1]; /* undefined flags that branches bring */
@@ -40,6 +42,10 @@ struct generator {
 	unsigned prepared_count, prepared_next;
 	/* Addresses keep away from their page's ends. */
 	bool centered;
+
+	/* A loop that is being made, counted by rCX: indexes of its first and last instruction. */
+	unsigned loop_head, loop_at; /* 0: none */
+	int64_t loop_stack;
 
 	/* The instruction that is made. */
 	uint8_t bytes[16];
@@ -83,6 +89,9 @@ enum nx_sreg random_segment(struct generator *g, bool stack_base);
 unsigned segment_byte(const struct generator *g, enum nx_sreg seg);
 /* Rows that need other instructions before them: prepares all of them. */
 bool compose(struct generator *g, const struct row *row);
+/* A loop from the next instruction but one on. */
+bool begin_loop(struct generator *g);
+bool make_loop_end(struct generator *g, const struct row **row);
 /* accept.c: whether the bytes may come here, and what follows from it. */
 bool decode_bytes(const struct sequence *seq, const uint8_t *bytes, unsigned len,
 		  ZydisDecodedInstruction *decoded, ZydisDecodedOperand *operands);

@@ -21,6 +21,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -47,6 +48,7 @@ static const struct user_desc descriptor[] = {
     {13, LOW + STACK_AT, 0x1fff, 0, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
     {14, LOW + STACK_AT - 0x7653, 0x9652, 1, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
     {15, LOW + 0x3004, 0xfffb, 0, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
+    {WRAPPING_STACK, LOW + STACK_AT - 0xf000, 0xffff, 0, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
 };
 
 #define DESCRIPTORS (sizeof(descriptor) / sizeof(descriptor[0]))
@@ -65,6 +67,7 @@ static struct {
 	uint8_t *stop;    /* where the breakpoint is */
 	uint8_t original; /* what it replaced */
 	unsigned passes;
+	unsigned ticks; /* of the watchdog, since the run began */
 	bool if_flag;
 	gregset_t host;
 } native;
@@ -302,6 +305,8 @@ static BARE void handle(int signal, const siginfo_t *info, ucontext_t *context)
 {
 	greg_t *g = context->uc_mcontext.gregs;
 
+	if (signal == SIGALRM && native.ticks++ < 2)
+		return;
 	if (signal == SIGTRAP && stepped(g))
 		return;
 	if (signal == SIGSEGV && g[REG_TRAPNO] == 13) {
@@ -334,6 +339,8 @@ static BARE void on_signal(int number, siginfo_t *info, void *data)
 	} else if (number == SIGILL && native.seq &&
 		   context->uc_mcontext.gregs[REG_RIP] == (greg_t)(uintptr_t)diff_gate) {
 		enter(context);
+	} else if (number == SIGALRM) {
+		return;
 	} else {
 		/* Our own mistake: the default action ends the process. */
 		signal(number, SIG_DFL);
@@ -356,7 +363,7 @@ static void run(const struct sequence *seq, const struct result *until, bool tra
 	native.result = result;
 	native.trace = trace;
 	native.stepping = false;
-	native.passes = 0;
+	native.passes = native.ticks = 0;
 	native.if_flag = seq->rflags & 0x200;
 	native.stop = (uint8_t *)(uintptr_t)(LOW + CODE_AT + at);
 	native.original = *native.stop;
@@ -407,10 +414,13 @@ static bool map_pages(void)
 
 static void install_handlers(void)
 {
-	static const int signals[] = {SIGSEGV, SIGTRAP, SIGILL, SIGBUS, SIGFPE};
+	static const int signals[] = {SIGSEGV, SIGTRAP, SIGILL, SIGBUS, SIGFPE, SIGALRM};
 	static uint8_t stack[256 * 1024] __attribute__((aligned(4096)));
 	const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof(stack)};
-	struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+	struct sigaction action = {.sa_sigaction = on_signal,
+				   .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+
+	const struct itimerval watchdog = {{1, 0}, {1, 0}};
 
 	sigaltstack(&alternate, NULL);
 	sigfillset(&action.sa_mask);
@@ -419,6 +429,8 @@ static void install_handlers(void)
 	}
 	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		sigaction(signals[i], &action, NULL);
+	/* A sequence that does not end is a mistake of the generator, but it has to be seen. */
+	setitimer(ITIMER_REAL, &watchdog, NULL);
 }
 
 /* Whether code can be run in this segment at all: one OUT, and back. */

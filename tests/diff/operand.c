@@ -79,8 +79,10 @@ static uint64_t hostile_target(struct generator *g, unsigned size, bool write)
 		return LOW + DATA_AT + 2 * PAGE + pick(&g->random, PAGE - size);
 	case 4:
 		/* A load from the code would see the breakpoint of native.c. */
-		if (write)
-			return LOW + CODE_AT + pick(&g->random, CODE_SIZE - size);
+		if (write) /* what comes next, or anywhere */
+			return LOW + CODE_AT +
+			       (once_in(&g->random, 2) ? g->at + 8 + pick(&g->random, 100)
+						       : pick(&g->random, CODE_SIZE - size));
 		return LOW + DATA_AT + PAGE + PAGE - across;
 	default:
 		return g->seq->bits == 64 ? HIGH + 2 * PAGE - across
@@ -97,6 +99,14 @@ uint64_t random_target(struct generator *g, unsigned size, bool write, bool atom
 
 	if (g->hostile && !atomic && !g->centered && once_in(&g->random, 10))
 		return hostile_target(g, size, write);
+	/* The last bytes that a segment allows. */
+	if (g->seq->bits != 64 && !atomic && !g->centered && once_in(&g->random, 16)) {
+		uint64_t last = (uint32_t)(g->seq->seg[NX_DS].base + g->seq->seg[NX_DS].limit);
+
+		if (page_at(last) < PAGES && page_use[page_at(last)] == READ_WRITE &&
+		    (last & (PAGE - 1)) >= size)
+			return last + 1 - size;
+	}
 	switch (g->centered ? 4 : pick(&g->random, 4)) {
 	case 4:
 		offset = 0x200 + pick(&g->random, PAGE - 0x400);
