@@ -61,6 +61,8 @@ static bool writes_allowed(struct generator *g, const ZydisDecodedInstruction *d
 		    !(operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
 			continue;
 		number = number_of(operands[i].reg.value);
+		if (number == NX_RCX && g->loop_at && g->index != g->loop_at)
+			return false;
 		if (number == NX_GPRS || wild)
 			continue;
 		if (row->mnemonic == ZYDIS_MNEMONIC_LEAVE || row->form == FORM_POPA)

@@ -42,7 +42,8 @@ static bool accesses_equal(const struct result *a, const struct result *b)
 	for (unsigned i = 0; i < a->accesses; i++)
 		if (a->access[i].write != b->access[i].write ||
 		    a->access[i].size != b->access[i].size ||
-		    a->access[i].port != b->access[i].port ||
+		    a->access[i].where != b->access[i].where ||
+		    a->access[i].memory != b->access[i].memory ||
 		    a->access[i].data != b->access[i].data)
 			return false;
 	return true;
@@ -66,9 +67,10 @@ static void print_state(const struct sequence *seq, const struct result *e, cons
 static void print_accesses(const char *who, const struct result *r)
 {
 	for (unsigned i = 0; i < r->accesses; i++)
-		fprintf(stderr, "  %s: %s port %04x, %u bytes, data %" PRIx64 "\n", who,
-			r->access[i].write ? "out" : "in", r->access[i].port, r->access[i].size,
-			r->access[i].data);
+		fprintf(stderr, "  %s: %s %s %" PRIx64 ", %u bytes, data %" PRIx64 "\n", who,
+			r->access[i].write ? "write" : "read",
+			r->access[i].memory ? "memory" : "port", r->access[i].where,
+			r->access[i].size, r->access[i].data);
 }
 
 static bool compare_memory(void)
@@ -78,7 +80,7 @@ static bool compare_memory(void)
 	for (unsigned page = 0; page < PAGES; page++) {
 		const uint8_t *e = engine_page(page), *n = native_page(page);
 
-		if (page_use[page] == HOLE || !memcmp(e, n, PAGE))
+		if (page_use[page] == HOLE || page_use[page] == DEVICE || !memcmp(e, n, PAGE))
 			continue;
 		equal = false;
 		for (unsigned i = 0; i < PAGE; i++)

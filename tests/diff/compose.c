@@ -86,8 +86,12 @@ static bool string_offset(struct generator *g, enum nx_sreg seg, unsigned width,
 	uint64_t linear, first, last;
 
 	g->centered = !g->hostile || !once_in(&g->random, 4);
+	g->no_devices = true;
 	linear = random_target(g, 8, write, false);
-	g->centered = false;
+	g->centered = g->no_devices = false;
+	if (page_at(linear - 0x90) == DEVICE_AT / PAGE ||
+	    page_at(linear + 0x98) == DEVICE_AT / PAGE)
+		return false;
 	if (!offset_in(g, seg, linear - 0x90, 1, write, &first) ||
 	    !offset_in(g, seg, linear + 0x90, 8, write, &last) ||
 	    !offset_in(g, seg, linear, 8, write, offset))

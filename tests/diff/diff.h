@@ -32,12 +32,13 @@
 #define PAGES (LOW_PAGES + HIGH_PAGES)
 #define PAGE 4096u
 
-enum page_use { HOLE, CODE, READ_WRITE, READ_ONLY };
+enum page_use { HOLE, CODE, READ_WRITE, READ_ONLY, DEVICE };
 
 /* Offsets from LOW. */
 #define CODE_AT 0u
 #define CODE_SIZE (2 * PAGE)
 #define DATA_AT 0x3000u
+#define DEVICE_AT 0x9000u
 #define STACK_AT 0xa000u
 #define STACK_SIZE (2 * PAGE)
 
@@ -117,7 +118,7 @@ struct instruction {
 };
 
 #define MAX_INSTRUCTIONS 96
-#define MAX_ACCESSES 64
+#define MAX_ACCESSES 256
 
 struct sequence {
 	uint64_t seed;
@@ -156,10 +157,10 @@ void generate(struct sequence *seq, uint64_t seed, unsigned mode_mask);
 /* ---- Results ---- */
 
 struct access {
-	bool write;
+	bool write, memory; /* device memory, or a port */
 	uint8_t size;
-	uint16_t port;
-	uint64_t data; /* of a write */
+	uint64_t where; /* port, or linear address */
+	uint64_t data;  /* of a write */
 };
 
 struct result {

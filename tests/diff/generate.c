@@ -146,7 +146,9 @@ static void make_environment(struct generator *g, unsigned mode_mask)
 	g->hostile = once_in(&g->random, 3);
 	g->loops = once_in(&g->random, 3);
 	g->skipping = g->hostile || once_in(&g->random, 4);
-	seq->strict = !g->hostile && !g->skipping;
+	g->devices = once_in(&g->random, 4);
+	/* Device accesses that nobody has seen before end clusters. */
+	seq->strict = !g->hostile && !g->skipping && !g->devices;
 	make_segments(g);
 }
 

@@ -16,6 +16,7 @@ struct generator {
 	/* Branches may pass over IN and OUT. */
 	bool skipping;
 	bool loops;
+	bool devices;
 	/* The stack pointer so far, on the longest path. */
 	int64_t stack_moved;
 
@@ -42,6 +43,7 @@ struct generator {
 	unsigned prepared_count, prepared_next;
 	/* Addresses keep away from their page's ends. */
 	bool centered;
+	bool no_devices;
 
 	/* A loop that is being made, counted by rCX: indexes of its first and last instruction. */
 	unsigned loop_head, loop_at; /* 0: none */

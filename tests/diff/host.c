@@ -14,7 +14,7 @@
 #include "diff.h"
 
 const uint8_t page_use[PAGES] = {CODE,       CODE, HOLE,       READ_WRITE, READ_WRITE, READ_ONLY,
-				 READ_WRITE, HOLE, READ_WRITE, HOLE,       READ_WRITE, READ_WRITE,
+				 READ_WRITE, HOLE, READ_WRITE, DEVICE,     READ_WRITE, READ_WRITE,
 				 HOLE,       HOLE, READ_WRITE, READ_WRITE, HOLE};
 
 /* Frames of guest-physical memory: tables, then the pages. */
@@ -91,7 +91,7 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 
 		if (number == PAGES || page_use[number] == HOLE)
 			return;
-		page->kind = NX_PAGE_RAM;
+		page->kind = page_use[number] == DEVICE ? NX_PAGE_DEVICE : NX_PAGE_RAM;
 		page->writable = page_use[number] != READ_ONLY;
 		page->host = pages[number];
 		return;
@@ -104,7 +104,7 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 	for (unsigned i = 0; i < PAGES; i++) {
 		if (frame_of(i) != gpa)
 			continue;
-		page->kind = NX_PAGE_RAM;
+		page->kind = page_use[i] == DEVICE ? NX_PAGE_DEVICE : NX_PAGE_RAM;
 		page->host = pages[i];
 	}
 }
@@ -220,6 +220,9 @@ struct engine *engine_new(bool roomy)
 	struct nx_config config;
 
 	nx_config_default(&config);
+	/* On paths a loop without an exit turns in the engine: a boundary is then no point in time.
+	 */
+	config.level = NX_LEVEL_LOOPS;
 	if (roomy) {
 		config.max_gap = 40;
 		config.max_gap_accesses = 40;
@@ -273,29 +276,64 @@ static void load_state(struct nx_state *state, const struct sequence *seq)
 		state->efer = 0x500;
 }
 
-/* One life of the guest: from the sequence's start until the engine leaves. */
+/* Notes an exit, and answers it. */
+static void answer(const struct sequence *seq, const struct nx_state *state, struct nx_exit *exit,
+		   struct engine_result *result)
+{
+	const struct instruction *insn = instruction_at(seq, state->rip);
+	struct access *access = &result->r.access[result->r.accesses];
+	bool port = insn && (insn->kind == KIND_IN || insn->kind == KIND_OUT);
+
+	if (!insn || exit->rip != state->rip || exit->kind != (port ? NX_EXIT_IO : NX_EXIT_MMIO))
+		result->broken = "an exit of another kind than its instruction";
+	access->write = exit->write;
+	access->memory = exit->kind == NX_EXIT_MMIO;
+	access->size = exit->size;
+	access->where = exit->port;
+	access->data = exit->write ? exit->data : 0;
+	if (access->memory) {
+		access->where = exit->gpa;
+		if (seq->paging != PAGING_NONE)
+			access->where += LOW + DEVICE_AT - frame_of(DEVICE_AT / PAGE);
+	}
+	/* Devices' answers may have anything in the bytes that do not count. */
+	exit->data = seq->input[result->r.accesses++];
+}
+
+/* A host that thinks that going on pays wherever the engine has come to. */
+static void insist(struct engine *engine)
+{
+	engine->exit_rip++;
+	while (!nx_worth_resuming(engine->vcpu, engine->exit_rip, NX_EXIT_IO))
+		;
+}
+
+/* One life of the guest: from the sequence's start until the engine leaves for good. */
 static void run(struct engine *engine, const struct sequence *seq, struct engine_result *result)
 {
 	struct nx_state *state = nx_vcpu_state(engine->vcpu);
+	const uint64_t end = seq->insn[seq->instructions].rip;
 	struct nx_exit exit = {.data = 0};
 	struct result *r = &result->r;
+	uint64_t last = ~0ull;
 
 	memset(result, 0, sizeof(*result));
 	load_state(state, seq);
-	while (nx_resume(engine->vcpu, &exit) == NX_EXIT) {
-		const struct instruction *insn = instruction_at(seq, state->rip);
-
-		if (r->accesses == MAX_ACCESSES) {
-			result->broken = "more exits than the sequence can make";
-			break;
+	for (;;) {
+		if (nx_resume(engine->vcpu, &exit) == NX_EXIT) {
+			if (r->accesses == MAX_ACCESSES) {
+				result->broken = "more exits than the sequence can make";
+				nx_forget_exit(engine->vcpu);
+				break;
+			}
+			answer(seq, state, &exit, result);
+			continue;
 		}
-		if (exit.kind != NX_EXIT_IO || exit.rip != state->rip || !insn ||
-		    (insn->kind != KIND_IN && insn->kind != KIND_OUT))
-			result->broken = "an exit that is not at an IN or OUT";
-		r->access[r->accesses] =
-		    (struct access){exit.write, exit.size, exit.port, exit.write ? exit.data : 0};
-		/* Devices' answers may have anything in the bytes that do not count. */
-		exit.data = seq->input[r->accesses++];
+		/* Behind a device access that it did not expect there is no cluster yet. */
+		if (exit.reason != NX_LEAVE_COLD || state->rip == end || state->rip == last)
+			break;
+		last = state->rip;
+		insist(engine);
 	}
 	result->reason = exit.reason;
 	memcpy(r->gpr, state->gpr, sizeof(r->gpr));
@@ -306,11 +344,9 @@ static void run(struct engine *engine, const struct sequence *seq, struct engine
 void engine_run(struct engine *engine, const struct sequence *seq, struct engine_result *result)
 {
 	engine->seq = seq;
-	engine->exit_rip++;
 	for (unsigned tries = 0; tries < 8; tries++) {
 		load_memory(seq);
-		while (!nx_worth_resuming(engine->vcpu, engine->exit_rip, NX_EXIT_IO))
-			;
+		insist(engine);
 		run(engine, seq, result);
 		/* What an earlier sequence left at this address. */
 		if (result->reason != NX_LEAVE_CODE_CHANGED)

@@ -67,6 +67,9 @@ static struct {
 	uint8_t *stop;    /* where the breakpoint is */
 	uint8_t original; /* what it replaced */
 	unsigned passes;
+	uint8_t *device; /* where the instruction that is stepped accesses device memory */
+	unsigned device_size;
+	bool device_write;
 	unsigned ticks; /* of the watchdog, since the run began */
 	bool if_flag;
 	gregset_t host;
@@ -232,7 +235,8 @@ static BARE bool answer_io(greg_t *g, const struct instruction *insn)
 		return false;
 	access->write = insn->kind == KIND_OUT;
 	access->size = insn->size;
-	access->port = insn->port_in_dx ? (uint16_t)g[REG_RDX] : code[insn->len - 1];
+	access->memory = false;
+	access->where = insn->port_in_dx ? (uint16_t)g[REG_RDX] : code[insn->len - 1];
 	access->data = access->write ? *rax & mask : 0;
 	input = native.seq->input[r->accesses++] & mask;
 	if (!access->write)
@@ -259,6 +263,66 @@ static BARE bool answer(greg_t *g)
 	default:
 		return false;
 	}
+}
+
+static BARE void protect_device(int protection)
+{
+	mprotect((void *)(uintptr_t)(LOW + DEVICE_AT), PAGE, protection);
+}
+
+static BARE void log_device(bool write, uint64_t data)
+{
+	struct result *r = &native.result->r;
+
+	r->access[r->accesses++] = (struct access){.write = write,
+						   .memory = true,
+						   .size = (uint8_t)native.device_size,
+						   .where = (uint64_t)(uintptr_t)native.device,
+						   .data = data};
+}
+
+/*
+ * An access to the device's page: the page is opened for one instruction, which finds the device's
+ * answer there; what it leaves there is what it wrote.
+ */
+static BARE bool answer_device(greg_t *g, uint8_t *at)
+{
+	const struct instruction *insn =
+	    instruction_at(native.seq, (uint64_t)g[REG_RIP] & mask_here());
+	ZydisDecodedInstruction decoded;
+	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+	unsigned i = 0;
+
+	if (page_at((uint64_t)(uintptr_t)at) != DEVICE_AT / PAGE || native.device || !insn ||
+	    !decode(native.seq, insn, &decoded, operands) ||
+	    native.result->r.accesses + 2 > MAX_ACCESSES)
+		return false;
+	while (i < decoded.operand_count_visible && operands[i].type != ZYDIS_OPERAND_TYPE_MEMORY)
+		i++;
+	if (i == decoded.operand_count_visible)
+		return false;
+	native.device = at;
+	native.device_size = operands[i].size / 8u;
+	native.device_write = operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+	protect_device(PROT_READ | PROT_WRITE);
+	memset(at, 0, native.device_size);
+	if (operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_READ) {
+		memcpy(at, &native.seq->input[native.result->r.accesses], native.device_size);
+		log_device(false, 0);
+	}
+	g[REG_EFL] |= (greg_t)TF;
+	return true;
+}
+
+static BARE void finish_device(void)
+{
+	uint64_t data = 0;
+
+	memcpy(&data, native.device, native.device_size);
+	if (native.device_write)
+		log_device(true, data);
+	protect_device(PROT_NONE);
+	native.device = NULL;
 }
 
 /* At the breakpoint: is it the time? Otherwise the original instruction is stepped over. */
@@ -288,6 +352,8 @@ static BARE bool at_stop(ucontext_t *context)
 
 static BARE bool stepped(greg_t *g)
 {
+	if (native.device)
+		finish_device();
 	if (native.stepping) {
 		*native.stop = 0xf4;
 		native.stepping = false;
@@ -321,6 +387,8 @@ static BARE void handle(int signal, const siginfo_t *info, ucontext_t *context)
 			return;
 		}
 	}
+	if (signal == SIGSEGV && g[REG_TRAPNO] == 14 && answer_device(g, info->si_addr))
+		return;
 	read_frame(g, &native.result->r);
 	native.result->signal = signal;
 	native.result->trap = (int)g[REG_TRAPNO];
@@ -369,6 +437,8 @@ static void run(const struct sequence *seq, const struct result *until, bool tra
 	native.original = *native.stop;
 	*native.stop = 0xf4;
 	diff_gate();
+	if (native.device)
+		finish_device();
 	*native.stop = native.original;
 }
 
@@ -405,6 +475,9 @@ static bool map_pages(void)
 		if (!map_at(linear, PAGE, protection, MAP_FIXED))
 			return false;
 		memcpy((void *)(uintptr_t)linear, initial_page(page), PAGE);
+		if (page_use[page] == DEVICE &&
+		    mprotect((void *)(uintptr_t)linear, PAGE, PROT_NONE))
+			return false;
 		if (page_use[page] == READ_ONLY &&
 		    mprotect((void *)(uintptr_t)linear, PAGE, PROT_READ))
 			return false;
@@ -457,7 +530,7 @@ static bool probe(enum mode mode, unsigned bits, const struct nx_segment *cs)
 	seq.instructions = 1;
 	until.rip = seq.insn[1].rip;
 	native_run(&seq, &until, false, &result);
-	return result.stopped && result.r.accesses == 1 && result.r.access[0].port == 0x80;
+	return result.stopped && result.r.accesses == 1 && result.r.access[0].where == 0x80;
 }
 
 unsigned native_init(void)

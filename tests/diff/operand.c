@@ -64,7 +64,7 @@ ZydisEncoderOperand random_immediate(struct generator *g, unsigned size)
 
 static uint64_t hostile_target(struct generator *g, unsigned size, bool write)
 {
-	static const uint8_t holes[] = {2, 7, 9, 12, 13};
+	static const uint8_t holes[] = {2, 7, 7, 12, 13};
 	unsigned across = size > 1 ? 1 + pick(&g->random, size - 1) : 0;
 
 	switch (pick(&g->random, 6)) {
@@ -99,6 +99,8 @@ uint64_t random_target(struct generator *g, unsigned size, bool write, bool atom
 
 	if (g->hostile && !atomic && !g->centered && once_in(&g->random, 10))
 		return hostile_target(g, size, write);
+	if (g->devices && !g->centered && !g->no_devices && size <= 8 && once_in(&g->random, 5))
+		return LOW + DEVICE_AT + (pick(&g->random, PAGE - 8) & ~(atomic ? size - 1 : 0));
 	/* The last bytes that a segment allows. */
 	if (g->seq->bits != 64 && !atomic && !g->centered && once_in(&g->random, 16)) {
 		uint64_t last = (uint32_t)(g->seq->seg[NX_DS].base + g->seq->seg[NX_DS].limit);

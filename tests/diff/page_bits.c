@@ -26,7 +26,7 @@ static void add_stack(const struct sequence *seq, const struct step *step,
 {
 	uint64_t mask = seq->stack_bits == 64 ? ~0ull : (1ull << seq->stack_bits) - 1;
 	uint64_t base = seq->seg[NX_SS].base, at = step->gpr[NX_RSP];
-	unsigned size = decoded->operand_width / 8;
+	unsigned size = decoded->operand_width / 8, count = 1;
 	bool push = false;
 
 	switch (decoded->mnemonic) {
@@ -44,12 +44,12 @@ static void add_stack(const struct sequence *seq, const struct step *step,
 		break;
 	case ZYDIS_MNEMONIC_PUSHA:
 	case ZYDIS_MNEMONIC_PUSHAD:
-		size *= 8;
+		count = 8;
 		push = true;
 		break;
 	case ZYDIS_MNEMONIC_POPA:
 	case ZYDIS_MNEMONIC_POPAD:
-		size *= 8;
+		count = 8;
 		break;
 	case ZYDIS_MNEMONIC_LEAVE:
 		at = step->gpr[NX_RBP];
@@ -57,9 +57,13 @@ static void add_stack(const struct sequence *seq, const struct step *step,
 	default:
 		break;
 	}
-	if (push)
-		at -= size;
-	add_page(bits, base + (at & mask), size, push);
+	for (unsigned i = 0; i < count; i++) {
+		if (push)
+			at -= size;
+		add_page(bits, base + (at & mask), size, push);
+		if (!push)
+			at += size;
+	}
 }
 
 static void fill_context(const struct step *step, ZydisRegisterContext *context)
@@ -105,6 +109,22 @@ static bool accesses_memory(const ZydisDecodedInstruction *decoded, const struct
 	       decoded->meta.category != ZYDIS_CATEGORY_WIDENOP;
 }
 
+/* How far a bit's number in a register moves the access (BT and relatives). */
+static uint64_t bit_offset(const ZydisDecodedInstruction *decoded,
+			   const ZydisDecodedOperand *operands, const struct step *step)
+{
+	unsigned size = operands[0].size / 8u;
+	uint64_t index;
+
+	if (decoded->meta.category != ZYDIS_CATEGORY_BITBYTE ||
+	    operands[0].type != ZYDIS_OPERAND_TYPE_MEMORY ||
+	    operands[1].type != ZYDIS_OPERAND_TYPE_REGISTER)
+		return 0;
+	index = step->gpr[ZydisRegisterGetId(operands[1].reg.value)];
+	index <<= 64 - size * 8;
+	return (uint64_t)((int64_t)index >> (64 - size * 8) >> __builtin_ctz(size * 8)) * size;
+}
+
 /* What an instruction reads and writes, by its operands and the registers before it. */
 static void add_operands(const struct sequence *seq, const struct step *step, bool possible,
 			 uint8_t *bits)
@@ -136,6 +156,8 @@ static void add_operands(const struct sequence *seq, const struct step *step, bo
 		else if (ZYAN_FAILED(ZydisCalcAbsoluteAddressEx(&decoded, operand, step->rip,
 								&context, &offset)))
 			continue;
+		offset =
+		    truncated(offset + bit_offset(&decoded, operands, step), decoded.address_width);
 		base = seq->seg[operand->mem.segment - ZYDIS_REGISTER_ES].base;
 		offset += base;
 		add_page(bits, seq->bits == 64 ? offset : (uint32_t)offset, size,
