@@ -83,11 +83,13 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu)
 	struct nx_cache *cache = &vcpu->cache;
 	uint32_t sites = made->sites * (uint32_t)sizeof(struct nx_site);
 	uint32_t entries = made->entries * (uint32_t)sizeof(struct nx_entry);
+	uint32_t fragments = graph->fragments * (uint32_t)sizeof(struct nx_fragment);
 	struct nx_cluster *cluster;
 
 	if (cache->clusters == NX_MAX_CLUSTERS ||
 	    cache->entries + made->entries > NX_ENTRY_BUCKETS * 3 / 4 ||
-	    NX_STORE_BYTES - cache->store_used < sites + entries + graph->byte_count + 24u)
+	    NX_STORE_BYTES - cache->store_used <
+		sites + entries + fragments + graph->byte_count + 32u)
 		return NULL;
 	cluster = &cache->cluster[cache->clusters++];
 	nx_memset(cluster, 0, sizeof(*cluster));
@@ -103,7 +105,8 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu)
 	cluster->entries = made->entries;
 	cluster->code = cache->code_used;
 	cluster->code_size = made->size;
-	nx_memcpy(cluster->fragment, graph->fragment, sizeof(cluster->fragment));
+	cluster->fragment = take(cache, fragments);
+	nx_memcpy(cluster->fragment, graph->fragment, fragments);
 	cluster->bytes = take(cache, graph->byte_count);
 	nx_memcpy(cluster->bytes, graph->bytes, graph->byte_count);
 	cluster->site = take(cache, sites);

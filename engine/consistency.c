@@ -9,37 +9,40 @@
  */
 #include "form.h"
 
-static bool note_code_page(struct nx_vcpu *vcpu, const uint8_t *host)
+/*
+ * The host's view of a page of code; its mapping is looked up once a stay. From then on the page is
+ * not in the TLB for writing: the miss handler refuses stores to it.
+ */
+static const uint8_t *code_page(struct nx_vcpu *vcpu, uint64_t linear)
 {
+	uint64_t page = linear & NX_PAGE_MASK;
+	const uint8_t *host;
+
 	for (unsigned i = 0; i < vcpu->code_pages; i++)
-		if (vcpu->code_page[i] == host)
-			return true;
-	if (vcpu->code_pages == NX_MAX_FRAGMENTS)
-		return false;
-	/* Emitted code compares nothing: the miss handler refuses to map these for writing. */
+		if (vcpu->code_linear[i] == page)
+			return vcpu->code_page[i];
+	if (vcpu->code_pages == NX_MAX_CODE_PAGES || nx_code_page(vcpu, linear, &host) != NX_OK)
+		return NULL;
+	nx_tlb_protect(vcpu, host);
+	vcpu->code_linear[vcpu->code_pages] = page;
 	vcpu->code_page[vcpu->code_pages++] = (void *)(uintptr_t)host;
-	return true;
+	return host;
+}
+
+bool nx_note_code(struct nx_vcpu *vcpu, uint64_t rip)
+{
+	return code_page(vcpu, nx_code_linear(vcpu, rip)) != NULL;
 }
 
 nx_status nx_check_code(struct nx_vcpu *vcpu, const struct nx_cluster *cluster)
 {
-	uint64_t page = 1;
-	const uint8_t *host = NULL;
-
-	vcpu->code_pages = 0;
 	for (unsigned i = 0; i < cluster->fragments; i++) {
 		const struct nx_fragment *fragment = &cluster->fragment[i];
 		uint64_t linear = nx_code_linear(vcpu, fragment->rip);
+		const uint8_t *host = code_page(vcpu, linear);
 
-		if ((linear & NX_PAGE_MASK) != page) {
-			nx_status status = nx_code_page(vcpu, linear, &host);
-
-			if (status != NX_OK)
-				return NX_LEAVE_CODE_UNREADABLE;
-			page = linear & NX_PAGE_MASK;
-			if (!note_code_page(vcpu, host))
-				return NX_LEAVE_CODE_UNREADABLE;
-		}
+		if (!host)
+			return NX_LEAVE_CODE_UNREADABLE;
 		if (nx_memcmp(host + (linear & ~NX_PAGE_MASK), cluster->bytes + fragment->bytes,
 			      fragment->len))
 			return NX_LEAVE_CODE_CHANGED;

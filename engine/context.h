@@ -71,8 +71,9 @@
 #define NX_CTX_FLAGS 128
 #define NX_CTX_SITE 136
 #define NX_CTX_LINEAR 144
-#define NX_CTX_TEMP 152  /* two scratch quadwords */
-#define NX_CTX_TURNS 168 /* weak backedges still allowed */
+#define NX_CTX_TEMP 152       /* two scratch quadwords */
+#define NX_CTX_TURNS 168      /* weak backedges still allowed */
+#define NX_CTX_IDLE_TURNS 176 /* backedges without an exit still allowed */
 #define NX_CTX_WRITABLE 184
 
 /* Read-only for emitted code. */

@@ -282,9 +282,49 @@ static void decode_branch(const struct nx_mode *mode, const struct nx_decoded *d
 	case ZYDIS_CATEGORY_UNCOND_BR:
 		insn->op = NX_OP_JMP;
 		break;
+	case ZYDIS_CATEGORY_CALL:
+		insn->op = NX_OP_CALL;
+		insn->size = (uint8_t)(d->insn.operand_width / 8u);
+		insn->accesses = 1;
+		break;
 	default:
 		break;
 	}
+}
+
+static bool is_branch(const struct nx_decoded *d)
+{
+	switch (d->insn.meta.category) {
+	case ZYDIS_CATEGORY_COND_BR:
+	case ZYDIS_CATEGORY_UNCOND_BR:
+	case ZYDIS_CATEGORY_CALL:
+	case ZYDIS_CATEGORY_RET:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* RET, and CALL and JMP by a register or memory. A 16-bit operand size is left to the processor. */
+static void decode_indirect(const struct nx_mode *mode, const struct nx_decoded *d,
+			    struct nx_insn *insn)
+{
+	const ZydisDecodedOperand *op = &d->op[0];
+	struct nx_reg reg;
+	bool ret = d->insn.meta.category == ZYDIS_CATEGORY_RET;
+	bool call = d->insn.meta.category == ZYDIS_CATEGORY_CALL;
+
+	if (d->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR ||
+	    d->insn.operand_width != mode->bits || (ret && d->insn.mnemonic != ZYDIS_MNEMONIC_RET))
+		return;
+	if (!ret && op->type != ZYDIS_OPERAND_TYPE_MEMORY &&
+	    (op->type != ZYDIS_OPERAND_TYPE_REGISTER || !nx_reg_of(op->reg.value, &reg)))
+		return;
+	insn->size = (uint8_t)(mode->bits / 8);
+	insn->accesses = (uint8_t)(ret + call + (op->type == ZYDIS_OPERAND_TYPE_MEMORY && !ret));
+	if (ret && d->insn.operand_count_visible)
+		insn->target = op->imm.value.u & 0xffff;
+	insn->op = ret ? NX_OP_RET : call ? NX_OP_CALL_INDIRECT : NX_OP_JMP_INDIRECT;
 }
 
 /* IN and OUT; the string forms are other mnemonics. */
@@ -335,6 +375,9 @@ static void decode_plain(const struct nx_decoded *d, struct nx_insn *insn)
 			insn->op = NX_OP_MOV_FROM_SREG;
 		return;
 	}
+	/* Without REX.W it is a MOV that no compiler writes; the verifier does not know it. */
+	if (d->insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD && d->insn.operand_width != 64)
+		return;
 	insn->op = NX_OP_PLAIN;
 	memory = nx_memory_operand(d);
 	if (!memory || d->insn.mnemonic == ZYDIS_MNEMONIC_LEA)
@@ -473,9 +516,11 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 			decode_stack(&d, insn);
 		} else if (is_nop_mnemonic(d.insn.mnemonic))
 			insn->op = NX_OP_NOP;
-		else if (d.insn.meta.category == ZYDIS_CATEGORY_COND_BR ||
-			 d.insn.meta.category == ZYDIS_CATEGORY_UNCOND_BR)
+		else if (is_branch(&d) && d.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
+			 d.op[0].imm.is_relative)
 			decode_branch(mode, &d, insn);
+		else if (is_branch(&d))
+			decode_indirect(mode, &d, insn);
 		else if (is_plain_mnemonic(d.insn.mnemonic))
 			decode_plain(&d, insn);
 		break;

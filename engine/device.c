@@ -25,12 +25,13 @@ static bool form_single(struct nx_vcpu *vcpu, const struct nx_site *site)
 	graph->fragments = graph->exiting = graph->byte_count = 0;
 	nx_decode(&vcpu->mode, site->rip, site->bytes, site->len, &graph->insn[0]);
 	graph->block[0].count = 1;
-	graph->block[0].next = graph->block[0].taken = NX_NOWHERE;
+	for (unsigned e = 0; e < NX_EDGES; e++)
+		graph->block[0].edge[e] = NX_NOWHERE;
 	graph->block[0].entry = true;
 	return graph->insn[0].op == NX_OP_PLAIN;
 }
 
-static bool translate_single(struct nx_vcpu *vcpu)
+bool nx_translate_single(struct nx_vcpu *vcpu)
 {
 	uint32_t where;
 	size_t capacity;
@@ -80,7 +81,7 @@ unsigned nx_begin_bounce(struct nx_vcpu *vcpu, const struct nx_site *site, struc
 	if (site->size > 8 || !nx_decode_full(&vcpu->mode, site->bytes, site->len, &d) ||
 	    (d.insn.attributes & ZYDIS_ATTRIB_HAS_LOCK))
 		return NX_PENDING_NONE;
-	if (!form_single(vcpu, site) || !translate_single(vcpu))
+	if (!form_single(vcpu, site) || !nx_translate_single(vcpu))
 		return NX_PENDING_NONE;
 	vcpu->bounce = 0;
 	vcpu->bounce_linear = vcpu->context.linear;

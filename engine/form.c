@@ -3,36 +3,16 @@
  * form.c - which guest instructions become a cluster (DESIGN.md 3.3).
  *
  * One algorithm serves every level: explore the guest's control flow from the entry on, as far as
- * an exiting instruction may be away (explore); keep only what still leads to one (prune); cut
- * cycles without one (find_backedges); make blocks of the rest (make_blocks). The levels only
+ * an exiting instruction may be away (explore); keep only what still leads to one (prune); cut or
+ * count cycles without one (find_backedges). graph.c makes blocks of the rest. The levels only
  * restrict which edges exploration follows (successors). A path that ends in nothing kept becomes
  * an edge to nowhere: the translation leaves there.
+ *
+ * Static exploration is bounded by the paper's rule, or it would grow into code that is never
+ * executed. Along the ways that control was seen to go from one exit to the next ("on path",
+ * paths.c) it may go much farther, through calls, returns and indirect branches.
  */
 #include "form.h"
-
-/* An instruction while the graph grows. Successors are node numbers. */
-struct node {
-	struct nx_insn insn;
-	uint16_t gap;      /* instructions since the last exiting one, on the shortest path */
-	uint16_t accesses; /* memory accesses likewise */
-	uint16_t next, taken;
-	uint16_t block;
-	bool keep, leader, entry;
-	bool weak_next, weak_taken; /* backedges that need a count */
-	uint8_t mark;               /* find_backedges(): 0 new, 1 on the path, 2 done */
-};
-
-#define HASH_SIZE 512
-
-struct nx_form_scratch {
-	struct node node[NX_MAX_INSNS];
-	uint16_t hash[HASH_SIZE]; /* node + 1 by rip */
-	uint16_t order[NX_MAX_INSNS];
-	uint16_t queue[NX_MAX_INSNS * 4];
-	unsigned nodes, head, tail;
-	uint64_t code_linear; /* page that code points to; 1: none */
-	const uint8_t *code;
-};
 
 _Static_assert(sizeof(struct nx_form_scratch) <= NX_FORM_SCRATCH_SIZE, "scratch too small");
 
@@ -43,12 +23,12 @@ struct former {
 };
 
 /* Exits whenever it is executed. */
-static bool is_strong(const struct node *node)
+static bool is_strong(const struct nx_node *node)
 {
 	return nx_op_exits(node->insn.op);
 }
 
-static bool is_exiting(const struct node *node)
+bool nx_node_exits(const struct nx_node *node)
 {
 	return is_strong(node) || node->insn.weak || node->insn.string_io;
 }
@@ -103,45 +83,65 @@ static unsigned read_code(struct former *f, uint64_t rip, uint8_t *bytes)
 
 static unsigned hash_slot(struct nx_form_scratch *s, uint64_t rip)
 {
-	unsigned slot = (unsigned)((rip * 0x9e3779b97f4a7c15ull) >> 55) % HASH_SIZE;
+	unsigned slot = (unsigned)((rip * 0x9e3779b97f4a7c15ull) >> 53) % NX_FORM_HASH;
 
 	while (s->hash[slot] && s->node[s->hash[slot] - 1].insn.rip != rip)
-		slot = (slot + 1) % HASH_SIZE;
+		slot = (slot + 1) % NX_FORM_HASH;
 	return slot;
+}
+
+/* Shadow stacks and branch tracking see every call and return; we do not know their state. */
+static bool follows_calls(const struct former *f)
+{
+	return f->vcpu->config.level >= NX_LEVEL_PATHS && !(f->vcpu->state.cr4 & NX_CR4_CET);
 }
 
 /* Can formation go through this instruction at all? */
 static bool is_passable(const struct former *f, const struct nx_insn *insn)
 {
 	switch ((enum nx_op)insn->op) {
-	case NX_OP_PLAIN:
-	case NX_OP_NOP:
-	case NX_OP_MOV_FROM_SREG:
-	case NX_OP_PUSH:
-	case NX_OP_POP:
-	case NX_OP_HELPER:
-	case NX_OP_IN:
-	case NX_OP_OUT:
-	case NX_OP_INSN_EXIT:
-	case NX_OP_JCC: /* where it may not be followed, taken ends the cluster */
-		return true;
+	case NX_OP_LEAVE:
+		return false;
 	case NX_OP_JMP:
 		return f->vcpu->config.level >= NX_LEVEL_BRANCHES;
+	case NX_OP_CALL:
+	case NX_OP_RET:
+	case NX_OP_JMP_INDIRECT:
+	case NX_OP_CALL_INDIRECT:
+		return follows_calls(f);
 	default:
-		return false;
+		/* A branch too: where it may not be followed, taken ends the cluster. */
+		return true;
 	}
 }
 
+/* How exploration arrives at an instruction. */
+struct way {
+	unsigned gap, accesses; /* since the last exiting instruction */
+	bool on_path;
+};
+
+static bool within_reach(const struct former *f, const struct nx_node *node, const struct way *way)
+{
+	const struct nx_config *config = &f->vcpu->config;
+
+	if (way->on_path)
+		return way->gap < config->max_path;
+	if (way->gap > config->max_gap || way->accesses > config->max_gap_accesses)
+		return false;
+	return nx_node_exits(node) ||
+	       (way->gap < config->max_gap && config->level > NX_LEVEL_PAIRS);
+}
+
 /*
- * The node at rip, reached with this gap; queued if it is new or was reached by a longer path
- * before. NX_NOWHERE: out of reach, not passable, or the graph is full.
+ * The node at rip, reached in this way; queued if it is new or was reached by a longer one before.
+ * NX_NOWHERE: out of reach, not passable, or the graph is full.
  */
-static uint16_t reach(struct former *f, uint64_t rip, unsigned gap, unsigned accesses)
+static uint16_t reach(struct former *f, uint64_t rip, struct way way)
 {
 	struct nx_form_scratch *s = f->s;
-	const struct nx_config *config = &f->vcpu->config;
 	unsigned slot = hash_slot(s, rip);
-	struct node *node;
+	struct nx_node *node;
 	uint8_t bytes[15];
 
 	if (!s->hash[slot]) {
@@ -151,26 +151,27 @@ static uint16_t reach(struct former *f, uint64_t rip, unsigned gap, unsigned acc
 		nx_memset(node, 0, sizeof(*node));
 		nx_decode(f->mode, rip, bytes, read_code(f, rip, bytes), &node->insn);
 		node->insn.weak = is_weak(f, &node->insn);
-		node->next = node->taken = NX_NOWHERE;
+		for (unsigned e = 0; e < NX_EDGES; e++)
+			node->edge[e] = NX_NOWHERE;
 		node->gap = node->accesses = 0xffff;
 		s->hash[slot] = (uint16_t)++s->nodes;
 	}
 	node = &s->node[s->hash[slot] - 1];
-	if (!is_passable(f, &node->insn))
+	if (!is_passable(f, &node->insn) || !within_reach(f, node, &way))
 		return NX_NOWHERE;
-	if (gap > config->max_gap || accesses > config->max_gap_accesses)
-		return NX_NOWHERE;
-	if (!is_exiting(node) && (gap == config->max_gap || config->level == NX_LEVEL_PAIRS))
-		return NX_NOWHERE;
-	/* Paths differ in instructions and in accesses; fewer instructions decide. */
-	if (gap < node->gap && s->tail < sizeof(s->queue) / sizeof(s->queue[0])) {
-		node->gap = (uint16_t)gap;
-		node->accesses = (uint16_t)accesses;
+	/* Ways differ in instructions and in accesses; fewer instructions decide. */
+	if ((way.gap < node->gap || (way.on_path && !node->on_path)) && s->tail < NX_FORM_QUEUE) {
+		if (way.gap < node->gap) {
+			node->gap = (uint16_t)way.gap;
+			node->accesses = (uint16_t)way.accesses;
+		}
+		node->on_path |= way.on_path;
 		s->queue[s->tail++] = (uint16_t)(node - s->node);
 	}
 	return (uint16_t)(node - s->node);
 }
 
+/* The static rule: forward branches at one level, backward ones at another. */
 static bool may_branch_to(const struct former *f, const struct nx_insn *insn)
 {
 	const enum nx_level level = f->vcpu->config.level;
@@ -178,18 +179,58 @@ static bool may_branch_to(const struct former *f, const struct nx_insn *insn)
 	return level >= (insn->target > insn->rip ? NX_LEVEL_BRANCHES : NX_LEVEL_LOOPS);
 }
 
+static void conditional_successors(struct former *f, struct nx_node *node, struct way way)
+{
+	const struct nx_paths *paths = &f->vcpu->paths;
+	uint64_t next = nx_next_rip(f->mode, &node->insn);
+	bool on_path = way.on_path;
+
+	way.on_path = on_path && nx_paths_seen(paths, node->insn.rip, next);
+	node->edge[NX_EDGE_NEXT] = reach(f, next, way);
+	way.on_path = on_path && nx_paths_seen(paths, node->insn.rip, node->insn.target);
+	if (way.on_path || may_branch_to(f, &node->insn))
+		node->edge[NX_EDGE_TAKEN] = reach(f, node->insn.target, way);
+}
+
+static void indirect_successors(struct former *f, struct nx_node *node, struct way way)
+{
+	node->targets = (uint8_t)nx_paths_targets(&f->vcpu->paths, node->insn.rip, node->target);
+	for (unsigned i = 0; i < node->targets && way.on_path; i++)
+		node->edge[NX_EDGE_TARGET + i] = reach(f, node->target[i], way);
+}
+
 static void successors(struct former *f, uint16_t number)
 {
-	struct node *node = &f->s->node[number];
+	struct nx_node *node = &f->s->node[number];
 	const struct nx_insn *insn = &node->insn;
-	unsigned gap = node->gap + 1u, accesses = node->accesses + insn->accesses;
+	struct way way = {node->gap + 1u, node->accesses + insn->accesses, node->on_path};
 
-	if (is_exiting(node))
-		gap = accesses = 0;
-	if (insn->op != NX_OP_JMP)
-		node->next = reach(f, nx_next_rip(f->mode, insn), gap, accesses);
-	if ((insn->op == NX_OP_JMP || insn->op == NX_OP_JCC) && may_branch_to(f, insn))
-		node->taken = reach(f, insn->target, gap, accesses);
+	if (nx_node_exits(node)) {
+		way.gap = way.accesses = 0;
+		way.on_path = follows_calls(f);
+	}
+	switch ((enum nx_op)insn->op) {
+	case NX_OP_JMP:
+		if (way.on_path || may_branch_to(f, insn))
+			node->edge[NX_EDGE_TAKEN] = reach(f, insn->target, way);
+		break;
+	case NX_OP_CALL:
+		/* Most calls lead far away and to no exit. */
+		if (way.on_path && nx_paths_seen(&f->vcpu->paths, insn->rip, insn->target))
+			node->edge[NX_EDGE_TAKEN] = reach(f, insn->target, way);
+		break;
+	case NX_OP_JCC:
+		conditional_successors(f, node, way);
+		break;
+	case NX_OP_RET:
+	case NX_OP_JMP_INDIRECT:
+	case NX_OP_CALL_INDIRECT:
+		indirect_successors(f, node, way);
+		break;
+	default:
+		node->edge[NX_EDGE_NEXT] = reach(f, nx_next_rip(f->mode, insn), way);
+		break;
+	}
 }
 
 static void explore(struct former *f, uint64_t rip)
@@ -199,7 +240,7 @@ static void explore(struct former *f, uint64_t rip)
 	nx_memset(s->hash, 0, sizeof(s->hash));
 	s->nodes = s->head = s->tail = 0;
 	s->code_linear = 1;
-	reach(f, rip, 0, 0);
+	reach(f, rip, (struct way){0, 0, follows_calls(f)});
 	while (s->head < s->tail)
 		successors(f, s->queue[s->head++]);
 }
@@ -209,37 +250,64 @@ static bool kept(const struct nx_form_scratch *s, uint16_t number)
 	return number != NX_NOWHERE && s->node[number].keep;
 }
 
+static bool leads_to_kept(const struct nx_form_scratch *s, const struct nx_node *node)
+{
+	for (unsigned e = 0; e < NX_EDGES; e++)
+		if (kept(s, node->edge[e]))
+			return true;
+	return false;
+}
+
 /* Keeps what leads to an exiting instruction; edges to the rest go nowhere. */
 static void prune(struct nx_form_scratch *s)
 {
 	bool changed = true;
 
 	for (unsigned i = 0; i < s->nodes; i++)
-		s->node[i].keep = is_exiting(&s->node[i]) && s->node[i].gap != 0xffff;
+		s->node[i].keep = nx_node_exits(&s->node[i]) && s->node[i].gap != 0xffff;
 	while (changed) {
 		changed = false;
 		for (unsigned i = s->nodes; i-- > 0;) {
-			struct node *node = &s->node[i];
+			struct nx_node *node = &s->node[i];
 
-			if (!node->keep && (kept(s, node->next) || kept(s, node->taken)))
+			if (!node->keep && leads_to_kept(s, node))
 				node->keep = changed = true;
 		}
 	}
-	for (unsigned i = 0; i < s->nodes; i++) {
-		if (!kept(s, s->node[i].next))
-			s->node[i].next = NX_NOWHERE;
-		if (!kept(s, s->node[i].taken))
-			s->node[i].taken = NX_NOWHERE;
+	for (unsigned i = 0; i < s->nodes; i++)
+		for (unsigned e = 0; e < NX_EDGES; e++)
+			if (!kept(s, s->node[i].edge[e]))
+				s->node[i].edge[e] = NX_NOWHERE;
+}
+
+typedef bool node_test(const struct nx_node *node);
+typedef void edge_action(struct nx_node *from, unsigned edge);
+
+/* The next edge of a node that was not yet followed; closing ones are reported. */
+static uint16_t descend(struct nx_form_scratch *s, struct nx_node *node, node_test *ends,
+			edge_action *found, unsigned *count)
+{
+	for (unsigned e = 0; e < NX_EDGES; e++) {
+		uint16_t to = node->edge[e];
+
+		if (to == NX_NOWHERE || ends(&s->node[to]))
+			continue;
+		if (s->node[to].mark == 1) {
+			found(node, e);
+			*count += 1;
+		} else if (!s->node[to].mark) {
+			return to;
+		}
 	}
+	return NX_NOWHERE;
 }
 
 /*
  * Finds the backedges of cycles that meet none of some exiting instructions: depth first with an
  * explicit stack (the queue's memory); the path ends at the exiting nodes, so a successor on the
- * path closes a cycle. Returns how many there are.
+ * path closes a cycle. Returns how many were found, an edge perhaps more than once.
  */
-static unsigned find_backedges(struct nx_form_scratch *s, bool (*ends)(const struct node *),
-			       void (*found)(struct node *from, bool taken))
+static unsigned find_backedges(struct nx_form_scratch *s, node_test *ends, edge_action *found)
 {
 	unsigned count = 0;
 
@@ -253,27 +321,15 @@ static unsigned find_backedges(struct nx_form_scratch *s, bool (*ends)(const str
 		s->queue[depth++] = (uint16_t)root;
 		s->node[root].mark = 1;
 		while (depth) {
-			struct node *node = &s->node[s->queue[depth - 1]];
-			const uint16_t edges[2] = {node->next, node->taken};
-			bool down = false;
+			struct nx_node *node = &s->node[s->queue[depth - 1]];
+			uint16_t to = descend(s, node, ends, found, &count);
 
-			for (unsigned e = 0; e < 2 && !down; e++) {
-				uint16_t to = edges[e];
-
-				if (to == NX_NOWHERE || ends(&s->node[to]))
-					continue;
-				if (s->node[to].mark == 1) {
-					found(node, e == 1);
-					count++;
-				} else if (!s->node[to].mark) {
-					s->node[to].mark = 1;
-					s->queue[depth++] = to;
-					down = true;
-				}
-			}
-			if (!down) {
+			if (to == NX_NOWHERE) {
 				node->mark = 2;
 				depth--;
+			} else {
+				s->node[to].mark = 1;
+				s->queue[depth++] = to;
 			}
 		}
 	}
@@ -281,15 +337,22 @@ static unsigned find_backedges(struct nx_form_scratch *s, bool (*ends)(const str
 }
 
 /* Nobody would notice a cycle that meets no exiting instruction turn and turn. */
-static void cut(struct node *from, bool taken)
+static void cut(struct nx_node *from, unsigned edge)
 {
-	*(taken ? &from->taken : &from->next) = NX_NOWHERE;
+	from->edge[edge] = NX_NOWHERE;
+}
+
+/* On paths such cycles are waiting loops and copies of a few bytes: counted, not cut. */
+static void count_idle(struct nx_node *from, unsigned edge)
+{
+	from->counted[edge] = NX_EDGE_IDLE;
 }
 
 /* What meets only accesses that may turn out to be to memory has to be counted. */
-static void count_turns(struct node *from, bool taken)
+static void count_weak(struct nx_node *from, unsigned edge)
 {
-	*(taken ? &from->weak_taken : &from->weak_next) = true;
+	if (from->counted[edge] == NX_EDGE_FREE)
+		from->counted[edge] = NX_EDGE_WEAK;
 }
 
 /* What still can be reached from node 0: pruning and cutting leave islands. */
@@ -304,161 +367,74 @@ static void drop_islands(struct nx_form_scratch *s)
 	s->node[0].mark = 1;
 	s->queue[tail++] = 0;
 	while (head < tail) {
-		const struct node *node = &s->node[s->queue[head++]];
-		const uint16_t edges[2] = {node->next, node->taken};
+		const struct nx_node *node = &s->node[s->queue[head++]];
 
-		for (unsigned e = 0; e < 2; e++) {
-			if (edges[e] == NX_NOWHERE || s->node[edges[e]].mark)
+		for (unsigned e = 0; e < NX_EDGES; e++) {
+			if (node->edge[e] == NX_NOWHERE || s->node[node->edge[e]].mark)
 				continue;
-			s->node[edges[e]].mark = 1;
-			s->queue[tail++] = edges[e];
+			s->node[node->edge[e]].mark = 1;
+			s->queue[tail++] = node->edge[e];
 		}
 	}
 	for (unsigned i = 0; i < s->nodes; i++)
 		s->node[i].keep &= s->node[i].mark != 0;
 }
 
-/* Orders the kept nodes by rip: the host code then lies as the guest's does. */
-static unsigned sort_nodes(struct nx_form_scratch *s)
+static void begin_graph(struct nx_graph *graph, const struct nx_mode *mode, uint64_t rip)
 {
-	unsigned count = 0;
-
-	for (unsigned i = 0; i < s->nodes; i++) {
-		unsigned at = count;
-
-		if (!s->node[i].keep)
-			continue;
-		while (at > 0 && s->node[s->order[at - 1]].insn.rip > s->node[i].insn.rip) {
-			s->order[at] = s->order[at - 1];
-			at--;
-		}
-		s->order[at] = (uint16_t)i;
-		count++;
-	}
-	return count;
-}
-
-static void mark_leaders(struct nx_form_scratch *s)
-{
-	s->node[0].leader = s->node[0].entry = true;
-	for (unsigned i = 0; i < s->nodes; i++) {
-		const struct node *node = &s->node[i];
-
-		if (!node->keep)
-			continue;
-		if (node->taken != NX_NOWHERE)
-			s->node[node->taken].leader = true;
-		if (node->next == NX_NOWHERE)
-			continue;
-		if (node->insn.op == NX_OP_JCC || is_exiting(node))
-			s->node[node->next].leader = true;
-		if (is_exiting(node))
-			s->node[node->next].entry = true;
-		/* A repeated string instruction is come back to while elements remain. */
-		if (is_exiting(node) && node->insn.repeated)
-			s->node[i].leader = s->node[i].entry = true;
-	}
-}
-
-/* A block from a leader on: up to the next leader, or to where control flow divides. */
-static bool make_block(struct nx_form_scratch *s, uint16_t leader, struct nx_graph *graph)
-{
-	struct nx_block *block = &graph->block[s->node[leader].block];
-	const struct node *node = &s->node[leader];
-
-	block->first = graph->insns;
-	block->entry = node->entry;
-	block->next = block->taken = NX_NOWHERE;
-	for (;;) {
-		if (graph->insns == NX_MAX_INSNS)
-			return false;
-		graph->insn[graph->insns++] = node->insn;
-		graph->exiting += is_exiting(node);
-		if (node->taken != NX_NOWHERE)
-			block->taken = s->node[node->taken].block;
-		if (node->next == NX_NOWHERE)
-			break;
-		if (s->node[node->next].leader || node->insn.op == NX_OP_JCC) {
-			block->next = s->node[node->next].block;
-			break;
-		}
-		node = &s->node[node->next];
-	}
-	block->weak_next = node->weak_next;
-	block->weak_taken = node->weak_taken;
-	block->count = (uint16_t)(graph->insns - block->first);
-	return true;
-}
-
-static bool make_blocks(struct nx_form_scratch *s, unsigned count, struct nx_graph *graph)
-{
-	mark_leaders(s);
-	for (unsigned i = 0; i < count; i++) {
-		struct node *node = &s->node[s->order[i]];
-
-		if (!node->leader)
-			continue;
-		if (graph->blocks == NX_MAX_BLOCKS)
-			return false;
-		node->block = graph->blocks++;
-	}
-	for (unsigned i = 0; i < count; i++)
-		if (s->node[s->order[i]].leader && !make_block(s, s->order[i], graph))
-			return false;
-	return true;
-}
-
-/* The guest bytes that the graph was made from: contiguous stretches within pages. */
-static bool make_fragments(const struct nx_vcpu *vcpu, struct nx_form_scratch *s, unsigned count,
-			   struct nx_graph *graph)
-{
-	for (unsigned i = 0; i < count; i++) {
-		const struct nx_insn *insn = &s->node[s->order[i]].insn;
-
-		for (unsigned byte = 0; byte < insn->len; byte++) {
-			uint64_t rip = insn->rip + byte;
-			struct nx_fragment *last =
-			    graph->fragments ? &graph->fragment[graph->fragments - 1] : NULL;
-			uint8_t *to;
-
-			if (last && rip < last->rip + last->len)
-				continue; /* overlaps the instruction before */
-			if (graph->byte_count == NX_CLUSTER_BYTES)
-				return false;
-			to = &graph->bytes[graph->byte_count];
-			if (!last || rip != last->rip + last->len ||
-			    !(nx_code_linear(vcpu, rip) & ~NX_PAGE_MASK)) {
-				if (graph->fragments == NX_MAX_FRAGMENTS)
-					return false;
-				last = &graph->fragment[graph->fragments++];
-				last->rip = rip;
-				last->len = 0;
-				last->bytes = graph->byte_count;
-			}
-			last->len++;
-			*to = insn->bytes[byte];
-			graph->byte_count++;
-		}
-	}
-	return true;
+	graph->mode = *mode;
+	graph->rip = rip;
+	graph->insns = graph->blocks = graph->fragments = graph->exiting = graph->byte_count = 0;
 }
 
 bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip, struct nx_graph *graph)
 {
 	struct former f = {vcpu, mode, (struct nx_form_scratch *)vcpu->form_scratch};
-	unsigned count;
 
-	graph->mode = *mode;
-	graph->rip = rip;
-	graph->insns = graph->blocks = graph->fragments = graph->exiting = graph->byte_count = 0;
+	begin_graph(graph, mode, rip);
 	explore(&f, rip);
-	do
-		prune(f.s);
-	while (find_backedges(f.s, is_exiting, cut));
-	find_backedges(f.s, is_strong, count_turns);
+	prune(f.s);
+	if (follows_calls(&f)) {
+		find_backedges(f.s, nx_node_exits, count_idle);
+	} else {
+		while (find_backedges(f.s, nx_node_exits, cut))
+			prune(f.s);
+	}
+	find_backedges(f.s, is_strong, count_weak);
 	drop_islands(f.s);
 	if (!f.s->nodes || !f.s->node[0].keep)
 		return false;
-	count = sort_nodes(f.s);
-	return make_blocks(f.s, count, graph) && make_fragments(vcpu, f.s, count, graph);
+	return nx_make_graph(vcpu, f.s, graph);
+}
+
+bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
+		   struct nx_graph *graph)
+{
+	struct former f = {vcpu, mode, (struct nx_form_scratch *)vcpu->form_scratch};
+	struct nx_block *block = &graph->block[0];
+	uint8_t bytes[15];
+
+	begin_graph(graph, mode, rip);
+	f.s->code_linear = 1;
+	nx_memset(block, 0, sizeof(*block));
+	block->entry = true;
+	for (unsigned e = 0; e < NX_EDGES; e++)
+		block->edge[e] = NX_NOWHERE;
+	while (graph->insns < NX_TRACE_BLOCK) {
+		struct nx_insn *insn = &graph->insn[graph->insns];
+
+		nx_decode(mode, rip, bytes, read_code(&f, rip, bytes), insn);
+		if (!is_passable(&f, insn))
+			break;
+		graph->insns++;
+		if (nx_decides(insn->op) || nx_op_exits(insn->op) || insn->string_io) {
+			block->targets =
+			    (uint8_t)nx_paths_targets(&vcpu->paths, rip, block->target);
+			break;
+		}
+		rip = nx_next_rip(mode, insn);
+	}
+	block->count = graph->insns;
+	graph->blocks = 1;
+	return graph->insns > 0;
 }

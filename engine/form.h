@@ -1,9 +1,45 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* form.h - small things about guest code addresses that formation and the runtime share. */
+/*
+ * form.h - what form.c hands to graph.c, and small things about guest code that formation,
+ * translation and the runtime share.
+ */
 #ifndef NX_FORM_H
 #define NX_FORM_H
 
 #include "vcpu.h"
+
+/* An instruction while the graph grows. Edges are node numbers. */
+struct nx_node {
+	struct nx_insn insn;
+	uint16_t gap;      /* instructions since the last exiting one, on the shortest way */
+	uint16_t accesses; /* memory accesses likewise */
+	uint16_t edge[NX_EDGES];
+	uint16_t block;
+	uint8_t counted[NX_EDGES]; /* enum nx_edge_count */
+	uint8_t targets;
+	uint8_t mark; /* find_backedges(): 0 new, 1 on the path, 2 done */
+	bool on_path, keep, leader, entry;
+	uint64_t target[NX_MAX_TARGETS];
+};
+
+#define NX_FORM_HASH 2048
+#define NX_FORM_QUEUE (NX_MAX_INSNS * 4)
+
+struct nx_form_scratch {
+	struct nx_node node[NX_MAX_INSNS];
+	uint16_t hash[NX_FORM_HASH]; /* node + 1 by rip */
+	uint16_t order[NX_MAX_INSNS];
+	uint16_t queue[NX_FORM_QUEUE];
+	unsigned nodes, head, tail;
+	uint64_t code_linear; /* page that code points to; 1: none */
+	const uint8_t *code;
+};
+
+/* Instructions of one block of a trace. */
+#define NX_TRACE_BLOCK 64
+
+bool nx_node_exits(const struct nx_node *node);
+bool nx_make_graph(const struct nx_vcpu *vcpu, struct nx_form_scratch *s, struct nx_graph *graph);
 
 static inline uint64_t nx_code_linear(const struct nx_vcpu *vcpu, uint64_t rip)
 {
@@ -16,6 +52,13 @@ static inline uint64_t nx_code_linear(const struct nx_vcpu *vcpu, uint64_t rip)
 static inline bool nx_op_exits(unsigned op)
 {
 	return op == NX_OP_IN || op == NX_OP_OUT || op == NX_OP_INSN_EXIT;
+}
+
+/* Decides where control goes. */
+static inline bool nx_decides(unsigned op)
+{
+	return op == NX_OP_JMP || op == NX_OP_JCC || op == NX_OP_CALL || op == NX_OP_RET ||
+	       op == NX_OP_JMP_INDIRECT || op == NX_OP_CALL_INDIRECT;
 }
 
 /*

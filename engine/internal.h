@@ -4,9 +4,11 @@
  *
  *	tracker.c    is this exit worth taking over?
  *	decode.c     guest bytes to struct nx_insn
- *	form.c       instructions from an entry on to a graph of blocks (struct nx_graph)
+ *	form.c       what belongs to a cluster; graph.c: its blocks and fragments (struct nx_graph)
+ *	paths.c      which ways control went, for clusters across indirect branches
  *	translate.c  graph to host code (emit.c: one host instruction; lower_*.c: families)
  *	verify.c     proves the host code harmless; shares no code with translate.c
+ *	trace.c      follows the guest to its next exit where formation knows no way
  *	cache.c      keeps translations, finds them by entry
  *	walk.c       linear to guest-physical address, as the processor does
  *	memory.c     guest memory for C code, the software TLB, the miss handler
@@ -81,7 +83,7 @@ struct nx_context {
 	uint32_t site, unused_site;
 	uint64_t linear;
 	uint64_t temp[2];
-	uint64_t turns, unused_turns;
+	uint64_t turns, idle_turns;
 	uint64_t rflags; /* without the arithmetic flags, which are in flags */
 	struct nx_context_seg seg[NX_SREGS];
 	struct nx_tlb_entry tlb[NX_TLB_ENTRIES];
@@ -98,6 +100,7 @@ NX_AT(site, NX_CTX_SITE);
 NX_AT(linear, NX_CTX_LINEAR);
 NX_AT(temp, NX_CTX_TEMP);
 NX_AT(turns, NX_CTX_TURNS);
+NX_AT(idle_turns, NX_CTX_IDLE_TURNS);
 NX_AT(rflags, NX_CTX_RFLAGS);
 NX_AT(seg, NX_CTX_SEG);
 NX_AT(seg[0].selector, NX_CTX_SEG + NX_SEG_SELECTOR);
@@ -210,6 +213,8 @@ nx_status nx_guest_write(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset
 nx_status nx_guest_pointer(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, unsigned size,
 			   void **host);
 void nx_tlb_flush(struct nx_vcpu *vcpu);
+/* From now on stores to this host page miss. */
+void nx_tlb_protect(struct nx_vcpu *vcpu, const void *page);
 
 /* rflags' arithmetic bits, in the form that lahf and seto leave in ax (context.h, rule 5). */
 static inline uint64_t nx_flags_to_context(uint64_t rflags)
@@ -282,12 +287,14 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 
 /* ---- form.c ---- */
 
-#define NX_MAX_INSNS 160
-#define NX_MAX_BLOCKS 96
-#define NX_MAX_FRAGMENTS 8
-#define NX_CLUSTER_BYTES 640 /* guest code bytes of one cluster */
+#define NX_MAX_INSNS 640
+#define NX_MAX_BLOCKS 256
+#define NX_MAX_FRAGMENTS 96
+#define NX_MAX_CODE_PAGES 24
+#define NX_CLUSTER_BYTES 4096 /* guest code bytes of one cluster */
 #define NX_NOWHERE 0xffff
 #define NX_WEAK_TURNS 10 /* per stay in the engine; the paper's figure */
+#define NX_IDLE_TURNS 256
 
 /* A contiguous stretch of guest code that the cluster was made from. Within one page. */
 struct nx_fragment {
@@ -296,17 +303,33 @@ struct nx_fragment {
 	uint16_t bytes; /* offset of the copy in the cluster's bytes */
 };
 
+/* Where control goes after an instruction that decides about it. */
+enum nx_edge {
+	NX_EDGE_NEXT,   /* falling through, also after an exit */
+	NX_EDGE_TAKEN,  /* a direct branch or call */
+	NX_EDGE_TARGET, /* and the ones behind it: observed targets of an indirect one */
+	NX_EDGES = NX_EDGE_TARGET + 4,
+};
+#define NX_MAX_TARGETS (NX_EDGES - NX_EDGE_TARGET)
+
+/* What an edge that closes a cycle costs. */
+enum nx_edge_count {
+	NX_EDGE_FREE, /* each turn meets an exiting instruction */
+	NX_EDGE_WEAK, /* an access that may exit: NX_WEAK_TURNS per stay */
+	NX_EDGE_IDLE, /* nothing: NX_IDLE_TURNS from one exit to the next */
+};
+
 /*
  * A block: instructions first..first+count-1 of the graph, entered at the first only. The last
- * one's successors are blocks, or NX_NOWHERE: leave at that guest rip.
+ * one's edges lead to blocks, or NX_NOWHERE: leave there.
  */
 struct nx_block {
 	uint16_t first, count;
-	uint16_t next;  /* block that follows by falling through (also after an exit) */
-	uint16_t taken; /* block of a taken branch */
-	/* Backedges of loops that need not meet an exit: taken NX_WEAK_TURNS times at most. */
-	bool weak_next, weak_taken;
 	bool entry; /* begins after an exiting instruction, or where formation began */
+	uint8_t targets;
+	uint16_t edge[NX_EDGES];
+	uint8_t counted[NX_EDGES];       /* enum nx_edge_count */
+	uint64_t target[NX_MAX_TARGETS]; /* guest rip of each */
 };
 
 struct nx_graph {
@@ -324,6 +347,43 @@ struct nx_graph {
 /* Forms the cluster that begins at rip; false: no exiting instruction in reach. */
 bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
 	     struct nx_graph *graph);
+/*
+ * For tracing: one block from rip up to and with the first exiting instruction or decision about
+ * control, all of whose edges leave. false: the first instruction is none that we run.
+ */
+bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
+		   struct nx_graph *graph);
+
+/* ---- paths.c ---- */
+
+/*
+ * Observed control flow: for branches, which ways they went on paths that led from one exit to the
+ * next. Lossy: an old branch gives way to a new one.
+ */
+#define NX_PATH_SLOTS 1024
+#define NX_PATH_PROBES 8
+
+struct nx_path {
+	uint64_t from; /* rip of the branch */
+	uint64_t to[NX_MAX_TARGETS];
+	uint8_t targets;
+	uint8_t leaves;   /* how often clusters were left here since the last trace */
+	uint8_t failures; /* traces from here that found no exit: each doubles the leaves to wait */
+};
+
+struct nx_paths {
+	struct nx_path slot[NX_PATH_SLOTS];
+	unsigned victim;
+};
+
+void nx_paths_note(struct nx_paths *paths, uint64_t from, uint64_t to);
+bool nx_paths_seen(const struct nx_paths *paths, uint64_t from, uint64_t to);
+/* Copies the targets seen; returns how many. */
+unsigned nx_paths_targets(const struct nx_paths *paths, uint64_t from, uint64_t *to);
+/* A cluster was left at this branch: is it time to trace on from there? */
+bool nx_paths_leave(struct nx_paths *paths, uint64_t from);
+/* What the trace came to. */
+void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found);
 
 /* ---- translate.c ---- */
 
@@ -338,6 +398,7 @@ enum nx_site_kind {
 /* What the runtime knows of a point in emitted code. */
 struct nx_site {
 	uint64_t rip;   /* of the instruction; LEAVE: where to go on */
+	uint64_t from;  /* LEAVE at a branch: its rip; 0: at none */
 	uint64_t next;  /* of the next instruction */
 	uint8_t kind;   /* enum nx_site_kind */
 	uint8_t size;   /* ACCESS, IO: bytes */
@@ -357,7 +418,7 @@ struct nx_entry {
 	uint32_t offset;
 };
 
-#define NX_MAX_SITES 512
+#define NX_MAX_SITES 1536
 
 struct nx_translation {
 	uint32_t size;
@@ -404,6 +465,8 @@ void nx_cache_flush(struct nx_vcpu *vcpu);
  * is valid now, and notes its host pages in the vCPU (stores to them leave).
  */
 nx_status nx_check_code(struct nx_vcpu *vcpu, const struct nx_cluster *cluster);
+/* Notes the page of code that is about to run. false: it cannot be read, or there are too many. */
+bool nx_note_code(struct nx_vcpu *vcpu, uint64_t rip);
 
 /* ---- complete.c ---- */
 
@@ -426,7 +489,19 @@ void nx_finish_string(struct nx_vcpu *vcpu, const struct nx_exit *exit);
 nx_status nx_string_exit(struct nx_vcpu *vcpu, const struct nx_string_pending *pending,
 			 const struct nx_exit *exit);
 
-/* ---- runtime.c, for device.c ---- */
+/* Translates the vCPU's graph for one run, at the code cache's free end: vcpu->single. */
+bool nx_translate_single(struct nx_vcpu *vcpu);
+
+/* ---- trace.c ---- */
+
+/*
+ * Runs the guest on from the state's rip to its next exiting instruction and notes the way. true:
+ * the running translation stands at the site of the exit. false: *status says why not; the state is
+ * at an instruction boundary.
+ */
+bool nx_trace(struct nx_vcpu *vcpu, nx_status *status);
+
+/* ---- runtime.c, for device.c and trace.c ---- */
 
 /* Runs the cluster's code from an offset; the state is up to date before and after. */
 void nx_run(struct nx_vcpu *vcpu, struct nx_cluster *cluster, uint32_t offset);

@@ -100,7 +100,7 @@ static void emit_segment(struct nx_translator *t, const struct nx_insn *insn, en
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JNBE, false);
 	site = nx_add_site(t, NX_SITE_LEAVE, insn);
 	t->out->site[site].reason = NX_LEAVE_SEGMENT;
-	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, 0, site);
+	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, site);
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_ADD, r(NX_R14, 4), nx_op_slot(slot + NX_SEG_BASE, 4));
 }
 
@@ -117,7 +117,7 @@ static void emit_access(struct nx_translator *t, const struct nx_insn *insn, enu
 	t->out->site[site].write = write;
 	t->out->site[site].mmio_form = mmio_form;
 	branch = nx_emit_snippet(t, nx_check_snippet(size, write));
-	nx_add_stub(t, NX_STUB_MISS, branch, t->e.size, site);
+	nx_add_stub(t, NX_STUB_MISS, branch, site);
 	t->flags_in_host = false;
 }
 
@@ -407,6 +407,59 @@ static void lower_mov_from_sreg(struct nx_translator *t, const struct nx_insn *i
 		mov(t, nx_op_home(to.number, to.size == 2 ? 2 : 8),
 		    r(NX_R10, to.size == 2 ? 2 : 8));
 	}
+}
+
+/* The return address goes to the stack. */
+void nx_lower_call(struct nx_translator *t, const struct nx_insn *insn)
+{
+	unsigned size = insn->size;
+
+	nx_keep_flags_in_context(t);
+	emit_stack_offset(t, -(int)size);
+	emit_access(t, insn, NX_SS, size, true, false);
+	mov(t, r(NX_R10, 8), nx_op_imm((int64_t)nx_next_rip(&t->graph->mode, insn)));
+	mov(t, pointer(size), r(NX_R10, size));
+	emit_stack_adjust(t, -(int)size);
+}
+
+void nx_lower_ret(struct nx_translator *t, const struct nx_insn *insn)
+{
+	emit_stack_adjust(t, (int)(insn->size + insn->target));
+}
+
+void nx_lower_indirect_target(struct nx_translator *t, const struct nx_insn *insn)
+{
+	unsigned size = insn->size;
+	struct nx_decoded d;
+	struct nx_reg reg;
+
+	if (!decode(t, insn, &d))
+		return;
+	nx_keep_flags_in_context(t);
+	t->flags_in_host = false;
+	if (insn->op == NX_OP_RET) {
+		emit_stack_offset(t, 0);
+		emit_access(t, insn, NX_SS, size, false, false);
+	} else if (d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		emit_effective_address(t, insn, &d, &d.op[0]);
+		emit_access(t, insn, nx_segment_of(&d.op[0]), size, false, false);
+	}
+	if (insn->op == NX_OP_RET || d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		if (size == 2)
+			nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R10, 4), pointer(2));
+		else
+			mov(t, r(NX_R10, size), pointer(size));
+	} else if (nx_reg_of(d.op[0].reg.value, &reg)) {
+		if (nx_is_homed(reg.number))
+			mov(t, r(NX_R10, 8), nx_op_home(reg.number, 8));
+		else
+			mov(t, r(NX_R10, 8), r(reg.number, 8));
+		if (size == 2)
+			nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R10, 4), r(NX_R10, 2));
+		else if (size == 4)
+			mov(t, r(NX_R10, 4), r(NX_R10, 4));
+	}
+	mov(t, nx_op_slot(NX_CTX_TEMP, 8), r(NX_R10, 8));
 }
 
 void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d)

@@ -2,8 +2,9 @@
 /*
  * memory.c - guest memory: the software TLB behind emitted code's inline checks, and access from C.
  *
- * A TLB entry lives as long as one nx_resume() at most: guest page tables, memory slots and the
- * code pages of the running cluster may all be different at the next one.
+ * A TLB entry lives as long as a stay at most: from an exit that the hardware delivered to the
+ * return to guest mode. Guest page tables may change meanwhile, but a processor may use old
+ * translations too until it is told otherwise, and it is told in guest mode.
  */
 #include "vcpu.h"
 
@@ -15,6 +16,16 @@ void nx_tlb_flush(struct nx_vcpu *vcpu)
 		entry->read = entry->write = 1;
 	}
 	vcpu->tlb_used_count = 0;
+}
+
+void nx_tlb_protect(struct nx_vcpu *vcpu, const void *page)
+{
+	for (unsigned i = 0; i < vcpu->tlb_used_count; i++) {
+		struct nx_tlb_entry *entry = &vcpu->context.tlb[vcpu->tlb_used[i]];
+
+		if (entry->read + entry->addend == (uint64_t)(uintptr_t)page)
+			entry->write = 1;
+	}
 }
 
 static void tlb_fill(struct nx_vcpu *vcpu, uint64_t linear, uint8_t *page, bool write)

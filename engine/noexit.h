@@ -98,6 +98,7 @@ struct nx_state {
 	X(NO_CLUSTER, "no cluster starts here")                                               \
 	X(COLD, "not executed often enough to be translated")                                 \
 	X(CLUSTER_END, "the cluster's last instruction before a side exit was reached")       \
+	X(GUARD, "an indirect branch to where it was not seen to go")                         \
 	X(CODE_CHANGED, "the guest code differs from what was translated")                    \
 	X(CODE_WRITE, "a store to the cluster's own code")                                    \
 	X(CODE_UNREADABLE, "the guest code cannot be read")                                   \
@@ -242,7 +243,7 @@ struct nx_page {
 	bool writable; /* RAM: stores go to memory; otherwise a store is treated as kind says below
 			*/
 	bool store_is_mmio; /* RAM, not writable: a store is an MMIO exit (ROM); otherwise: leave */
-	void *host;         /* RAM: the page's first byte; stays valid until nx_resume() returns */
+	void *host; /* RAM: the page's first byte; stays valid until the stay ends or nx_flush() */
 };
 
 enum nx_route { NX_ROUTE_EXIT, NX_ROUTE_LEAVE };
@@ -271,7 +272,8 @@ struct nx_host {
 	X(STRAIGHT, "straight", "exiting instructions with gap fillers between them") \
 	X(DYNAMIC, "dynamic", "and memory accesses that were seen to exit")           \
 	X(BRANCHES, "branches", "and forward branches inside the cluster")            \
-	X(LOOPS, "loops", "and backedges over exiting instructions")
+	X(LOOPS, "loops", "and backedges over exiting instructions")                  \
+	X(PATHS, "paths", "and calls, returns and indirect branches along observed paths")
 
 enum nx_level {
 #define NX_X(name, word, text) NX_LEVEL_##name,
@@ -284,6 +286,7 @@ struct nx_config {
 	enum nx_level level;
 	uint16_t max_gap;          /* instructions between two exiting ones; paper: 16 */
 	uint16_t max_gap_accesses; /* memory accesses between two exiting ones; paper: 4 */
+	uint16_t max_path;         /* instructions between two exiting ones on an observed path */
 	bool no_user_code;         /* cluster at CPL 0 only */
 	uint32_t exits; /* NX_EXITS_*: instructions that exit, beside port and device accesses */
 	bool segment_loads; /* the host takes state.seg back: real-mode loads are run */
@@ -307,6 +310,9 @@ NX_API void nx_config_default(struct nx_config *config);
 	X(flushes, "code cache flushes")                                   \
 	X(stale, "clusters dropped because the guest code changed")        \
 	X(retired, "clusters dropped because they avoided nothing")        \
+	X(traces, "paths followed from one exit to the next")              \
+	X(traces_failed, "paths that led to no exit in reach")             \
+	X(grown, "clusters dropped to be formed anew with a new path")     \
 	X(forced, "translations forced by the tracker's leak detection")
 
 struct nx_counters {
@@ -379,6 +385,13 @@ NX_API enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit 
 
 /* Drops the pending exit: what the host sets as state counts. */
 NX_API void nx_forget_exit(struct nx_vcpu *vcpu);
+
+/*
+ * Forgets what was looked up of the guest's and the host's mappings. A stay lasts from an exit that
+ * the hardware delivered (a resume without a pending exit) to NX_LEAVE; the engine keeps page
+ * pointers during it. A host that changes its memory map in between calls this first.
+ */
+NX_API void nx_flush(struct nx_vcpu *vcpu);
 
 NX_API const struct nx_counters *nx_vcpu_counters(const struct nx_vcpu *vcpu);
 

@@ -7,8 +7,8 @@
 
 void nx_config_default(struct nx_config *config)
 {
-	*config =
-	    (struct nx_config){.level = NX_LEVEL_COUNT - 1, .max_gap = 16, .max_gap_accesses = 4};
+	*config = (struct nx_config){
+	    .level = NX_LEVEL_COUNT - 1, .max_gap = 16, .max_gap_accesses = 4, .max_path = 512};
 }
 
 size_t nx_arena_size(void)
@@ -222,9 +222,8 @@ static struct nx_cluster *find_cluster(struct nx_vcpu *vcpu, uint32_t *offset, n
 		return NULL;
 	}
 	if (!nx_form(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->graph)) {
-		vcpu->counters.barren++;
-		nx_tracker_barren(&vcpu->tracker, pc, NULL, 0);
 		*status = NX_LEAVE_NO_CLUSTER;
+		vcpu->barren_pc = pc;
 		return NULL;
 	}
 	vcpu->counters.formed++;
@@ -348,8 +347,11 @@ static void retire(struct nx_vcpu *vcpu, struct nx_cluster *cluster)
 
 static enum nx_outcome end_at_site(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
-	/* The verifier has proven that the code stores only sites that exist. */
-	const struct nx_site *site = &vcpu->running->site[vcpu->context.site];
+	/*
+	 * The verifier has proven that the code stores only sites that exist. A copy: a trace's sites
+	 * give way to the next translation.
+	 */
+	const struct nx_site copy = vcpu->running->site[vcpu->context.site], *site = &copy;
 
 	vcpu->state.rip = site->rip;
 	switch ((enum nx_site_kind)site->kind) {
@@ -381,6 +383,83 @@ void nx_run(struct nx_vcpu *vcpu, struct nx_cluster *cluster, uint32_t offset)
 	store_context(vcpu);
 }
 
+/* Nothing is in static reach of this exit: the guest runs on in a trace, which may find a way. */
+static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
+{
+	uint64_t rip = vcpu->state.rip;
+	enum nx_outcome outcome;
+	nx_status status = NX_LEAVE_NO_CLUSTER;
+
+	if (vcpu->config.level < NX_LEVEL_PATHS || !nx_trace(vcpu, &status)) {
+		vcpu->counters.barren++;
+		nx_tracker_barren(&vcpu->tracker, vcpu->barren_pc, NULL, 0);
+		return leave(vcpu, exit, status);
+	}
+	outcome = end_at_site(vcpu, exit);
+	/* device.c has the graph and the code on loan for a device's answer. */
+	if (vcpu->pending == NX_PENDING_BOUNCE_READ || vcpu->pending == NX_PENDING_BOUNCE_WRITE)
+		return outcome;
+	if (nx_form(vcpu, &vcpu->mode, rip, &vcpu->graph)) {
+		vcpu->counters.formed++;
+		translate(vcpu, &status);
+	} else {
+		vcpu->counters.barren++;
+		nx_tracker_barren(&vcpu->tracker, vcpu->barren_pc, NULL, 0);
+	}
+	return outcome;
+}
+
+/*
+ * The cluster was left at a branch, not for the first time: does an exit follow where it went? Then
+ * the cluster is formed anew, with that way in it.
+ */
+static bool grow(struct nx_vcpu *vcpu, const struct nx_site *site, nx_status *status)
+{
+	struct nx_cluster *cluster = vcpu->running;
+	uint64_t from = site->from, to = site->rip;
+	bool found;
+
+	if (vcpu->config.level < NX_LEVEL_PATHS || !from || !nx_paths_leave(&vcpu->paths, from))
+		return false;
+	found = nx_trace(vcpu, status);
+	nx_paths_traced(&vcpu->paths, from, found);
+	if (!found)
+		return true;
+	if (to != from)
+		nx_paths_note(&vcpu->paths, from, to);
+	cluster->dropped = true;
+	vcpu->counters.grown++;
+	return true;
+}
+
+/* A translation has ended: perhaps to be followed by a trace. */
+static enum nx_outcome end_cluster(struct nx_vcpu *vcpu, struct nx_exit *exit)
+{
+	const struct nx_site *site = &vcpu->running->site[vcpu->context.site];
+	nx_status status = NX_OK;
+
+	if (site->kind == NX_SITE_LEAVE &&
+	    (site->reason == NX_LEAVE_CLUSTER_END || site->reason == NX_LEAVE_GUARD)) {
+		vcpu->state.rip = site->rip;
+		if (grow(vcpu, site, &status) && status != NX_OK)
+			return leave(vcpu, exit, status);
+	}
+	return end_at_site(vcpu, exit);
+}
+
+static void begin_stay(struct nx_vcpu *vcpu)
+{
+	vcpu->context.turns = NX_WEAK_TURNS;
+	vcpu->stay_exits = 0;
+	nx_flush(vcpu);
+}
+
+void nx_flush(struct nx_vcpu *vcpu)
+{
+	nx_tlb_flush(vcpu);
+	vcpu->code_pages = 0;
+}
+
 enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
 	struct nx_cluster *cluster;
@@ -392,23 +471,23 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	case NX_COMPLETION_EXIT:
 		return NX_EXIT;
 	case NX_COMPLETION_NONE:
-		/* The hardware delivered the last exit: a new stay. */
-		vcpu->context.turns = NX_WEAK_TURNS;
-		vcpu->stay_exits = 0;
+		begin_stay(vcpu);
 		break;
 	case NX_COMPLETION_DONE:
 		break;
 	}
+	exit->count = 1;
+	exit->string = NULL;
+	vcpu->context.idle_turns = NX_IDLE_TURNS;
 	if (vcpu->stop)
 		return leave(vcpu, exit, NX_LEAVE_STOP);
 	status = load_processor_state(vcpu);
 	if (status != NX_OK)
 		return leave(vcpu, exit, status);
-	nx_tlb_flush(vcpu);
-	load_context(vcpu);
-	/* The walks for the code need the context's rflags (AC). */
-	vcpu->code_pages = 0;
+	load_context(vcpu); /* walks need rflags (AC) */
 	cluster = find_cluster(vcpu, &offset, &status);
+	if (!cluster && status == NX_LEAVE_NO_CLUSTER)
+		return trace_on(vcpu, exit);
 	if (!cluster)
 		return leave(vcpu, exit, status);
 	status = nx_check_code(vcpu, cluster);
@@ -417,12 +496,10 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 			nx_cache_drop(vcpu, cluster);
 		return leave(vcpu, exit, status);
 	}
-	exit->count = 1;
-	exit->string = NULL;
 	cluster->executions++;
 	vcpu->counters.enters++;
 	nx_run(vcpu, cluster, offset);
-	return end_at_site(vcpu, exit);
+	return end_cluster(vcpu, exit);
 }
 
 const char *nx_leave_reason_name(enum nx_leave_reason reason)

@@ -26,13 +26,14 @@ uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const stru
 	return t->out->sites++;
 }
 
-void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint32_t back, uint16_t site)
+void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint16_t site)
 {
 	if (t->s->stubs == NX_MAX_STUBS) {
 		t->e.failed = true;
 		return;
 	}
-	t->s->stub[t->s->stubs++] = (struct nx_stub){kind, from, back, site, NX_NOWHERE};
+	t->s->stub[t->s->stubs++] =
+	    (struct nx_stub){.kind = kind, .from = from, .back = t->e.size, .site = site};
 }
 
 void nx_keep_flags_in_context(struct nx_translator *t)
@@ -60,6 +61,7 @@ static uint16_t add_leave(struct nx_translator *t, const struct nx_insn *insn, u
 	uint16_t site = nx_add_site(t, NX_SITE_LEAVE, insn);
 
 	t->out->site[site].rip = rip;
+	t->out->site[site].from = rip == insn->rip || nx_decides(insn->op) ? insn->rip : 0;
 	t->out->site[site].reason = (uint8_t)reason;
 	return site;
 }
@@ -73,55 +75,67 @@ static void add_fixup(struct nx_translator *t, uint16_t block)
 	t->s->fixup[t->s->fixups++] = (struct nx_fixup){t->e.size, block};
 }
 
-/*
- * A backedge that may be taken so often only: counts, and leaves when the turns are used up. The
- * flags are in the host before and after it.
- */
-static void emit_counted(struct nx_translator *t, uint16_t leave_site, uint16_t block)
+/* Goes to a block: the flags to where it expects them, and a branch unless it follows. */
+static void go_to(struct nx_translator *t, uint16_t block, uint16_t following)
 {
-	nx_emit_snippet(t, NX_SNIPPET_SAVE_FLAGS);
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_SUB, nx_op_slot(NX_CTX_TURNS, 4), nx_op_imm(1));
-	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JB, false);
-	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, 0, leave_site);
-	nx_emit_snippet(t, NX_SNIPPET_RESTORE_FLAGS);
+	if (t->s->flags_in_context[block])
+		nx_keep_flags_in_context(t);
+	else
+		nx_keep_flags_in_host(t);
+	if (block == following)
+		return;
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, false);
 	add_fixup(t, block);
 }
 
-/* The branch that was just emitted is the guest's, to a block or out of the cluster. */
-static void link_taken(struct nx_translator *t, const struct nx_insn *insn, uint16_t block,
-		       bool weak)
+/* A backedge that may be taken so often only: counts, and leaves when the turns are used up. */
+static void emit_count(struct nx_translator *t, const struct nx_insn *insn, uint64_t rip,
+		       unsigned counted)
 {
-	if (block != NX_NOWHERE && weak) {
-		nx_add_stub(t, NX_STUB_BACKEDGE, t->e.size, 0,
-			    add_leave(t, insn, insn->target, NX_LEAVE_TURNS));
-		t->s->stub[t->s->stubs - 1].block = block;
-	} else if (block != NX_NOWHERE)
-		add_fixup(t, block);
-	else
-		nx_add_stub(t, NX_STUB_LEAVE_SAVE, t->e.size, 0,
-			    add_leave(t, insn, insn->target, NX_LEAVE_CLUSTER_END));
+	unsigned slot = counted == NX_EDGE_WEAK ? NX_CTX_TURNS : NX_CTX_IDLE_TURNS;
+
+	nx_keep_flags_in_context(t);
+	t->flags_in_host = false;
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_SUB, nx_op_slot(slot, 4), nx_op_imm(1));
+	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JB, false);
+	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, add_leave(t, insn, rip, NX_LEAVE_TURNS));
 }
 
-/* Goes on at a block, or leaves at rip; the block that is laid out next needs no branch. */
-static void continue_at(struct nx_translator *t, const struct nx_insn *insn, uint16_t block,
-			uint64_t rip, uint16_t following, bool weak)
+/* Follows an edge of a block, or leaves at rip where it leads nowhere. */
+static void emit_edge(struct nx_translator *t, const struct nx_insn *insn,
+		      const struct nx_block *block, unsigned edge, uint64_t rip, uint16_t following)
 {
-	if (block == NX_NOWHERE) {
+	if (block->edge[edge] == NX_NOWHERE) {
 		nx_keep_flags_in_context(t);
 		nx_emit_exit(t, add_leave(t, insn, rip, NX_LEAVE_CLUSTER_END));
 		return;
 	}
-	nx_keep_flags_in_host(t);
-	if (weak) {
-		emit_counted(t, add_leave(t, insn, rip, NX_LEAVE_TURNS), block);
+	if (block->counted[edge])
+		emit_count(t, insn, rip, block->counted[edge]);
+	go_to(t, block->edge[edge], following);
+}
+
+/*
+ * The branch that was just emitted is the guest's. It leads straight to the block where that is
+ * possible, else to code out of line that does what emit_edge() does.
+ */
+static void link_taken(struct nx_translator *t, const struct nx_insn *insn,
+		       const struct nx_block *block)
+{
+	uint16_t to = block->edge[NX_EDGE_TAKEN];
+
+	if (to != NX_NOWHERE && !block->counted[NX_EDGE_TAKEN] && !t->s->flags_in_context[to]) {
+		add_fixup(t, to);
 		return;
 	}
-	/* A joined entry begins with a restore for those who enter; others pass it. */
-	if (block == following && !t->graph->block[block].entry)
-		return;
-	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, false);
-	add_fixup(t, block);
+	nx_add_stub(t, NX_STUB_EDGE, t->e.size, 0);
+	if (!t->e.failed) {
+		struct nx_stub *stub = &t->s->stub[t->s->stubs - 1];
+
+		stub->block = (uint16_t)(block - t->graph->block);
+		stub->insn = (uint16_t)(insn - t->graph->insn);
+		stub->flags_in_context = t->flags_in_context;
+	}
 }
 
 static void emit_conditional(struct nx_translator *t, const struct nx_insn *insn)
@@ -160,10 +174,44 @@ static void emit_io_exit(struct nx_translator *t, const struct nx_insn *insn)
 	nx_emit_exit(t, site);
 }
 
+/*
+ * A return, or a call or jump by a register or memory: compares where it goes with where it was
+ * seen to go. Nothing of it has happened when no target matches: the processor executes it then.
+ */
+static void emit_indirect(struct nx_translator *t, const struct nx_block *block,
+			  const struct nx_insn *insn)
+{
+	uint16_t site;
+
+	nx_lower_indirect_target(t, insn);
+	for (unsigned i = 0; i < block->targets; i++) {
+		bool call = insn->op == NX_OP_CALL_INDIRECT;
+		uint32_t other;
+
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOV, nx_op_gpr(NX_R11, 8),
+			 nx_op_imm((int64_t)block->target[i]));
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_CMP, nx_op_gpr(NX_R10, 8), nx_op_gpr(NX_R11, 8));
+		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JNZ, false);
+		other = t->e.size;
+		if (call)
+			nx_lower_call(t, insn);
+		else if (insn->op == NX_OP_RET)
+			nx_lower_ret(t, insn);
+		emit_edge(t, insn, block, NX_EDGE_TARGET + i, block->target[i], NX_NOWHERE);
+		t->flags_in_host = false;
+		t->flags_in_context = true;
+		nx_patch_branch(&t->e, other, t->e.size);
+	}
+	site = add_leave(t, insn, insn->rip, NX_LEAVE_GUARD);
+	nx_emit_exit(t, site);
+}
+
 /* The block's last instruction, where control flow is decided. */
 static void end_block(struct nx_translator *t, const struct nx_block *block,
 		      const struct nx_insn *insn, uint16_t following)
 {
+	uint64_t next = nx_next_rip(&t->graph->mode, insn);
+
 	switch ((enum nx_op)insn->op) {
 	case NX_OP_IN:
 	case NX_OP_OUT:
@@ -174,18 +222,25 @@ static void end_block(struct nx_translator *t, const struct nx_block *block,
 		nx_emit_exit(t, nx_add_site(t, NX_SITE_INSN, insn));
 		break;
 	case NX_OP_JMP:
-		continue_at(t, insn, block->taken, insn->target, following, block->weak_taken);
+		emit_edge(t, insn, block, NX_EDGE_TAKEN, insn->target, following);
 		break;
 	case NX_OP_JCC:
 		emit_conditional(t, insn);
-		link_taken(t, insn, block->taken, block->weak_taken);
-		continue_at(t, insn, block->next, nx_next_rip(&t->graph->mode, insn), following,
-			    block->weak_next);
+		link_taken(t, insn, block);
+		emit_edge(t, insn, block, NX_EDGE_NEXT, next, following);
+		break;
+	case NX_OP_CALL:
+		nx_lower_call(t, insn);
+		emit_edge(t, insn, block, NX_EDGE_TAKEN, insn->target, following);
+		break;
+	case NX_OP_RET:
+	case NX_OP_JMP_INDIRECT:
+	case NX_OP_CALL_INDIRECT:
+		emit_indirect(t, block, insn);
 		break;
 	default:
 		nx_lower(t, insn);
-		continue_at(t, insn, block->next, nx_next_rip(&t->graph->mode, insn), following,
-			    block->weak_next);
+		emit_edge(t, insn, block, NX_EDGE_NEXT, next, following);
 		break;
 	}
 }
@@ -202,17 +257,10 @@ static void emit_block(struct nx_translator *t, uint16_t number)
 	const struct nx_insn *insn = &t->graph->insn[block->first];
 	uint16_t following = (uint16_t)(number + 1u);
 
-	t->flags_in_host = true;
-	t->flags_in_context = false;
-	if (block->entry) {
+	t->flags_in_context = t->s->flags_in_context[number];
+	t->flags_in_host = !t->flags_in_context;
+	if (block->entry)
 		add_entry(t, insn->rip);
-		t->flags_in_host = false;
-		t->flags_in_context = true;
-		if (t->s->joined[number]) {
-			nx_keep_flags_in_host(t);
-			t->flags_in_context = false;
-		}
-	}
 	t->s->block_offset[number] = t->e.size;
 	for (unsigned i = 0; i < block->count; i++) {
 		t->insn = (uint16_t)(block->first + i);
@@ -223,41 +271,46 @@ static void emit_block(struct nx_translator *t, uint16_t number)
 	}
 }
 
-/* Blocks that control reaches from inside the translation, not by a resume only. */
-static void find_joined(struct nx_translator *t)
+/*
+ * Where each block expects the flags. Who resumes at an entry has them in the context, and what
+ * comes from a call or an indirect branch has just saved them; everybody else in the host.
+ */
+static void place_flags(struct nx_translator *t)
 {
 	const struct nx_graph *graph = t->graph;
 
-	nx_memset(t->s->joined, 0, sizeof(t->s->joined));
+	for (unsigned i = 0; i < graph->blocks; i++)
+		t->s->flags_in_context[i] = graph->block[i].entry;
 	for (unsigned i = 0; i < graph->blocks; i++) {
 		const struct nx_block *block = &graph->block[i];
-		const struct nx_insn *last = &graph->insn[block->first + block->count - 1];
-		bool exits = nx_op_exits(last->op);
+		unsigned op = graph->insn[block->first + block->count - 1].op;
 
-		if (block->taken != NX_NOWHERE)
-			t->s->joined[block->taken] = true;
-		if (block->next != NX_NOWHERE && !exits)
-			t->s->joined[block->next] = true;
+		for (unsigned e = NX_EDGE_TAKEN; e < NX_EDGES; e++)
+			if (block->edge[e] != NX_NOWHERE &&
+			    (e >= NX_EDGE_TARGET || op == NX_OP_CALL))
+				t->s->flags_in_context[block->edge[e]] = true;
 	}
 }
 
 static void emit_stub(struct nx_translator *t, const struct nx_stub *stub)
 {
+	const struct nx_block *block = &t->graph->block[stub->block];
+	const struct nx_insn *insn = &t->graph->insn[stub->insn];
+
 	nx_patch_branch(&t->e, stub->from, t->e.size);
 	switch (stub->kind) {
 	case NX_STUB_MISS:
 		nx_emit_site_snippet(t, NX_SNIPPET_MISS, stub->site);
 		nx_patch_branch(&t->e, t->e.size, stub->back);
 		break;
-	case NX_STUB_LEAVE_SAVE:
-		nx_emit_snippet(t, NX_SNIPPET_SAVE_FLAGS);
-		nx_emit_exit(t, stub->site);
-		break;
 	case NX_STUB_LEAVE:
 		nx_emit_exit(t, stub->site);
 		break;
-	case NX_STUB_BACKEDGE:
-		emit_counted(t, stub->site, stub->block);
+	case NX_STUB_EDGE:
+		t->insn = stub->insn;
+		t->flags_in_host = true;
+		t->flags_in_context = stub->flags_in_context;
+		emit_edge(t, insn, block, NX_EDGE_TAKEN, insn->target, NX_NOWHERE);
 		break;
 	}
 }
@@ -275,12 +328,16 @@ bool nx_translate(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *c
 
 	out->sites = out->entries = 0;
 	t.s->stubs = t.s->fixups = 0;
-	find_joined(&t);
+	place_flags(&t);
 	for (uint16_t i = 0; i < graph->blocks && !t.e.failed; i++)
 		emit_block(&t, i);
 	/* A backedge's stub adds one more. */
-	for (unsigned i = 0; i < t.s->stubs && !t.e.failed; i++)
-		emit_stub(&t, &t.s->stub[i]);
+	for (unsigned i = 0; i < t.s->stubs && !t.e.failed; i++) {
+		/* By value: a stub may add another. */
+		struct nx_stub stub = t.s->stub[i];
+
+		emit_stub(&t, &stub);
+	}
 	for (unsigned i = 0; i < t.s->fixups && !t.e.failed; i++)
 		nx_patch_branch(&t.e, t.s->fixup[i].from, t.s->block_offset[t.s->fixup[i].block]);
 	out->size = t.e.size;

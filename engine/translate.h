@@ -11,11 +11,13 @@
 
 /* Code out of line: behind the blocks. */
 struct nx_stub {
-	enum { NX_STUB_MISS, NX_STUB_LEAVE, NX_STUB_LEAVE_SAVE, NX_STUB_BACKEDGE } kind;
+	enum { NX_STUB_MISS, NX_STUB_LEAVE, NX_STUB_EDGE } kind;
 	uint32_t from; /* end of the branch that leads here */
 	uint32_t back; /* MISS: where it goes on */
 	uint16_t site;
-	uint16_t block; /* BACKEDGE: where it leads */
+	/* EDGE: the taken edge of this block, decided by this instruction. */
+	uint16_t block, insn;
+	bool flags_in_context;
 };
 
 struct nx_fixup {
@@ -23,12 +25,12 @@ struct nx_fixup {
 	uint16_t block;
 };
 
-#define NX_MAX_STUBS 512
-#define NX_MAX_FIXUPS (NX_MAX_BLOCKS * 3)
+#define NX_MAX_STUBS 1536
+#define NX_MAX_FIXUPS (NX_MAX_BLOCKS * NX_EDGES)
 
 struct nx_translate_scratch {
 	uint32_t block_offset[NX_MAX_BLOCKS];
-	bool joined[NX_MAX_BLOCKS]; /* reached by a branch or by falling through */
+	bool flags_in_context[NX_MAX_BLOCKS]; /* at its beginning; else in the host */
 	struct nx_stub stub[NX_MAX_STUBS];
 	struct nx_fixup fixup[NX_MAX_FIXUPS];
 	unsigned stubs, fixups;
@@ -45,15 +47,15 @@ struct nx_translator {
 	struct nx_emitter e;
 	uint16_t insn; /* index of the instruction being translated */
 	/*
-	 * Where the guest's arithmetic flags are (context.h, rule 5): in one place at least. Blocks
-	 * begin with them in the host's flags; an entry that nothing joins, in the context.
+	 * Where the guest's arithmetic flags are (context.h, rule 5): in one place at least.
 	 */
 	bool flags_in_host, flags_in_context;
 };
 
 /* translate.c */
 uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const struct nx_insn *insn);
-void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint32_t back, uint16_t site);
+/* A miss goes on where the code ends now. */
+void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint16_t site);
 /* Stores the site and leaves the translation; the flags must be in the context. */
 void nx_emit_exit(struct nx_translator *t, uint16_t site);
 void nx_keep_flags_in_context(struct nx_translator *t);
@@ -64,6 +66,12 @@ void nx_lower(struct nx_translator *t, const struct nx_insn *insn);
 /* LOOP and JCXZ families: to host code whose last instruction is a 32-bit branch that is taken if
  * the guest's is; the flags are in the host. */
 void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d);
+
+/* r10 = where an indirect branch goes, noted in the context; nothing has happened otherwise. */
+void nx_lower_indirect_target(struct nx_translator *t, const struct nx_insn *insn);
+/* What a call, and a return whose target is known, do to the stack. */
+void nx_lower_call(struct nx_translator *t, const struct nx_insn *insn);
+void nx_lower_ret(struct nx_translator *t, const struct nx_insn *insn);
 
 /* snippet.c: sequences that occur in every translation, encoded once per vCPU. */
 enum nx_snippet_kind {

@@ -8,11 +8,11 @@
 #include "internal.h"
 
 #define NX_MAX_CLUSTERS 512
-#define NX_FORM_SCRATCH_SIZE (24u * 1024)
-#define NX_TRANSLATE_SCRATCH_SIZE (16u * 1024)
+#define NX_FORM_SCRATCH_SIZE (160u * 1024)
+#define NX_TRANSLATE_SCRATCH_SIZE (64u * 1024)
 #define NX_SNIPPETS 15
-#define NX_ENTRY_BUCKETS 4096        /* a power of 2; filled to three quarters at most */
-#define NX_STORE_BYTES (448u * 1024) /* sites, entries and guest bytes of all clusters */
+#define NX_ENTRY_BUCKETS 4096         /* a power of 2; filled to three quarters at most */
+#define NX_STORE_BYTES (1024u * 1024) /* sites, entries and guest bytes of all clusters */
 
 /* A translated cluster. Immutable from translation to the next flush, but for the counters. */
 struct nx_cluster {
@@ -22,7 +22,7 @@ struct nx_cluster {
 	bool dropped; /* stale: never found again, its memory comes back with the next flush */
 	uint16_t insns, exiting, blocks, fragments, sites, entries;
 	uint32_t code, code_size; /* offset in the code cache */
-	struct nx_fragment fragment[NX_MAX_FRAGMENTS];
+	struct nx_fragment *fragment;
 	uint8_t *bytes; /* of the fragments, one after the other */
 	struct nx_site *site;
 	struct nx_entry *entry;
@@ -85,8 +85,9 @@ struct nx_vcpu {
 	struct nx_cluster *running;
 	uint8_t cpl;
 	uint64_t rip; /* where the resume began */
-	/* Host pages that the running cluster's code lies on: stores to them leave. */
-	void *code_page[NX_MAX_FRAGMENTS];
+	/* Host pages that the code of this stay's clusters lies on: stores to them leave. */
+	void *code_page[NX_MAX_CODE_PAGES];
+	uint64_t code_linear[NX_MAX_CODE_PAGES]; /* where each is mapped */
 	unsigned code_pages;
 	/* What emitted code asked for and the miss handler or a helper decided. */
 	nx_status stop_reason;
@@ -97,6 +98,7 @@ struct nx_vcpu {
 	struct nx_exit stop_exit;
 	bool hot; /* the host was told that resuming here is worth it: translate at once */
 	uint64_t hot_rip;
+	uint64_t barren_pc;  /* whom to note a barren formation for */
 	uint64_t stay_exits; /* exits delivered since the last one of the hardware's */
 
 	/* An exit that the host owes us, with what completes it. */
@@ -108,12 +110,18 @@ struct nx_vcpu {
 	bool bounce_active;
 	uint64_t bounce, bounce_linear, bounce_gpa;
 	struct nx_cluster single;
+	/* trace.c: direct branches of the present trace. */
+	struct {
+		uint64_t from, to;
+	} trace_edge[128];
+	unsigned trace_edges;
 
 	/* TLB entries in use, so that a flush costs what was used. */
 	uint8_t tlb_used[NX_TLB_ENTRIES];
 	unsigned tlb_used_count;
 
 	struct nx_tracker tracker;
+	struct nx_paths paths;
 	struct nx_cache cache;
 	/* Scratch of the translation pipeline. */
 	uint64_t form_scratch[NX_FORM_SCRATCH_SIZE / 8];

@@ -31,6 +31,7 @@ void nx_vm_quiesce(struct nx_kvm_vm *vm)
 
 void nx_vm_unquiesce(struct nx_kvm_vm *vm)
 {
+	vm->generation++;
 	pthread_rwlock_unlock(&vm->lock);
 	atomic_fetch_sub(&vm->writers, 1);
 }

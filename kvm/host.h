@@ -105,7 +105,8 @@ struct nx_kvm_vm {
 	atomic_uint irq_epoch;
 
 	pthread_rwlock_t lock;
-	atomic_int writers; /* threads that want the lock for writing */
+	atomic_int writers;  /* threads that want the lock for writing */
+	unsigned generation; /* of what the lock guards: changes with each change */
 	struct nx_slot *slot;
 	unsigned slots, slot_capacity; /* sorted by gpa, address space 0 only */
 	struct nx_ioeventfd *ioeventfd;
@@ -182,6 +183,7 @@ struct nx_kvm_vcpu {
 	bool exit_open;      /* ENGINE: its completion is due */
 	bool flushed;        /* ENGINE: the kernel's registers equal the engine's */
 	/* The VMM changed the vCPU during this stay: it ends at the exit, and all is written. */
+	unsigned generation_seen; /* of vm->generation, by the engine */
 	bool stay_over;
 
 	/* The kernel-delivered exit that the VMM is emulating, KERNEL only. */

@@ -219,6 +219,10 @@ static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 		pthread_rwlock_unlock(&vm->lock);
 		return stay_end_completed(vcpu, NX_HOST_LEAVE_MEMSLOTS);
 	}
+	/* The engine keeps page pointers for a stay. */
+	if (vcpu->generation_seen != vm->generation)
+		nx_flush(vcpu->engine);
+	vcpu->generation_seen = vm->generation;
 	outcome = nx_resume(vcpu->engine, &vcpu->exit);
 	pthread_rwlock_unlock(&vm->lock);
 

@@ -306,7 +306,7 @@ static const struct forbidden forbidden_32[] = {FORBIDDEN_32(ROW_32)};
 
 static void check_forbidden(const struct forbidden *row, enum mock_mode mode, unsigned cpl)
 {
-	struct mock *m = mock_new(mode, cpl, NX_LEVEL_COUNT - 1);
+	struct mock *m = mock_new(mode, cpl, NX_LEVEL_LOOPS);
 
 	mock_load(m, row->code, row->resume, row->stop, row->end);
 	m->start.gpr[NX_RDX] = 0x1f0;

@@ -53,7 +53,7 @@ static const struct form forms_64[] = {DEVICE_64(ROW_64)}, forms_32[] = {DEVICE_
 
 static bool check_form(const struct form *form, enum mock_mode mode, unsigned cpl)
 {
-	struct mock *m = mock_new(mode, cpl, NX_LEVEL_COUNT - 1);
+	struct mock *m = mock_new(mode, cpl, NX_LEVEL_LOOPS);
 	bool native;
 
 	mock_load(m, form->code, form->resume, form->stop, form->end);

@@ -88,6 +88,11 @@ enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	return NX_COMPLETION_DONE;
 }
 
+void nx_flush(struct nx_vcpu *vcpu)
+{
+	(void)vcpu;
+}
+
 void nx_forget_exit(struct nx_vcpu *vcpu)
 {
 	vcpu->pending = vcpu->rmw = false;

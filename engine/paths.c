@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* paths.c - the ways that branches were seen to go; see internal.h. */
+#include "vcpu.h"
+
+/* Leaves at one branch before a trace goes on from it; doubled by each trace that found nothing. */
+#define FIRST_LEAVES 2u
+#define MAX_FAILURES 6u
+
+static unsigned first_slot(uint64_t from)
+{
+	return (unsigned)((from * 0x9e3779b97f4a7c15ull) >> 54) % NX_PATH_SLOTS;
+}
+
+static struct nx_path *find(const struct nx_paths *paths, uint64_t from)
+{
+	unsigned slot = first_slot(from);
+
+	for (unsigned i = 0; i < NX_PATH_PROBES; i++, slot = (slot + 1) % NX_PATH_SLOTS)
+		if (paths->slot[slot].from == from)
+			return (struct nx_path *)(uintptr_t)&paths->slot[slot];
+	return NULL;
+}
+
+static struct nx_path *find_or_make(struct nx_paths *paths, uint64_t from)
+{
+	struct nx_path *path = find(paths, from);
+	unsigned slot = first_slot(from);
+
+	for (unsigned i = 0; !path && i < NX_PATH_PROBES; i++)
+		if (!paths->slot[(slot + i) % NX_PATH_SLOTS].from)
+			path = &paths->slot[(slot + i) % NX_PATH_SLOTS];
+	if (!path)
+		path = &paths->slot[(slot + paths->victim++ % NX_PATH_PROBES) % NX_PATH_SLOTS];
+	if (path->from != from) {
+		nx_memset(path, 0, sizeof(*path));
+		path->from = from;
+	}
+	return path;
+}
+
+void nx_paths_note(struct nx_paths *paths, uint64_t from, uint64_t to)
+{
+	struct nx_path *path = find_or_make(paths, from);
+
+	for (unsigned i = 0; i < path->targets; i++)
+		if (path->to[i] == to)
+			return;
+	if (path->targets < NX_MAX_TARGETS) {
+		path->to[path->targets++] = to;
+		return;
+	}
+	/* The oldest goes: a branch with many targets is followed to the latest ones. */
+	for (unsigned i = 1; i < NX_MAX_TARGETS; i++)
+		path->to[i - 1] = path->to[i];
+	path->to[NX_MAX_TARGETS - 1] = to;
+}
+
+bool nx_paths_seen(const struct nx_paths *paths, uint64_t from, uint64_t to)
+{
+	const struct nx_path *path = find(paths, from);
+
+	for (unsigned i = 0; path && i < path->targets; i++)
+		if (path->to[i] == to)
+			return true;
+	return false;
+}
+
+unsigned nx_paths_targets(const struct nx_paths *paths, uint64_t from, uint64_t *to)
+{
+	const struct nx_path *path = find(paths, from);
+
+	if (!path)
+		return 0;
+	nx_memcpy(to, path->to, path->targets * sizeof(*to));
+	return path->targets;
+}
+
+bool nx_paths_leave(struct nx_paths *paths, uint64_t from)
+{
+	struct nx_path *path = find_or_make(paths, from);
+
+	if (path->leaves < 255)
+		path->leaves++;
+	return path->leaves >= FIRST_LEAVES << path->failures;
+}
+
+void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found)
+{
+	struct nx_path *path = find_or_make(paths, from);
+
+	path->leaves = 0;
+	if (found)
+		path->failures = 0;
+	else if (path->failures < MAX_FAILURES)
+		path->failures++;
+}
