@@ -180,7 +180,7 @@ static void only_where_they_exit(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
 		struct mock *m =
-		    mock_new_exits(MOCK_LONG64, cases[i].cpl, NX_LEVEL_COUNT - 1, cases[i].exits);
+		    mock_new_exits(MOCK_LONG64, cases[i].cpl, NX_LEVEL_LOOPS, cases[i].exits);
 
 		MOCK_LOAD(m, vmreads);
 		for (unsigned n = 0; n < 8; n++) {
