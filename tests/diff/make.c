@@ -97,12 +97,50 @@ static bool make_shift(struct generator *g, ZydisEncoderRequest *request, unsign
 	return true;
 }
 
+/* Forms without a choice between register and memory, and those that change size. */
+static bool make_other_operands(struct generator *g, const struct row *row, unsigned size,
+				bool lock, ZydisEncoderRequest *request)
+{
+	unsigned small;
+
+	switch (row->form) {
+	case FORM_R_M:
+		request->operands[0] = random_register(g, size);
+		return memory(g, request, 1, size, false, false);
+	case FORM_M_R:
+		request->operands[1] = random_register(g, size);
+		return memory(g, request, 0, size, true, false);
+	case FORM_M:
+		request->operand_count = 1;
+		/* Cmpxchg16b has to be aligned, the others are prefetches. */
+		return memory(g, request, 0, size, size >= 8,
+			      lock || (size == 16 && !(g->hostile && once_in(&g->random, 4))));
+	case FORM_LEA:
+		request->operands[0] = random_register(g, size);
+		return memory(g, request, 1, size, false, false);
+	case FORM_EXTEND:
+		small = row->mnemonic == ZYDIS_MNEMONIC_MOVSXD ? 4 : 1u << pick(&g->random, 2);
+		request->operands[0] = random_register(g, size);
+		return small < size && rm(g, request, 1, small, false, false);
+	case FORM_R:
+		request->operand_count = 1;
+		request->operands[0] = random_register(g, size);
+		return true;
+	case FORM_FROM_SREG:
+		request->operands[0] = random_register(g, size);
+		request->operands[1] = (ZydisEncoderOperand){.type = ZYDIS_OPERAND_TYPE_REGISTER};
+		request->operands[1].reg.value = ZYDIS_REGISTER_ES + pick(&g->random, NX_SREGS);
+		return true;
+	default:
+		return false;
+	}
+}
+
 static bool make_operands(struct generator *g, const struct row *row, unsigned size, bool lock,
 			  ZydisEncoderRequest *request)
 {
 	bool write = !reads_only(row->mnemonic);
 	bool atomic = lock || row->mnemonic == ZYDIS_MNEMONIC_XCHG;
-	unsigned small;
 
 	request->operand_count = 2;
 	switch (row->form) {
@@ -145,35 +183,8 @@ static bool make_operands(struct generator *g, const struct row *row, unsigned s
 		request->operands[0] = random_register(g, size);
 		request->operands[1] = random_register(g, size);
 		return true;
-	case FORM_R_M:
-		request->operands[0] = random_register(g, size);
-		return memory(g, request, 1, size, false, false);
-	case FORM_M_R:
-		request->operands[1] = random_register(g, size);
-		return memory(g, request, 0, size, true, false);
-	case FORM_M:
-		request->operand_count = 1;
-		/* Cmpxchg16b has to be aligned, the others are prefetches. */
-		return memory(g, request, 0, size, size >= 8,
-			      lock || (size == 16 && !(g->hostile && once_in(&g->random, 4))));
-	case FORM_LEA:
-		request->operands[0] = random_register(g, size);
-		return memory(g, request, 1, size, false, false);
-	case FORM_EXTEND:
-		small = row->mnemonic == ZYDIS_MNEMONIC_MOVSXD ? 4 : 1u << pick(&g->random, 2);
-		request->operands[0] = random_register(g, size);
-		return small < size && rm(g, request, 1, small, false, false);
-	case FORM_R:
-		request->operand_count = 1;
-		request->operands[0] = random_register(g, size);
-		return true;
-	case FORM_FROM_SREG:
-		request->operands[0] = random_register(g, size);
-		request->operands[1] = (ZydisEncoderOperand){.type = ZYDIS_OPERAND_TYPE_REGISTER};
-		request->operands[1].reg.value = ZYDIS_REGISTER_ES + pick(&g->random, NX_SREGS);
-		return true;
 	default:
-		return false;
+		return make_other_operands(g, row, size, lock, request);
 	}
 }
 
