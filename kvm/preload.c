@@ -87,7 +87,7 @@ static void real_find(void)
 /* In a page of its own that a fork clears: rule 5. */
 static volatile int *alive;
 static pid_t process;
-static bool has_vm, ready;
+static bool has_vm, ready, has_forked;
 static int kvm_access_errno;
 static struct stat stderr_at_start;
 static bool stderr_known;
@@ -263,9 +263,9 @@ static void finish(void)
 		nx_report_final();
 		return;
 	}
-	/* A wrapper's children may have used KVM; they speak for themselves. */
+	/* Children, of a wrapper or by -daemonize, may use KVM; they speak for themselves. */
 	pid = getenv(NX_ENV_PID);
-	if (!pid || strtol(pid, NULL, 10) != process ||
+	if (!pid || strtol(pid, NULL, 10) != process || has_forked ||
 	    (!getrusage(RUSAGE_CHILDREN, &children) && children.ru_minflt))
 		return;
 	if (kvm_access_errno)
@@ -277,6 +277,11 @@ static void finish(void)
 	else
 		nx_say("the command never used KVM, so there was no exit to avoid; give a VMM the "
 		       "option that makes it use KVM (QEMU: -accel kvm)");
+}
+
+static void note_fork(void)
+{
+	has_forked = true;
 }
 
 __attribute__((constructor)) static void start(void)
@@ -300,6 +305,7 @@ __attribute__((constructor)) static void start(void)
 	};
 	alive_set();
 	at_quick_exit(finish);
+	pthread_atfork(NULL, note_fork, NULL);
 	ready = true;
 	errno = saved;
 }

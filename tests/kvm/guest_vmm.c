@@ -3,7 +3,7 @@
  * guest_vmm.c - a small VMM for real KVM. It prints every access and the registers at the end, so
  * that runs with and without noexit can be compared line by line.
  *
- *	guest_vmm BITS CPL [look] [sync] [kick] [slots] [log]
+ *	guest_vmm BITS CPL [look] [sync] [kick] [slots] [log] [spawn]
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -235,7 +235,12 @@ int main(int argc, char **argv)
 		slots |= !strcmp(argv[i], "slots");
 		logs |= !strcmp(argv[i], "log");
 	}
+	bool spawns = argc > 3 && !strcmp(argv[3], "spawn");
+
 	make_machine((int)strtol(argv[1], NULL, 10), (int)strtol(argv[2], NULL, 10));
+	if (spawns &&
+	    system("echo preload ${LD_PRELOAD-none}; env | grep -c NOEXIT") < 0) /* NOLINT */
+		return 1;
 	loop();
 	fprintf(stderr, "kicked %u times\n", kicked);
 	return 0;

@@ -96,6 +96,11 @@ class Guests(unittest.TestCase):
     def test_memory_slots_that_change(self):
         self.avoids(64, 3, 0.2, "slots")
 
+    def test_children_of_the_vmm(self):
+        """From the first VM on, the environment is what it was without noexit."""
+        self.compare(16, 0, "spawn")
+        self.assertIn("preload none\n0\n", run(VMM, "16", "0", "spawn").stdout)
+
     def test_dirty_log(self):
         """The engine must not write to a logged slot, and the guest must not notice."""
         self.compare(64, 3, "log")
