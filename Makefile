@@ -2,7 +2,7 @@
 # A thin front for Meson. `make demo` and `make check` are all that a newcomer needs.
 BUILD ?= build
 
-.PHONY: all deps demo check clean
+.PHONY: all deps demo check soak clean
 
 all: deps
 	@sh tools/configure.sh $(BUILD)
@@ -17,6 +17,10 @@ demo: all
 
 check: all
 	@sh tools/check.sh $(BUILD)
+
+# Fuzzing and random sequences for a long time: SOAK_SECONDS for each fuzz target.
+soak: all
+	@sh tools/soak.sh $(BUILD)
 
 clean:
 	rm -rf $(BUILD)

@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# The long runs: each fuzz target for SOAK_SECONDS (600), and a million random sequences against the
+# processor. usage: soak.sh BUILD
+# FUZZ_TARGETS names the targets if not all; SOAK_SEQUENCES the number of sequences.
+set -eu
+build=$1
+root=$(cd "$(dirname "$0")/.." && pwd)
+seconds=${SOAK_SECONDS:-600}
+status=0
+
+for target in ${FUZZ_TARGETS:-engine walk verify}; do
+	fuzzer=$build/tests/fuzz/fuzz_$target
+	if [ ! -x "$fuzzer" ]; then
+		echo "soak: fuzz-$target skipped: there is no libFuzzer; run 'make deps' as root" >&2
+		continue
+	fi
+	echo "soak: fuzz-$target for $seconds s" >&2
+	FUZZ_SECONDS=$seconds python3 "$root/tests/fuzz/run.py" "$fuzzer" \
+		"$root/tests/fuzz/fuzz.dict" "$root/tests/fuzz/corpus/$target" || status=1
+done
+
+# Seeds that no soak run has had before.
+sequences=${SOAK_SEQUENCES:-1000000}
+seed=$(date +%s)000000
+echo "soak: diff, $sequences sequences from seed $seed" >&2
+"$build/tests/diff/diff_test" "--count=$sequences" "--seed=$seed" --keep-going || status=1
+exit $status
