@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 """The two emulated processors of the lab: how each is started and how its channels are reached."""
 
+import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 from image import LabError, run_tool, settings
@@ -24,6 +27,7 @@ class Machine:
         self.directory = Path(directory)
         self.options = options
         self.process = None
+        self.inherited = []
         for name in ("console", "output", "status"):
             (self.directory / name).touch()
 
@@ -60,7 +64,13 @@ class Machine:
             self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *line],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             cwd=self.directory, env=self.environment(),
-                                            start_new_session=True)
+                                            start_new_session=True,
+                                            pass_fds=[end.fileno() for end in self.inherited])
+        for end in self.inherited:
+            end.close()
+
+    def tend(self):
+        """Called several times a second while the machine runs."""
 
     def ended(self):
         """Whether the host VM has powered off or died."""
@@ -97,6 +107,37 @@ class Amd(Machine):
     """QEMU's TCG emulates SVM with nested paging; virtio serial ports carry the channels."""
 
     TOOLS = ("qemu-system-x86_64", "setpriv")
+    NUDGE_SECONDS = 0.2
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.monitor = None
+        self.nudged = 0
+
+    def open_monitor(self):
+        """Opens QEMU's monitor; returns the descriptor that QEMU inherits."""
+        self.monitor, theirs = socket.socketpair()
+        self.monitor.setblocking(False)
+        self.inherited.append(theirs)
+        return theirs.fileno()
+
+    def tend(self):
+        """Heals lost interrupts.
+
+        QEMU 7.2 changes a vCPU's word of pending interrupts without a lock when it emulates VMRUN
+        and #VMEXIT (target/i386/tcg/sysemu/svm_helper.c), so that now and then a timer interrupt
+        raised at that moment by QEMU's main thread is forgotten, and an idle host VM then sleeps
+        for ever. Any other interrupt makes its APIC look again; a key is one that nobody there
+        minds.
+        """
+        now = time.monotonic()
+        if now - self.nudged < self.NUDGE_SECONDS:
+            return
+        self.nudged = now
+        with contextlib.suppress(OSError):
+            self.monitor.send(b"sendkey shift 10\n")
+            while self.monitor.recv(65536):
+                pass
 
     def command_line(self):
         ports = ("output", "status", "files")
@@ -108,7 +149,8 @@ class Amd(Machine):
                 "-m", str(self.options.mem), "-smp", str(self.options.smp),
                 "-kernel", str(self.images.kernel() / "vmlinuz"),
                 "-initrd", str(self.initramfs(devices)), "-append", KERNEL_LINE,
-                "-serial", "file:console", "-device", "virtio-serial-pci"]
+                "-serial", "file:console", "-device", "virtio-serial-pci",
+                "-chardev", f"socket,id=monitor,fd={self.open_monitor()}", "-mon", "monitor"]
         for number, port in enumerate(ports, 1):
             kind = "virtconsole" if port == "output" else "virtserialport"
             line += ["-chardev", f"file,id={port},path={port}",
