@@ -339,9 +339,30 @@ static bool has_stray_repeat(const struct nx_decoded *d)
 	    ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
 
 	for (unsigned i = 0; i < d->insn.raw.prefix_count; i++)
-		if (d->insn.raw.prefixes[i].value == 0xf2 || d->insn.raw.prefixes[i].value == 0xf3)
+		if ((d->insn.raw.prefixes[i].value == 0xf2 ||
+		     d->insn.raw.prefixes[i].value == 0xf3) &&
+		    d->insn.raw.prefixes[i].type != ZYDIS_PREFIX_TYPE_MANDATORY)
 			return !(d->insn.attributes & repeats);
 	return false;
+}
+
+/* What nx_mode.features has to have for an instruction. */
+static uint32_t needed_features(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+	case ZYDIS_MNEMONIC_MOVBE:
+		return NX_FEATURE_MOVBE;
+	case ZYDIS_MNEMONIC_POPCNT:
+		return NX_FEATURE_POPCNT;
+	case ZYDIS_MNEMONIC_CMPXCHG16B:
+		return NX_FEATURE_CMPXCHG16B;
+	case ZYDIS_MNEMONIC_RDTSC:
+		return NX_HAS_TSC;
+	case ZYDIS_MNEMONIC_RDTSCP:
+		return NX_HAS_TSC | NX_FEATURE_RDTSCP;
+	default:
+		return 0;
+	}
 }
 
 static bool needs_io_privilege(ZydisMnemonic mnemonic)
@@ -365,7 +386,7 @@ nx_helper *nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *d)
 	/* CPL above IOPL: a fault, or with VME and PVI the virtual interrupt flag. */
 	if (needs_io_privilege(d->insn.mnemonic) && !mode->io_allowed)
 		return NULL;
-	if (has_stray_repeat(d))
+	if (has_stray_repeat(d) || needed_features(d->insn.mnemonic) & ~mode->features)
 		return NULL;
 	switch (d->insn.mnemonic) {
 #define NX_X(mnemonic, function, accesses) \

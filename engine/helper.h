@@ -37,6 +37,10 @@ typedef nx_status nx_helper(struct nx_vcpu *vcpu, const struct nx_decoded *d);
 	X(DIV, nx_help_div, 1)               \
 	X(IDIV, nx_help_idiv, 1)             \
 	X(CMPXCHG16B, nx_help_cmpxchg16b, 1) \
+	X(MOVBE, nx_help_movbe, 1)           \
+	X(POPCNT, nx_help_popcnt, 1)         \
+	X(RDTSC, nx_help_rdtsc, 0)           \
+	X(RDTSCP, nx_help_rdtsc, 0)          \
 	X(MOVSB, nx_help_movs, 2)            \
 	X(MOVSW, nx_help_movs, 2)            \
 	X(MOVSD, nx_help_movs, 2)            \

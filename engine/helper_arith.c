@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * helper_arith.c - division (which may fault), bit strings in memory, and what must be aligned.
+ * helper_arith.c - division (which may fault), bit strings in memory, what must be aligned, and
+ * what not every processor has.
  */
 #include "helper.h"
 
@@ -211,4 +212,66 @@ nx_status nx_help_xlat(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	if (status == NX_OK)
 		nx_set_reg(vcpu->context.gpr, &al, value);
 	return status;
+}
+
+/* ---- What the processor under us may lack, though the guest's has it ---- */
+
+static uint64_t reverse_bytes(uint64_t value, unsigned size)
+{
+	return __builtin_bswap64(value) >> (64 - size * 8);
+}
+
+nx_status nx_help_movbe(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+{
+	const bool loads = d->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY;
+	const ZydisDecodedOperand *m = &d->op[loads ? 1 : 0];
+	unsigned size = m->size / 8u;
+	struct nx_reg reg;
+	uint64_t value;
+	nx_status status;
+
+	if (!nx_reg_of(d->op[loads ? 0 : 1].reg.value, &reg))
+		return NX_LEAVE_FAULT;
+	if (loads) {
+		status = read_operand(vcpu, d, m, &value);
+		if (status == NX_OK)
+			nx_set_reg(vcpu->context.gpr, &reg, reverse_bytes(value, size));
+		return status;
+	}
+	value = reverse_bytes(nx_get_reg(vcpu, &reg), size);
+	return nx_guest_write(vcpu, nx_segment_of(m), nx_effective_address(vcpu, d, m), &value,
+			      size);
+}
+
+nx_status nx_help_popcnt(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+{
+	uint64_t value, count = 0;
+	nx_status status = read_operand(vcpu, d, &d->op[1], &value);
+	struct nx_reg to;
+
+	if (status != NX_OK)
+		return status;
+	if (!nx_reg_of(d->op[0].reg.value, &to))
+		return NX_LEAVE_FAULT;
+	for (; value; value &= value - 1)
+		count++;
+	nx_set_reg(vcpu->context.gpr, &to, count);
+	nx_set_arithmetic_flags(vcpu, count ? 0 : NX_FL_ZF);
+	return NX_OK;
+}
+
+/* RDTSC, and RDTSCP, which differs in ECX and in what it waits for: here all is done. */
+nx_status nx_help_rdtsc(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+{
+	const bool with_aux = d->insn.mnemonic == ZYDIS_MNEMONIC_RDTSCP;
+	uint64_t tsc;
+	uint32_t aux;
+
+	if (!vcpu->host->read_tsc(vcpu->host_data, &tsc, with_aux ? &aux : NULL))
+		return NX_LEAVE_STATE;
+	vcpu->context.gpr[NX_RAX] = (uint32_t)tsc;
+	vcpu->context.gpr[NX_RDX] = tsc >> 32;
+	if (with_aux)
+		vcpu->context.gpr[NX_RCX] = aux;
+	return NX_OK;
 }

@@ -51,6 +51,7 @@
 #define NX_CR0_WP (1ull << 16)
 #define NX_CR0_AM (1ull << 18)
 #define NX_CR0_PG (1ull << 31)
+#define NX_CR4_TSD (1ull << 2)
 #define NX_CR4_PSE (1ull << 4)
 #define NX_CR4_PAE (1ull << 5)
 #define NX_CR4_LA57 (1ull << 12)
@@ -279,7 +280,11 @@ struct nx_mode {
 	bool protected_mode;
 	uint32_t exits;     /* NX_EXITS_* that are in force at this CPL */
 	bool segment_loads; /* real mode, and the host takes segment registers back */
+	uint32_t features;  /* NX_FEATURE_* that the guest has, and NX_HAS_TSC */
 };
+
+/* In nx_mode.features: the host knows the guest's time-stamp counter, and CR4.TSD lets it be read. */
+#define NX_HAS_TSC (1u << 31)
 
 /* Decodes one instruction of at most 15 bytes. Never fails: what is not ours is NX_OP_LEAVE. */
 void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, unsigned available,

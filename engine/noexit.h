@@ -193,6 +193,16 @@ enum nx_insn_exit {
 #define NX_EXITS_SVM (1u << 7)
 
 /*
+ * Bits of nx_config.guest_features: instructions that not every guest's processor has, and that are
+ * run only if the host says that this one's does. Elsewhere they raise #UD, which is the
+ * processor's business.
+ */
+#define NX_FEATURE_MOVBE (1u << 0)
+#define NX_FEATURE_POPCNT (1u << 1)
+#define NX_FEATURE_CMPXCHG16B (1u << 2)
+#define NX_FEATURE_RDTSCP (1u << 3) /* and nx_host.read_tsc */
+
+/*
  * An exit. The engine fills it at NX_EXIT; for input (write == false) the host stores the
  * device's answer in data before it calls nx_resume() again. The state's rip stays on the
  * exiting instruction until the exit is completed: by that resume, or by nx_complete_exit().
@@ -262,6 +272,11 @@ struct nx_host {
 				    uint64_t value);
 	/* A monotonic clock in nanoseconds. */
 	uint64_t (*now)(void *data);
+	/*
+	 * May be NULL: RDTSC and RDTSCP leave. The time-stamp counter as the guest would read it now,
+	 * with its offset and scaling; aux, if not NULL, gets IA32_TSC_AUX. false: leave.
+	 */
+	bool (*read_tsc)(void *data, uint64_t *tsc, uint32_t *aux);
 };
 
 /*
@@ -290,6 +305,7 @@ struct nx_config {
 	bool no_user_code;         /* cluster at CPL 0 only */
 	uint32_t exits; /* NX_EXITS_*: instructions that exit, beside port and device accesses */
 	bool segment_loads; /* the host takes state.seg back: real-mode loads are run */
+	uint32_t guest_features; /* NX_FEATURE_*: what the guest's processor has */
 };
 
 /* Fills *config with the defaults. */

@@ -146,6 +146,9 @@ static nx_status load_processor_state(struct nx_vcpu *vcpu)
 	/* User-mode CPUID is left alone: counting tools rely on it (docs/engine.md, fidelity). */
 	mode->exits = vcpu->cpl == 0 ? vcpu->config.exits : 0;
 	mode->segment_loads = !protected_mode && vcpu->config.segment_loads;
+	mode->features = vcpu->config.guest_features & ~NX_HAS_TSC;
+	if (vcpu->host->read_tsc && !((s->cr4 & NX_CR4_TSD) && vcpu->cpl > 0))
+		mode->features |= NX_HAS_TSC;
 	/* Real-mode segments may be loaded inside a cluster: never taken for granted. */
 	mode->flat =
 	    mode->bits == 64 ||

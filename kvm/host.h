@@ -208,6 +208,7 @@ struct nx_kvm_vcpu {
 	bool guest_debug, hyperv, has_signal_mask;
 	uint64_t signal_mask;
 	uint8_t physical_bits;
+	uint32_t guest_features; /* NX_FEATURE_* */
 	uint64_t debugregs_checked;
 	bool debugregs_armed;
 

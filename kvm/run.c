@@ -313,6 +313,7 @@ static bool engine_make(struct nx_kvm_vcpu *vcpu)
 	nx_config_default(&config);
 	config.level = nx_options.level;
 	config.no_user_code = nx_options.no_user_code;
+	config.guest_features = vcpu->guest_features;
 	if (nx_options.max_gap)
 		config.max_gap = (uint16_t)nx_options.max_gap;
 	if (!nx_engine_memory_get(&vcpu->memory, (size_t)nx_options.code_cache * 1024)) {

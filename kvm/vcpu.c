@@ -208,11 +208,29 @@ static enum effect effect_of(uint32_t request)
 	}
 }
 
+/* SDM vol. 2, CPUID. */
+static uint32_t features_of(const struct kvm_cpuid_entry2 *entry)
+{
+	uint32_t features = 0;
+
+	if (entry->function == 1)
+		features = (entry->ecx & 1u << 13 ? NX_FEATURE_CMPXCHG16B : 0) |
+			   (entry->ecx & 1u << 22 ? NX_FEATURE_MOVBE : 0) |
+			   (entry->ecx & 1u << 23 ? NX_FEATURE_POPCNT : 0);
+	else if (entry->function == 0x80000001)
+		features = entry->edx & 1u << 27 ? NX_FEATURE_RDTSCP : 0;
+	return features;
+}
+
 static void note_cpuid(struct nx_kvm_vcpu *vcpu, const struct kvm_cpuid2 *cpuid)
 {
+	/* An engine that exists keeps what it was made with: KVM forbids changes after the first
+	 * run. */
+	vcpu->guest_features = 0;
 	for (unsigned i = 0; i < cpuid->nent; i++) {
 		const struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
 
+		vcpu->guest_features |= features_of(entry);
 		if (entry->function == 0x80000008)
 			vcpu->physical_bits = (uint8_t)entry->eax;
 		/* "Hv#1": its flush hypercall may return before the flush (KVM.md, section 5). */

@@ -13,7 +13,8 @@ static struct nx_mode engine_mode(const struct sequence *seq)
 				.stack_bits = seq->stack_bits,
 				.io_allowed = true,
 				.user = seq->user,
-				.protected_mode = seq->mode != MODE_REAL16};
+				.protected_mode = seq->mode != MODE_REAL16,
+				.features = ~NX_HAS_TSC};
 }
 
 static unsigned number_of(ZydisRegister reg)

@@ -223,6 +223,7 @@ struct engine *engine_new(bool roomy)
 	/* On paths a loop without an exit turns in the engine: a boundary is then no point in time.
 	 */
 	config.level = NX_LEVEL_LOOPS;
+	config.guest_features = ~0u;
 	if (roomy) {
 		config.max_gap = 40;
 		config.max_gap_accesses = 40;

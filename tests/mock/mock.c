@@ -175,9 +175,8 @@ static void *map_memory(size_t size)
 	return memory;
 }
 
-static void make_engine(struct mock *m, enum nx_level level, uint32_t exits)
+static void make_engine(struct mock *m, const struct nx_config *config)
 {
-	struct nx_config config;
 	int file = memfd_create("noexit-code", MFD_CLOEXEC);
 
 	assert_true(file >= 0);
@@ -191,10 +190,8 @@ static void make_engine(struct mock *m, enum nx_level level, uint32_t exits)
 	assert_ptr_not_equal(m->memory.code_rx, MAP_FAILED);
 	close(file);
 
-	nx_config_default(&config);
-	config.level = level;
-	config.exits = exits;
-	m->vcpu = nx_vcpu_create(&m->memory, &host, m, &config);
+	m->host = host;
+	m->vcpu = nx_vcpu_create(&m->memory, &m->host, m, config);
 	assert_non_null(m->vcpu);
 }
 
@@ -204,6 +201,17 @@ struct mock *mock_new(enum mock_mode mode, unsigned cpl, enum nx_level level)
 }
 
 struct mock *mock_new_exits(enum mock_mode mode, unsigned cpl, enum nx_level level, uint32_t exits)
+{
+	struct nx_config config;
+
+	nx_config_default(&config);
+	config.level = level;
+	config.exits = exits;
+	config.guest_features = ~0u;
+	return mock_new_config(mode, cpl, &config);
+}
+
+struct mock *mock_new_config(enum mock_mode mode, unsigned cpl, const struct nx_config *config)
 {
 	struct mock *m = calloc(1, sizeof(*m));
 
@@ -220,7 +228,7 @@ struct mock *mock_new_exits(enum mock_mode mode, unsigned cpl, enum nx_level lev
 	for (uint32_t gpa = MOCK_DATA; gpa < MOCK_DATA + 0x2000; gpa++)
 		m->start_ram[gpa] = (uint8_t)(gpa * 7 + (gpa >> 8));
 	set_state(m, cpl);
-	make_engine(m, level, exits);
+	make_engine(m, config);
 	return m;
 }
 

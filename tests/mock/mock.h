@@ -123,6 +123,7 @@ struct mock {
 
 	enum mock_mode mode;
 	struct nx_vcpu *vcpu;
+	struct nx_host host; /* the engine's view of it: a test may replace callbacks at first */
 	struct nx_memory memory;
 	uint64_t time;
 	unsigned inputs; /* consumed */
@@ -147,6 +148,8 @@ struct mock {
 struct mock *mock_new(enum mock_mode mode, unsigned cpl, enum nx_level level);
 /* Also with instructions that exit: NX_EXITS_*. */
 struct mock *mock_new_exits(enum mock_mode mode, unsigned cpl, enum nx_level level, uint32_t exits);
+/* As the configuration says; the ones above have a guest with all features. */
+struct mock *mock_new_config(enum mock_mode mode, unsigned cpl, const struct nx_config *config);
 void mock_free(struct mock *m);
 void mock_load(struct mock *m, const uint8_t *code, const uint8_t *resume, const uint8_t *stop,
 	       const uint8_t *end);
