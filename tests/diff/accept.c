@@ -34,10 +34,14 @@ static int moves_stack_by(const struct row *row)
 	case FORM_PUSHF:
 	case FORM_PUSH_SREG:
 	case FORM_ENTER:
+	case FORM_CALL:
 		return -1;
+	case FORM_REGISTER_JUMP:
+		return row->mnemonic == ZYDIS_MNEMONIC_CALL ? -1 : 0;
 	case FORM_POP:
 	case FORM_POPF:
 	case FORM_POP_M:
+	case FORM_RET:
 		return 1;
 	case FORM_PUSHA:
 		return -8;
@@ -192,7 +196,8 @@ static uint8_t kind_of(const struct row *row)
 	case ZYDIS_MNEMONIC_CLI:
 		return KIND_CLI;
 	default:
-		return row->form == FORM_JCC || row->form == FORM_JMP || row->form == FORM_COUNT
+		return row->form == FORM_JCC || row->form == FORM_JMP || row->form == FORM_COUNT ||
+			       row->form == FORM_CALL
 			   ? KIND_BRANCH
 			   : KIND_PLAIN;
 	}
@@ -209,6 +214,7 @@ void append(struct generator *g, const struct row *row, const struct nx_insn *en
 				     .kind = kind_of(row),
 				     .row = (uint16_t)(row - table),
 				     .target = (uint16_t)g->target,
+				     .address_of = (uint16_t)g->address_of,
 				     .undefined = g->undefined};
 	if (row->form == FORM_IO) {
 		unsigned data = row->mnemonic == ZYDIS_MNEMONIC_IN ? 0 : 1;
@@ -232,5 +238,10 @@ void append(struct generator *g, const struct row *row, const struct nx_insn *en
 		g->branch_target[g->target] = true;
 		g->from_branches[g->target] |= g->undefined;
 	}
-	g->dead = row->form == FORM_JMP;
+	g->dead = row->form == FORM_JMP || row->form == FORM_CALL || row->form == FORM_RET ||
+		  row->form == FORM_REGISTER_JUMP;
+	if (row->form == FORM_CALL || row->form == FORM_RET || row->form == FORM_REGISTER_JUMP) {
+		g->seq->jumps = true;
+		g->seq->strict = false;
+	}
 }

@@ -20,6 +20,7 @@ static void prepare(struct generator *g, const struct row *row, bool memory)
 
 	prepared->row = row;
 	prepared->len = g->len;
+	prepared->target = prepared->address_of = 0;
 	prepared->has_displacement = memory && g->has_displacement;
 	prepared->displacement = g->displacement;
 	memcpy(prepared->bytes, g->bytes, sizeof(prepared->bytes));
@@ -295,6 +296,36 @@ bool make_loop_end(struct generator *g, const struct row **row)
 	return true;
 }
 
+/* Forward to where a register or the stack's top says; the address itself is known later. */
+static bool compose_jump(struct generator *g, const struct row *row)
+{
+	unsigned last = g->skipping ? g->planned - 1 : g->next_io, reg = pick(&g->random, 8);
+	bool ret = row->form == FORM_RET;
+	const struct row *first = table;
+
+	if (!room(g, 2) || last < g->index + 2 || (!ret && (reg == NX_RSP || is_constant(g, reg))))
+		return false;
+	while (ret ? first->form != FORM_PUSH : first->form != FORM_RM_IMM)
+		first++;
+	g->len = 0;
+	put(g, ret ? 0x68 : 0xb8 + reg);
+	for (unsigned i = 0; i < natural_size(g); i++)
+		put(g, 0);
+	prepare(g, first, false);
+	g->len = 0;
+	if (ret) {
+		put(g, 0xc3);
+	} else {
+		put(g, 0xff);
+		put(g, (row->mnemonic == ZYDIS_MNEMONIC_CALL ? 0xd0 : 0xe0) + reg);
+	}
+	prepare(g, row, false);
+	last -= g->index + 1;
+	g->prepared[1].target = g->index + 2 + pick(&g->random, last < 6 ? last : 6);
+	g->prepared[0].address_of = g->prepared[1].target;
+	return true;
+}
+
 /* Flags that user mode can set, and that the engine takes: the others must be as they are. */
 static bool compose_popf(struct generator *g, const struct row *row)
 {
@@ -382,6 +413,9 @@ bool compose(struct generator *g, const struct row *row)
 		return compose_bit_string(g, row, size);
 	case FORM_XLAT:
 		return compose_xlat(g, row);
+	case FORM_RET:
+	case FORM_REGISTER_JUMP:
+		return compose_jump(g, row);
 	case FORM_POPF:
 		return compose_popf(g, row);
 	case FORM_PUSHF:

@@ -109,11 +109,12 @@ enum kind { KIND_PLAIN, KIND_BRANCH, KIND_IN, KIND_OUT, KIND_CLI };
 
 struct instruction {
 	uint64_t rip;
-	uint8_t len, size;  /* size: of IN and OUT */
-	uint8_t kind;       /* enum kind */
-	uint16_t row;       /* of the table it came from */
-	uint16_t target;    /* BRANCH: index */
-	uint32_t undefined; /* flags that may be undefined before it */
+	uint8_t len, size;   /* size: of IN and OUT */
+	uint8_t kind;        /* enum kind */
+	uint16_t row;        /* of the table it came from */
+	uint16_t target;     /* BRANCH: index */
+	uint16_t address_of; /* its last bytes are this index's address; 0: they are not */
+	uint32_t undefined;  /* flags that may be undefined before it */
 	bool port_in_dx;
 };
 
@@ -130,6 +131,7 @@ struct sequence {
 	bool strict;
 	/* PUSHF would show the trap flag of a single-stepped run. */
 	bool pushes_flags;
+	bool jumps; /* by register or RET: the engine learns such targets */
 	bool roomy; /* for the engine with wider limits of formation */
 	struct nx_segment seg[NX_SREGS];
 	uint64_t gpr[NX_GPRS];
@@ -223,6 +225,8 @@ struct native_result {
  */
 void native_run(const struct sequence *seq, const struct result *until, bool trace,
 		struct native_result *result);
+/* Runs the sequence up to behind so many device accesses, if it comes there by IN or OUT. */
+void native_advance(const struct sequence *seq, unsigned accesses, struct native_result *result);
 const uint8_t *native_page(unsigned page);
 /* The native segments: descriptor tables of native.c, also for the engine's view of them. */
 unsigned native_segments(void);
@@ -274,6 +278,9 @@ enum form {
 	FORM_BIT_STRING, /* m, r */
 	FORM_XLAT,
 	FORM_POPF,
+	FORM_RET,           /* after the push of an address */
+	FORM_REGISTER_JUMP, /* JMP and CALL to what a register has */
+	FORM_CALL,
 	/* and the rest of what C executes in the engine */
 	FORM_PUSHF,
 	FORM_PUSH_SREG,

@@ -318,7 +318,8 @@ static bool take_prepared(struct generator *g)
 
 	memcpy(g->bytes, prepared->bytes, sizeof(g->bytes));
 	g->len = prepared->len;
-	g->target = 0;
+	g->target = prepared->target;
+	g->address_of = prepared->address_of;
 	g->has_displacement = prepared->has_displacement;
 	g->displacement = prepared->displacement;
 	return take(g, prepared->row);
@@ -386,6 +387,9 @@ static bool link_branches(struct sequence *seq)
 		ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
 		int64_t by;
 
+		if (insn->address_of)
+			memcpy(end - (seq->bits == 16 ? 2 : 4), &seq->insn[insn->address_of].rip,
+			       seq->bits == 16 ? 2 : 4);
 		if (insn->kind != KIND_BRANCH)
 			continue;
 		by = (int64_t)(seq->insn[insn->target].rip - insn->rip - insn->len);

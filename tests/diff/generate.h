@@ -37,6 +37,7 @@ struct generator {
 		const struct row *row;
 		uint8_t bytes[16];
 		unsigned len;
+		unsigned target, address_of; /* indexes */
 		bool has_displacement;
 		int64_t displacement;
 	} prepared[4];
@@ -55,6 +56,7 @@ struct generator {
 	/* What its address has to have, and the encoder does not always give it. */
 	bool has_displacement;
 	int64_t displacement;
+	unsigned address_of;
 	unsigned target; /* of a branch: index; 0: none */
 };
 

@@ -33,6 +33,9 @@ static uint8_t tables[FRAMES][PAGE] __attribute__((aligned(4096)));
 static uint8_t pages[PAGES][PAGE] __attribute__((aligned(4096)));
 static uint8_t initial[PAGES][PAGE];
 
+/* Of a sequence with paths that have to be learnt: the last one counts. */
+#define LIVES 6u
+
 struct engine {
 	struct nx_vcpu *vcpu;
 	struct nx_memory memory;
@@ -220,11 +223,9 @@ struct engine *engine_new(bool roomy)
 	struct nx_config config;
 
 	nx_config_default(&config);
-	/* On paths a loop without an exit turns in the engine: a boundary is then no point in time.
-	 */
-	config.level = NX_LEVEL_LOOPS;
 	config.guest_features = ~0u;
 	if (roomy) {
+		config.level = NX_LEVEL_LOOPS;
 		config.max_gap = 40;
 		config.max_gap_accesses = 40;
 	}
@@ -309,8 +310,30 @@ static void insist(struct engine *engine)
 		;
 }
 
+/*
+ * The processor takes over, as in a real host: up to behind its next port access. false: it does
+ * not come there.
+ */
+static bool advance(const struct sequence *seq, struct nx_state *state, struct result *r)
+{
+	static struct native_result native;
+
+	native_advance(seq, r->accesses + 1, &native);
+	if (!native.stopped)
+		return false;
+	*r = native.r;
+	memcpy(state->gpr, r->gpr, sizeof(r->gpr));
+	state->rip = r->rip;
+	state->rflags = (state->rflags & ~0xed5ull) | (r->rflags & 0xed5);
+	for (unsigned i = 0; i < PAGES; i++)
+		if (page_use[i] == READ_WRITE)
+			memcpy(pages[i], native_page(i), PAGE);
+	return true;
+}
+
 /* One life of the guest: from the sequence's start until the engine leaves for good. */
-static void run(struct engine *engine, const struct sequence *seq, struct engine_result *result)
+static void run(struct engine *engine, const struct sequence *seq, bool teach,
+		struct engine_result *result)
 {
 	struct nx_state *state = nx_vcpu_state(engine->vcpu);
 	const uint64_t end = seq->insn[seq->instructions].rip;
@@ -331,6 +354,10 @@ static void run(struct engine *engine, const struct sequence *seq, struct engine
 			continue;
 		}
 		/* Behind a device access that it did not expect there is no cluster yet. */
+		if (teach && state->rip != end && advance(seq, state, r)) {
+			insist(engine);
+			continue;
+		}
 		if (exit.reason != NX_LEAVE_COLD || state->rip == end || state->rip == last)
 			break;
 		last = state->rip;
@@ -345,12 +372,15 @@ static void run(struct engine *engine, const struct sequence *seq, struct engine
 void engine_run(struct engine *engine, const struct sequence *seq, struct engine_result *result)
 {
 	engine->seq = seq;
-	for (unsigned tries = 0; tries < 8; tries++) {
+	for (unsigned tries = 0, lives = 0; tries < 16; tries++) {
 		load_memory(seq);
 		insist(engine);
-		run(engine, seq, result);
+		run(engine, seq, seq->jumps && lives < LIVES - 1, result);
 		/* What an earlier sequence left at this address. */
-		if (result->reason != NX_LEAVE_CODE_CHANGED)
+		if (result->reason == NX_LEAVE_CODE_CHANGED)
+			continue;
+		/* Paths over indirect jumps are learnt: the last life counts. */
+		if (!seq->jumps || ++lives == LIVES)
 			return;
 	}
 	result->broken = "the code never changes, but the engine says so again and again";

@@ -281,7 +281,7 @@ static unsigned condition_of(const struct row *row)
 static bool make_branch(struct generator *g, const struct row *row)
 {
 	unsigned last = g->skipping ? g->planned - 1 : g->next_io, ahead = last - g->index;
-	bool near = row->form != FORM_COUNT && once_in(&g->random, 3);
+	bool near = row->form == FORM_CALL || (row->form != FORM_COUNT && once_in(&g->random, 3));
 	/* 66 in 32-bit code cuts EIP to 16 bits; in 64-bit code the vendors disagree on it. */
 	bool resize = near && g->seq->bits != 64 && once_in(&g->random, 4) &&
 		      (g->seq->bits == 16 || rip_here(g) < 0xf000);
@@ -298,6 +298,9 @@ static bool make_branch(struct generator *g, const struct row *row)
 		if (near)
 			put(g, 0x0f);
 		put(g, (near ? 0x80 : 0x70) + condition);
+		break;
+	case FORM_CALL:
+		put(g, 0xe8);
 		break;
 	case FORM_JMP:
 		put(g, near ? 0xe9 : 0xeb);
@@ -337,13 +340,14 @@ bool make_instruction(struct generator *g, const struct row *row)
 	unsigned size = random_size(g, row);
 	bool lock = row->lockable && once_in(&g->random, 3), made;
 
-	g->target = 0;
+	g->target = g->address_of = 0;
 	g->has_displacement = false;
 	switch (row->form) {
 	case FORM_MOFFS:
 		return make_moffs(g, size);
 	case FORM_JCC:
 	case FORM_JMP:
+	case FORM_CALL:
 	case FORM_COUNT:
 		return make_branch(g, row);
 	case FORM_IO:
@@ -353,6 +357,8 @@ bool make_instruction(struct generator *g, const struct row *row)
 	case FORM_BIT_STRING:
 	case FORM_XLAT:
 	case FORM_POPF:
+	case FORM_RET:
+	case FORM_REGISTER_JUMP:
 	case FORM_PUSHF:
 	case FORM_PUSHA:
 	case FORM_POPA:

@@ -66,6 +66,7 @@ static struct {
 	bool inside, trace, stepping;
 	uint8_t *stop;    /* where the breakpoint is */
 	uint8_t original; /* what it replaced */
+	unsigned limit;   /* of accesses, after which the run ends; 0: none */
 	unsigned passes;
 	uint8_t *device; /* where the instruction that is stepped accesses device memory */
 	unsigned device_size;
@@ -379,6 +380,11 @@ static BARE void handle(int signal, const siginfo_t *info, ucontext_t *context)
 		if (!native.stepping && at_stop(context))
 			return;
 		if (answer(g)) {
+			if (native.limit && native.result->r.accesses >= native.limit) {
+				read_frame(g, &native.result->r);
+				come_back(context, true);
+				return;
+			}
 			/* What was skipped was not stepped. */
 			if (native.stepping)
 				stepped(g);
@@ -450,6 +456,16 @@ void native_run(const struct sequence *seq, const struct result *until, bool tra
 			memcpy((void *)(uintptr_t)page_linear(page), initial_page(page), PAGE);
 	memcpy((void *)(uintptr_t)(LOW + CODE_AT), seq->code, CODE_SIZE);
 	run(seq, until, trace, result);
+}
+
+void native_advance(const struct sequence *seq, unsigned accesses, struct native_result *result)
+{
+	const struct result end = {.rip = seq->insn[seq->instructions].rip,
+				   .accesses = MAX_ACCESSES};
+
+	native.limit = accesses;
+	native_run(seq, &end, false, result);
+	native.limit = 0;
 }
 
 static bool map_at(uint64_t linear, size_t size, int protection, int flags)

@@ -37,6 +37,7 @@ static void add_stack(const struct sequence *seq, const struct step *step,
 				 true);
 		/* fall through */
 	case ZYDIS_MNEMONIC_PUSH:
+	case ZYDIS_MNEMONIC_CALL:
 	case ZYDIS_MNEMONIC_PUSHF:
 	case ZYDIS_MNEMONIC_PUSHFD:
 	case ZYDIS_MNEMONIC_PUSHFQ:
