@@ -271,6 +271,9 @@ static void decode_branch(const struct nx_mode *mode, const struct nx_decoded *d
 	if (d->op[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE || !d->op[0].imm.is_relative ||
 	    d->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
 		return;
+	/* To Zydis the beginning of a transaction is a conditional branch. */
+	if (d->insn.mnemonic == ZYDIS_MNEMONIC_XBEGIN)
+		return;
 	/* A 16-bit operand size truncates rip; in 64-bit mode vendors differ on it. */
 	if (d->insn.operand_width == 16 && mode->bits == 64)
 		return;
