@@ -19,7 +19,8 @@ static bool same_mode(const struct nx_mode *a, const struct nx_mode *b)
 	return a->bits == b->bits && a->stack_bits == b->stack_bits && a->flat == b->flat &&
 	       a->io_allowed == b->io_allowed && a->user == b->user &&
 	       a->protected_mode == b->protected_mode && a->segment_loads == b->segment_loads &&
-	       a->exits == b->exits && a->features == b->features;
+	       a->exits == b->exits && a->features == b->features &&
+	       a->lower == b->lower;
 }
 
 static bool is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster)

@@ -141,6 +141,9 @@ void nx_finish_pending(struct nx_vcpu *vcpu, uint64_t data)
 	const struct nx_reg accumulator = {.number = NX_RAX, .size = site->size};
 
 	if (vcpu->pending == NX_PENDING_INSN) {
+		/* It may have been one that changes address spaces or rights: CR3, INVLPG,
+		 * VMLAUNCH. */
+		nx_flush(vcpu);
 		finish_insn(vcpu, site, data);
 		vcpu->state.rip = site->next;
 		vcpu->pending = NX_PENDING_NONE;

@@ -84,7 +84,8 @@
 #define NX_SEG_READ_END 8   /* offsets below it may be read; 0: none */
 #define NX_SEG_WRITE_END 16 /* likewise for writing */
 #define NX_SEG_SELECTOR 24
-#define NX_CTX_TLB 384
+#define NX_CTX_SEG_LOWER 384 /* 8 bytes for each: offsets below it may not be accessed */
+#define NX_CTX_TLB 448
 #define NX_TLB_ENTRIES 64
 #define NX_TLB_ENTRY_SIZE 32
 #define NX_TLB_MASK ((NX_TLB_ENTRIES - 1) * NX_TLB_ENTRY_SIZE)

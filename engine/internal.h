@@ -87,6 +87,7 @@ struct nx_context {
 	uint64_t turns, idle_turns;
 	uint64_t rflags; /* without the arithmetic flags, which are in flags */
 	struct nx_context_seg seg[NX_SREGS];
+	uint64_t seg_lower[NX_SREGS], unused_lower[2]; /* 0 but for expand-down segments */
 	struct nx_tlb_entry tlb[NX_TLB_ENTRIES];
 	const void *thunk_exit, *thunk_miss, *thunk_helper;
 	uint64_t host_rsp;
@@ -106,6 +107,7 @@ NX_AT(rflags, NX_CTX_RFLAGS);
 NX_AT(seg, NX_CTX_SEG);
 NX_AT(seg[0].selector, NX_CTX_SEG + NX_SEG_SELECTOR);
 NX_AT(seg[1], NX_CTX_SEG + NX_SEG_SIZE);
+NX_AT(seg_lower, NX_CTX_SEG_LOWER);
 NX_AT(tlb, NX_CTX_TLB);
 NX_AT(tlb[0].write, NX_CTX_TLB + NX_TLB_WRITE);
 NX_AT(tlb[0].addend, NX_CTX_TLB + NX_TLB_ADDEND);
@@ -281,6 +283,7 @@ struct nx_mode {
 	uint32_t exits;     /* NX_EXITS_* that are in force at this CPL */
 	bool segment_loads; /* real mode, and the host takes segment registers back */
 	uint32_t features;  /* NX_FEATURE_* that the guest has, and NX_HAS_TSC */
+	uint8_t lower;      /* segments with a lower bound: bits by enum nx_sreg */
 };
 
 /* In nx_mode.features: the host knows the guest's time-stamp counter, and CR4.TSD lets it be read. */

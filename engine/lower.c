@@ -83,6 +83,7 @@ static void emit_segment(struct nx_translator *t, const struct nx_insn *insn, en
 	const struct nx_mode *mode = &t->graph->mode;
 	unsigned slot = NX_CTX_SEG + NX_SEG_SIZE * (unsigned)seg;
 	uint16_t site;
+	uint32_t below = 0;
 
 	if (mode->bits == 64) {
 		if (seg == NX_FS || seg == NX_GS)
@@ -93,6 +94,12 @@ static void emit_segment(struct nx_translator *t, const struct nx_insn *insn, en
 	if (mode->flat &&
 	    (seg == NX_DS || seg == NX_ES || seg == NX_SS || (seg == NX_CS && !write)))
 		return;
+	if (mode->lower & 1u << seg) {
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_CMP, r(NX_R14, 8),
+			 nx_op_slot(NX_CTX_SEG_LOWER + 8 * (unsigned)seg, 8));
+		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JB, false);
+		below = t->e.size;
+	}
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R11, 8),
 		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, size, 8));
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_CMP, r(NX_R11, 8),
@@ -101,6 +108,8 @@ static void emit_segment(struct nx_translator *t, const struct nx_insn *insn, en
 	site = nx_add_site(t, NX_SITE_LEAVE, insn);
 	t->out->site[site].reason = NX_LEAVE_SEGMENT;
 	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, site);
+	if (below)
+		nx_add_stub(t, NX_STUB_LEAVE, below, site);
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_ADD, r(NX_R14, 4), nx_op_slot(slot + NX_SEG_BASE, 4));
 }
 

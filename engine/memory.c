@@ -131,7 +131,8 @@ static nx_status segment_linear(const struct nx_vcpu *vcpu, enum nx_sreg seg, ui
 		*linear = offset + (seg == NX_FS || seg == NX_GS ? s->base : 0);
 		return NX_OK;
 	}
-	if (offset + size > (write ? s->write_end : s->read_end))
+	if (offset + size > (write ? s->write_end : s->read_end) ||
+	    offset < vcpu->context.seg_lower[seg])
 		return NX_LEAVE_SEGMENT;
 	*linear = (uint32_t)(s->base + offset);
 	return NX_OK;

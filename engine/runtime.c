@@ -89,19 +89,26 @@ void nx_forget_exit(struct nx_vcpu *vcpu)
 
 /* ---- The guest's processor state ---- */
 
-static void load_segment(const struct nx_vcpu *vcpu, unsigned number)
+static void load_segment(struct nx_vcpu *vcpu, unsigned number)
 {
 	const struct nx_segment *from = &vcpu->state.seg[number];
-	struct nx_context_seg *to = (struct nx_context_seg *)&vcpu->context.seg[number];
+	struct nx_context_seg *to = &vcpu->context.seg[number];
 	bool code = (from->type & 8) != 0, expand_down = !code && (from->type & 4);
 	uint64_t end = (uint64_t)from->limit + 1;
 
 	to->base = from->base;
 	to->selector = from->selector;
-	to->read_end = to->write_end = 0;
-	/* Expand-down segments are rare enough to leave to the processor. */
-	if (from->unusable || !from->present || !from->s || expand_down)
+	to->read_end = to->write_end = vcpu->context.seg_lower[number] = 0;
+	/* What is left of an expand-down segment in real mode: vendors differ. */
+	if (from->unusable || !from->present || !from->s ||
+	    (expand_down && !(vcpu->state.cr0 & NX_CR0_PE)))
 		return;
+	if (expand_down) {
+		/* Emitted code looks at the lower bound where nx_mode.lower says that there is one. */
+		vcpu->context.seg_lower[number] = end;
+		vcpu->mode.lower |= (uint8_t)(1u << number);
+		end = from->db ? 1ull << 32 : 1u << 16;
+	}
 	if (!(vcpu->state.cr0 & NX_CR0_PE)) {
 		to->read_end = to->write_end = end;
 	} else if (code) {
@@ -141,6 +148,7 @@ static nx_status load_processor_state(struct nx_vcpu *vcpu)
 		mode->bits = s->seg[NX_CS].db ? 32 : 16;
 		mode->stack_bits = s->seg[NX_SS].db ? 32 : 16;
 	}
+	mode->lower = 0;
 	for (unsigned i = 0; i < NX_SREGS; i++)
 		load_segment(vcpu, i);
 	/* User-mode CPUID is left alone: counting tools rely on it (docs/engine.md, fidelity). */
@@ -152,7 +160,7 @@ static nx_status load_processor_state(struct nx_vcpu *vcpu)
 	/* Real-mode segments may be loaded inside a cluster: never taken for granted. */
 	mode->flat =
 	    mode->bits == 64 ||
-	    (protected_mode && is_flat(&vcpu->context.seg[NX_DS]) &&
+	    (protected_mode && !mode->lower && is_flat(&vcpu->context.seg[NX_DS]) &&
 	     is_flat(&vcpu->context.seg[NX_ES]) && is_flat(&vcpu->context.seg[NX_SS]) &&
 	     vcpu->context.seg[NX_CS].base == 0 && vcpu->context.seg[NX_CS].read_end == 1ull << 32);
 	return NX_OK;

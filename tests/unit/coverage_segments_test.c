@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * Expand-down data segments: what lies above the limit is inside, up to 64 KiB or 4 GiB.
+ */
+#include "mock.h"
+
+#define EXPAND_DOWN 7u /* writable */
+#define LIMIT 0x0fffu  /* offsets from 0x1000 on are inside */
+
+GUEST(plain_16, 16, "in al, dx", "mov cx, [bx]; mov [di], cx; out 0x80, al", "ret");
+GUEST(plain_32, 32, "in al, dx", "mov cx, [ebx]; mov [edi], cx; out 0x80, al", "ret");
+GUEST(string_16, 16, "in al, dx", "lodsw; out 0x80, al", "ret");
+GUEST(string_32, 32, "in al, dx", "lodsw; out 0x80, al", "ret");
+GUEST(stack_16, 16, "in al, dx", "push cx; pusha; popa; pop bp; out 0x80, al", "ret");
+GUEST(stack_32, 32, "in al, dx", "push ecx; pusha; popa; pop ebp; out 0x80, al", "ret");
+
+enum { PLAIN, STRING, STACK };
+
+static struct mock *new_guest(enum mock_mode mode, unsigned code)
+{
+	struct nx_segment *ds, *ss;
+	struct nx_config config;
+	struct mock *m;
+
+	nx_config_default(&config);
+	config.level = NX_LEVEL_STRAIGHT;
+	config.max_gap_accesses = 8;
+	m = mock_new_config(mode, 0, &config);
+	ds = &m->start.seg[NX_DS];
+	ss = &m->start.seg[NX_SS];
+	if (mode == MOCK_PROT16) {
+		if (code == PLAIN)
+			MOCK_LOAD(m, plain_16);
+		else if (code == STRING)
+			MOCK_LOAD(m, string_16);
+		else
+			MOCK_LOAD(m, stack_16);
+	} else {
+		if (code == PLAIN)
+			MOCK_LOAD(m, plain_32);
+		else if (code == STRING)
+			MOCK_LOAD(m, string_32);
+		else
+			MOCK_LOAD(m, stack_32);
+	}
+	ds->base = MOCK_DATA;
+	ds->limit = LIMIT;
+	ds->type = EXPAND_DOWN;
+	ss->base = MOCK_STACK;
+	ss->limit = LIMIT;
+	ss->type = EXPAND_DOWN;
+	m->start.gpr[NX_RSP] = 0x2000;
+	m->start.gpr[NX_RBX] = m->start.gpr[NX_RSI] = LIMIT + 1;
+	m->start.gpr[NX_RDI] = LIMIT + 3;
+	mock_warm(m);
+	mock_check_ended(m);
+	assert_int_equal(m->exits, 1);
+	return m;
+}
+
+static void check_refused(struct mock *m)
+{
+	mock_run(m);
+	assert_int_equal(m->reason, NX_LEAVE_SEGMENT);
+	assert_int_equal(m->exits, 0);
+}
+
+static void check_run(struct mock *m)
+{
+	mock_run(m);
+	mock_check_ended(m);
+	assert_int_equal(m->exits, 1);
+}
+
+static uint16_t word_at(const struct mock *m, uint32_t offset)
+{
+	return (uint16_t)(m->start_ram[MOCK_DATA + offset] | m->start_ram[MOCK_DATA + offset + 1]
+								 << 8);
+}
+
+static void accesses_in(enum mock_mode mode)
+{
+	struct mock *m = new_guest(mode, PLAIN);
+	struct nx_segment *ds = &m->start.seg[NX_DS];
+	const uint32_t top = ds->db ? 0xffffffff : 0xffff;
+
+	/* The lowest offset that is inside; the result is the value there. */
+	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xffff, word_at(m, LIMIT + 1));
+	assert_memory_equal(m->ram + MOCK_DATA + LIMIT + 3, m->start_ram + MOCK_DATA + LIMIT + 1,
+			    2);
+	/* The first byte decides, though the second one would be inside. */
+	m->start.gpr[NX_RBX] = LIMIT;
+	check_refused(m);
+	mock_check(m);
+	m->start.gpr[NX_RBX] = 0;
+	check_refused(m);
+	/* The other end: the last word, and one byte too far. */
+	m->start.gpr[NX_RBX] = top - 1;
+	ds->base = (uint32_t)(MOCK_DATA + 0x100 - (top - 1));
+	m->start.gpr[NX_RDI] = top - 0x21;
+	check_run(m);
+	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xffff, word_at(m, 0x100));
+	m->start.gpr[NX_RBX] = top;
+	check_refused(m);
+	mock_check(m);
+	/* Another limit needs no other translation. */
+	ds->base = MOCK_DATA;
+	ds->limit = 0x17ff;
+	m->start.gpr[NX_RBX] = 0x1800;
+	m->start.gpr[NX_RDI] = 0x17ff;
+	check_refused(m);
+	m->start.gpr[NX_RDI] = 0x1802;
+	check_run(m);
+	/* Readable only. */
+	ds->type = EXPAND_DOWN & ~2u;
+	check_refused(m);
+	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xffff, word_at(m, 0x1800));
+	/* The same limit upwards: another kind of code. */
+	ds->type = EXPAND_DOWN & ~4u;
+	m->start.gpr[NX_RBX] = 0x200;
+	m->start.gpr[NX_RDI] = 0x17fe;
+	mock_warm(m);
+	assert_int_equal(m->exits, 1);
+	m->start.gpr[NX_RDI] = 0x17ff;
+	check_refused(m);
+	mock_free(m);
+}
+
+static void accesses(void **state)
+{
+	(void)state;
+	for (enum mock_mode mode = MOCK_PROT16; mode <= MOCK_PAE32; mode++)
+		accesses_in(mode);
+}
+
+static void helpers(void **state)
+{
+	(void)state;
+	for (enum mock_mode mode = MOCK_PROT16; mode <= MOCK_PAE32; mode++) {
+		struct mock *m = new_guest(mode, STRING);
+
+		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RAX] & 0xffff,
+				 word_at(m, LIMIT + 1));
+		m->start.gpr[NX_RSI] = LIMIT;
+		check_refused(m);
+		mock_check(m);
+		mock_free(m);
+	}
+}
+
+/* What such segments are for: a stack that grows by making the limit lower. */
+static void stacks(void **state)
+{
+	(void)state;
+	for (enum mock_mode mode = MOCK_PROT16; mode <= MOCK_PAE32; mode++) {
+		struct mock *m = new_guest(mode, STACK);
+		const unsigned size = mode == MOCK_PROT16 ? 2 : 4;
+		const uint64_t mask = size == 2 ? 0xffff : 0xffffffff;
+
+		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RBP] & mask,
+				 m->start.gpr[NX_RCX] & mask);
+		/* Nine words are pushed: they fit exactly; then the last does not. */
+		m->start.gpr[NX_RSP] = LIMIT + 1 + 9 * size;
+		check_run(m);
+		m->start.gpr[NX_RSP]--;
+		check_refused(m);
+		m->start.gpr[NX_RSP] = LIMIT + size;
+		check_refused(m);
+		mock_check(m);
+		mock_free(m);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(accesses),
+	    cmocka_unit_test(helpers),
+	    cmocka_unit_test(stacks),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
