@@ -306,6 +306,12 @@ struct nx_config {
 	uint32_t exits; /* NX_EXITS_*: instructions that exit, beside port and device accesses */
 	bool segment_loads; /* the host takes state.seg back: real-mode loads are run */
 	uint32_t guest_features; /* NX_FEATURE_*: what the guest's processor has */
+	/*
+	 * A resume leaves instead of running when the stay that began at the hardware's exit has lasted
+	 * longer than this, and twenty times longer with interrupts disabled in the guest. 0: the
+	 * host keeps a bound of its own.
+	 */
+	uint64_t latency_ns;
 };
 
 /* Fills *config with the defaults. */

@@ -54,12 +54,21 @@ const struct nx_counters *nx_vcpu_counters(const struct nx_vcpu *vcpu)
 	return &vcpu->counters;
 }
 
+/* Is this exit to be translated? What has to be for the tracker's leaks alone is counted. */
+static bool note_exit(struct nx_vcpu *vcpu, uint64_t pc, unsigned properties)
+{
+	enum nx_track_verdict verdict = nx_tracker_note(&vcpu->tracker, pc, NULL, 0, properties,
+							vcpu->host->now(vcpu->host_data));
+
+	vcpu->forced = verdict == NX_TRACK_FORCE;
+	return verdict != NX_TRACK_COLD;
+}
+
 bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_exit_kind kind)
 {
-	vcpu->hot = nx_tracker_note(&vcpu->tracker, exit_rip, NULL, 0,
-				    kind == NX_EXIT_IO ? NX_TRACK_IO : NX_TRACK_MMIO,
-				    vcpu->host->now(vcpu->host_data)) != NX_TRACK_COLD;
+	vcpu->hot = note_exit(vcpu, exit_rip, kind == NX_EXIT_IO ? NX_TRACK_IO : NX_TRACK_MMIO);
 	vcpu->hot_rip = exit_rip;
+	vcpu->in_stay = false;
 	return vcpu->hot;
 }
 
@@ -104,7 +113,8 @@ static void load_segment(struct nx_vcpu *vcpu, unsigned number)
 	    (expand_down && !(vcpu->state.cr0 & NX_CR0_PE)))
 		return;
 	if (expand_down) {
-		/* Emitted code looks at the lower bound where nx_mode.lower says that there is one. */
+		/* Emitted code looks at the lower bound where nx_mode.lower says that there is one.
+		 */
 		vcpu->context.seg_lower[number] = end;
 		vcpu->mode.lower |= (uint8_t)(1u << number);
 		end = from->db ? 1ull << 32 : 1u << 16;
@@ -205,6 +215,8 @@ static struct nx_cluster *translate(struct nx_vcpu *vcpu, nx_status *status)
 			cluster = nx_cache_insert(vcpu);
 			if (cluster) {
 				vcpu->counters.translated++;
+				vcpu->counters.forced += vcpu->forced;
+				vcpu->forced = false;
 				return cluster;
 			}
 		}
@@ -227,8 +239,7 @@ static struct nx_cluster *find_cluster(struct nx_vcpu *vcpu, uint32_t *offset, n
 	if (hot) {
 		/* What the host asked about is what a barren formation has to be noted for. */
 		pc = vcpu->hot_rip;
-	} else if (nx_tracker_note(&vcpu->tracker, pc, NULL, 0, 0,
-				   vcpu->host->now(vcpu->host_data)) == NX_TRACK_COLD) {
+	} else if (!note_exit(vcpu, pc, 0)) {
 		*status = NX_LEAVE_COLD;
 		return NULL;
 	}
@@ -253,7 +264,7 @@ static struct nx_cluster *find_cluster(struct nx_vcpu *vcpu, uint32_t *offset, n
 static enum nx_outcome leave(struct nx_vcpu *vcpu, struct nx_exit *exit, nx_status reason)
 {
 	vcpu->running = NULL;
-	vcpu->hot = false;
+	vcpu->hot = vcpu->in_stay = false;
 	exit->reason = (enum nx_leave_reason)reason;
 	vcpu->counters.leaves[reason]++;
 	return NX_LEAVE;
@@ -359,8 +370,8 @@ static void retire(struct nx_vcpu *vcpu, struct nx_cluster *cluster)
 static enum nx_outcome end_at_site(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
 	/*
-	 * The verifier has proven that the code stores only sites that exist. A copy: a trace's sites
-	 * give way to the next translation.
+	 * The verifier has proven that the code stores only sites that exist. A copy: a trace's
+	 * sites give way to the next translation.
 	 */
 	const struct nx_site copy = vcpu->running->site[vcpu->context.site], *site = &copy;
 
@@ -458,11 +469,29 @@ static enum nx_outcome end_cluster(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	return end_at_site(vcpu, exit);
 }
 
+/*
+ * The first resume since the hardware delivered an exit. A host may complete exits by itself, so
+ * that none is pending does not tell it.
+ */
 static void begin_stay(struct nx_vcpu *vcpu)
 {
+	vcpu->in_stay = true;
 	vcpu->context.turns = NX_WEAK_TURNS;
 	vcpu->stay_exits = 0;
-	nx_flush(vcpu);
+	if (vcpu->config.latency_ns)
+		vcpu->stay_began = vcpu->host->now(vcpu->host_data);
+}
+
+/* Interrupts have waited long enough (DESIGN.md 3.7). Never so at a stay's first resume. */
+static bool is_overdue(struct nx_vcpu *vcpu)
+{
+	uint64_t bound = vcpu->config.latency_ns;
+
+	if (!bound || !vcpu->stay_exits)
+		return false;
+	if (!(vcpu->state.rflags & NX_FL_IF))
+		bound *= 20;
+	return vcpu->host->now(vcpu->host_data) - vcpu->stay_began > bound;
 }
 
 void nx_flush(struct nx_vcpu *vcpu)
@@ -482,7 +511,7 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	case NX_COMPLETION_EXIT:
 		return NX_EXIT;
 	case NX_COMPLETION_NONE:
-		begin_stay(vcpu);
+		nx_flush(vcpu);
 		break;
 	case NX_COMPLETION_DONE:
 		break;
@@ -490,8 +519,12 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	exit->count = 1;
 	exit->string = NULL;
 	vcpu->context.idle_turns = NX_IDLE_TURNS;
+	if (!vcpu->in_stay)
+		begin_stay(vcpu);
 	if (vcpu->stop)
 		return leave(vcpu, exit, NX_LEAVE_STOP);
+	if (is_overdue(vcpu))
+		return leave(vcpu, exit, NX_LEAVE_LATENCY);
 	status = load_processor_state(vcpu);
 	if (status != NX_OK)
 		return leave(vcpu, exit, status);

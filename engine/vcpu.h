@@ -98,8 +98,11 @@ struct nx_vcpu {
 	struct nx_exit stop_exit;
 	bool hot; /* the host was told that resuming here is worth it: translate at once */
 	uint64_t hot_rip;
+	bool forced; /* and only because the tracker leaks */
 	uint64_t barren_pc;  /* whom to note a barren formation for */
 	uint64_t stay_exits; /* exits delivered since the last one of the hardware's */
+	uint64_t stay_began; /* time of the first resume since then, if latency_ns is set */
+	bool in_stay;
 
 	/* An exit that the host owes us, with what completes it. */
 	enum nx_pending_kind pending;
