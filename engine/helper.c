@@ -277,7 +277,8 @@ nx_status nx_help_load_sreg(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 
 	if (d->insn.mnemonic == ZYDIS_MNEMONIC_POP)
 		status = stack_pop(&s, &selector, operand_size(d));
-	else if (nx_reg_of(d->op[1].reg.value, &from))
+	else if (d->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		 nx_reg_of(d->op[1].reg.value, &from))
 		selector = nx_get_reg(vcpu, &from);
 	else
 		status = nx_guest_read(vcpu, nx_segment_of(&d->op[1]),

@@ -171,12 +171,56 @@ static void stacks(void **state)
 	}
 }
 
+/* ---- Real mode: loads of segment registers, for a host that takes them back ---- */
+
+GUEST(loads_16, 16, "in al, dx",
+      "mov es, [si]; mov ax, es:[di]; mov bx, 0x3000; mov fs, bx; mov cx, fs:[di]; push ds; pop gs;"
+      "mov bp, gs:[di]; out 0x80, al",
+      "ret");
+
+static void real_mode_loads(void **state)
+{
+	static const struct mock_access log[] = {OUT(0x80, 1, 0xcd)};
+	const uint16_t selector = MOCK_EXTRA >> 4, in_extra = 0xabcd, in_stack = 0x1234;
+	struct nx_config config;
+	struct nx_state got;
+	struct mock *m;
+
+	(void)state;
+	nx_config_default(&config);
+	config.max_gap_accesses = 8;
+	config.segment_loads = true;
+	m = mock_new_config(MOCK_REAL16, 0, &config);
+	MOCK_LOAD(m, loads_16);
+	m->start.gpr[NX_RSI] = 0x200;
+	m->start.gpr[NX_RDI] = 0x300;
+	mock_poke(m, MOCK_DATA + 0x200, &selector, 2);
+	mock_poke(m, MOCK_EXTRA + 0x300, &in_extra, 2);
+	mock_poke(m, MOCK_STACK + 0x300, &in_stack, 2);
+	m->start.seg[NX_ES].base = MOCK_STACK; /* not yet */
+	m->start.seg[NX_ES].selector = MOCK_STACK >> 4;
+	mock_warm(m);
+	mock_check_log(m, log, 1);
+	got = *nx_vcpu_state(m->vcpu);
+	assert_true(got.segments_changed);
+	assert_int_equal(got.seg[NX_ES].selector, selector);
+	assert_int_equal(got.seg[NX_ES].base, MOCK_EXTRA);
+	assert_int_equal(got.seg[NX_FS].base, MOCK_STACK);
+	assert_int_equal(got.seg[NX_GS].base, MOCK_DATA);
+	assert_int_equal(got.gpr[NX_RAX] & 0xffff, in_extra);
+	assert_int_equal(got.gpr[NX_RCX] & 0xffff, in_stack);
+	assert_int_equal(got.gpr[NX_RBP] & 0xffff,
+			 m->start_ram[MOCK_DATA + 0x300] | m->start_ram[MOCK_DATA + 0x301] << 8);
+	mock_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(accesses),
 	    cmocka_unit_test(helpers),
 	    cmocka_unit_test(stacks),
+	    cmocka_unit_test(real_mode_loads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
