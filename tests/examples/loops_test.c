@@ -23,7 +23,7 @@ GUEST(polls, 32, "in al, dx",
 static void example_7_in(enum mock_mode mode, unsigned first, unsigned second)
 {
 	struct mock *m = mock_new(mode, 0, NX_LEVEL_LOOPS);
-	struct mock_access log[MOCK_LOG];
+	static struct mock_access log[MOCK_LOG]; /* too large for a kernel's stack */
 	const unsigned ins = first + second;
 
 	MOCK_LOAD(m, polls);
@@ -88,7 +88,7 @@ static struct mock *new_nested(void)
 static void example_8_loops(void **state)
 {
 	struct mock *m = new_nested();
-	struct mock_access log[MOCK_LOG];
+	static struct mock_access log[MOCK_LOG]; /* too large for a kernel's stack */
 
 	(void)state;
 	/* Two turns of the outer loop's inner one, out of it; ten turns of the second, out. */
@@ -223,7 +223,7 @@ GUEST(prints, 64, "mov al, [rsi]; out dx, al", "inc rsi; dec ecx; jnz prints", "
 static void example_13(void **state)
 {
 	struct mock *m = mock_new(MOCK_LONG64, 3, NX_LEVEL_LOOPS);
-	struct mock_access log[200];
+	static struct mock_access log[200];
 
 	(void)state;
 	MOCK_LOAD(m, prints);
