@@ -199,6 +199,18 @@ static bool is_nop_mnemonic(ZydisMnemonic mnemonic)
 }
 
 /*
+ * A register with itself. Zydis encodes that of RAX as a NOP with REX, which the verifier does not
+ * take for an exchange; that of EAX clears the upper half, and is none of these.
+ */
+static bool is_void_exchange(const struct nx_decoded *d)
+{
+	return d->insn.mnemonic == ZYDIS_MNEMONIC_XCHG &&
+	       d->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+	       d->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+	       d->op[0].reg.value == d->op[1].reg.value && d->op[0].size == 64;
+}
+
+/*
  * Whether the operands of a plain instruction are of a form that translate.c can carry over: at
  * most one memory operand, general registers, immediates, no hidden stack or string operand.
  */
@@ -517,7 +529,7 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 		} else if (d.insn.mnemonic == ZYDIS_MNEMONIC_PUSH ||
 			   d.insn.mnemonic == ZYDIS_MNEMONIC_POP) {
 			decode_stack(&d, insn);
-		} else if (is_nop_mnemonic(d.insn.mnemonic))
+		} else if (is_nop_mnemonic(d.insn.mnemonic) || is_void_exchange(&d))
 			insn->op = NX_OP_NOP;
 		else if (is_branch(&d) && d.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
 			 d.op[0].imm.is_relative)
