@@ -19,11 +19,10 @@ static bool same_mode(const struct nx_mode *a, const struct nx_mode *b)
 	return a->bits == b->bits && a->stack_bits == b->stack_bits && a->flat == b->flat &&
 	       a->io_allowed == b->io_allowed && a->user == b->user &&
 	       a->protected_mode == b->protected_mode && a->segment_loads == b->segment_loads &&
-	       a->exits == b->exits && a->features == b->features &&
-	       a->lower == b->lower;
+	       a->exits == b->exits && a->features == b->features && a->lower == b->lower;
 }
 
-static bool is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster)
+bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster)
 {
 	const struct nx_segment *cs = &vcpu->state.seg[NX_CS];
 
@@ -42,7 +41,7 @@ struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, uint64_t rip, uint32_t *o
 		struct nx_cluster *cluster = &cache->cluster[cache->bucket[slot].cluster - 1];
 		const struct nx_entry *entry = &cluster->entry[cache->bucket[slot].entry];
 
-		if (entry->rip == rip && is_current(vcpu, cluster)) {
+		if (entry->rip == rip && nx_cluster_is_current(vcpu, cluster)) {
 			*offset = entry->offset;
 			return cluster;
 		}
@@ -85,12 +84,13 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu)
 	uint32_t sites = made->sites * (uint32_t)sizeof(struct nx_site);
 	uint32_t entries = made->entries * (uint32_t)sizeof(struct nx_entry);
 	uint32_t fragments = graph->fragments * (uint32_t)sizeof(struct nx_fragment);
+	uint32_t contexts = graph->contexts.count * (uint32_t)sizeof(struct nx_context_call);
 	struct nx_cluster *cluster;
 
 	if (cache->clusters == NX_MAX_CLUSTERS ||
 	    cache->entries + made->entries > NX_ENTRY_BUCKETS * 3 / 4 ||
 	    NX_STORE_BYTES - cache->store_used <
-		sites + entries + fragments + graph->byte_count + 32u)
+		sites + entries + fragments + contexts + graph->byte_count + 40u)
 		return NULL;
 	cluster = &cache->cluster[cache->clusters++];
 	nx_memset(cluster, 0, sizeof(*cluster));
@@ -106,6 +106,9 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu)
 	cluster->entries = made->entries;
 	cluster->code = cache->code_used;
 	cluster->code_size = made->size;
+	cluster->context = take(cache, contexts);
+	cluster->contexts = graph->contexts.count;
+	nx_memcpy(cluster->context, graph->contexts.call, contexts);
 	cluster->fragment = take(cache, fragments);
 	nx_memcpy(cluster->fragment, graph->fragment, fragments);
 	cluster->bytes = take(cache, graph->byte_count);
@@ -133,6 +136,7 @@ void nx_cache_flush(struct nx_vcpu *vcpu)
 
 	cache->clusters = cache->entries = cache->store_used = cache->code_used = 0;
 	nx_memset(cache->bucket, 0, sizeof(cache->bucket));
+	vcpu->resume_cluster = NULL;
 	vcpu->counters.flushes++;
 }
 

@@ -111,8 +111,7 @@ void nx_describe_insn(struct nx_vcpu *vcpu, const struct nx_site *site, struct n
 			exit->data = gpr[reg.number] & nx_size_mask(reg.size);
 		break;
 	default:
-		if (d.insn.operand_count_visible &&
-		    d.op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		if (d.insn.operand_count_visible && d.op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 		    nx_reg_of(d.op[0].reg.value, &reg))
 			exit->operand = gpr[reg.number] & nx_size_mask(reg.size);
 		break;

@@ -27,6 +27,7 @@ static bool form_single(struct nx_vcpu *vcpu, const struct nx_site *site)
 	graph->block[0].count = 1;
 	for (unsigned e = 0; e < NX_EDGES; e++)
 		graph->block[0].edge[e] = NX_NOWHERE;
+	graph->contexts.count = 1;
 	graph->block[0].entry = true;
 	return graph->insn[0].op == NX_OP_PLAIN;
 }

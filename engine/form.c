@@ -81,13 +81,25 @@ static unsigned read_code(struct former *f, uint64_t rip, uint8_t *bytes)
 	return got;
 }
 
-static unsigned hash_slot(struct nx_form_scratch *s, uint64_t rip)
+static unsigned hash_slot(struct nx_form_scratch *s, uint64_t name)
 {
-	unsigned slot = (unsigned)((rip * 0x9e3779b97f4a7c15ull) >> 53) % NX_FORM_HASH;
+	unsigned slot = (unsigned)((name * 0x9e3779b97f4a7c15ull) >> 53) % NX_FORM_HASH;
 
-	while (s->hash[slot] && s->node[s->hash[slot] - 1].insn.rip != rip)
+	while (s->hash[slot] && s->node[s->hash[slot] - 1].insn.path != name)
 		slot = (slot + 1) % NX_FORM_HASH;
 	return slot;
+}
+
+static bool is_indirect(unsigned op)
+{
+	return op == NX_OP_RET || op == NX_OP_JMP_INDIRECT || op == NX_OP_CALL_INDIRECT;
+}
+
+static void decode_at(struct former *f, uint64_t rip, struct nx_insn *insn)
+{
+	uint8_t bytes[15];
+
+	nx_decode(f->mode, rip, bytes, read_code(f, rip, bytes), insn);
 }
 
 /* Shadow stacks and branch tracking see every call and return; we do not know their state. */
@@ -119,6 +131,8 @@ static bool is_passable(const struct former *f, const struct nx_insn *insn)
 struct way {
 	unsigned gap, accesses; /* since the last exiting instruction */
 	bool on_path;
+	uint16_t context;
+	uint64_t via; /* a jump that led straight here */
 };
 
 static bool within_reach(const struct former *f, const struct nx_node *node, const struct way *way)
@@ -140,16 +154,26 @@ static bool within_reach(const struct former *f, const struct nx_node *node, con
 static uint16_t reach(struct former *f, uint64_t rip, struct way way)
 {
 	struct nx_form_scratch *s = f->s;
-	unsigned slot = hash_slot(s, rip);
+	uint64_t context = nx_context_hash(&s->contexts, way.context);
 	struct nx_node *node;
-	uint8_t bytes[15];
+	unsigned slot;
 
+	if (way.via) {
+		/* Few jumps lead straight to a return; only those are told apart by it. */
+		decode_at(f, rip, &s->peek);
+		if (!is_indirect(s->peek.op))
+			way.via = 0;
+	}
+	slot = hash_slot(s, nx_path_name(rip, context, way.via));
 	if (!s->hash[slot]) {
 		if (s->nodes == NX_MAX_INSNS)
 			return NX_NOWHERE;
 		node = &s->node[s->nodes];
 		nx_memset(node, 0, sizeof(*node));
-		nx_decode(f->mode, rip, bytes, read_code(f, rip, bytes), &node->insn);
+		decode_at(f, rip, &node->insn);
+		node->insn.path = nx_path_name(rip, context, way.via);
+		node->insn.context = way.context;
+		node->insn.via = way.via;
 		node->insn.weak = is_weak(f, &node->insn);
 		for (unsigned e = 0; e < NX_EDGES; e++)
 			node->edge[e] = NX_NOWHERE;
@@ -185,16 +209,23 @@ static void conditional_successors(struct former *f, struct nx_node *node, struc
 	uint64_t next = nx_next_rip(f->mode, &node->insn);
 	bool on_path = way.on_path;
 
-	way.on_path = on_path && nx_paths_seen(paths, node->insn.rip, next);
+	way.on_path = on_path && nx_paths_seen(paths, node->insn.path, next);
 	node->edge[NX_EDGE_NEXT] = reach(f, next, way);
-	way.on_path = on_path && nx_paths_seen(paths, node->insn.rip, node->insn.target);
+	way.on_path = on_path && nx_paths_seen(paths, node->insn.path, node->insn.target);
 	if (way.on_path || may_branch_to(f, &node->insn))
 		node->edge[NX_EDGE_TAKEN] = reach(f, node->insn.target, way);
 }
 
 static void indirect_successors(struct former *f, struct nx_node *node, struct way way)
 {
-	node->targets = (uint8_t)nx_paths_targets(&f->vcpu->paths, node->insn.rip, node->target);
+	struct nx_contexts *contexts = &f->s->contexts;
+
+	if (node->insn.op == NX_OP_RET)
+		way.context = nx_context_pop(contexts, way.context);
+	else if (node->insn.op == NX_OP_CALL_INDIRECT)
+		way.context =
+		    nx_context_push(contexts, way.context, nx_next_rip(f->mode, &node->insn));
+	node->targets = (uint8_t)nx_paths_targets(&f->vcpu->paths, node->insn.path, node->target);
 	for (unsigned i = 0; i < node->targets && way.on_path; i++)
 		node->edge[NX_EDGE_TARGET + i] = reach(f, node->target[i], way);
 }
@@ -203,7 +234,8 @@ static void successors(struct former *f, uint16_t number)
 {
 	struct nx_node *node = &f->s->node[number];
 	const struct nx_insn *insn = &node->insn;
-	struct way way = {node->gap + 1u, node->accesses + insn->accesses, node->on_path};
+	struct way way = {node->gap + 1u, node->accesses + insn->accesses, node->on_path,
+			  insn->context, 0};
 
 	if (nx_node_exits(node)) {
 		way.gap = way.accesses = 0;
@@ -211,12 +243,17 @@ static void successors(struct former *f, uint16_t number)
 	}
 	switch ((enum nx_op)insn->op) {
 	case NX_OP_JMP:
+		way.via = insn->rip;
 		if (way.on_path || may_branch_to(f, insn))
 			node->edge[NX_EDGE_TAKEN] = reach(f, insn->target, way);
 		break;
 	case NX_OP_CALL:
 		/* Most calls lead far away and to no exit. */
-		if (way.on_path && nx_paths_seen(&f->vcpu->paths, insn->rip, insn->target))
+		way.on_path =
+		    way.on_path && nx_paths_seen(&f->vcpu->paths, insn->path, insn->target);
+		way.context =
+		    nx_context_push(&f->s->contexts, insn->context, nx_next_rip(f->mode, insn));
+		if (way.on_path)
 			node->edge[NX_EDGE_TAKEN] = reach(f, insn->target, way);
 		break;
 	case NX_OP_JCC:
@@ -239,8 +276,9 @@ static void explore(struct former *f, uint64_t rip)
 
 	nx_memset(s->hash, 0, sizeof(s->hash));
 	s->nodes = s->head = s->tail = 0;
+	s->contexts.count = 1;
 	s->code_linear = 1;
-	reach(f, rip, (struct way){0, 0, follows_calls(f)});
+	reach(f, rip, (struct way){0, 0, follows_calls(f), 0, 0});
 	while (s->head < s->tail)
 		successors(f, s->queue[s->head++]);
 }
@@ -408,11 +446,11 @@ bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip, str
 }
 
 bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
+		   const struct nx_contexts *contexts, uint16_t context, uint64_t via,
 		   struct nx_graph *graph)
 {
 	struct former f = {vcpu, mode, (struct nx_form_scratch *)vcpu->form_scratch};
 	struct nx_block *block = &graph->block[0];
-	uint8_t bytes[15];
 
 	begin_graph(graph, mode, rip);
 	f.s->code_linear = 1;
@@ -423,17 +461,22 @@ bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t ri
 	while (graph->insns < NX_TRACE_BLOCK) {
 		struct nx_insn *insn = &graph->insn[graph->insns];
 
-		nx_decode(mode, rip, bytes, read_code(&f, rip, bytes), insn);
+		decode_at(&f, rip, insn);
 		if (!is_passable(&f, insn))
 			break;
+		/* As reach() names it. */
+		insn->context = context;
+		insn->via = graph->insns || !is_indirect(insn->op) ? 0 : via;
+		insn->path = nx_path_name(rip, nx_context_hash(contexts, context), insn->via);
 		graph->insns++;
 		if (nx_decides(insn->op) || nx_op_exits(insn->op) || insn->string_io) {
 			block->targets =
-			    (uint8_t)nx_paths_targets(&vcpu->paths, rip, block->target);
+			    (uint8_t)nx_paths_targets(&vcpu->paths, insn->path, block->target);
 			break;
 		}
 		rip = nx_next_rip(mode, insn);
 	}
+	graph->contexts = *contexts;
 	block->count = graph->insns;
 	graph->blocks = 1;
 	return graph->insns > 0;

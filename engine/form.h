@@ -30,6 +30,8 @@ struct nx_form_scratch {
 	uint16_t hash[NX_FORM_HASH]; /* node + 1 by rip */
 	uint16_t order[NX_MAX_INSNS];
 	uint16_t queue[NX_FORM_QUEUE];
+	struct nx_contexts contexts;
+	struct nx_insn peek;
 	unsigned nodes, head, tail;
 	uint64_t code_linear; /* page that code points to; 1: none */
 	const uint8_t *code;

@@ -133,5 +133,6 @@ bool nx_make_graph(const struct nx_vcpu *vcpu, struct nx_form_scratch *s, struct
 {
 	unsigned count = sort_nodes(s);
 
+	graph->contexts = s->contexts;
 	return make_blocks(s, count, graph) && make_fragments(vcpu, s, count, graph);
 }

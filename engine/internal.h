@@ -270,6 +270,9 @@ struct nx_insn {
 	bool weak;      /* seen to exit before: an exit to formation, an access to translation */
 	bool mmio_form; /* a device access by this form can be completed */
 	uint8_t bytes[15];
+	/* On paths: the calls around it (NX_CONTEXT_*) and, for a branch, its name in paths.c. */
+	uint16_t context;
+	uint64_t path, via;
 };
 
 /* How guest code is to be read: part of a translation's key. */
@@ -286,12 +289,77 @@ struct nx_mode {
 	uint8_t lower;      /* segments with a lower bound: bits by enum nx_sreg */
 };
 
-/* In nx_mode.features: the host knows the guest's time-stamp counter, and CR4.TSD lets it be read. */
+/* In nx_mode.features: the host knows the guest's time-stamp counter, and CR4.TSD lets it be read.
+ */
 #define NX_HAS_TSC (1u << 31)
 
 /* Decodes one instruction of at most 15 bytes. Never fails: what is not ours is NX_OP_LEAVE. */
 void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, unsigned available,
 	       struct nx_insn *insn);
+
+/* ---- paths.c ---- */
+
+#define NX_MAX_TARGETS 4 /* of one indirect branch */
+
+/*
+ * The calls that a path has made and not returned from, innermost first: a list by index; 0 is the
+ * outermost, whatever it is. Small functions that everybody calls (accessors, return thunks) are
+ * told apart by it, as if they were inlined.
+ */
+#define NX_MAX_CONTEXTS 64
+
+struct nx_context_call {
+	uint64_t back; /* where the call returns to */
+	uint64_t hash; /* of this and all outer ones */
+	uint16_t outer;
+};
+
+struct nx_contexts {
+	struct nx_context_call call[NX_MAX_CONTEXTS];
+	uint16_t count; /* with the outermost, which is never looked at */
+};
+
+/* The context after a call that returns to back; the same one when there is no room. */
+uint16_t nx_context_push(struct nx_contexts *contexts, uint16_t context, uint64_t back);
+/* The context after a return. */
+uint16_t nx_context_pop(const struct nx_contexts *contexts, uint16_t context);
+static inline uint64_t nx_context_hash(const struct nx_contexts *contexts, uint16_t context)
+{
+	return context ? contexts->call[context].hash : 0;
+}
+/*
+ * A branch's name: its rip, the calls around it, and the jump that led straight to it (0: none),
+ * which tells the users of a shared return instruction apart.
+ */
+uint64_t nx_path_name(uint64_t rip, uint64_t context_hash, uint64_t via);
+
+/*
+ * Observed control flow: for branches, by name, which ways they went on paths that led from one
+ * exit to the next. Lossy: an old branch gives way to a new one.
+ */
+#define NX_PATH_SLOTS 1024
+#define NX_PATH_PROBES 8
+
+struct nx_path {
+	uint64_t from; /* the branch's name */
+	uint64_t to[NX_MAX_TARGETS];
+	uint8_t targets;
+	uint8_t leaves; /* how often clusters were left here since the last trace */
+	uint8_t traces; /* made from here: each doubles the leaves to wait for */
+};
+
+struct nx_paths {
+	struct nx_path slot[NX_PATH_SLOTS];
+	unsigned victim;
+};
+
+void nx_paths_note(struct nx_paths *paths, uint64_t from, uint64_t to);
+bool nx_paths_seen(const struct nx_paths *paths, uint64_t from, uint64_t to);
+/* Copies the targets seen; returns how many. */
+unsigned nx_paths_targets(const struct nx_paths *paths, uint64_t from, uint64_t *to);
+/* A cluster was left at this branch: is it time to trace on from there? */
+bool nx_paths_leave(struct nx_paths *paths, uint64_t from);
+void nx_paths_traced(struct nx_paths *paths, uint64_t from);
 
 /* ---- form.c ---- */
 
@@ -316,9 +384,8 @@ enum nx_edge {
 	NX_EDGE_NEXT,   /* falling through, also after an exit */
 	NX_EDGE_TAKEN,  /* a direct branch or call */
 	NX_EDGE_TARGET, /* and the ones behind it: observed targets of an indirect one */
-	NX_EDGES = NX_EDGE_TARGET + 4,
+	NX_EDGES = NX_EDGE_TARGET + NX_MAX_TARGETS,
 };
-#define NX_MAX_TARGETS (NX_EDGES - NX_EDGE_TARGET)
 
 /* What an edge that closes a cycle costs. */
 enum nx_edge_count {
@@ -350,6 +417,7 @@ struct nx_graph {
 	struct nx_insn insn[NX_MAX_INSNS];
 	struct nx_block block[NX_MAX_BLOCKS];
 	struct nx_fragment fragment[NX_MAX_FRAGMENTS];
+	struct nx_contexts contexts;
 };
 
 /* Forms the cluster that begins at rip; false: no exiting instruction in reach. */
@@ -357,41 +425,12 @@ bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
 	     struct nx_graph *graph);
 /*
  * For tracing: one block from rip up to and with the first exiting instruction or decision about
- * control, all of whose edges leave. false: the first instruction is none that we run.
+ * control, all of whose edges leave. The calls around it, and via, name its last instruction.
+ * false: the first instruction is none that we run.
  */
 bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
+		   const struct nx_contexts *contexts, uint16_t context, uint64_t via,
 		   struct nx_graph *graph);
-
-/* ---- paths.c ---- */
-
-/*
- * Observed control flow: for branches, which ways they went on paths that led from one exit to the
- * next. Lossy: an old branch gives way to a new one.
- */
-#define NX_PATH_SLOTS 1024
-#define NX_PATH_PROBES 8
-
-struct nx_path {
-	uint64_t from; /* rip of the branch */
-	uint64_t to[NX_MAX_TARGETS];
-	uint8_t targets;
-	uint8_t leaves;   /* how often clusters were left here since the last trace */
-	uint8_t failures; /* traces from here that found no exit: each doubles the leaves to wait */
-};
-
-struct nx_paths {
-	struct nx_path slot[NX_PATH_SLOTS];
-	unsigned victim;
-};
-
-void nx_paths_note(struct nx_paths *paths, uint64_t from, uint64_t to);
-bool nx_paths_seen(const struct nx_paths *paths, uint64_t from, uint64_t to);
-/* Copies the targets seen; returns how many. */
-unsigned nx_paths_targets(const struct nx_paths *paths, uint64_t from, uint64_t *to);
-/* A cluster was left at this branch: is it time to trace on from there? */
-bool nx_paths_leave(struct nx_paths *paths, uint64_t from);
-/* What the trace came to. */
-void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found);
 
 /* ---- translate.c ---- */
 
@@ -405,13 +444,16 @@ enum nx_site_kind {
 
 /* What the runtime knows of a point in emitted code. */
 struct nx_site {
-	uint64_t rip;   /* of the instruction; LEAVE: where to go on */
-	uint64_t from;  /* LEAVE at a branch: its rip; 0: at none */
-	uint64_t next;  /* of the next instruction */
-	uint8_t kind;   /* enum nx_site_kind */
-	uint8_t size;   /* ACCESS, IO: bytes */
-	bool write;     /* ACCESS, IO: direction; a read-modify-write is a write */
-	uint8_t reason; /* LEAVE */
+	uint64_t rip;  /* of the instruction; LEAVE: where to go on */
+	uint64_t from; /* LEAVE at a branch: its name (nx_path_name()); 0: at none */
+	uint64_t via;
+	uint32_t resume;  /* offset of the code after the exit, plus 1; 0: none */
+	uint16_t context; /* LEAVE: the calls around rip, with via as nx_path_name() takes it */
+	uint64_t next;    /* of the next instruction */
+	uint8_t kind;     /* enum nx_site_kind */
+	uint8_t size;     /* ACCESS, IO: bytes */
+	bool write;       /* ACCESS, IO: direction; a read-modify-write is a write */
+	uint8_t reason;   /* LEAVE */
 	bool port_in_dx;
 	bool mmio_form; /* ACCESS: the runtime can deliver it as an MMIO exit */
 	uint16_t port;
@@ -459,6 +501,8 @@ bool nx_runtime_helper(struct nx_vcpu *vcpu);
 struct nx_cluster;
 /* The cluster with an entry at rip, in the vCPU's current mode; *offset: of its code. */
 struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, uint64_t rip, uint32_t *offset);
+/* Is it valid, in the vCPU's current mode? */
+bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster);
 /* Keeps what the pipeline made, whose code is already at nx_cache_code(); NULL: no room. */
 struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu);
 /* Where the next translation's code goes, and how much fits. */
@@ -507,7 +551,7 @@ bool nx_translate_single(struct nx_vcpu *vcpu);
  * the running translation stands at the site of the exit. false: *status says why not; the state is
  * at an instruction boundary.
  */
-bool nx_trace(struct nx_vcpu *vcpu, nx_status *status);
+bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, nx_status *status);
 
 /* ---- runtime.c, for device.c and trace.c ---- */
 

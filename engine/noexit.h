@@ -273,8 +273,8 @@ struct nx_host {
 	/* A monotonic clock in nanoseconds. */
 	uint64_t (*now)(void *data);
 	/*
-	 * May be NULL: RDTSC and RDTSCP leave. The time-stamp counter as the guest would read it now,
-	 * with its offset and scaling; aux, if not NULL, gets IA32_TSC_AUX. false: leave.
+	 * May be NULL: RDTSC and RDTSCP leave. The time-stamp counter as the guest would read it
+	 * now, with its offset and scaling; aux, if not NULL, gets IA32_TSC_AUX. false: leave.
 	 */
 	bool (*read_tsc)(void *data, uint64_t *tsc, uint32_t *aux);
 };
@@ -304,12 +304,12 @@ struct nx_config {
 	uint16_t max_path;         /* instructions between two exiting ones on an observed path */
 	bool no_user_code;         /* cluster at CPL 0 only */
 	uint32_t exits; /* NX_EXITS_*: instructions that exit, beside port and device accesses */
-	bool segment_loads; /* the host takes state.seg back: real-mode loads are run */
+	bool segment_loads;      /* the host takes state.seg back: real-mode loads are run */
 	uint32_t guest_features; /* NX_FEATURE_*: what the guest's processor has */
 	/*
-	 * A resume leaves instead of running when the stay that began at the hardware's exit has lasted
-	 * longer than this, and twenty times longer with interrupts disabled in the guest. 0: the
-	 * host keeps a bound of its own.
+	 * A resume leaves instead of running when the stay that began at the hardware's exit has
+	 * lasted longer than this, and twenty times longer with interrupts disabled in the guest.
+	 * 0: the host keeps a bound of its own.
 	 */
 	uint64_t latency_ns;
 };

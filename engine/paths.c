@@ -1,10 +1,42 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* paths.c - the ways that branches were seen to go; see internal.h. */
+/* paths.c - the ways that branches were seen to go, and the calls around them; see internal.h. */
 #include "vcpu.h"
 
-/* Leaves at one branch before a trace goes on from it; doubled by each trace that found nothing. */
+/* Leaves at one branch before a trace goes on from it; doubled by each trace. */
 #define FIRST_LEAVES 2u
-#define MAX_FAILURES 6u
+#define MAX_TRACES 6u
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+	a = (a ^ (b << 23 | b >> 41)) * 0x9e3779b97f4a7c15ull;
+	return a ^ a >> 29;
+}
+
+uint64_t nx_path_name(uint64_t rip, uint64_t context_hash, uint64_t via)
+{
+	/* 0 stands for no branch. */
+	return mix(mix(rip, context_hash), via) | 1;
+}
+
+uint16_t nx_context_push(struct nx_contexts *contexts, uint16_t context, uint64_t back)
+{
+	uint64_t hash = mix(nx_context_hash(contexts, context) + 1, back);
+	struct nx_context_call *call;
+
+	for (uint16_t i = 1; i < contexts->count; i++)
+		if (contexts->call[i].hash == hash && contexts->call[i].outer == context)
+			return i;
+	if (contexts->count == NX_MAX_CONTEXTS)
+		return context;
+	call = &contexts->call[contexts->count];
+	*call = (struct nx_context_call){back, hash, context};
+	return contexts->count++;
+}
+
+uint16_t nx_context_pop(const struct nx_contexts *contexts, uint16_t context)
+{
+	return context ? contexts->call[context].outer : 0;
+}
 
 static unsigned first_slot(uint64_t from)
 {
@@ -81,16 +113,17 @@ bool nx_paths_leave(struct nx_paths *paths, uint64_t from)
 
 	if (path->leaves < 255)
 		path->leaves++;
-	return path->leaves >= FIRST_LEAVES << path->failures;
+	return path->leaves >= FIRST_LEAVES << path->traces;
 }
 
-void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found)
+/*
+ * Also after a success the next one has to wait longer: a branch may go to more places than fit.
+ */
+void nx_paths_traced(struct nx_paths *paths, uint64_t from)
 {
 	struct nx_path *path = find_or_make(paths, from);
 
 	path->leaves = 0;
-	if (found)
-		path->failures = 0;
-	else if (path->failures < MAX_FAILURES)
-		path->failures++;
+	if (path->traces < MAX_TRACES)
+		path->traces++;
 }

@@ -94,6 +94,7 @@ enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
 void nx_forget_exit(struct nx_vcpu *vcpu)
 {
 	vcpu->pending = NX_PENDING_NONE;
+	vcpu->resume_cluster = NULL;
 }
 
 /* ---- The guest's processor state ---- */
@@ -229,9 +230,16 @@ static struct nx_cluster *translate(struct nx_vcpu *vcpu, nx_status *status)
 /* The cluster with an entry at the state's rip, formed now if the exit is hot. */
 static struct nx_cluster *find_cluster(struct nx_vcpu *vcpu, uint32_t *offset, nx_status *status)
 {
-	struct nx_cluster *cluster = nx_cache_find(vcpu, vcpu->state.rip, offset);
+	struct nx_cluster *cluster = vcpu->resume_cluster;
 	uint64_t pc = vcpu->state.rip;
 	bool hot = vcpu->hot;
+
+	/* The code after the exit that has just been completed; an entry's rip alone may be shared.
+	 */
+	vcpu->resume_cluster = NULL;
+	*offset = vcpu->resume_offset;
+	if (!cluster || pc != vcpu->pending_site.next || !nx_cluster_is_current(vcpu, cluster))
+		cluster = nx_cache_find(vcpu, pc, offset);
 
 	vcpu->hot = false;
 	if (cluster)
@@ -279,6 +287,8 @@ static enum nx_outcome deliver(struct nx_vcpu *vcpu, const struct nx_site *site,
 	vcpu->pending = pending;
 	vcpu->pending_site = *site;
 	vcpu->running->exits++;
+	vcpu->resume_cluster = site->resume ? vcpu->running : NULL;
+	vcpu->resume_offset = site->resume - 1;
 	vcpu->stay_exits++;
 	return NX_EXIT;
 }
@@ -412,7 +422,7 @@ static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	enum nx_outcome outcome;
 	nx_status status = NX_LEAVE_NO_CLUSTER;
 
-	if (vcpu->config.level < NX_LEVEL_PATHS || !nx_trace(vcpu, &status)) {
+	if (vcpu->config.level < NX_LEVEL_PATHS || !nx_trace(vcpu, NULL, &status)) {
 		vcpu->counters.barren++;
 		nx_tracker_barren(&vcpu->tracker, vcpu->barren_pc, NULL, 0);
 		return leave(vcpu, exit, status);
@@ -438,17 +448,18 @@ static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 static bool grow(struct nx_vcpu *vcpu, const struct nx_site *site, nx_status *status)
 {
 	struct nx_cluster *cluster = vcpu->running;
-	uint64_t from = site->from, to = site->rip;
+	const struct nx_site left = *site;
 	bool found;
 
-	if (vcpu->config.level < NX_LEVEL_PATHS || !from || !nx_paths_leave(&vcpu->paths, from))
+	if (vcpu->config.level < NX_LEVEL_PATHS || !left.from ||
+	    !nx_paths_leave(&vcpu->paths, left.from))
 		return false;
-	found = nx_trace(vcpu, status);
-	nx_paths_traced(&vcpu->paths, from, found);
+	found = nx_trace(vcpu, &left, status);
+	nx_paths_traced(&vcpu->paths, left.from);
 	if (!found)
 		return true;
-	if (to != from)
-		nx_paths_note(&vcpu->paths, from, to);
+	if (left.reason != NX_LEAVE_GUARD)
+		nx_paths_note(&vcpu->paths, left.from, left.rip);
 	cluster->dropped = true;
 	vcpu->counters.grown++;
 	return true;
@@ -511,6 +522,7 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	case NX_COMPLETION_EXIT:
 		return NX_EXIT;
 	case NX_COMPLETION_NONE:
+		vcpu->resume_cluster = NULL;
 		nx_flush(vcpu);
 		break;
 	case NX_COMPLETION_DONE:

@@ -41,12 +41,17 @@ static nx_status follow(struct nx_vcpu *vcpu, const struct nx_site *site)
 			vcpu->trace_edge[vcpu->trace_edges].from = site->from;
 			vcpu->trace_edge[vcpu->trace_edges++].to = site->rip;
 		}
+		/* The block's graph has pushed to the trace's contexts. */
+		vcpu->trace_contexts = vcpu->graph.contexts;
+		vcpu->trace_context = site->context;
+		vcpu->trace_via = site->via;
 		return NX_OK;
 	case NX_LEAVE_GUARD:
 		/* The block is formed once more, and then knows the target. */
-		if (!is_plausible(vcpu, to) || nx_paths_seen(&vcpu->paths, site->rip, to))
+		if (!is_plausible(vcpu, to) || nx_paths_seen(&vcpu->paths, site->from, to))
 			return NX_LEAVE_GUARD;
-		nx_paths_note(&vcpu->paths, site->rip, to);
+		nx_paths_note(&vcpu->paths, site->from, to);
+		vcpu->trace_via = site->via;
 		return NX_OK;
 	default:
 		return site->reason;
@@ -76,7 +81,8 @@ static nx_status step(struct nx_vcpu *vcpu, bool *exits)
 
 	if (vcpu->stop)
 		return NX_LEAVE_STOP;
-	if (!nx_form_block(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->graph))
+	if (!nx_form_block(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->trace_contexts,
+			   vcpu->trace_context, vcpu->trace_via, &vcpu->graph))
 		return NX_LEAVE_NO_CLUSTER;
 	last = &vcpu->graph.insn[vcpu->graph.insns - 1];
 	if (!nx_note_code(vcpu, vcpu->state.rip) || !nx_note_code(vcpu, last->rip + last->len - 1))
@@ -92,10 +98,21 @@ static nx_status step(struct nx_vcpu *vcpu, bool *exits)
 	return vcpu->stop_reason;
 }
 
-bool nx_trace(struct nx_vcpu *vcpu, nx_status *status)
+bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, nx_status *status)
 {
+	struct nx_contexts *contexts = &vcpu->trace_contexts;
 	bool exits = false;
 
+	contexts->count = 1;
+	vcpu->trace_context = 0;
+	vcpu->trace_via = 0;
+	if (from) {
+		contexts->count = vcpu->running->contexts;
+		nx_memcpy(contexts->call, vcpu->running->context,
+			  contexts->count * sizeof(contexts->call[0]));
+		vcpu->trace_context = from->context;
+		vcpu->trace_via = from->via;
+	}
 	vcpu->counters.traces++;
 	vcpu->trace_edges = 0;
 	*status = NX_OK;

@@ -55,15 +55,35 @@ void nx_emit_exit(struct nx_translator *t, uint16_t site)
 	nx_emit_site_snippet(t, NX_SNIPPET_EXIT, site);
 }
 
+/* The calls around the place where an edge of the instruction leads. */
+static uint16_t context_after(struct nx_translator *t, const struct nx_insn *insn)
+{
+	/* Formation has made the context already, if there was room. */
+	if (insn->op == NX_OP_CALL || insn->op == NX_OP_CALL_INDIRECT)
+		return nx_context_push(&t->vcpu->graph.contexts, insn->context,
+				       nx_next_rip(&t->graph->mode, insn));
+	if (insn->op == NX_OP_RET)
+		return nx_context_pop(&t->graph->contexts, insn->context);
+	return insn->context;
+}
+
 static uint16_t add_leave(struct nx_translator *t, const struct nx_insn *insn, uint64_t rip,
 			  enum nx_leave_reason reason)
 {
-	uint16_t site = nx_add_site(t, NX_SITE_LEAVE, insn);
+	uint16_t number = nx_add_site(t, NX_SITE_LEAVE, insn);
+	struct nx_site *site = &t->out->site[number];
 
-	t->out->site[site].rip = rip;
-	t->out->site[site].from = rip == insn->rip || nx_decides(insn->op) ? insn->rip : 0;
-	t->out->site[site].reason = (uint8_t)reason;
-	return site;
+	site->rip = rip;
+	site->reason = (uint8_t)reason;
+	site->from = nx_decides(insn->op) ? insn->path : 0;
+	if (reason == NX_LEAVE_GUARD) {
+		site->context = insn->context;
+		site->via = insn->via;
+	} else {
+		site->context = context_after(t, insn);
+		site->via = insn->op == NX_OP_JMP ? insn->rip : 0;
+	}
+	return number;
 }
 
 static void add_fixup(struct nx_translator *t, uint16_t block)
@@ -264,6 +284,7 @@ static void emit_block(struct nx_translator *t, uint16_t number)
 	t->s->block_offset[number] = t->e.size;
 	for (unsigned i = 0; i < block->count; i++) {
 		t->insn = (uint16_t)(block->first + i);
+		t->s->block_of[t->insn] = number;
 		if (i + 1u == block->count)
 			end_block(t, block, &insn[i], following);
 		else
@@ -315,6 +336,22 @@ static void emit_stub(struct nx_translator *t, const struct nx_stub *stub)
 	}
 }
 
+/* Where the code after each exit is, for the resume that completes it. */
+static void link_exits(struct nx_translator *t)
+{
+	const struct nx_graph *graph = t->graph;
+
+	for (unsigned i = 0; i < t->out->sites; i++) {
+		struct nx_site *site = &t->out->site[i];
+		const struct nx_block *block = &graph->block[t->s->block_of[site->insn]];
+		uint16_t next = block->edge[NX_EDGE_NEXT];
+
+		if (site->kind != NX_SITE_LEAVE && next != NX_NOWHERE && graph->block[next].entry &&
+		    site->insn == block->first + block->count - 1)
+			site->resume = t->s->block_offset[next] + 1;
+	}
+}
+
 bool nx_translate(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
 		  size_t capacity, struct nx_translation *out)
 {
@@ -341,5 +378,7 @@ bool nx_translate(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *c
 	for (unsigned i = 0; i < t.s->fixups && !t.e.failed; i++)
 		nx_patch_branch(&t.e, t.s->fixup[i].from, t.s->block_offset[t.s->fixup[i].block]);
 	out->size = t.e.size;
+	if (!t.e.failed)
+		link_exits(&t);
 	return !t.e.failed;
 }

@@ -30,6 +30,7 @@ struct nx_fixup {
 
 struct nx_translate_scratch {
 	uint32_t block_offset[NX_MAX_BLOCKS];
+	uint16_t block_of[NX_MAX_INSNS];
 	bool flags_in_context[NX_MAX_BLOCKS]; /* at its beginning; else in the host */
 	struct nx_stub stub[NX_MAX_STUBS];
 	struct nx_fixup fixup[NX_MAX_FIXUPS];

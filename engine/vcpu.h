@@ -23,6 +23,8 @@ struct nx_cluster {
 	uint16_t insns, exiting, blocks, fragments, sites, entries;
 	uint32_t code, code_size; /* offset in the code cache */
 	struct nx_fragment *fragment;
+	struct nx_context_call *context; /* contexts of them */
+	uint16_t contexts;
 	uint8_t *bytes; /* of the fragments, one after the other */
 	struct nx_site *site;
 	struct nx_entry *entry;
@@ -98,7 +100,7 @@ struct nx_vcpu {
 	struct nx_exit stop_exit;
 	bool hot; /* the host was told that resuming here is worth it: translate at once */
 	uint64_t hot_rip;
-	bool forced; /* and only because the tracker leaks */
+	bool forced;         /* and only because the tracker leaks */
 	uint64_t barren_pc;  /* whom to note a barren formation for */
 	uint64_t stay_exits; /* exits delivered since the last one of the hardware's */
 	uint64_t stay_began; /* time of the first resume since then, if latency_ns is set */
@@ -118,6 +120,12 @@ struct nx_vcpu {
 		uint64_t from, to;
 	} trace_edge[128];
 	unsigned trace_edges;
+	struct nx_contexts trace_contexts;
+	uint16_t trace_context;
+	uint64_t trace_via;
+	/* The code after the exit that was delivered last; cluster NULL: to be looked up. */
+	struct nx_cluster *resume_cluster;
+	uint32_t resume_offset;
 
 	/* TLB entries in use, so that a flush costs what was used. */
 	uint8_t tlb_used[NX_TLB_ENTRIES];
