@@ -26,7 +26,6 @@ from image import Images, LabError, locked, run_tool  # noqa: E402
 # Of zydis: all but what writes text.
 ZYDIS_SOURCES = ("Decoder", "DecoderData", "Encoder", "EncoderData", "MetaInfo", "Mnemonic",
                  "Register", "Segment", "SharedData", "Utils")
-EXAMPLES = ("examples", "loops", "insn", "gap", "leave", "code", "device")
 
 
 def say(text):
@@ -151,7 +150,10 @@ def assemble(work, zydis):
         put(source, f"nx_{source.name}")
     put(ROOT / "tests/mock/mock.h", "mock.h")
     put(ROOT / "tests/mock/mock.c", "mock.c")
-    for name in EXAMPLES:
+    groups = (HERE / "groups").read_text(encoding="ascii").split()
+    put(("#define GROUPS(X) " + " ".join(f"X({name})" for name in groups) + "\n").encode(),
+        "groups.h")
+    for name in groups:
         put(ROOT / f"tests/examples/{name}_test.c", f"{name}_test.c")
     for name in ZYDIS_SOURCES:
         put(zydis / f"src/{name}.c", f"Zydis_{name}.c")

@@ -6,6 +6,7 @@
  * device accesses, reasons, clusters. So two runs that print the same lines had the same results,
  * beyond both having passed.
  */
+#include "groups.h"
 #include "selftest.h"
 
 #include "mock.h"
@@ -17,8 +18,7 @@
 int shim_save(uint64_t state[8]) __attribute__((returns_twice));
 void shim_leave(const uint64_t state[8]);
 
-/* Test sources, in the order of GROUPS; each has its main() under this name. */
-#define GROUPS(X) X(examples) X(loops) X(insn) X(gap) X(leave) X(code) X(device)
+/* groups.h is made from groups: the test sources; each has its main() under this name. */
 #define NX_X(name) int selftest_group_##name(void);
 GROUPS(NX_X)
 #undef NX_X
