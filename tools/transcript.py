@@ -37,7 +37,7 @@ SLOW = re.compile(r"took \d+ usecs$|perf: interrupt took too long|hrtimer: inter
 # Printed by other kernel threads than the lines around them: anywhere is their right place.
 CONCURRENT = re.compile(
     r"^(Freeing initrd memory:|clocksource: (tsc|Switched)|tsc: Refined|input: |rtc_cmos |"
-    r"random: crng init|Trying to unpack rootfs|serio: )")
+    r"random: crng init|Trying to unpack rootfs|serio: |audit: type=)")
 
 
 def normalize(text):
