@@ -209,8 +209,6 @@ struct nx_kvm_vcpu {
 	uint64_t signal_mask;
 	uint8_t physical_bits;
 	uint32_t guest_features; /* NX_FEATURE_* */
-	uint64_t debugregs_checked;
-	bool debugregs_armed;
 
 	unsigned slot_hint;
 	struct nx_stats stats;

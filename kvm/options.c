@@ -10,7 +10,7 @@ void nx_options_default(struct nx_options *options)
 {
 	*options = (struct nx_options){
 	    .latency = 50,
-	    .masked_latency = 1000,
+	    .masked_latency = 5000,
 	    .level = (enum nx_level)(NX_LEVEL_COUNT - 1),
 	    .code_cache = 1024,
 	};

@@ -11,21 +11,21 @@
 /*
  * X(NAME, member, kind, switch, argument, help). Kinds: FLAG, PATH, NUMBER, LEVEL.
  */
-#define NX_OPTIONS(X)                                                                           \
-	X(OFF, off, FLAG, "off", NULL, "Count exits, avoid none: the figures to compare with")  \
-	X(STATS, stats, PATH, "stats", "FILE", "Write counters to FILE as JSON at the end")     \
-	X(LATENCY, latency, NUMBER, "latency", "US",                                            \
-	  "Keep interrupts waiting for at most US microseconds (default 50)")                   \
-	X(MASKED_LATENCY, masked_latency, NUMBER, "masked-latency", "US",                       \
-	  "The same while the guest has interrupts disabled (default 1000)")                    \
-	X(LEVEL, level, LEVEL, "level", "NAME",                                                 \
-	  "What clusters may contain: pairs, straight, dynamic, branches, loops (default: the " \
-	  "last)")                                                                              \
-	X(MAX_GAP, max_gap, NUMBER, "max-gap", "N",                                             \
-	  "Instructions between two exiting ones (default: the engine's)")                      \
-	X(NO_USER_CODE, no_user_code, FLAG, "no-user-code", NULL,                               \
-	  "Leave guest code outside CPL 0 alone")                                               \
-	X(CODE_CACHE, code_cache, NUMBER, "code-cache", "KIB",                                  \
+#define NX_OPTIONS(X)                                                                          \
+	X(OFF, off, FLAG, "off", NULL, "Count exits, avoid none: the figures to compare with") \
+	X(STATS, stats, PATH, "stats", "FILE", "Write counters to FILE as JSON at the end")    \
+	X(LATENCY, latency, NUMBER, "latency", "US",                                           \
+	  "Keep interrupts waiting for at most US microseconds (default 50)")                  \
+	X(MASKED_LATENCY, masked_latency, NUMBER, "masked-latency", "US",                      \
+	  "The same while the guest has interrupts disabled (default 5000)")                   \
+	X(LEVEL, level, LEVEL, "level", "NAME",                                                \
+	  "What clusters may contain: pairs, straight, dynamic, branches, loops, paths "       \
+	  "(default: the last)")                                                               \
+	X(MAX_GAP, max_gap, NUMBER, "max-gap", "N",                                            \
+	  "Instructions between two exiting ones (default: the engine's)")                     \
+	X(NO_USER_CODE, no_user_code, FLAG, "no-user-code", NULL,                              \
+	  "Leave guest code outside CPL 0 alone")                                              \
+	X(CODE_CACHE, code_cache, NUMBER, "code-cache", "KIB",                                 \
 	  "Size of each vCPU's code cache (default 1024)")
 
 typedef bool nx_option_FLAG;

@@ -87,21 +87,14 @@ static bool event_pending(const struct kvm_vcpu_events *events, const struct kvm
 }
 
 /*
- * The guest's own breakpoints are not in the run page either. They are asked for at most every
- * millisecond: a guest that arms one has it ignored inside clusters for that long (docs/kvm.md).
+ * The guest's own breakpoints are not in the run page either: a call per stay, so that none is ever
+ * missed. The engine runs no instruction that could arm one.
  */
-static bool breakpoints_armed(struct nx_kvm_vcpu *vcpu, int fd)
+static bool breakpoints_armed(int fd)
 {
-	uint64_t now = nx_real.now();
 	struct kvm_debugregs debugregs;
 
-	if (!vcpu->debugregs_checked || now - vcpu->debugregs_checked > 1000000) {
-		if (nx_real.ioctl(fd, KVM_GET_DEBUGREGS, &debugregs))
-			return true;
-		vcpu->debugregs_armed = debugregs.dr7 & DR7_ENABLES;
-		vcpu->debugregs_checked = now;
-	}
-	return vcpu->debugregs_armed;
+	return nx_real.ioctl(fd, KVM_GET_DEBUGREGS, &debugregs) || debugregs.dr7 & DR7_ENABLES;
 }
 
 enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd)
@@ -123,7 +116,7 @@ enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd)
 	if (vcpu->regs.rflags & RFLAGS_IF &&
 	    (vcpu->run->request_interrupt_window || vcpu->irq_seen != vcpu->vm->irq_epoch))
 		return NX_UNFIT_INTERRUPT_DUE;
-	if (breakpoints_armed(vcpu, fd))
+	if (breakpoints_armed(fd))
 		return NX_UNFIT_BREAKPOINTS;
 	return NX_FIT;
 }

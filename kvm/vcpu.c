@@ -262,10 +262,6 @@ static void note(struct nx_kvm_vcpu *vcpu, uint32_t request, void *argument)
 	case KVM_SET_GUEST_DEBUG:
 		vcpu->guest_debug =
 		    ((struct kvm_guest_debug *)argument)->control & KVM_GUESTDBG_ENABLE;
-		vcpu->debugregs_checked = 0;
-		break;
-	case KVM_SET_DEBUGREGS:
-		vcpu->debugregs_checked = 0;
 		break;
 	case KVM_ENABLE_CAP:
 		if (((struct kvm_enable_cap *)argument)->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
