@@ -74,24 +74,28 @@ MEMORY_CASES(DEFINE_MEMORY)
 WIDE_CASES(DEFINE_WIDE)
 
 /* The rest is different in each mode. 16-bit code is written with 32-bit registers. */
-#define MODE_CASES(X)                                                                            \
-	X(vmread, "vmread esi, ecx", "vmread esi, ecx", "vmread rsi, rcx", VMREAD, false, 0x400, \
-	  false, 0)                                                                              \
-	X(vmwrite, "vmwrite ecx, ebp", "vmwrite ecx, ebp", "vmwrite rcx, rbp", VMWRITE, true,    \
-	  0x400, false, 0x66666666)                                                              \
-	X(m_vmread, "vmread dword ptr " MEM_16 ", ecx", "vmread dword ptr " MEM_32 ", ecx",      \
-	  "vmread qword ptr " MEM_64 ", rcx", VMREAD, false, 0x400, true, 0)                     \
-	X(m_vmwrite, "vmwrite ecx, dword ptr " MEM_16, "vmwrite ecx, dword ptr " MEM_32,         \
-	  "vmwrite rcx, qword ptr " MEM_64, VMWRITE, true, 0x400, true, 0)                       \
-	X(m_invept, "invept ecx, oword ptr " MEM_16, "invept ecx, oword ptr " MEM_32,            \
-	  "invept rcx, oword ptr " MEM_64, INVEPT, true, 0x400, true, 0)                         \
-	X(m_invvpid, "invvpid ecx, oword ptr " MEM_16, "invvpid ecx, oword ptr " MEM_32,         \
-	  "invvpid rcx, oword ptr " MEM_64, INVVPID, true, 0x400, true, 0)                       \
-	X(vmrun, "addr32 vmrun", "vmrun", "vmrun", VMRUN, true, 0x11111140, false, 0)            \
-	X(vmload, "addr32 vmload", "vmload", "vmload", VMLOAD, true, 0x11111140, false, 0)       \
-	X(vmsave, "addr32 vmsave", "vmsave", "vmsave", VMSAVE, true, 0x11111140, false, 0)       \
-	X(skinit, "skinit", "skinit", "skinit", SKINIT, true, 0x11111140, false, 0)              \
-	X(invlpga, "addr32 invlpga", "invlpga", "invlpga", INVLPGA, true, 0x11111140, false, 0)
+#define MODE_CASES(X)                                                                              \
+	X(vmread, "vmread esi, ecx", "vmread esi, ecx", "vmread rsi, rcx", VMREAD, false, 0x400,   \
+	  false, 0)                                                                                \
+	X(vmwrite, "vmwrite ecx, ebp", "vmwrite ecx, ebp", "vmwrite rcx, rbp", VMWRITE, true,      \
+	  0x400, false, 0x66666666)                                                                \
+	X(m_vmread, "vmread dword ptr " MEM_16 ", ecx", "vmread dword ptr " MEM_32 ", ecx",        \
+	  "vmread qword ptr " MEM_64 ", rcx", VMREAD, false, 0x400, true, 0)                       \
+	X(m_vmwrite, "vmwrite ecx, dword ptr " MEM_16, "vmwrite ecx, dword ptr " MEM_32,           \
+	  "vmwrite rcx, qword ptr " MEM_64, VMWRITE, true, 0x400, true, 0)                         \
+	X(m_invept, "invept ecx, xmmword ptr " MEM_16, "invept ecx, xmmword ptr " MEM_32,          \
+	  "invept rcx, xmmword ptr " MEM_64, INVEPT, true, 0x400, true, 0)                         \
+	X(m_invvpid, "invvpid ecx, xmmword ptr " MEM_16, "invvpid ecx, xmmword ptr " MEM_32,       \
+	  "invvpid rcx, xmmword ptr " MEM_64, INVVPID, true, 0x400, true, 0)                       \
+	X(vmrun, ".byte 0x67, 0x0f, 0x01, 0xd8", "vmrun", "vmrun", VMRUN, true, 0x11111140, false, \
+	  0)                                                                                       \
+	X(vmload, ".byte 0x67, 0x0f, 0x01, 0xda", "vmload", "vmload", VMLOAD, true, 0x11111140,    \
+	  false, 0)                                                                                \
+	X(vmsave, ".byte 0x67, 0x0f, 0x01, 0xdb", "vmsave", "vmsave", VMSAVE, true, 0x11111140,    \
+	  false, 0)                                                                                \
+	X(skinit, "skinit", "skinit", "skinit", SKINIT, true, 0x11111140, false, 0)                \
+	X(invlpga, ".byte 0x67, 0x0f, 0x01, 0xdf", "invlpga", "invlpga", INVLPGA, true,            \
+	  0x11111140, false, 0)
 #define DEFINE_MODE(name, in_16, in_32, in_64, ...)                     \
 	GUEST(i16_##name, 16, "in al, dx", in_16, "out 0x80, al; ret"); \
 	GUEST(i32_##name, 32, "in al, dx", in_32, "out 0x80, al; ret"); \

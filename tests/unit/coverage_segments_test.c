@@ -174,7 +174,8 @@ static void stacks(void **state)
 /* ---- Real mode: loads of segment registers, for a host that takes them back ---- */
 
 GUEST(loads_16, 16, "in al, dx",
-      "mov es, [si]; mov ax, es:[di]; mov bx, 0x3000; mov fs, bx; mov cx, fs:[di]; push ds; pop gs;"
+      "mov es, [si]; mov ax, es:[di]; mov bx, 0x3000; mov fs, bx; mov cx, fs:[di]; push ds; .byte "
+      "0x0f, 0xa9;"
       "mov bp, gs:[di]; out 0x80, al",
       "ret");
 
