@@ -72,8 +72,19 @@ static uint64_t now(void *data)
 	return ((struct machine *)data)->time += 100;
 }
 
-static const struct nx_host host = {
-    .map_page = map_page, .route_io = route_io, .route_mmio = route_mmio, .now = now};
+static bool read_tsc(void *data, uint64_t *tsc, uint32_t *aux)
+{
+	*tsc = now(data) << 32 | 0xfffffff0;
+	if (aux)
+		*aux = 5;
+	return true;
+}
+
+static const struct nx_host host = {.map_page = map_page,
+				    .route_io = route_io,
+				    .route_mmio = route_mmio,
+				    .now = now,
+				    .read_tsc = read_tsc};
 
 static void *map_at(void *want, size_t size, int protection, int flags, int file, off_t at)
 {
@@ -284,6 +295,9 @@ static void make_engine(struct machine *m, uint8_t level, uint8_t options)
 	config.no_user_code = (level & 0xc0) == 0xc0;
 	config.segment_loads = options & 1;
 	config.exits = options >> 1;
+	/* Most inputs' guests have all of them: helpers run them, not this processor. */
+	config.guest_features = ~(uint32_t)(options >> 4 & level >> 4);
+	config.latency_ns = options & 8 ? 2000 : 0;
 	m->vcpu = nx_vcpu_create(&memory, &host, m, &config);
 	FUZZ_CHECK(m->vcpu, "no vCPU in memory that does");
 }
