@@ -275,6 +275,16 @@ static uint64_t truncate(const struct nx_mode *mode, uint64_t rip)
 	return mode->bits == 64 ? rip : (uint32_t)rip;
 }
 
+/*
+ * An operand-size prefix in 64-bit mode, which vendors differ on: Intel's processors ignore it,
+ * AMD's truncate rip. REX.W makes it void.
+ */
+static bool has_vendor_width(const struct nx_mode *mode, const struct nx_decoded *d)
+{
+	return mode->bits == 64 && (d->insn.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) &&
+	       !d->insn.raw.rex.W;
+}
+
 static void decode_branch(const struct nx_mode *mode, const struct nx_decoded *d,
 			  struct nx_insn *insn)
 {
@@ -286,9 +296,9 @@ static void decode_branch(const struct nx_mode *mode, const struct nx_decoded *d
 	/* To Zydis the beginning of a transaction is a conditional branch. */
 	if (d->insn.mnemonic == ZYDIS_MNEMONIC_XBEGIN)
 		return;
-	/* A 16-bit operand size truncates rip; in 64-bit mode vendors differ on it. */
-	if (d->insn.operand_width == 16 && mode->bits == 64)
+	if (has_vendor_width(mode, d))
 		return;
+	/* A 16-bit operand size truncates rip. */
 	insn->target = d->insn.operand_width == 16 ? (uint16_t)target : truncate(mode, target);
 	switch (d->insn.meta.category) {
 	case ZYDIS_CATEGORY_COND_BR:
@@ -329,7 +339,7 @@ static void decode_indirect(const struct nx_mode *mode, const struct nx_decoded 
 	bool ret = d->insn.meta.category == ZYDIS_CATEGORY_RET;
 	bool call = d->insn.meta.category == ZYDIS_CATEGORY_CALL;
 
-	if (d->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR ||
+	if (d->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR || has_vendor_width(mode, d) ||
 	    d->insn.operand_width != mode->bits || (ret && d->insn.mnemonic != ZYDIS_MNEMONIC_RET))
 		return;
 	if (!ret && op->type != ZYDIS_OPERAND_TYPE_MEMORY &&
