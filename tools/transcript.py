@@ -32,7 +32,8 @@ MASKS = [(re.compile(pattern), replacement) for pattern, replacement in (
 )]
 
 # Printed only when something took long on this occasion.
-SLOW = re.compile(r"took \d+ usecs$|perf: interrupt took too long|hrtimer: interrupt took ")
+SLOW = re.compile(r"took \d+ usecs$|perf: interrupt took too long|hrtimer: interrupt took |"
+                  r"hpet: Lost \d+ RTC interrupts$")
 
 # Printed by other kernel threads than the lines around them: anywhere is their right place.
 CONCURRENT = re.compile(
