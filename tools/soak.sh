@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-# The long runs: each fuzz target for SOAK_SECONDS (600), and a million random sequences against the
-# processor. usage: soak.sh BUILD
-# FUZZ_TARGETS names the targets if not all; SOAK_SEQUENCES the number of sequences.
+# The long runs: each fuzz target for SOAK_SECONDS (600), a million random sequences against the
+# processor, and millions of mutants against the verifier. usage: soak.sh BUILD
+# FUZZ_TARGETS names the targets if not all; SOAK_SEQUENCES the number of sequences, SOAK_MUTANTS
+# that of mutants of each of 3000 translations.
 set -eu
 build=$1
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -25,4 +26,9 @@ sequences=${SOAK_SEQUENCES:-1000000}
 seed=$(date +%s)000000
 echo "soak: diff, $sequences sequences from seed $seed" >&2
 "$build/tests/diff/diff_test" "--count=$sequences" "--seed=$seed" --keep-going || status=1
+
+mutants=${SOAK_MUTANTS:-1000}
+echo "soak: verifier, $mutants mutants of each translation from seed $seed" >&2
+"$build/tests/unit/verify_generated_test" --per-cell=120 "--mutants=$mutants" "--seed=$seed" ||
+	status=1
 exit $status

@@ -69,6 +69,11 @@ const struct nx_counters *engine_counters(const struct engine *engine)
 	return nx_vcpu_counters(engine->vcpu);
 }
 
+struct nx_vcpu *engine_vcpu(const struct engine *engine)
+{
+	return engine->vcpu;
+}
+
 /* ---- Guest-physical memory ---- */
 
 static uint64_t frame_of(unsigned page)

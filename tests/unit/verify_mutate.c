@@ -8,8 +8,8 @@
 #include "verify_mutate.h"
 #include "verify_oracle.h"
 
-#define MAX_CODE 4096u
-#define MAX_STARTS 1024u
+#define MAX_CODE VERIFY_MUTATE_MAX_CODE
+#define MAX_STARTS (MAX_CODE / 2)
 
 static struct {
 	const char *name;
@@ -61,11 +61,41 @@ static bool judge(const uint8_t *code, uint32_t size, const char *what)
 	return true;
 }
 
+static const uint8_t telling_bytes[] = {0x00, 0x0f, 0x26, 0x2e, 0x36, 0x3e, 0x40, 0x41, 0x49,
+					0x4c, 0x4d, 0x64, 0x65, 0x66, 0x67, 0x7f, 0x80, 0x90,
+					0xc3, 0xcc, 0xe8, 0xe9, 0xeb, 0xf0, 0xf2, 0xf3, 0xff};
+
+static const int32_t telling_fields[] = {0,
+					 1,
+					 -1,
+					 4,
+					 8,
+					 -8,
+					 NX_CTX_FLAGS,
+					 NX_CTX_SITE,
+					 NX_CTX_LINEAR,
+					 NX_CTX_TEMP,
+					 NX_CTX_WRITABLE,
+					 NX_CTX_WRITABLE - 4,
+					 NX_CTX_TLB,
+					 NX_CTX_TLB - 4,
+					 NX_CTX_TLB + NX_TLB_WRITE,
+					 NX_CTX_TLB + NX_TLB_ADDEND,
+					 NX_CTX_READABLE - 8,
+					 NX_CTX_THUNK_EXIT,
+					 NX_CTX_THUNK_MISS,
+					 NX_CTX_THUNK_HELPER,
+					 NX_CTX_HOST_RSP,
+					 NX_CTX_TARGET,
+					 NX_TLB_MASK,
+					 4095,
+					 4096,
+					 -4096,
+					 INT32_MAX,
+					 INT32_MIN};
+
 static void mutate_bytes(void)
 {
-	static const uint8_t telling[] = {0x00, 0x0f, 0x26, 0x2e, 0x36, 0x3e, 0x40, 0x41, 0x49,
-					  0x4c, 0x4d, 0x64, 0x65, 0x66, 0x67, 0x7f, 0x80, 0x90,
-					  0xc3, 0xcc, 0xe8, 0xe9, 0xeb, 0xf0, 0xf2, 0xf3, 0xff};
 	uint8_t code[MAX_CODE];
 
 	memcpy(code, m.code, m.size);
@@ -74,8 +104,8 @@ static void mutate_bytes(void)
 			code[at] = m.code[at] ^ (uint8_t)(1u << bit);
 			judge(code, m.size, "a bit flipped");
 		}
-		for (unsigned i = 0; i < sizeof(telling); i++) {
-			code[at] = telling[i];
+		for (unsigned i = 0; i < sizeof(telling_bytes); i++) {
+			code[at] = telling_bytes[i];
 			if (code[at] != m.code[at])
 				judge(code, m.size, "a byte replaced");
 		}
@@ -145,34 +175,6 @@ static void mutate_instructions(void)
 /* Displacements, immediates and relative targets, as wholes. */
 static void mutate_fields(void)
 {
-	static const int32_t telling[] = {0,
-					  1,
-					  -1,
-					  4,
-					  8,
-					  -8,
-					  NX_CTX_FLAGS,
-					  NX_CTX_SITE,
-					  NX_CTX_LINEAR,
-					  NX_CTX_TEMP,
-					  NX_CTX_WRITABLE,
-					  NX_CTX_WRITABLE - 4,
-					  NX_CTX_TLB,
-					  NX_CTX_TLB - 4,
-					  NX_CTX_TLB + NX_TLB_WRITE,
-					  NX_CTX_TLB + NX_TLB_ADDEND,
-					  NX_CTX_READABLE - 8,
-					  NX_CTX_THUNK_EXIT,
-					  NX_CTX_THUNK_MISS,
-					  NX_CTX_THUNK_HELPER,
-					  NX_CTX_HOST_RSP,
-					  NX_CTX_TARGET,
-					  NX_TLB_MASK,
-					  4095,
-					  4096,
-					  -4096,
-					  INT32_MAX,
-					  INT32_MIN};
 	ZydisDecoder decoder;
 	ZydisDecodedInstruction insn;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
@@ -192,14 +194,14 @@ static void mutate_fields(void)
 		field[1].offset = insn.raw.imm[0].offset;
 		field[1].bits = insn.raw.imm[0].size;
 		for (unsigned f = 0; f < 2; f++) {
-			unsigned count = sizeof(telling) / sizeof(telling[0]);
+			unsigned count = sizeof(telling_fields) / sizeof(telling_fields[0]);
 
 			if (field[f].bits != 8 && field[f].bits != 32)
 				continue;
 			for (unsigned n = 0; n < count + m.starts; n++) {
 				/* Also every instruction, as if it were a target. */
 				int32_t value =
-				    n < count ? telling[n]
+				    n < count ? telling_fields[n]
 					      : (int32_t)(m.start[n - count] - m.start[i + 1]);
 
 				memcpy(code + at + field[f].offset, &value, field[f].bits / 8);
@@ -369,8 +371,8 @@ static void mutate_chain(unsigned steps)
 	m.t = was;
 }
 
-void verify_mutate(const char *name, const uint8_t *code, const struct nx_translation *t,
-		   uint64_t seed, struct verify_mutation *sum)
+static void begin(const char *name, const uint8_t *code, const struct nx_translation *t,
+		  uint64_t seed, struct verify_mutation *sum)
 {
 	ZydisDecoder decoder;
 	ZydisDecodedInstruction insn;
@@ -398,9 +400,150 @@ void verify_mutate(const char *name, const uint8_t *code, const struct nx_transl
 	}
 	m.start[m.starts] = m.size;
 	judge(code, m.size, "none: the code itself");
+}
+
+void verify_mutate(const char *name, const uint8_t *code, const struct nx_translation *t,
+		   uint64_t seed, struct verify_mutation *sum)
+{
+	begin(name, code, t, seed, sum);
 	mutate_bytes();
 	mutate_instructions();
 	mutate_fields();
 	mutate_tables();
 	mutate_chain(4000);
+}
+
+/* ---- A sample of all of these, for many translations ---- */
+
+static void sample_byte(void)
+{
+	static uint8_t code[MAX_CODE];
+	uint32_t at = random_below(m.size);
+
+	memcpy(code, m.code, m.size);
+	switch (random_below(3)) {
+	case 0:
+		code[at] ^= (uint8_t)(1u << random_below(8));
+		break;
+	case 1:
+		code[at] = telling_bytes[random_below(sizeof(telling_bytes))];
+		break;
+	default:
+		code[at] = (uint8_t)random_below(256);
+		code[random_below(m.size)] = (uint8_t)random_below(256);
+		break;
+	}
+	/* What has not changed would be accepted for nothing. */
+	if (memcmp(code, m.code, m.size) != 0)
+		judge(code, m.size, "bytes changed");
+}
+
+static void sample_instruction(void)
+{
+	unsigned i = random_below(m.starts), other = random_below(m.starts);
+	uint32_t from = m.start[i], length = m.start[i + 1] - from;
+	uint32_t by = m.start[other], by_length = m.start[other + 1] - by;
+	uint8_t nops[16];
+
+	memset(nops, 0x90, sizeof(nops));
+	switch (random_below(5)) {
+	case 0:
+		splice(from, length, m.code, 0, "an instruction deleted");
+		break;
+	case 1:
+		splice(from, 0, m.code + by, by_length, "an instruction inserted");
+		break;
+	case 2:
+		splice(from, length, nops, length, "an instruction blanked");
+		break;
+	case 3:
+		if (by_length > length)
+			break;
+		memcpy(nops, m.code + by, by_length);
+		if (other != i)
+			splice(from, length, nops, length, "an instruction overwritten");
+		break;
+	default:
+		if (i)
+			judge(m.code, from, "cut short");
+		break;
+	}
+}
+
+static void sample_field(void)
+{
+	static uint8_t code[MAX_CODE];
+	unsigned i = random_below(m.starts), count = sizeof(telling_fields) / 4;
+	unsigned n = random_below(2) ? random_below(count) : count + random_below(m.starts);
+	int32_t value =
+	    n < count ? telling_fields[n] : (int32_t)(m.start[n - count] - m.start[i + 1]);
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	ZydisDecodedInstruction insn;
+	ZydisDecoder decoder;
+	unsigned offset, bits;
+
+	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	ZydisDecoderDecodeFull(&decoder, m.code + m.start[i], m.size - m.start[i], &insn, op);
+	offset = m.start[i] + (insn.raw.disp.size ? insn.raw.disp.offset : insn.raw.imm[0].offset);
+	bits = insn.raw.disp.size ? insn.raw.disp.size : insn.raw.imm[0].size;
+	if (insn.raw.disp.size && insn.raw.imm[0].size && random_below(2)) {
+		offset = m.start[i] + insn.raw.imm[0].offset;
+		bits = insn.raw.imm[0].size;
+	}
+	if ((bits != 8 && bits != 32) || memcmp(m.code + offset, &value, bits / 8) == 0)
+		return;
+	memcpy(code, m.code, m.size);
+	memcpy(code + offset, &value, bits / 8);
+	judge(code, m.size, "a field replaced");
+}
+
+static void sample_table(void)
+{
+	static struct nx_translation changed;
+	const struct nx_translation *was = m.t;
+	struct nx_site *site = &changed.site[random_below(was->sites)];
+	struct nx_entry *entry = &changed.entry[random_below(was->entries)];
+
+	changed = *was;
+	m.t = &changed;
+	switch (random_below(5)) {
+	case 0:
+		entry->offset = (entry->offset + 1 + random_below(m.size)) % (m.size + 1);
+		judge(m.code, m.size, "an entry moved");
+		break;
+	case 1:
+		site->kind = (uint8_t)((site->kind + 1 + random_below(NX_SITE_HELPER)) %
+				       (NX_SITE_HELPER + 1));
+		judge(m.code, m.size, "a site of another kind");
+		break;
+	case 2:
+		site->write = !site->write;
+		judge(m.code, m.size, "a site of another direction");
+		break;
+	case 3:
+		site->size = (uint8_t)(site->size + 1 + random_below(255));
+		judge(m.code, m.size, "a site of another size");
+		break;
+	default:
+		changed.sites = (uint16_t)random_below(was->sites);
+		judge(m.code, m.size, "sites missing");
+		break;
+	}
+	m.t = was;
+}
+
+void verify_mutate_sample(const char *name, const uint8_t *code, const struct nx_translation *t,
+			  uint64_t seed, unsigned count, struct verify_mutation *sum)
+{
+	unsigned long end = sum->mutants + 1 + count;
+
+	begin(name, code, t, seed, sum);
+	mutate_chain(count / 5);
+	while (sum->mutants < end) {
+		sample_byte();
+		sample_instruction();
+		sample_field();
+		if (random_below(4) == 0)
+			sample_table();
+	}
 }

@@ -10,6 +10,8 @@
 
 #include "internal.h"
 
+#define VERIFY_MUTATE_MAX_CODE 16384u /* bytes of a translation */
+
 struct verify_mutation {
 	unsigned long mutants, refused, accepted;
 	/* Accepted, and harmful in a judge's eyes: must stay 0. Each is printed. */
@@ -19,5 +21,9 @@ struct verify_mutation {
 /* Adds to *sum. The code itself must be one that the verifier accepts. */
 void verify_mutate(const char *name, const uint8_t *code, const struct nx_translation *t,
 		   uint64_t seed, struct verify_mutation *sum);
+
+/* So many mutants of all kinds, picked at random, instead of thousands: for many translations. */
+void verify_mutate_sample(const char *name, const uint8_t *code, const struct nx_translation *t,
+			  uint64_t seed, unsigned count, struct verify_mutation *sum);
 
 #endif
