@@ -5,22 +5,76 @@
  */
 #include "helper.h"
 
+/* A store's address without its displacement equals another's. */
+static bool same_address_registers(const ZydisDecodedOperand *a, const ZydisDecodedOperand *b)
+{
+	return a->mem.base == b->mem.base && a->mem.index == b->mem.index &&
+	       (a->mem.index == ZYDIS_REGISTER_NONE || a->mem.scale == b->mem.scale) &&
+	       a->mem.segment == b->mem.segment;
+}
+
+static bool is_store32(const struct nx_decoded *d)
+{
+	return d->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
+	       d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY && d->op[0].size == 32;
+}
+
+/* The displacement; with rip as the base, the address. */
+int64_t nx_store_place(const struct nx_decoded *d, uint64_t next)
+{
+	const ZydisDecodedOperand *m = &d->op[0];
+	int64_t displacement = m->mem.disp.has_displacement ? m->mem.disp.value : 0;
+	bool relative = m->mem.base == ZYDIS_REGISTER_RIP || m->mem.base == ZYDIS_REGISTER_EIP;
+
+	return displacement + (relative ? (int64_t)next : 0);
+}
+
+bool nx_is_store_pair(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes,
+		      unsigned first_len, unsigned len)
+{
+	struct nx_decoded a, b;
+	int64_t distance;
+
+	if (!nx_decode_full(mode, bytes, first_len, &a) ||
+	    !nx_decode_full(mode, bytes + first_len, len - first_len, &b) || !is_store32(&a) ||
+	    !is_store32(&b) || !same_address_registers(&a.op[0], &b.op[0]) ||
+	    a.insn.address_width != b.insn.address_width)
+		return false;
+	distance = nx_store_place(&b, rip + len) - nx_store_place(&a, rip + first_len);
+	return distance == 4 || distance == -4;
+}
+
+static uint64_t source_value(const struct nx_vcpu *vcpu, const struct nx_decoded *d)
+{
+	struct nx_reg reg;
+
+	if (d->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+		return d->op[1].imm.value.u;
+	if (nx_reg_of(d->op[1].reg.value, &reg))
+		return vcpu->state.gpr[reg.number] >> (reg.high ? 8 : 0);
+	return 0;
+}
+
 uint64_t nx_store_value(struct nx_vcpu *vcpu, const struct nx_site *site)
 {
-	struct nx_decoded d;
-	struct nx_reg reg;
-	uint64_t value;
+	unsigned first = site->first_len ? site->first_len : site->len;
+	struct nx_decoded d, second;
+	uint64_t value, other;
 
 	/* Sites with mmio_form are a decoded MOV, MOVZX, MOVSX or MOVSXD (decode.c). */
-	if (!nx_decode_full(&vcpu->mode, site->bytes, site->len, &d))
+	if (!nx_decode_full(&vcpu->mode, site->bytes, first, &d))
 		return 0;
-	if (d.op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
-		value = d.op[1].imm.value.u;
-	else if (nx_reg_of(d.op[1].reg.value, &reg))
-		value = vcpu->state.gpr[reg.number] >> (reg.high ? 8 : 0);
-	else
-		value = 0;
-	return value & nx_size_mask(site->size);
+	value = source_value(vcpu, &d);
+	if (!site->first_len)
+		return value & nx_size_mask(site->size);
+	if (!nx_decode_full(&vcpu->mode, site->bytes + first, site->len - first, &second))
+		return 0;
+	value = (uint32_t)value;
+	other = (uint32_t)source_value(vcpu, &second);
+	return nx_store_place(&second, site->rip + site->len) >
+		       nx_store_place(&d, site->rip + first)
+		   ? value | other << 32
+		   : other | value << 32;
 }
 
 static uint64_t sign_extend(uint64_t value, unsigned size)

@@ -45,6 +45,9 @@ uint32_t nx_flags_written(const struct nx_decoded *decoded);
 bool nx_decode_insn_exit(const struct nx_decoded *decoded, enum nx_insn_exit *insn,
 			 uint32_t *class);
 
+/* Where a store's displacement leads, from its registers or, relative to rip, at all. */
+int64_t nx_store_place(const struct nx_decoded *decoded, uint64_t next_rip);
+
 /* The segment that a memory operand goes through. */
 enum nx_sreg nx_segment_of(const ZydisDecodedOperand *memory);
 

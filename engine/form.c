@@ -35,17 +35,19 @@ bool nx_node_exits(const struct nx_node *node)
 
 /*
  * Has this access been seen to exit? Exits that the engine met are noted with the instruction's
- * bytes. Of those that the hardware met only rip is known: on the instruction for a load, past it
- * for a store.
+ * bytes. Of those that the hardware met only rip is known: on the instruction or, for a store, past
+ * it.
  */
 static bool is_weak(const struct former *f, const struct nx_insn *insn)
 {
 	const struct nx_tracker *tracker = &f->vcpu->tracker;
 	uint64_t rip = insn->memory_write ? nx_next_rip(f->mode, insn) : insn->rip;
 
-	if (f->vcpu->config.level < NX_LEVEL_DYNAMIC || !insn->device_form)
+	if ((f->vcpu->config.level < NX_LEVEL_DYNAMIC && !f->vcpu->config.merge_stores) ||
+	    !insn->device_form)
 		return false;
 	return ((nx_tracker_properties(tracker, insn->rip, insn->bytes, insn->len) |
+		 nx_tracker_properties(tracker, insn->rip, NULL, 0) |
 		 nx_tracker_properties(tracker, rip, NULL, 0)) &
 		NX_TRACK_MMIO) != 0;
 }
@@ -100,6 +102,27 @@ static void decode_at(struct former *f, uint64_t rip, struct nx_insn *insn)
 	uint8_t bytes[15];
 
 	nx_decode(f->mode, rip, bytes, read_code(f, rip, bytes), insn);
+}
+
+/* Makes one instruction of a store that exits and an adjacent one right behind it. */
+static void merge_stores(struct former *f, struct nx_insn *insn)
+{
+	const struct nx_tracker *tracker = &f->vcpu->tracker;
+	struct nx_insn second;
+
+	if (!f->vcpu->config.merge_stores || !insn->weak || insn->op != NX_OP_PLAIN ||
+	    (nx_tracker_properties(tracker, insn->rip, insn->bytes, insn->len) & NX_TRACK_APART))
+		return;
+	decode_at(f, nx_next_rip(f->mode, insn), &second);
+	if (second.op != NX_OP_PLAIN || insn->len + second.len > 15u || !is_weak(f, &second))
+		return;
+	nx_memcpy(insn->bytes + insn->len, second.bytes, second.len);
+	if (!nx_is_store_pair(f->mode, insn->rip, insn->bytes, insn->len, insn->len + second.len))
+		return;
+	insn->first_len = insn->len;
+	insn->len += second.len;
+	insn->op = NX_OP_STORE_PAIR;
+	insn->size = 8;
 }
 
 /* Shadow stacks and branch tracking see every call and return; we do not know their state. */
@@ -175,6 +198,7 @@ static uint16_t reach(struct former *f, uint64_t rip, struct way way)
 		node->insn.context = way.context;
 		node->insn.via = way.via;
 		node->insn.weak = is_weak(f, &node->insn);
+		merge_stores(f, &node->insn);
 		for (unsigned e = 0; e < NX_EDGES; e++)
 			node->edge[e] = NX_NOWHERE;
 		node->gap = node->accesses = 0xffff;

@@ -139,7 +139,8 @@ struct nx_tracker_entry {
 
 #define NX_TRACK_IO (1u << 0)
 #define NX_TRACK_MMIO (1u << 1)
-#define NX_TRACK_BARREN_SHIFT 4 /* 4 bits: how often formation found nothing here */
+#define NX_TRACK_APART (1u << 2) /* a store that must not be merged with the next one */
+#define NX_TRACK_BARREN_SHIFT 4  /* 4 bits: how often formation found nothing here */
 
 struct nx_tracker {
 	struct nx_tracker_entry row[NX_TRACKER_ROWS][NX_TRACKER_DEPTH]; /* [0] is the newest */
@@ -189,7 +190,7 @@ nx_status nx_walk(struct nx_vcpu *vcpu, uint64_t linear, enum nx_access access, 
 
 /* Where an access ended up. */
 struct nx_target {
-	bool device;
+	bool device, traced;
 	void *host;   /* !device */
 	uint64_t gpa; /* both */
 };
@@ -251,8 +252,9 @@ enum nx_op {
 	NX_OP_CALL_INDIRECT,
 	NX_OP_IN,
 	NX_OP_OUT,
-	NX_OP_INSN_EXIT, /* an instruction that exits as such; target: enum nx_insn_exit */
-	NX_OP_HELPER,    /* emitted code calls helper.c */
+	NX_OP_INSN_EXIT,  /* an instruction that exits as such; target: enum nx_insn_exit */
+	NX_OP_STORE_PAIR, /* two stores as one, by form.c */
+	NX_OP_HELPER,     /* emitted code calls helper.c */
 };
 
 struct nx_insn {
@@ -270,6 +272,7 @@ struct nx_insn {
 	bool weak;      /* seen to exit before: an exit to formation, an access to translation */
 	bool mmio_form; /* a device access by this form can be completed */
 	uint8_t bytes[15];
+	uint8_t first_len; /* STORE_PAIR: of the first store; both are in bytes */
 	/* On paths: the calls around it (NX_CONTEXT_*) and, for a branch, its name in paths.c. */
 	uint16_t context;
 	uint64_t path, via;
@@ -457,8 +460,9 @@ struct nx_site {
 	bool port_in_dx;
 	bool mmio_form; /* ACCESS: the runtime can deliver it as an MMIO exit */
 	uint16_t port;
-	uint16_t insn; /* index of the guest instruction in the cluster */
-	uint8_t len;   /* of the instruction */
+	uint16_t insn;     /* index of the guest instruction in the cluster */
+	uint8_t len;       /* of the instruction */
+	uint8_t first_len; /* of a store pair's first; 0: no pair */
 	uint8_t bytes[15];
 };
 
@@ -559,6 +563,9 @@ bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, nx_status *statu
 void nx_run(struct nx_vcpu *vcpu, struct nx_cluster *cluster, uint32_t offset);
 /* Describes the instruction exit at a site. */
 void nx_describe_insn(struct nx_vcpu *vcpu, const struct nx_site *site, struct nx_exit *exit);
+/* Do two stores fill adjacent halves of a quadword? Bytes of both, one after the other. */
+bool nx_is_store_pair(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes,
+		      unsigned first_len, unsigned len);
 /* What a device store at the site would write. */
 uint64_t nx_store_value(struct nx_vcpu *vcpu, const struct nx_site *site);
 

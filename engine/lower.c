@@ -316,6 +316,52 @@ static void lower_plain(struct nx_translator *t, const struct nx_insn *insn)
 	flags_after(t, &d);
 }
 
+/* A 32-bit source operand to a scratch register. */
+static void emit_source(struct nx_translator *t, unsigned scratch, const ZydisDecodedOperand *op)
+{
+	struct nx_reg reg;
+
+	if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+		mov(t, r(scratch, 4), nx_op_imm((int32_t)op->imm.value.u));
+	else if (!nx_reg_of(op->reg.value, &reg))
+		t->e.failed = true;
+	else if (nx_is_homed(reg.number))
+		mov(t, r(scratch, 4), nx_op_home(reg.number, 4));
+	else
+		mov(t, r(scratch, 4), r(reg.number, 4));
+}
+
+/* Two adjacent 32-bit stores as one of 64 bits. */
+static void lower_store_pair(struct nx_translator *t, const struct nx_insn *insn)
+{
+	struct nx_insn half = *insn;
+	struct nx_decoded d[2], *low, *high;
+	uint64_t next[2] = {insn->rip + insn->first_len, insn->rip + insn->len};
+	bool ascending;
+
+	half.len = insn->first_len;
+	if (!decode(t, &half, &d[0]) ||
+	    !nx_decode_full(&t->graph->mode, insn->bytes + insn->first_len,
+			    insn->len - insn->first_len, &d[1])) {
+		t->e.failed = true;
+		return;
+	}
+	ascending = nx_store_place(&d[1], next[1]) > nx_store_place(&d[0], next[0]);
+	low = &d[!ascending];
+	high = &d[ascending];
+	/* An address relative to rip counts from the end of the store that has it. */
+	half.rip = ascending ? insn->rip : insn->rip + insn->first_len;
+	half.len = low->insn.length;
+	nx_keep_flags_in_context(t);
+	emit_effective_address(t, &half, low, &low->op[0]);
+	emit_access(t, insn, nx_segment_of(&low->op[0]), 8, true, true);
+	emit_source(t, NX_R10, &high->op[1]);
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_SHL, r(NX_R10, 8), nx_op_imm(32));
+	emit_source(t, NX_R11, &low->op[1]);
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_OR, r(NX_R10, 8), r(NX_R11, 8));
+	mov(t, pointer(8), r(NX_R10, 8));
+}
+
 /* r14 = the stack pointer plus delta, truncated to the stack's width. */
 static void emit_stack_offset(struct nx_translator *t, int delta)
 {
@@ -531,6 +577,9 @@ void nx_lower(struct nx_translator *t, const struct nx_insn *insn)
 		break;
 	case NX_OP_PLAIN:
 		lower_plain(t, insn);
+		break;
+	case NX_OP_STORE_PAIR:
+		lower_store_pair(t, insn);
 		break;
 	case NX_OP_PUSH:
 		lower_push(t, insn);

@@ -68,6 +68,7 @@ nx_status nx_resolve(struct nx_vcpu *vcpu, uint64_t linear, unsigned size, enum 
 		return status;
 	vcpu->host->map_page(vcpu->host_data, gpa & NX_PAGE_MASK, &page);
 	target->gpa = gpa;
+	target->traced = page.traced;
 	target->host = NULL;
 	target->device =
 	    page.kind == NX_PAGE_DEVICE || (page.kind == NX_PAGE_RAM && access == NX_WRITE &&
@@ -117,6 +118,7 @@ void *nx_runtime_miss(struct nx_vcpu *vcpu)
 		return target.host;
 	vcpu->stop_is_mmio = status == NX_OK;
 	vcpu->stop_gpa = target.gpa;
+	vcpu->stop_traced = target.traced;
 	vcpu->stop_reason = status == NX_OK ? NX_LEAVE_DEVICE_FORM : status;
 	return NULL;
 }

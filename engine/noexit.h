@@ -254,6 +254,11 @@ struct nx_page {
 			*/
 	bool store_is_mmio; /* RAM, not writable: a store is an MMIO exit (ROM); otherwise: leave */
 	void *host; /* RAM: the page's first byte; stays valid until the stay ends or nx_flush() */
+	/*
+	 * RAM, not writable, store_is_mmio: a page that the host traces, a page table say. Adjacent
+	 * stores to it may reach the host as one (nx_config.merge_stores).
+	 */
+	bool traced;
 };
 
 enum nx_route { NX_ROUTE_EXIT, NX_ROUTE_LEAVE };
@@ -302,8 +307,14 @@ struct nx_config {
 	uint16_t max_gap;          /* instructions between two exiting ones; paper: 16 */
 	uint16_t max_gap_accesses; /* memory accesses between two exiting ones; paper: 4 */
 	uint16_t max_path;         /* instructions between two exiting ones on an observed path */
-	bool no_user_code;         /* cluster at CPL 0 only */
-	uint32_t exits; /* NX_EXITS_*: instructions that exit, beside port and device accesses */
+	/*
+	 * Two adjacent 32-bit stores, one after the other, that were seen to exit reach the host as
+	 * one of 64 bits: a PAE guest's page-table entry. Only on pages that the host calls traced;
+	 * the host asks the engine before it emulates the first of them.
+	 */
+	bool merge_stores;
+	bool no_user_code; /* cluster at CPL 0 only */
+	uint32_t exits;    /* NX_EXITS_*: instructions that exit, beside port and device accesses */
 	bool segment_loads;      /* the host takes state.seg back: real-mode loads are run */
 	uint32_t guest_features; /* NX_FEATURE_*: what the guest's processor has */
 	/*

@@ -334,6 +334,13 @@ static enum nx_outcome end_with_access(struct nx_vcpu *vcpu, const struct nx_sit
 		return leave(vcpu, exit, vcpu->stop_reason);
 	nx_tracker_note(&vcpu->tracker, site->rip, site->bytes, site->len, NX_TRACK_MMIO,
 			vcpu->host->now(vcpu->host_data));
+	if (site->first_len && !vcpu->stop_traced) {
+		/* A device gets its two accesses: formed anew, without the merger. */
+		nx_tracker_note(&vcpu->tracker, site->rip, site->bytes, site->first_len,
+				NX_TRACK_APART | NX_TRACK_MMIO, vcpu->host->now(vcpu->host_data));
+		vcpu->running->dropped = true;
+		return leave(vcpu, exit, NX_LEAVE_DEVICE_FORM);
+	}
 	exit->kind = NX_EXIT_MMIO;
 	exit->gpa = vcpu->stop_gpa;
 	exit->write = site->write;

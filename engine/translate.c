@@ -22,6 +22,7 @@ uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const stru
 	site->next = nx_next_rip(&t->graph->mode, insn);
 	site->size = insn->size;
 	site->len = insn->len;
+	site->first_len = insn->first_len;
 	nx_memcpy(site->bytes, insn->bytes, sizeof(site->bytes));
 	return t->out->sites++;
 }

@@ -96,6 +96,7 @@ struct nx_vcpu {
 	bool
 	    stop_is_mmio; /* stop_reason aside: the access at the site is a device's, at stop_gpa */
 	uint64_t stop_gpa;
+	bool stop_traced; /* and it is on a page that the host traces */
 	/* stop_reason is NX_STOP_EXIT: a helper has an exit to deliver. */
 	struct nx_exit stop_exit;
 	bool hot; /* the host was told that resuming here is worth it: translate at once */

@@ -35,6 +35,9 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 	case MOCK_PAGE_RAM:
 		page->writable = true;
 		break;
+	case MOCK_PAGE_TRACED:
+		page->traced = true;
+		/* fall through */
 	case MOCK_PAGE_ROM:
 		page->store_is_mmio = true;
 		break;

@@ -88,6 +88,7 @@ enum mock_page {
 	MOCK_PAGE_RAM,
 	MOCK_PAGE_READONLY, /* stores leave */
 	MOCK_PAGE_ROM,      /* stores are MMIO exits */
+	MOCK_PAGE_TRACED,   /* as ROM, and stores may be merged */
 	MOCK_PAGE_DEVICE,
 	MOCK_PAGE_LEAVE,
 };

@@ -56,6 +56,7 @@ static enum outcome outcome_of_op(const struct nx_insn *insn)
 {
 	switch ((enum nx_op)insn->op) {
 	case NX_OP_PLAIN:
+	case NX_OP_STORE_PAIR: /* of formation, never of a decoder */
 	case NX_OP_MOV_FROM_SREG:
 	case NX_OP_PUSH:
 	case NX_OP_POP:
