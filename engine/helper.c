@@ -162,10 +162,11 @@ nx_status nx_help_popa(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 		if (status != NX_OK)
 			return status;
 	}
-	for (uint8_t i = NX_RAX; i <= NX_RDI; i++)
+	for (unsigned i = NX_RAX; i <= NX_RDI; i++)
 		if (i != NX_RSP)
 			nx_set_reg(vcpu->context.gpr,
-				   &(struct nx_reg){.number = i, .size = (uint8_t)size}, value[i]);
+				   &(struct nx_reg){.number = (uint8_t)i, .size = (uint8_t)size},
+				   value[i]);
 	stack_commit(&s);
 	return NX_OK;
 }
@@ -389,6 +390,7 @@ nx_helper *nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *d)
 		return NULL;
 	if (has_stray_repeat(d) || needed_features(d->insn.mnemonic) & ~mode->features)
 		return NULL;
+	/* NOLINTBEGIN(bugprone-branch-clone): one helper does several sizes */
 	switch (d->insn.mnemonic) {
 #define NX_X(mnemonic, function, accesses) \
 	case ZYDIS_MNEMONIC_##mnemonic:    \
@@ -398,6 +400,7 @@ nx_helper *nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *d)
 	default:
 		return helper_for_form(mode, d);
 	}
+	/* NOLINTEND(bugprone-branch-clone) */
 }
 
 bool nx_runtime_helper(struct nx_vcpu *vcpu)

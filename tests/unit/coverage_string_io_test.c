@@ -139,7 +139,7 @@ static void check_received(const struct mock *m, uint32_t to, unsigned size)
 
 static const enum mock_mode modes[] = {MOCK_REAL16, MOCK_PROT16, MOCK_FLAT32, MOCK_PAE32,
 				       MOCK_LONG64};
-#define FOR_MODES(mode)                                                                         \
+#define FOR_MODES                                                                               \
 	for (const enum mock_mode *mode = modes; mode < modes + sizeof(modes) / sizeof(*modes); \
 	     mode++)
 
@@ -151,7 +151,7 @@ static void single_elements(void **state)
 	} rows[] = {{outsb, 1, true}, {outsw, 2, true}, {outsd, 4, true}, {insb, 1, false}};
 
 	(void)state;
-	FOR_MODES(mode)
+	FOR_MODES
 	{
 		for (unsigned i = 0; i < 8; i++) {
 			const unsigned size = rows[i % 4].size;
@@ -180,7 +180,7 @@ static void single_elements(void **state)
 static void repeated(void **state)
 {
 	(void)state;
-	FOR_MODES(mode)
+	FOR_MODES
 	{
 		struct mock *m = new_guest(*mode, rep_outsw);
 		struct result result;
@@ -204,7 +204,7 @@ static void repeated(void **state)
 static void no_elements(void **state)
 {
 	(void)state;
-	FOR_MODES(mode)
+	FOR_MODES
 	{
 		for (unsigned id = rep_outsb; id <= rep_insb; id += rep_insb - rep_outsb) {
 			struct mock *m = new_guest(*mode, id);
@@ -224,7 +224,7 @@ static void no_elements(void **state)
 static void one_buffer_at_a_time(void **state)
 {
 	(void)state;
-	FOR_MODES(mode)
+	FOR_MODES
 	{
 		struct mock *m = new_guest(*mode, rep_outsb);
 		struct result result;
@@ -254,7 +254,7 @@ static void one_buffer_at_a_time(void **state)
 static void backwards(void **state)
 {
 	(void)state;
-	FOR_MODES(mode)
+	FOR_MODES
 	{
 		struct mock *m = new_guest(*mode, rep_outsb);
 		struct result result;
@@ -281,7 +281,7 @@ static void backwards(void **state)
 static void page_ends(void **state)
 {
 	(void)state;
-	FOR_MODES(mode)
+	FOR_MODES
 	{
 		struct mock *m = new_guest(*mode, rep_insd);
 		const uint64_t base = m->start.gpr[NX_RDI] - 0x100;
@@ -356,7 +356,7 @@ static void sixteen_bit_wrap(void **state)
 static void what_is_not_memory(void **state)
 {
 	(void)state;
-	FOR_MODES(mode)
+	FOR_MODES
 	{
 		for (unsigned kind = 0; kind < 2; kind++) {
 			struct mock *m = new_guest(*mode, kind ? rep_insb : rep_outsb);
