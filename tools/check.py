@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # Whole machines and foreign programs: nothing that another compiler or a sanitizer adds to.
-OUTER_SUITES = ("lab", "kvm", "tools", "fuzz")
+OUTER_SUITES = ("lab", "kvm", "tools", "fuzz", "valgrind")
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=0:abort_on_error=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",

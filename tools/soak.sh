@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # The long runs: each fuzz target for SOAK_SECONDS (600), a million random sequences against the
-# processor, and millions of mutants against the verifier. usage: soak.sh BUILD
+# processor, millions of mutants against the verifier, and the longer tests under valgrind.
+# usage: soak.sh BUILD
 # FUZZ_TARGETS names the targets if not all; SOAK_SEQUENCES the number of sequences, SOAK_MUTANTS
 # that of mutants of each of 3000 translations.
 set -eu
@@ -31,4 +32,11 @@ mutants=${SOAK_MUTANTS:-1000}
 echo "soak: verifier, $mutants mutants of each translation from seed $seed" >&2
 "$build/tests/unit/verify_generated_test" --per-cell=120 "--mutants=$mutants" "--seed=$seed" ||
 	status=1
+
+for test in tracker_test coverage_time_test \
+	"verify_generated_test --collect-only --per-cell=60 --seed=$seed"; do
+	echo "soak: valgrind, $test" >&2
+	# shellcheck disable=SC2086 # a program and its options
+	sh "$root/tools/valgrind.sh" "$build/tests/unit/"$test || [ $? = 77 ] || status=1
+done
 exit $status
