@@ -36,13 +36,19 @@ bool nx_note_code(struct nx_vcpu *vcpu, uint64_t rip)
 
 nx_status nx_check_code(struct nx_vcpu *vcpu, const struct nx_cluster *cluster)
 {
+	const uint8_t *host = NULL;
+	uint64_t page = 1;
+
+	/* Fragments are in the order of their addresses: most lie on the page of the one before. */
 	for (unsigned i = 0; i < cluster->fragments; i++) {
 		const struct nx_fragment *fragment = &cluster->fragment[i];
 		uint64_t linear = nx_code_linear(vcpu, fragment->rip);
-		const uint8_t *host = code_page(vcpu, linear);
 
+		if ((linear & NX_PAGE_MASK) != page)
+			host = code_page(vcpu, linear);
 		if (!host)
 			return NX_LEAVE_CODE_UNREADABLE;
+		page = linear & NX_PAGE_MASK;
 		if (nx_memcmp(host + (linear & ~NX_PAGE_MASK), cluster->bytes + fragment->bytes,
 			      fragment->len))
 			return NX_LEAVE_CODE_CHANGED;
