@@ -55,7 +55,7 @@ boot_seabios()
 	exec 9>"$out.fifo"
 	polls=0
 	while [ $polls -lt 600 ] && [ ! -e "$out.ended" ]; do
-		grep -q "No bootable device" "$out.console" && break
+		grep -q "No bootable device\." "$out.console" && break
 		polls=$((polls + 1))
 		sleep 0.1
 	done

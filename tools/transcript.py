@@ -15,6 +15,13 @@ MASKS = [(re.compile(pattern), replacement) for pattern, replacement in (
     (r"\x1b(c|\[[?0-9;]*[A-Za-z])", ""),
     # That console sends from a timer interrupt: what is unsent when the kernel starts is lost.
     (r"(?m)^(Probing EDD \(edd=off to disable\)\.\.\.).*?(\[ *\d+\.\d+\])", r"\1 ok\n\2"),
+    # Printed only when something took long on this occasion, maybe in the middle of a line that a
+    # program prints; whole, so that nothing else in that place is overlooked.
+    (r"\[ *\d+\.\d{6}\] (pci \S+ \S+ took \d+ usecs|perf: interrupt took too long[^\n]*|"
+     r"hrtimer: interrupt took [^\n]*|hpet: Lost \d+ RTC interrupts|"
+     r"clocksource: Long readout interval, skipping watchdog check[^\n]*)\n", ""),
+    # What the stack walk of a kernel warning marks as guesses.
+    (r"(?m)^\[ *\d+\.\d+\]  \? \S+\n", ""),
     (r"(?m)^\[ *\d+\.\d+\] ", ""),
     (r"using sched offset of \d+ cycles", "using sched offset of N cycles"),
     (r"Marking stable \(.*\)->\(.*\)", "Marking stable (N)->(N)"),
@@ -31,14 +38,10 @@ MASKS = [(re.compile(pattern), replacement) for pattern, replacement in (
     (r"(?m)^((?:RSP|RAX|RDX|RBP|R10|R13|FS|CS|CR2|Code|Call Trace):).*", r"\1 N"),
 )]
 
-# Printed only when something took long on this occasion.
-SLOW = re.compile(r"took \d+ usecs$|perf: interrupt took too long|hrtimer: interrupt took |"
-                  r"hpet: Lost \d+ RTC interrupts$")
-
 # Printed by other kernel threads than the lines around them: anywhere is their right place.
 CONCURRENT = re.compile(
     r"^(Freeing initrd memory:|clocksource: (tsc|Switched)|tsc: Refined|input: |rtc_cmos |"
-    r"random: crng init|Trying to unpack rootfs|serio: |audit: type=)")
+    r"random: crng init|audit: type=2000|Trying to unpack rootfs|serio: |audit: type=)")
 
 
 def normalize(text):
@@ -47,7 +50,7 @@ def normalize(text):
     for pattern, replacement in MASKS:
         text = pattern.sub(replacement, text)
     lines = [line.rstrip() for line in text.split("\n")]
-    lines = [line for line in lines if line and not SLOW.search(line)]
+    lines = [line for line in lines if line]
     return ([line for line in lines if not CONCURRENT.match(line)],
             sorted(line for line in lines if CONCURRENT.match(line)))
 

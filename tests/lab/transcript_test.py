@@ -36,8 +36,16 @@ class TranscriptTest(unittest.TestCase):
     def test_concurrent_and_slow_lines(self):
         lines = BOOT.splitlines(keepends=True)
         lines[7], lines[8] = lines[8], lines[7]
-        lines.insert(5, "[    0.1] pci 0000:00:00.0: quirk_natoma+0x0/0x20 took 10456 usecs\r\n")
+        lines.insert(5, "[    0.100000] pci 0000:00:00.0: quirk_natoma+0x0/0x20 took 10456 usecs\r\n")
         self.assertTrue(self.agree("".join(lines)))
+
+    def test_slow_line_within_a_line(self):
+        """A kernel message may come between a program's text and its line end; no more than it
+        is taken away."""
+        late = "[   95.834344] clocksource: Long readout interval, skipping watchdog check: x\r\n"
+        self.assertTrue(self.agree(BOOT.replace("reaped", "reaped" + late)))
+        self.assertFalse(self.agree(BOOT.replace("reaped\r\n", "reaped" + late.rstrip())))
+        self.assertFalse(self.agree(BOOT.replace("reaped", "reape" + late)))
 
     def test_serial_console_of_the_firmware(self):
         self.assertTrue(self.agree(BOOT.replace("... o\x1b", "... ok\x1b")))
