@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/* consistency.c: translated code is run only where the guest's bytes are still the same. */
+#include "stage.h"
+
+GUEST(code, 64, "in al, dx", "out dx, al; mov ecx, 0x12345678; mov ebx, ecx; out dx, al", "hlt");
+
+#define CODE_BYTES ((unsigned)(code_stop - code_resume))
+
+/* A cluster of the code at rip, as the cache keeps it. */
+static struct nx_cluster *make_cluster(struct mock *m, uint64_t rip)
+{
+	struct nx_vcpu *vcpu = m->vcpu;
+	size_t capacity;
+	uint8_t *to;
+
+	mock_poke(m, (uint32_t)rip, code_resume, CODE_BYTES);
+	m->start.rip = rip;
+	stage_begin(m);
+	assert_true(stage_form(m, NX_LEVEL_STRAIGHT));
+	to = nx_cache_code(vcpu, &capacity);
+	assert_true(nx_translate(vcpu, &vcpu->graph, to, capacity, &vcpu->translation));
+	nx_flush(vcpu);
+	return nx_cache_insert(vcpu);
+}
+
+static void test_each_byte(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT);
+	struct nx_cluster *cluster = make_cluster(m, MOCK_CODE);
+
+	(void)state;
+	assert_non_null(cluster);
+	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_OK);
+	for (unsigned i = 0; i < CODE_BYTES; i++) {
+		for (unsigned bit = 0; bit < 8; bit++) {
+			m->ram[MOCK_CODE + i] ^= (uint8_t)(1u << bit);
+			assert_int_equal(nx_check_code(m->vcpu, cluster), NX_LEAVE_CODE_CHANGED);
+			m->ram[MOCK_CODE + i] ^= (uint8_t)(1u << bit);
+		}
+	}
+	/* What lies around it is not in the cluster. */
+	m->ram[MOCK_CODE - 1] ^= 0xff;
+	m->ram[MOCK_CODE + CODE_BYTES] ^= 0xff;
+	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_OK);
+	/* One page, looked up once. */
+	assert_int_equal(m->vcpu->code_pages, 1);
+	mock_free(m);
+}
+
+static void test_two_pages(void **state)
+{
+	const uint64_t border = MOCK_CODE + 0x1000;
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT);
+	struct nx_cluster *cluster = make_cluster(m, border - 4);
+
+	(void)state;
+	assert_non_null(cluster);
+	assert_int_equal(cluster->fragments, 2);
+	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_OK);
+	assert_int_equal(m->vcpu->code_pages, 2);
+	for (uint64_t at = border - 4; at < border - 4 + CODE_BYTES; at++) {
+		m->ram[at] ^= 0x10;
+		assert_int_equal(nx_check_code(m->vcpu, cluster), NX_LEAVE_CODE_CHANGED);
+		m->ram[at] ^= 0x10;
+	}
+	nx_flush(m->vcpu);
+	/* The second page is gone: nothing to compare with. */
+	mock_set_pte(m, (uint32_t)border, 0);
+	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
+	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_LEAVE_CODE_UNREADABLE);
+	mock_free(m);
+}
+
+/* The same linear address leads elsewhere: what is there counts. */
+static void test_remapped(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT);
+	struct nx_cluster *cluster = make_cluster(m, MOCK_CODE);
+
+	(void)state;
+	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_OK);
+	mock_set_pte(m, MOCK_CODE, MOCK_EXTRA | 7);
+	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
+	nx_flush(m->vcpu);
+	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_LEAVE_CODE_CHANGED);
+	/* The same code there will do, and it is that page that is guarded. */
+	memcpy(m->ram + MOCK_EXTRA, code_resume, CODE_BYTES);
+	nx_flush(m->vcpu);
+	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_OK);
+	assert_ptr_equal(m->vcpu->code_page[0], m->ram + MOCK_EXTRA);
+	/* To a device, or to what the host does not hand out. */
+	m->page[MOCK_EXTRA / 4096] = MOCK_PAGE_DEVICE;
+	nx_flush(m->vcpu);
+	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_LEAVE_CODE_UNREADABLE);
+	m->page[MOCK_EXTRA / 4096] = MOCK_PAGE_LEAVE;
+	nx_flush(m->vcpu);
+	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_LEAVE_CODE_UNREADABLE);
+	mock_free(m);
+}
+
+/* Stores to the code miss from the check on, by whatever address they come. */
+static void test_stores_are_caught(void **state)
+{
+	const uint32_t alias = MOCK_EXTRA;
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT);
+	struct nx_cluster *cluster = make_cluster(m, MOCK_CODE);
+	const struct nx_tlb_entry *tlb = m->vcpu->context.tlb;
+	struct nx_target target;
+
+	(void)state;
+	mock_set_pte(m, alias, MOCK_CODE | 7);
+	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
+	assert_int_equal(nx_resolve(m->vcpu, MOCK_CODE, 4, NX_WRITE, &target), NX_OK);
+	assert_int_equal(nx_resolve(m->vcpu, MOCK_DATA, 4, NX_WRITE, &target), NX_OK);
+	assert_int_equal(tlb[MOCK_CODE / 4096 % NX_TLB_ENTRIES].write, MOCK_CODE);
+	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_OK);
+	assert_int_equal(tlb[MOCK_CODE / 4096 % NX_TLB_ENTRIES].write, 1);
+	assert_int_equal(tlb[MOCK_CODE / 4096 % NX_TLB_ENTRIES].read, MOCK_CODE);
+	assert_int_equal(tlb[MOCK_DATA / 4096 % NX_TLB_ENTRIES].write, MOCK_DATA);
+	assert_int_equal(nx_resolve(m->vcpu, MOCK_CODE + 0x800, 1, NX_WRITE, &target),
+			 NX_LEAVE_CODE_WRITE);
+	assert_int_equal(nx_resolve(m->vcpu, alias, 1, NX_WRITE, &target), NX_LEAVE_CODE_WRITE);
+	assert_int_equal(nx_resolve(m->vcpu, alias, 1, NX_READ, &target), NX_OK);
+	/* Only as long as the stay lasts. */
+	nx_flush(m->vcpu);
+	assert_int_equal(nx_resolve(m->vcpu, alias, 1, NX_WRITE, &target), NX_OK);
+	mock_free(m);
+}
+
+/* Pages of code are guarded; where no more fit, code is not run. */
+static void test_too_many_pages(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT);
+
+	(void)state;
+	stage_begin(m);
+	for (unsigned i = 0; i < NX_MAX_CODE_PAGES; i++) {
+		assert_true(nx_note_code(m->vcpu, MOCK_CODE + 0x1000 * i));
+		assert_true(nx_note_code(m->vcpu, MOCK_CODE + 0x1000 * i + 0xfff));
+	}
+	assert_int_equal(m->vcpu->code_pages, NX_MAX_CODE_PAGES);
+	assert_false(nx_note_code(m->vcpu, MOCK_CODE + 0x1000 * NX_MAX_CODE_PAGES));
+	assert_true(nx_note_code(m->vcpu, MOCK_CODE));
+	mock_free(m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_each_byte),      cmocka_unit_test(test_two_pages),
+	    cmocka_unit_test(test_remapped),       cmocka_unit_test(test_stores_are_caught),
+	    cmocka_unit_test(test_too_many_pages),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/* trace.c: following the guest to its next exit, and what is remembered of the way. */
+#include "stage.h"
+
+static struct mock *load(const uint8_t *code, const uint8_t *resume, const uint8_t *stop,
+			 const uint8_t *end)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);
+
+	mock_load(m, code, resume, stop, end);
+	m->start.gpr[NX_RSI] = MOCK_DATA;
+	return m;
+}
+
+#define LOAD_GUEST(name) load(name, name##_resume, name##_stop, name##_end)
+
+static unsigned branches_noted(const struct mock *m)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < NX_PATH_SLOTS; i++)
+		count += m->vcpu->paths.slot[i].from != 0;
+	return count;
+}
+
+static bool trace(struct mock *m, nx_status *status)
+{
+	stage_begin(m);
+	return nx_trace(m->vcpu, NULL, status);
+}
+
+static void check_register(const struct mock *m, enum nx_gpr reg, uint64_t want)
+{
+	assert_int_equal(m->vcpu->state.gpr[reg], want);
+}
+
+/* The trace stands at an exit of this kind, at the rip of the site. */
+static void check_stands_at(const struct mock *m, enum nx_site_kind kind, uint64_t rip)
+{
+	const struct nx_site *site = &m->vcpu->running->site[m->vcpu->context.site];
+
+	assert_int_equal(site->kind, kind);
+	assert_int_equal(site->rip, rip);
+}
+
+extern const uint8_t winding_out[], winding_end_fn[];
+GUEST(winding, 64, "in al, dx",
+      "mov ecx, 3; 1: dec ecx; jnz 1b; call winding_fn; mov eax, 0x7; lea rbx, [rip+2f]; jmp rbx;"
+      "hlt; 2: winding_out: out dx, al; hlt; winding_fn: lea rdi, [rip+winding_leaf]; call rdi;"
+      "inc ebp; ret; winding_leaf: mov r10d, 0x1234; winding_end_fn: ret",
+      "hlt");
+
+static void test_finds_exit(void **state)
+{
+	struct mock *m = LOAD_GUEST(winding);
+	const uint64_t out = m->code_rip + (uint64_t)(winding_out - winding);
+	nx_status status;
+
+	(void)state;
+	assert_true(trace(m, &status));
+	assert_int_equal(status, NX_OK);
+	check_stands_at(m, NX_SITE_IO, out);
+	/* The guest has run all of it: by what the code leaves behind. */
+	check_register(m, NX_RCX, 0);
+	check_register(m, NX_RAX, 7);
+	check_register(m, NX_R10, 0x1234);
+	check_register(m, NX_RBP, (uint32_t)m->start.gpr[NX_RBP] + 1);
+	check_register(m, NX_RSP, m->start.gpr[NX_RSP]);
+	assert_int_equal(m->vcpu->counters.traces, 1);
+	assert_int_equal(m->vcpu->counters.traces_failed, 0);
+	/* jnz, call, call rdi, two returns, jmp rbx. */
+	assert_int_equal(branches_noted(m), 6);
+
+	/* Formation follows the way now, where it would not before. */
+	stage_begin(m);
+	assert_true(stage_form(m, NX_LEVEL_PATHS));
+	assert_int_equal(m->vcpu->graph.exiting, 1);
+	assert_int_equal(m->vcpu->graph.insns, 14);
+	assert_false(stage_form(m, NX_LEVEL_LOOPS));
+	mock_free(m);
+}
+
+GUEST(device, 64, "in al, dx", "jmp 1f; hlt; 1: mov ecx, [rsi]; mov ebx, [rdi]", "hlt");
+
+/* A device access is an exit, once it turns out to be one. */
+static void test_finds_device(void **state)
+{
+	struct mock *m = LOAD_GUEST(device);
+	nx_status status;
+
+	(void)state;
+	m->start.gpr[NX_RDI] = MOCK_DEVICE + 0x10;
+	assert_true(trace(m, &status));
+	check_stands_at(m, NX_SITE_ACCESS, m->stop_rip - 2);
+	assert_true(m->vcpu->stop_is_mmio);
+	assert_int_equal(m->vcpu->stop_gpa, MOCK_DEVICE + 0x10);
+	check_register(m, NX_RBX, m->start.gpr[NX_RBX]);
+	mock_free(m);
+}
+
+/* A trace that finds nothing: where it ended, why, and that direct branches are not noted. */
+static void check_fails(struct mock *m, nx_status want, uint64_t rip)
+{
+	nx_status status = NX_OK;
+
+	assert_false(trace(m, &status));
+	assert_int_equal(status, want);
+	assert_int_equal(m->vcpu->state.rip, rip);
+	assert_int_equal(branches_noted(m), 0);
+	assert_int_equal(m->vcpu->counters.traces_failed, 1);
+}
+
+extern const uint8_t unsupported_at[], dividing_at[], faulting_at[], spinning_at[];
+GUEST(unsupported, 64, "in al, dx",
+      "test al, al; jz 1f; inc ecx; 1: call 2f; 2: unsupported_at: wrmsr; out dx, al", "hlt");
+GUEST(dividing, 64, "in al, dx", "xor ecx, ecx; jz 1f; hlt; 1: dividing_at: div ecx; out dx, al",
+      "hlt");
+GUEST(faulting, 64, "in al, dx",
+      "jmp 1f; hlt; 1: mov ebx, 5; faulting_at: mov ecx, [rsi]; out dx, al", "hlt");
+GUEST(spinning, 64, "in al, dx", "xor ecx, ecx; 1: spinning_at: inc ecx; jmp 1b", "hlt");
+
+static void test_stops(void **state)
+{
+	struct mock *m = LOAD_GUEST(unsupported);
+
+	(void)state;
+	check_fails(m, NX_LEAVE_NO_CLUSTER, m->code_rip + (uint64_t)(unsupported_at - unsupported));
+	mock_free(m);
+
+	m = LOAD_GUEST(dividing);
+	check_fails(m, NX_LEAVE_FAULT, m->code_rip + (uint64_t)(dividing_at - dividing));
+	check_register(m, NX_RCX, 0);
+	mock_free(m);
+
+	m = LOAD_GUEST(faulting);
+	mock_set_pte(m, MOCK_DATA, 0);
+	check_fails(m, NX_LEAVE_PAGE_FAULT, m->code_rip + (uint64_t)(faulting_at - faulting));
+	check_register(m, NX_RBX, 5);
+	mock_free(m);
+
+	/* It need not meet an exit at all; so many turns have been made then. */
+	m = LOAD_GUEST(spinning);
+	check_fails(m, NX_LEAVE_NO_CLUSTER, m->code_rip + (uint64_t)(spinning_at - spinning));
+	check_register(m, NX_RCX, 128);
+	mock_free(m);
+
+	/* Code that is not there. */
+	m = LOAD_GUEST(spinning);
+	mock_set_pte(m, MOCK_CODE, 0);
+	check_fails(m, NX_LEAVE_NO_CLUSTER, m->start.rip);
+	mock_free(m);
+}
+
+static void test_stop_flag(void **state)
+{
+	struct mock *m = LOAD_GUEST(winding);
+	nx_status status = NX_OK;
+
+	(void)state;
+	stage_begin(m);
+	*nx_vcpu_stop_flag(m->vcpu) = 1;
+	assert_false(nx_trace(m->vcpu, NULL, &status));
+	assert_int_equal(status, NX_LEAVE_STOP);
+	assert_int_equal(m->vcpu->state.rip, m->start.rip);
+	assert_int_equal(branches_noted(m), 0);
+	mock_free(m);
+}
+
+GUEST(astray, 64, "in al, dx", "xor ecx, ecx; jmp rbx; out dx, al", "hlt");
+
+/* Where an indirect branch would fault, the branch is the processor's. */
+static void test_implausible(void **state)
+{
+	struct mock *m = LOAD_GUEST(astray);
+
+	(void)state;
+	m->start.gpr[NX_RBX] = 0x0000800000000000;
+	check_fails(m, NX_LEAVE_GUARD, m->start.rip + 2);
+	check_register(m, NX_RCX, 0);
+	mock_free(m);
+}
+
+extern const uint8_t patching_at[];
+GUEST(patching, 64, "in al, dx",
+      "mov ecx, 1; jmp 1f; hlt; 1: patching_at: mov byte ptr [rip+2f], 0x90; 2: hlt", "hlt");
+
+/* A store into the code that is being followed ends the trace before it. */
+static void test_code_write(void **state)
+{
+	struct mock *m = LOAD_GUEST(patching);
+	const uint64_t at = m->code_rip + (uint64_t)(patching_at - patching);
+
+	(void)state;
+	check_fails(m, NX_LEAVE_CODE_WRITE, at);
+	assert_memory_equal(m->ram, m->start_ram, 0xf0000);
+	mock_free(m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_finds_exit),  cmocka_unit_test(test_finds_device),
+	    cmocka_unit_test(test_stops),       cmocka_unit_test(test_stop_flag),
+	    cmocka_unit_test(test_implausible), cmocka_unit_test(test_code_write),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
