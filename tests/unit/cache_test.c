@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/* cache.c: what is kept is found where it holds, and nowhere else; a full cache takes no more. */
+#include "stage.h"
+
+/* Puts a cluster of no particular code into the cache: entries at rip, rip + 1 and so on. */
+static struct nx_cluster *insert(struct mock *m, uint64_t rip, unsigned entries, unsigned sites,
+				 unsigned bytes)
+{
+	struct nx_vcpu *vcpu = m->vcpu;
+	struct nx_graph *graph = &vcpu->graph;
+	struct nx_translation *made = &vcpu->translation;
+
+	memset(graph, 0, sizeof(*graph));
+	graph->mode = vcpu->mode;
+	graph->rip = rip;
+	graph->contexts.count = 1;
+	graph->fragments = 1;
+	graph->fragment[0] = (struct nx_fragment){rip, (uint16_t)bytes, 0};
+	graph->byte_count = (uint16_t)bytes;
+	memset(graph->bytes, (int)rip, bytes);
+	made->size = 100;
+	made->entries = (uint16_t)entries;
+	made->sites = (uint16_t)sites;
+	for (unsigned i = 0; i < entries; i++)
+		made->entry[i] = (struct nx_entry){rip + i, 3 * i};
+	for (unsigned i = 0; i < sites; i++)
+		made->site[i] = (struct nx_site){.rip = rip + i};
+	return nx_cache_insert(vcpu);
+}
+
+static struct mock *begin(enum mock_mode mode)
+{
+	struct mock *m = mock_new(mode, 0, NX_LEVEL_STRAIGHT);
+
+	m->start.rip = mode <= MOCK_PROT16 ? MOCK_CODE16 : MOCK_CODE;
+	stage_begin(m);
+	return m;
+}
+
+static struct nx_cluster *find(struct mock *m, uint64_t rip)
+{
+	uint32_t offset = 0;
+
+	return nx_cache_find(m->vcpu, rip, &offset);
+}
+
+static void check_contents(const struct nx_cluster *cluster, uint64_t rip, unsigned sites,
+			   unsigned bytes)
+{
+	assert_int_equal(cluster->rip, rip);
+	assert_int_equal(cluster->fragment[0].rip, rip);
+	for (unsigned i = 0; i < sites; i++)
+		assert_int_equal(cluster->site[i].rip, rip + i);
+	for (unsigned i = 0; i < bytes; i++)
+		assert_int_equal(cluster->bytes[i], (uint8_t)rip);
+}
+
+static void test_find(void **state)
+{
+	struct mock *m = begin(MOCK_LONG64);
+	struct nx_cluster *a = insert(m, 0x1000, 3, 2, 5), *b = insert(m, 0x2000, 1, 1, 9);
+	uint32_t offset;
+
+	(void)state;
+	assert_non_null(a);
+	assert_non_null(b);
+	assert_int_equal(b->code % 16, 0);
+	assert_true(b->code >= a->code + a->code_size);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_ptr_equal(nx_cache_find(m->vcpu, 0x1000 + i, &offset), a);
+		assert_int_equal(offset, 3 * i);
+	}
+	assert_ptr_equal(find(m, 0x2000), b);
+	assert_null(find(m, 0x1003));
+	assert_null(find(m, 0x2001));
+	assert_null(find(m, 0));
+	check_contents(a, 0x1000, 2, 5);
+	check_contents(b, 0x2000, 1, 9);
+	/* Walked in order, and told. */
+	assert_ptr_equal(nx_cluster_next(m->vcpu, NULL), a);
+	assert_ptr_equal(nx_cluster_next(m->vcpu, a), b);
+	assert_null(nx_cluster_next(m->vcpu, b));
+	mock_free(m);
+}
+
+static void test_drop_and_flush(void **state)
+{
+	struct mock *m = begin(MOCK_LONG64);
+	struct nx_cluster *a = insert(m, 0x1000, 2, 1, 1), *b = insert(m, 0x2000, 1, 1, 1), *c;
+	size_t before, after;
+
+	(void)state;
+	nx_cache_drop(m->vcpu, a);
+	assert_int_equal(m->vcpu->counters.stale, 1);
+	assert_null(find(m, 0x1000));
+	assert_null(find(m, 0x1001));
+	assert_ptr_equal(find(m, 0x2000), b);
+	/* The one made in its place. */
+	c = insert(m, 0x1000, 1, 1, 1);
+	assert_ptr_equal(find(m, 0x1000), c);
+	assert_null(find(m, 0x1001));
+	nx_cache_code(m->vcpu, &before);
+	nx_cache_flush(m->vcpu);
+	nx_cache_code(m->vcpu, &after);
+	assert_true(before < after);
+	assert_int_equal(after, m->memory.code_size);
+	assert_int_equal(m->vcpu->counters.flushes, 1);
+	assert_null(find(m, 0x1000));
+	assert_null(find(m, 0x2000));
+	assert_null(nx_cluster_next(m->vcpu, NULL));
+	a = insert(m, 0x2000, 1, 1, 1);
+	assert_ptr_equal(find(m, 0x2000), a);
+	assert_false(a->dropped);
+	mock_free(m);
+}
+
+/* The same rip under another mode is other code. */
+static void test_modes(void **state)
+{
+	struct mock *m = begin(MOCK_FLAT32);
+	const struct nx_mode mode = m->vcpu->mode;
+	struct nx_mode *now = &m->vcpu->mode;
+	struct nx_cluster *cluster = insert(m, MOCK_CODE, 1, 1, 1);
+
+	(void)state;
+	assert_ptr_equal(find(m, MOCK_CODE), cluster);
+#define DIFFERS(change)                          \
+	do {                                     \
+		*now = mode;                     \
+		change;                          \
+		assert_null(find(m, MOCK_CODE)); \
+	} while (0)
+	DIFFERS(now->bits = 16);
+	DIFFERS(now->stack_bits = 16);
+	DIFFERS(now->flat = !mode.flat);
+	DIFFERS(now->io_allowed = !mode.io_allowed);
+	DIFFERS(now->user = !mode.user);
+	DIFFERS(now->protected_mode = !mode.protected_mode);
+	DIFFERS(now->segment_loads = !mode.segment_loads);
+	DIFFERS(now->exits ^= NX_EXITS_MSR);
+	DIFFERS(now->features ^= NX_HAS_TSC);
+	DIFFERS(now->lower ^= 1u << NX_SS);
+	*now = mode;
+	assert_ptr_equal(find(m, MOCK_CODE), cluster);
+	mock_free(m);
+}
+
+static void test_code_segment(void **state)
+{
+	struct mock *m = begin(MOCK_REAL16);
+	struct nx_segment *cs = &m->vcpu->state.seg[NX_CS];
+	struct nx_cluster *low = insert(m, 0x100, 1, 1, 1), *high;
+
+	(void)state;
+	cs->base += 0x100;
+	assert_null(find(m, 0x100));
+	high = insert(m, 0x100, 1, 1, 1);
+	assert_ptr_equal(find(m, 0x100), high);
+	cs->limit = 0xfffe;
+	assert_null(find(m, 0x100));
+	cs->limit = 0xffff;
+	cs->base -= 0x100;
+	assert_ptr_equal(find(m, 0x100), low);
+	mock_free(m);
+
+	/* In 64-bit mode base and limit mean nothing. */
+	m = begin(MOCK_LONG64);
+	low = insert(m, 0x100, 1, 1, 1);
+	m->vcpu->state.seg[NX_CS].base = 0x1000;
+	m->vcpu->state.seg[NX_CS].limit = 5;
+	assert_ptr_equal(find(m, 0x100), low);
+	mock_free(m);
+}
+
+/* Inserts until there is no room; all that was taken is there, and a flush makes room again. */
+static void check_full(unsigned entries, unsigned sites, unsigned bytes, unsigned want)
+{
+	struct mock *m = begin(MOCK_LONG64);
+	unsigned count = 0;
+
+	while (insert(m, 0x10000 + 0x1000ull * count, entries, sites, bytes))
+		count++;
+	/* 0: as many as the bytes allow, which is most of the store. */
+	if (want)
+		assert_int_equal(count, want);
+	else
+		assert_in_range(count, NX_STORE_BYTES / (bytes + 512), NX_STORE_BYTES / bytes);
+	for (unsigned i = 0; i < count; i++) {
+		const uint64_t rip = 0x10000 + 0x1000ull * i;
+		const struct nx_cluster *cluster = find(m, rip);
+
+		assert_ptr_equal(cluster, &m->vcpu->cache.cluster[i]);
+		assert_ptr_equal(find(m, rip + entries - 1), cluster);
+		check_contents(cluster, rip, sites, bytes);
+	}
+	assert_null(find(m, 0x10000 + 0x1000ull * count));
+	assert_true(m->vcpu->cache.store_used <= NX_STORE_BYTES);
+	nx_cache_flush(m->vcpu);
+	assert_non_null(insert(m, 0x10000, entries, sites, bytes));
+	mock_free(m);
+}
+
+static void test_full(void **state)
+{
+	const unsigned site = sizeof(struct nx_site);
+
+	(void)state;
+	check_full(1, 1, 1, NX_MAX_CLUSTERS);
+	check_full(NX_MAX_BLOCKS, 1, 1, NX_ENTRY_BUCKETS * 3 / 4 / NX_MAX_BLOCKS);
+	/* Sites, and little else in comparison. */
+	check_full(1, NX_MAX_SITES, 1, NX_STORE_BYTES / (NX_MAX_SITES * site + 512));
+	check_full(1, 1, NX_CLUSTER_BYTES, 0);
+}
+
+/* The room for code shrinks by what was made, and never goes below nothing. */
+static void test_code_room(void **state)
+{
+	struct mock *m = begin(MOCK_LONG64);
+	size_t last = m->memory.code_size, room;
+	const uint8_t *code;
+
+	(void)state;
+	assert_ptr_equal(nx_cache_code(m->vcpu, &room), m->memory.code_rw);
+	assert_int_equal(room, last);
+	for (unsigned i = 0; i < 100; i++) {
+		assert_non_null(insert(m, 0x1000 + i, 1, 1, 1));
+		code = nx_cache_code(m->vcpu, &room);
+		assert_ptr_equal(code, (uint8_t *)m->memory.code_rw + m->memory.code_size - room);
+		assert_int_equal(last - room, 112);
+		last = room;
+	}
+	/* Code that ends at the very end: rounding up must not pass it. */
+	m->vcpu->cache.code_used = (uint32_t)m->memory.code_size - 100;
+	m->vcpu->memory.code_size -= 4;
+	m->vcpu->cache.code_used -= 4;
+	assert_non_null(insert(m, 0x9000, 1, 1, 1));
+	nx_cache_code(m->vcpu, &room);
+	assert_int_equal(room, 0);
+	mock_free(m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_find),  cmocka_unit_test(test_drop_and_flush),
+	    cmocka_unit_test(test_modes), cmocka_unit_test(test_code_segment),
+	    cmocka_unit_test(test_full),  cmocka_unit_test(test_code_room),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
