@@ -180,22 +180,23 @@ class Lab:
             f"sh /demo-boot.sh {guest} /out/{guest}-{mode}-{number} {mode} /noexit/cli/noexit "
             "/guest/vmlinuz /guest/initrd\n" for number, mode in names)
         self.progress.step("starting the lab")
-        lab = subprocess.Popen(
-            [str(ROOT / "lab/run"), "--cpu", self.cpu, "--put", f"{BOOT}:/demo-boot.sh",
-             "--share", str(directory), "--timeout", str(120 + 180 * len(names)), "--", script],
-            env={**os.environ, "NX_BUILD": str(self.build)}, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         said = []
-        reader = threading.Thread(target=lambda: said.extend(lab.stderr))
-        reader.start()
-        for line in lab.stdout:
-            words = line.split()
-            if words[:1] == ["step"]:
-                self.progress.step(describe(guest, words[2], int(words[1]), "in the lab"))
-            else:
-                said.append(line)
-        lab.wait()
-        reader.join()
+        with subprocess.Popen(
+                [str(ROOT / "lab/run"), "--cpu", self.cpu, "--put", f"{BOOT}:/demo-boot.sh",
+                 "--share", str(directory), "--timeout", str(120 + 180 * len(names)), "--",
+                 script],
+                env={**os.environ, "NX_BUILD": str(self.build)}, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as lab:
+            reader = threading.Thread(target=lambda: said.extend(lab.stderr))
+            reader.start()
+            for line in lab.stdout:
+                words = line.split()
+                if words[:1] == ["step"]:
+                    self.progress.step(describe(guest, words[2], int(words[1]), "in the lab"))
+                else:
+                    said.append(line)
+            lab.wait()
+            reader.join()
         if lab.returncode:
             raise DemoError(f"lab/run ended with status {lab.returncode}:\n{''.join(said)}")
 
