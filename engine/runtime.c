@@ -382,6 +382,8 @@ static void retire(struct nx_vcpu *vcpu, struct nx_cluster *cluster)
 					  cluster->site[i].bytes, cluster->site[i].len);
 	cluster->dropped = true;
 	vcpu->counters.retired++;
+	/* Or it would be made anew at the next exit, for nothing again. */
+	nx_tracker_barren(&vcpu->tracker, vcpu->hot_rip, NULL, 0);
 }
 
 static enum nx_outcome end_at_site(struct nx_vcpu *vcpu, struct nx_exit *exit)

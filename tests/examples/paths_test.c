@@ -292,6 +292,22 @@ static void example_14_not_before(void **state)
 	mock_free(m);
 }
 
+/* A delay that is always too long: what it costs to find that out gets less and less. */
+static void example_14_too_long(void **state)
+{
+	struct mock *m = load_delay(MOCK_LONG64, NX_LEVEL_PATHS);
+
+	(void)state;
+	m->start.gpr[NX_RCX] = 100000;
+	for (unsigned i = 0; i < 200; i++) {
+		mock_run(m);
+		assert_int_equal(m->exits, 0);
+	}
+	assert_in_range(nx_vcpu_counters(m->vcpu)->retired, 1, 10);
+	assert_int_equal(nx_vcpu_counters(m->vcpu)->translated, nx_vcpu_counters(m->vcpu)->retired);
+	mock_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -300,6 +316,7 @@ int main(void)
 	    cmocka_unit_test(example_13),
 	    cmocka_unit_test(example_14),
 	    cmocka_unit_test(example_14_not_before),
+	    cmocka_unit_test(example_14_too_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
