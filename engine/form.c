@@ -189,7 +189,7 @@ static uint16_t reach(struct former *f, uint64_t rip, struct way way)
 	}
 	slot = hash_slot(s, nx_path_name(rip, context, way.via));
 	if (!s->hash[slot]) {
-		if (s->nodes == NX_MAX_INSNS)
+		if (s->nodes == s->limit)
 			return NX_NOWHERE;
 		node = &s->node[s->nodes];
 		nx_memset(node, 0, sizeof(*node));
@@ -453,6 +453,8 @@ bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip, str
 {
 	struct former f = {vcpu, mode, (struct nx_form_scratch *)vcpu->form_scratch};
 
+	f.s->limit = NX_MAX_INSNS;
+retry:
 	begin_graph(graph, mode, rip);
 	explore(&f, rip);
 	prune(f.s);
@@ -466,7 +468,12 @@ bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip, str
 	drop_islands(f.s);
 	if (!f.s->nodes || !f.s->node[0].keep)
 		return false;
-	return nx_make_graph(vcpu, f.s, graph);
+	if (nx_make_graph(vcpu, f.s, graph))
+		return true;
+	/* Too many blocks or fragments: what is nearest makes a smaller cluster. */
+	if ((f.s->limit /= 2) >= NX_MAX_INSNS / 8)
+		goto retry;
+	return false;
 }
 
 bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,

@@ -32,7 +32,7 @@ struct nx_form_scratch {
 	uint16_t queue[NX_FORM_QUEUE];
 	struct nx_contexts contexts;
 	struct nx_insn peek;
-	unsigned nodes, head, tail;
+	unsigned nodes, limit, head, tail;
 	uint64_t code_linear; /* page that code points to; 1: none */
 	const uint8_t *code;
 };

@@ -340,6 +340,25 @@ static void test_full_graph(void **state)
 	mock_free(m);
 }
 
+GUEST(many_blocks, 64, "in al, dx", ".rept 300; out dx, al; .endr", "hlt");
+
+/* More blocks than a graph holds, of fewer instructions: a smaller cluster, not none. */
+static void test_many_blocks(void **state)
+{
+	struct mock *m = LOAD_GUEST(many_blocks);
+	const struct nx_graph *graph = &m->vcpu->graph;
+
+	(void)state;
+	for (enum nx_level level = NX_LEVEL_PAIRS; level <= NX_LEVEL_PATHS; level++) {
+		assert_true(stage_form(m, level));
+		assert_true(graph->insns >= NX_MAX_BLOCKS / 2 && graph->insns <= NX_MAX_BLOCKS);
+		assert_int_equal(graph->exiting, graph->insns);
+		assert_int_equal(graph->blocks, graph->insns);
+		assert_int_equal(graph->byte_count, graph->insns);
+	}
+	mock_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -347,7 +366,7 @@ int main(void)
 	    cmocka_unit_test(test_dynamic),    cmocka_unit_test(test_limits),
 	    cmocka_unit_test(test_pruning),    cmocka_unit_test(test_cycles),
 	    cmocka_unit_test(test_paths),      cmocka_unit_test(test_page_border),
-	    cmocka_unit_test(test_full_graph),
+	    cmocka_unit_test(test_full_graph), cmocka_unit_test(test_many_blocks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
