@@ -134,6 +134,8 @@ void nx_cache_flush(struct nx_vcpu *vcpu)
 {
 	struct nx_cache *cache = &vcpu->cache;
 
+	for (uint32_t i = 0; i < cache->clusters; i++)
+		vcpu->counters.exits_flushed += cache->cluster[i].exits;
 	cache->clusters = cache->entries = cache->store_used = cache->code_used = 0;
 	nx_memset(cache->bucket, 0, sizeof(cache->bucket));
 	vcpu->resume_cluster = NULL;

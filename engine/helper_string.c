@@ -180,7 +180,8 @@ static nx_status device_element(const struct string *s, bool loads, bool stores)
 
 static struct string begin(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 {
-	struct string s = {.vcpu = vcpu, .d = d, .source = NX_DS};
+	/* The memory operand, which each of them has, says the size. */
+	struct string s = {.vcpu = vcpu, .d = d, .size = 1, .source = NX_DS};
 
 	s.address_bytes = d->insn.address_width / 8u;
 	for (unsigned i = 0; i < d->insn.operand_count; i++) {

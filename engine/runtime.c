@@ -72,6 +72,15 @@ bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_exit_kin
 	return vcpu->hot;
 }
 
+/* Every exit that was avoided is some cluster's, or a trace's. */
+static void credit(struct nx_vcpu *vcpu)
+{
+	if (vcpu->running && vcpu->running != &vcpu->single)
+		vcpu->running->exits++;
+	else
+		vcpu->counters.exits_traced++;
+}
+
 enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
 	switch (vcpu->pending) {
@@ -84,6 +93,7 @@ enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
 		if (!nx_finish_bounce_read(vcpu, exit))
 			return NX_COMPLETION_DONE;
 		vcpu->counters.exits_mmio++;
+		credit(vcpu);
 		return NX_COMPLETION_EXIT;
 	default:
 		nx_finish_pending(vcpu, exit->data);
@@ -286,7 +296,7 @@ static enum nx_outcome deliver(struct nx_vcpu *vcpu, const struct nx_site *site,
 	exit->rip = site->rip;
 	vcpu->pending = pending;
 	vcpu->pending_site = *site;
-	vcpu->running->exits++;
+	credit(vcpu);
 	vcpu->resume_cluster = site->resume ? vcpu->running : NULL;
 	vcpu->resume_offset = site->resume - 1;
 	vcpu->stay_exits++;

@@ -97,10 +97,11 @@ static nx_status descend_wide(struct walk *walk, uint64_t table, unsigned level,
 		struct step *step = &walk->step[walk->steps++];
 		nx_status status =
 		    read_entry(walk, table + ((walk->linear >> shift) & 511) * 8, step);
-		uint64_t value = step->value;
+		uint64_t value;
 
 		if (status != NX_OK)
 			return status;
+		value = step->value;
 		if (!(value & PTE_PRESENT) || (value & reserved))
 			return NX_LEAVE_PAGE_FAULT;
 		walk->rights &= value ^ PTE_NX;
@@ -166,10 +167,11 @@ static nx_status walk_32(struct walk *walk, uint64_t *gpa)
 	struct step *step = &walk->step[walk->steps++];
 	const uint64_t directory = state->cr3 & 0xfffff000;
 	nx_status status = read_entry(walk, directory + (walk->linear >> 22) * 4, step);
-	uint64_t value = step->value;
+	uint64_t value;
 
 	if (status != NX_OK)
 		return status;
+	value = step->value;
 	if (!(value & PTE_PRESENT))
 		return NX_LEAVE_PAGE_FAULT;
 	walk->rights &= value ^ PTE_NX;

@@ -404,7 +404,7 @@ static bool link_branches(struct sequence *seq)
 static bool try_generate(struct generator *g, unsigned mode_mask)
 {
 	struct sequence *seq = g->seq;
-	unsigned exits, io[4], exit = 0;
+	unsigned exits, io[4] = {0}, exit = 0;
 
 	memset(seq->code, 0xf4, sizeof(seq->code));
 	make_environment(g, mode_mask);

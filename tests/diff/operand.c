@@ -54,7 +54,7 @@ ZydisEncoderOperand random_immediate(struct generator *g, unsigned size)
 	int64_t value = (int64_t)random_next(&g->random);
 
 	if (size == 1 || once_in(&g->random, 2))
-		operand.imm.s = (int8_t)value;
+		operand.imm.s = (int64_t)(uint8_t)value - 128;
 	else if (size == 2)
 		operand.imm.s = (int16_t)value;
 	else

@@ -446,6 +446,7 @@ static bool is_same(const char *name, const char *text, size_t size)
 
 int main(int argc, char **argv)
 {
+	bool failed = false;
 	size_t size = 0;
 	char *text;
 
@@ -456,16 +457,16 @@ int main(int argc, char **argv)
 	fprintf(stderr, "%lu forms, %lu refused after having been accepted\n", forms, refused);
 	if (!vector_prefixes_leave()) {
 		fprintf(stderr, "an instruction with a VEX, EVEX or XOP prefix does not leave\n");
-		return 1;
-	}
-	if (argc < 2) {
+		failed = true;
+	} else if (argc < 2) {
 		fwrite(text, 1, size, stdout);
 	} else if (!is_same(argv[1], text, size)) {
 		fprintf(
 		    stderr,
 		    "%s is stale: run the program without argument and store its output there\n",
 		    argv[1]);
-		return 1;
+		failed = true;
 	}
-	return refused != 0;
+	free(text);
+	return failed || refused;
 }

@@ -91,7 +91,7 @@ static void check_rows(const struct row *row, unsigned count)
 	}
 }
 
-#define CHECK(rows) check_rows(rows, sizeof(rows) / sizeof(rows[0]))
+#define CHECK(rows) check_rows((rows), sizeof(rows) / sizeof((rows)[0]))
 
 static void test_ports(void **state)
 {

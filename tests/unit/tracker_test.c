@@ -307,9 +307,9 @@ static void hash_spreads(void **state)
 			bits_set[bit] += place.tag >> bit & 1;
 	}
 	for (unsigned row = 0; row < NX_TRACKER_ROWS; row++) {
-		double off = (double)in_row[row] - N / NX_TRACKER_ROWS;
+		double off = (double)in_row[row] - (double)N / NX_TRACKER_ROWS;
 
-		chi += off * off / (N / NX_TRACKER_ROWS);
+		chi += off * off / ((double)N / NX_TRACKER_ROWS);
 	}
 	/* 511 degrees of freedom: mean 511, standard deviation 32; five of them either side. */
 	assert_true(chi > 511 - 160 && chi < 511 + 160);

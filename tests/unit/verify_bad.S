@@ -334,7 +334,8 @@ verify_bad:
 
 	/* Memory: everything else */
 
-	bad	memory_absolute, MEMORY, mov eax, ds:[0x1000]
+	/* mov eax, [0x1000]: assemblers differ about a prefix */
+	bad	memory_absolute, MEMORY, .byte 0x8b, 0x04, 0x25, 0x00, 0x10, 0x00, 0x00
 	bad	memory_moffs, MEMORY, movabs al, [0x123456789]
 	bad	memory_rip, MEMORY, mov rax, [rip]
 	bad	memory_rip_written, MEMORY, mov [rip], al
