@@ -343,8 +343,8 @@ NX_API void nx_config_default(struct nx_config *config);
 	X(flushes, "code cache flushes")                                   \
 	X(stale, "clusters dropped because the guest code changed")        \
 	X(retired, "clusters dropped because they avoided nothing")        \
-	X(exits_traced, "exits delivered on traces, by no cluster") \
-	X(exits_flushed, "exits that flushed clusters had delivered") \
+	X(exits_traced, "exits delivered on traces, by no cluster")        \
+	X(exits_flushed, "exits that flushed clusters had delivered")      \
 	X(traces, "paths followed from one exit to the next")              \
 	X(traces_failed, "paths that led to no exit in reach")             \
 	X(grown, "clusters dropped to be formed anew with a new path")     \
