@@ -18,6 +18,7 @@ MASKS = [(re.compile(pattern), replacement) for pattern, replacement in (
     # Printed only when something took long on this occasion, maybe in the middle of a line that a
     # program prints; whole, so that nothing else in that place is overlooked.
     (r"\[ *\d+\.\d{6}\] (pci \S+ \S+ took \d+ usecs|perf: interrupt took too long[^\n]*|"
+     r"PM-Timer had inconsistent results[^\n]*|"
      r"hrtimer: interrupt took [^\n]*|hpet: Lost \d+ RTC interrupts|"
      r"clocksource: Long readout interval, skipping watchdog check[^\n]*)\n", ""),
     # What the stack walk of a kernel warning marks as guesses.
@@ -34,6 +35,8 @@ MASKS = [(re.compile(pattern), replacement) for pattern, replacement in (
     (r"[\d.]+ BogoMIPS \(lpj=\d+\)", "N BogoMIPS (lpj=N)"),
     (r"Total of (\d+) processors activated \([\d.]+ BogoMIPS\)",
      r"Total of \1 processors activated (N BogoMIPS)"),
+    # Numbers are given at each attempt: a keyboard that answers late is looked for twice.
+    (r"/input/input\d+", "/input/inputN"),
     # Registers and code bytes in a kernel warning: the kernel is loaded at a random address.
     (r"(?m)^((?:RSP|RAX|RDX|RBP|R10|R13|FS|CS|CR2|Code|Call Trace):).*", r"\1 N"),
 )]
@@ -41,7 +44,7 @@ MASKS = [(re.compile(pattern), replacement) for pattern, replacement in (
 # Printed by other kernel threads than the lines around them: anywhere is their right place.
 CONCURRENT = re.compile(
     r"^(Freeing initrd memory:|clocksource: (tsc|Switched)|tsc: Refined|input: |rtc_cmos |"
-    r"random: crng init|audit: type=2000|Trying to unpack rootfs|serio: |audit: type=)")
+    r"random: crng init|audit: type=2000|Trying to unpack rootfs|serio: )")
 
 
 def normalize(text):

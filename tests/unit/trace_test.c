@@ -141,7 +141,7 @@ static void test_stops(void **state)
 	/* It need not meet an exit at all; so many turns have been made then. */
 	m = LOAD_GUEST(spinning);
 	check_fails(m, NX_LEAVE_NO_CLUSTER, m->code_rip + (uint64_t)(spinning_at - spinning));
-	check_register(m, NX_RCX, 128);
+	check_register(m, NX_RCX, 64);
 	mock_free(m);
 
 	/* Code that is not there. */
