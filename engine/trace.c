@@ -11,8 +11,9 @@
 #include "form.h"
 
 /*
- * Blocks of one trace: some hundred instructions. Each is translated, so a trace takes a millisecond,
- * and under emulation fifty times that: longer ones would keep the guest from its device timeouts.
+ * Blocks of one trace: some hundred instructions. Each is translated, so a trace takes a
+ * millisecond, and under emulation fifty times that: longer ones would keep the guest from its
+ * device timeouts.
  */
 #define NX_TRACE_STEPS 64
 
