@@ -77,13 +77,6 @@ uint64_t nx_store_value(struct nx_vcpu *vcpu, const struct nx_site *site)
 		   : other | value << 32;
 }
 
-static uint64_t sign_extend(uint64_t value, unsigned size)
-{
-	unsigned shift = 64 - size * 8;
-
-	return (uint64_t)((int64_t)(value << shift) >> shift);
-}
-
 static void finish_load(struct nx_vcpu *vcpu, const struct nx_site *site, uint64_t value)
 {
 	struct nx_decoded d;
@@ -93,7 +86,7 @@ static void finish_load(struct nx_vcpu *vcpu, const struct nx_site *site, uint64
 	    !nx_reg_of(d.op[0].reg.value, &reg))
 		return;
 	if (d.insn.mnemonic == ZYDIS_MNEMONIC_MOVSX || d.insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD)
-		value = sign_extend(value, site->size);
+		value = (uint64_t)nx_sign_extend(value, site->size);
 	nx_set_reg(vcpu->state.gpr, &reg, value);
 }
 

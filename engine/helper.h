@@ -96,4 +96,11 @@ static inline uint64_t nx_size_mask(unsigned size)
 	return size == 8 ? ~0ull : (1ull << size * 8) - 1;
 }
 
+static inline int64_t nx_sign_extend(uint64_t value, unsigned size)
+{
+	unsigned shift = 64 - size * 8;
+
+	return (int64_t)(value << shift) >> shift;
+}
+
 #endif

@@ -85,13 +85,6 @@ nx_status nx_help_div(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	return NX_OK;
 }
 
-static int64_t sign_extend(uint64_t value, unsigned size)
-{
-	unsigned shift = 64 - size * 8;
-
-	return (int64_t)(value << shift) >> shift;
-}
-
 /* By absolute values: the quotient truncates towards zero, the remainder has the dividend's sign.
  */
 nx_status nx_help_idiv(struct nx_vcpu *vcpu, const struct nx_decoded *d)
@@ -105,11 +98,11 @@ nx_status nx_help_idiv(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 		return status;
 	read_dividend(vcpu, size, &high, &low);
 	if (size < 8) {
-		low = (uint64_t)sign_extend(low, size * 2);
+		low = (uint64_t)nx_sign_extend(low, size * 2);
 		high = (int64_t)low < 0 ? ~0ull : 0;
 	}
-	divisor_negative = sign_extend(raw, size) < 0;
-	divisor = divisor_negative ? -(uint64_t)sign_extend(raw, size) : raw;
+	divisor_negative = nx_sign_extend(raw, size) < 0;
+	divisor = divisor_negative ? -(uint64_t)nx_sign_extend(raw, size) : raw;
 	negative = (int64_t)high < 0;
 	if (negative) {
 		low = -low;
@@ -145,7 +138,7 @@ nx_status nx_help_bit_string(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	unsigned size = m->size / 8u, bits = size * 8;
 	uint64_t address = nx_effective_address(vcpu, d, m), index, mask, old = 0;
 	nx_status status = read_operand(vcpu, d, &d->op[1], &index);
-	int64_t position = sign_extend(index, size);
+	int64_t position = nx_sign_extend(index, size);
 	void *host = NULL;
 
 	/* Arithmetic shift: division of a negative offset rounds down. */

@@ -86,7 +86,6 @@ struct nx_vcpu {
 	struct nx_mode mode;
 	struct nx_cluster *running;
 	uint8_t cpl;
-	uint64_t rip; /* where the resume began */
 	/* Host pages that the code of this stay's clusters lies on: stores to them leave. */
 	void *code_page[NX_MAX_CODE_PAGES];
 	uint64_t code_linear[NX_MAX_CODE_PAGES]; /* where each is mapped */
