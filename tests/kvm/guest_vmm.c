@@ -7,8 +7,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/kvm.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -17,23 +15,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
 
-#define MEMORY (1u << 20)
-#define CODE 0x8000u
-#define TABLES 0x10000u
-#define STACK 0x7000u
-#define DEVICE 0x40000000u /* one gigabyte up: no slot there */
+#include "tinyvm.h"
+
 #define TURNS 60
 
 extern const char guest_16[], guest_16_end[], guest_32[], guest_32_end[], guest_64[],
     guest_64_end[];
 
-static int kvm, vm, vcpu;
+static struct tinyvm vm;
 static struct kvm_run *run;
-static char *memory;
 static bool looks, syncs, kicks, slots, logs;
 static unsigned accesses, kicked;
 
@@ -50,81 +43,26 @@ static void check(bool good, const char *what)
 static void set_memory(void)
 {
 	struct kvm_userspace_memory_region region = {
-	    .memory_size = MEMORY,
-	    .userspace_addr = (uintptr_t)memory,
+	    .memory_size = TINYVM_MEMORY,
+	    .userspace_addr = (uintptr_t)vm.memory,
 	    .flags = logs ? KVM_MEM_LOG_DIRTY_PAGES : 0,
 	};
 
-	check(!ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
-}
-
-/* Two megabytes at 0 and two of devices, for everybody. */
-static void set_tables(void)
-{
-	uint64_t *table = (uint64_t *)(memory + TABLES);
-
-	table[0] = (TABLES + 0x1000) | 7;
-	table[512] = (TABLES + 0x2000) | 7;
-	table[513] = (TABLES + 0x3000) | 7;
-	table[1024] = 0 | 0x87;
-	table[1536] = DEVICE | 0x87;
-}
-
-static void set_segments(struct kvm_sregs *sregs, int bits, int cpl)
-{
-	struct kvm_segment data = {.limit = 0xffffffff,
-				   .selector = (uint16_t)(16 | cpl),
-				   .type = 3,
-				   .present = 1,
-				   .dpl = (uint8_t)cpl,
-				   .db = 1,
-				   .s = 1,
-				   .g = 1};
-	struct kvm_segment code = data;
-
-	code.selector = (uint16_t)(8 | cpl);
-	code.type = 11;
-	code.db = bits == 32;
-	code.l = bits == 64;
-	sregs->cs = code;
-	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = data;
-	sregs->cr0 |= 1;
-	if (bits == 64) {
-		sregs->cr3 = TABLES;
-		sregs->cr4 |= 1 << 5;
-		sregs->cr0 |= 1u << 31;
-		sregs->efer |= 1 << 8 | 1 << 10;
-	}
+	check(!ioctl(vm.vm, KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
 }
 
 static void make_machine(int bits, int cpl)
 {
 	const char *code = bits == 16 ? guest_16 : bits == 32 ? guest_32 : guest_64;
 	const char *end = bits == 16 ? guest_16_end : bits == 32 ? guest_32_end : guest_64_end;
-	struct kvm_regs regs = {
-	    .rip = CODE, .rflags = cpl ? 0x3002 : 2, .rcx = TURNS, .rsi = DEVICE, .rsp = STACK};
-	struct kvm_sregs sregs;
+	struct kvm_regs regs = {.rcx = TURNS, .rsi = TINYVM_DEVICE};
+	const char *failed = tinyvm_open(&vm, bits, cpl, code, (size_t)(end - code));
 
-	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	check(kvm >= 0, "/dev/kvm");
-	vm = ioctl(kvm, KVM_CREATE_VM, 0);
-	check(vm >= 0, "KVM_CREATE_VM");
-	memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	memcpy(memory + CODE, code, (size_t)(end - code));
-	set_tables();
-	set_memory();
-	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
-	check(vcpu >= 0, "KVM_CREATE_VCPU");
-	run = mmap(NULL, (size_t)ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE,
-		   MAP_SHARED, vcpu, 0);
-	check(run != MAP_FAILED, "mmap");
-	check(!ioctl(vcpu, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
-	if (bits == 16)
-		sregs.cs.base = sregs.cs.selector = 0;
-	else
-		set_segments(&sregs, bits, cpl);
-	check(!ioctl(vcpu, KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
-	check(!ioctl(vcpu, KVM_SET_REGS, &regs), "KVM_SET_REGS");
+	check(!failed, failed);
+	run = vm.run;
+	if (logs)
+		set_memory();
+	check(tinyvm_start(&vm, &regs), "KVM_SET_REGS");
 }
 
 /* ---- Devices ---- */
@@ -153,7 +91,7 @@ static void look(void)
 	struct kvm_regs regs = run->s.regs.regs;
 
 	if (looks)
-		check(!ioctl(vcpu, KVM_GET_REGS, &regs), "KVM_GET_REGS");
+		check(!ioctl(vm.vcpu, KVM_GET_REGS, &regs), "KVM_GET_REGS");
 	printf("rbx %#lx rcx %#lx rsp %#lx\n", (long)regs.rbx, (long)regs.rcx, (long)regs.rsp);
 }
 
@@ -168,7 +106,7 @@ static bool handle(void)
 	case KVM_EXIT_IO:
 		access_data("io", run->io.port, run->io.size, run->io.direction,
 			    (char *)run + run->io.data_offset);
-		return run->io.port != 0xf4;
+		return run->io.port != TINYVM_END;
 	case KVM_EXIT_MMIO:
 		access_data("mmio", run->mmio.phys_addr, run->mmio.len, run->mmio.is_write,
 			    run->mmio.data);
@@ -205,7 +143,7 @@ static void loop(void)
 		int result;
 
 		run->kvm_valid_regs = syncs ? KVM_SYNC_X86_REGS : 0;
-		result = ioctl(vcpu, KVM_RUN, 0);
+		result = ioctl(vm.vcpu, KVM_RUN, 0);
 		if (result && errno == EINTR) {
 			run->immediate_exit = 0;
 			continue;
@@ -217,8 +155,8 @@ static void loop(void)
 	/* The last OUT is completed as KVM demands it, before anybody looks. */
 	signal(SIGALRM, SIG_IGN);
 	run->immediate_exit = 1;
-	check(ioctl(vcpu, KVM_RUN, 0) == -1 && errno == EINTR, "KVM_RUN with immediate_exit");
-	check(!ioctl(vcpu, KVM_GET_REGS, &regs), "KVM_GET_REGS");
+	check(ioctl(vm.vcpu, KVM_RUN, 0) == -1 && errno == EINTR, "KVM_RUN with immediate_exit");
+	check(!ioctl(vm.vcpu, KVM_GET_REGS, &regs), "KVM_GET_REGS");
 	printf("end rax %#lx rbx %#lx rcx %#lx rdx %#lx rdi %#lx rip %#lx rflags %#lx\n",
 	       (long)regs.rax, (long)regs.rbx, (long)regs.rcx, (long)regs.rdx, (long)regs.rdi,
 	       (long)regs.rip, (long)regs.rflags);
