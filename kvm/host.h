@@ -28,7 +28,7 @@
 #define NX_HOST_PAGE 4096u
 
 /*
- * What the host asks of the outside world. preload.c fills it with the C library's functions;
+ * What the host asks of the outside world. process.c fills it with the C library's functions;
  * tests fill it with a kernel of their own.
  */
 struct nx_real {
@@ -43,9 +43,31 @@ struct nx_real {
 extern struct nx_real nx_real;
 extern struct nx_options nx_options;
 
-/* One line on standard error, if that still is what it was when the program started. */
+/* ---- process.c ---- */
+
+/* One line on standard error, if that still is what it was at the start. */
 void nx_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* The process has a VM from now on; its children are none of our business. */
+
+struct nx_process {
+	pid_t id;
+	bool ready;  /* nx_process_start() has been called */
+	bool has_vm; /* or had one */
+	/* Gets the lines of nx_say() instead of standard error; NULL: nobody asked. */
+	void (*log)(const char *line);
+};
+extern struct nx_process nx_process;
+
+/* Sets up nx_real and default options; ioctl and close are the C library's own. */
+void nx_process_start(int (*ioctl)(int, unsigned long, void *), int (*close)(int));
+/* From here on nothing is believed to be ours. */
+void nx_process_end(void);
+/* Not in a forked child. */
+bool nx_process_alive(void);
+/* Neither in a fork nor in a vfork child. */
+bool nx_process_ours(void);
+/* Any ioctl on /dev/kvm, a VM or a vCPU. */
+int nx_process_ioctl(int fd, unsigned long request, void *argument);
+/* Called when the process makes a VM. In preload.c and library.c. */
 void nx_process_has_vm(void);
 
 /* ---- fdtable.c ---- */

@@ -88,6 +88,20 @@ const char *nx_option_set(struct nx_options *options, enum nx_option option, con
 	return error;
 }
 
+enum nx_option nx_option_find(const char *word)
+{
+	static const char *const words[] = {
+#define NX_X(NAME, member, kind, word, argument, help) word,
+	    NX_OPTIONS(NX_X)
+#undef NX_X
+	};
+	unsigned option = 0;
+
+	while (option < NX_OPTION_COUNT && strcmp(words[option], word) != 0)
+		option++;
+	return (enum nx_option)option;
+}
+
 const char *nx_option_env(enum nx_option option)
 {
 	static const char *const names[] = {

@@ -59,6 +59,9 @@ void nx_options_default(struct nx_options *options);
  */
 const char *nx_option_set(struct nx_options *options, enum nx_option option, const char *text);
 
+/* By its switch, as in "max-gap"; NX_OPTION_COUNT: there is none. */
+enum nx_option nx_option_find(const char *word);
+
 /* "NOEXIT_STATS" and so on. */
 const char *nx_option_env(enum nx_option option);
 

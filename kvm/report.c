@@ -66,6 +66,32 @@ static void fold_living(struct nx_object *object, void *data)
 	nx_report_fold(&vcpu->stats, vcpu->engine);
 }
 
+struct sum {
+	uint64_t *taken, *avoided;
+};
+
+static void sum_living(struct nx_object *object, void *data)
+{
+	const struct nx_kvm_vcpu *vcpu = (const struct nx_kvm_vcpu *)object;
+	struct sum *sum = data;
+
+	if (object->type != NX_OBJECT_VCPU)
+		return;
+	*sum->taken += nx_stats_taken_total(&vcpu->stats);
+	*sum->avoided += nx_stats_avoided_total(&vcpu->stats);
+}
+
+void nx_report_totals(uint64_t *taken, uint64_t *avoided)
+{
+	struct sum sum = {taken, avoided};
+
+	pthread_mutex_lock(&lock);
+	*taken = nx_stats_taken_total(&totals.stats);
+	*avoided = nx_stats_avoided_total(&totals.stats);
+	pthread_mutex_unlock(&lock);
+	nx_fd_for_each(sum_living, &sum);
+}
+
 /* ---- Printing ---- */
 
 struct out {

@@ -111,6 +111,8 @@ const char *nx_device_name(enum nx_exit_kind kind, uint64_t address);
 
 /* A vCPU that goes away leaves its figures here. */
 void nx_report_fold(const struct nx_stats *stats, const struct nx_vcpu *engine);
+/* What has been taken and avoided by all vCPUs so far; any of them may be running. */
+void nx_report_totals(uint64_t *taken, uint64_t *avoided);
 /* The end of the process: the line, and the file if one was asked for. At most once. */
 void nx_report_final(void);
 

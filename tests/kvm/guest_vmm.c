@@ -3,7 +3,7 @@
  * guest_vmm.c - a small VMM for real KVM. It prints every access and the registers at the end, so
  * that runs with and without noexit can be compared line by line.
  *
- *	guest_vmm BITS CPL [look] [sync] [kick] [slots] [log] [spawn]
+ *	guest_vmm BITS CPL [look] [sync] [kick] [slots] [log] [linked] [spawn]
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,10 +14,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "noexit-kvm.h"
 #include "tinyvm.h"
 
 #define TURNS 60
@@ -27,7 +27,7 @@ extern const char guest_16[], guest_16_end[], guest_32[], guest_32_end[], guest_
 
 static struct tinyvm vm;
 static struct kvm_run *run;
-static bool looks, syncs, kicks, slots, logs;
+static bool looks, syncs, kicks, slots, logs, linked;
 static unsigned accesses, kicked;
 
 static void check(bool good, const char *what)
@@ -48,7 +48,7 @@ static void set_memory(void)
 	    .flags = logs ? KVM_MEM_LOG_DIRTY_PAGES : 0,
 	};
 
-	check(!ioctl(vm.vm, KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
+	check(!vm.ioctl(vm.vm, KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
 }
 
 static void make_machine(int bits, int cpl)
@@ -56,7 +56,13 @@ static void make_machine(int bits, int cpl)
 	const char *code = bits == 16 ? guest_16 : bits == 32 ? guest_32 : guest_64;
 	const char *end = bits == 16 ? guest_16_end : bits == 32 ? guest_32_end : guest_64_end;
 	struct kvm_regs regs = {.rcx = TURNS, .rsi = TINYVM_DEVICE};
-	const char *failed = tinyvm_open(&vm, bits, cpl, code, (size_t)(end - code));
+	const char *failed;
+
+	if (linked) {
+		vm.ioctl = nx_ioctl;
+		vm.close = nx_close;
+	}
+	failed = tinyvm_open(&vm, bits, cpl, code, (size_t)(end - code));
 
 	check(!failed, failed);
 	run = vm.run;
@@ -91,7 +97,7 @@ static void look(void)
 	struct kvm_regs regs = run->s.regs.regs;
 
 	if (looks)
-		check(!ioctl(vm.vcpu, KVM_GET_REGS, &regs), "KVM_GET_REGS");
+		check(!vm.ioctl(vm.vcpu, KVM_GET_REGS, &regs), "KVM_GET_REGS");
 	printf("rbx %#lx rcx %#lx rsp %#lx\n", (long)regs.rbx, (long)regs.rcx, (long)regs.rsp);
 }
 
@@ -143,7 +149,7 @@ static void loop(void)
 		int result;
 
 		run->kvm_valid_regs = syncs ? KVM_SYNC_X86_REGS : 0;
-		result = ioctl(vm.vcpu, KVM_RUN, 0);
+		result = vm.ioctl(vm.vcpu, KVM_RUN, 0);
 		if (result && errno == EINTR) {
 			run->immediate_exit = 0;
 			continue;
@@ -155,8 +161,8 @@ static void loop(void)
 	/* The last OUT is completed as KVM demands it, before anybody looks. */
 	signal(SIGALRM, SIG_IGN);
 	run->immediate_exit = 1;
-	check(ioctl(vm.vcpu, KVM_RUN, 0) == -1 && errno == EINTR, "KVM_RUN with immediate_exit");
-	check(!ioctl(vm.vcpu, KVM_GET_REGS, &regs), "KVM_GET_REGS");
+	check(vm.ioctl(vm.vcpu, KVM_RUN, 0) == -1 && errno == EINTR, "KVM_RUN with immediate_exit");
+	check(!vm.ioctl(vm.vcpu, KVM_GET_REGS, &regs), "KVM_GET_REGS");
 	printf("end rax %#lx rbx %#lx rcx %#lx rdx %#lx rdi %#lx rip %#lx rflags %#lx\n",
 	       (long)regs.rax, (long)regs.rbx, (long)regs.rcx, (long)regs.rdx, (long)regs.rdi,
 	       (long)regs.rip, (long)regs.rflags);
@@ -172,6 +178,7 @@ int main(int argc, char **argv)
 		kicks |= !strcmp(argv[i], "kick");
 		slots |= !strcmp(argv[i], "slots");
 		logs |= !strcmp(argv[i], "log");
+		linked |= !strcmp(argv[i], "linked");
 	}
 	bool spawns = argc > 3 && !strcmp(argv[3], "spawn");
 
@@ -181,5 +188,7 @@ int main(int argc, char **argv)
 		return 1;
 	loop();
 	fprintf(stderr, "kicked %u times\n", kicked);
+	if (linked)
+		nx_kvm_report();
 	return 0;
 }

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -100,6 +101,17 @@ class Guests(unittest.TestCase):
         """From the first VM on, the environment is what it was without noexit."""
         self.compare(16, 0, "spawn")
         self.assertIn("preload none\n0\n", run(VMM, "16", "0", "spawn").stdout)
+
+    def test_linked(self):
+        """A VMM that links the library: the same accesses, and exits avoided without preloading."""
+        for extra in ((), ("look",), ("kick",), ("slots",)):
+            plain = run(VMM, "64", "3", *extra)
+            linked = run(VMM, "64", "3", "linked", *extra)
+            self.assertEqual(linked.returncode, 0, linked.stderr)
+            self.assertEqual(linked.stdout, plain.stdout)
+            line = re.search(r"^noexit: (\d+) exits taken, (\d+) avoided", linked.stderr, re.M)
+            self.assertGreater(int(line[1]) + int(line[2]), 300)
+            self.assertGreater(int(line[2]), 0 if extra == ("kick",) else 100)
 
     def test_dirty_log(self):
         """The engine must not write to a logged slot, and the guest must not notice."""

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * process.c - the process that the KVM host lives in, for the library that is preloaded
+ * (preload.c) and for the one that a VMM links (library.c): is this still the process that it
+ * began in, and what may be said on its standard error?
+ *
+ * A fork copies our tables, but KVM refuses the descriptors in the child: it must not believe them.
+ * `alive` is in a page that the kernel clears in every child, however it was made. A vfork child
+ * shares our memory instead, so functions that change a table look at the process id as well.
+ */
+#define _GNU_SOURCE
+#include "host.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+struct nx_real nx_real;
+struct nx_options nx_options;
+struct nx_process nx_process;
+
+static volatile int *alive;
+static struct stat stderr_at_start;
+static bool stderr_known;
+
+bool nx_process_alive(void)
+{
+	return alive && *alive;
+}
+
+bool nx_process_ours(void)
+{
+	return nx_process_alive() && nx_process.id == getpid();
+}
+
+void nx_process_end(void)
+{
+	*alive = 0;
+}
+
+static void alive_set(void)
+{
+	if (!alive) {
+		void *page = mmap(NULL, NX_HOST_PAGE, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (page == MAP_FAILED)
+			return;
+		if (madvise(page, NX_HOST_PAGE, MADV_WIPEONFORK)) {
+			munmap(page, NX_HOST_PAGE);
+			return;
+		}
+		alive = page;
+	}
+	*alive = 1;
+	nx_process.id = getpid();
+}
+
+/* A child of a process that has no VM is as good as its parent. */
+static bool may_begin(void)
+{
+	if (!nx_process.ready)
+		return false;
+	if (nx_process_ours())
+		return true;
+	if (nx_process.has_vm || (nx_process_alive() && nx_process.id != getpid()))
+		return false;
+	alive_set();
+	return nx_process_alive();
+}
+
+int nx_process_ioctl(int fd, unsigned long request, void *argument)
+{
+	uint32_t number = (uint32_t)request; /* some callers sign-extend it */
+	int result;
+
+	if (number == KVM_CREATE_VM) {
+		result = nx_real.ioctl(fd, request, argument);
+		if (result >= 0 && may_begin()) {
+			int saved = errno;
+
+			nx_vm_created(fd, result, (unsigned long)argument);
+			errno = saved;
+		}
+		return result;
+	}
+	return nx_process_alive() ? nx_kvm_ioctl(fd, request, argument)
+				  : nx_real.ioctl(fd, request, argument);
+}
+
+static bool stderr_is_ours(void)
+{
+	struct stat now;
+
+	return stderr_known && !fstat(STDERR_FILENO, &now) &&
+	       now.st_dev == stderr_at_start.st_dev && now.st_ino == stderr_at_start.st_ino;
+}
+
+void nx_say(const char *format, ...)
+{
+	static const char prefix[] = "noexit: ";
+	char line[512];
+	size_t begin = sizeof(prefix) - 1, length;
+	va_list arguments;
+	int saved = errno;
+
+	memcpy(line, prefix, sizeof(prefix));
+	va_start(arguments, format);
+	vsnprintf(line + begin, sizeof(line) - begin - 1, format, arguments);
+	va_end(arguments);
+	if (nx_process.log) {
+		nx_process.log(line + begin);
+	} else if (stderr_is_ours()) {
+		length = strlen(line);
+		line[length++] = '\n';
+		if (write(STDERR_FILENO, line, length) < 0) {
+			/* Nobody is left to be told. */
+		}
+	}
+	errno = saved;
+}
+
+/* ---- struct nx_real ---- */
+
+static void *map_vcpu(int fd, size_t size)
+{
+	void *run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (run == MAP_FAILED)
+		return NULL;
+	madvise(run, size, MADV_DONTFORK);
+	return run;
+}
+
+static void unmap_vcpu(void *run, size_t size)
+{
+	munmap(run, size);
+}
+
+static bool is_kvm_object(int fd, const char *what)
+{
+	char path[64], target[64], expected[32];
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	length = readlink(path, target, sizeof(target) - 1);
+	if (length < 0)
+		return false;
+	target[length] = 0;
+	snprintf(expected, sizeof(expected), "anon_inode:kvm-%s", what);
+	return !strncmp(target, expected, strlen(expected));
+}
+
+static uint64_t now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+void nx_process_start(int (*ioctl)(int, unsigned long, void *), int (*close)(int))
+{
+	stderr_known = !fstat(STDERR_FILENO, &stderr_at_start);
+	nx_options_default(&nx_options);
+	nx_real = (struct nx_real){
+	    .ioctl = ioctl,
+	    .map_vcpu = map_vcpu,
+	    .unmap_vcpu = unmap_vcpu,
+	    .is_kvm_object = is_kvm_object,
+	    .now = now,
+	    .close = close,
+	};
+	alive_set();
+	nx_process.ready = true;
+}
