@@ -49,10 +49,23 @@ struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, uint64_t rip, uint32_t *o
 	return NULL;
 }
 
-uint8_t *nx_cache_code(struct nx_vcpu *vcpu, size_t *capacity)
+nx_status nx_make_code(struct nx_vcpu *vcpu)
 {
-	*capacity = vcpu->memory.code_size - vcpu->cache.code_used;
-	return (uint8_t *)vcpu->memory.code_rw + vcpu->cache.code_used;
+	uint8_t *code = vcpu->emitted;
+	uint32_t where;
+
+	if (!nx_translate(vcpu, &vcpu->graph, code, sizeof(vcpu->emitted), &vcpu->translation))
+		return NX_LEAVE_UNTRANSLATED;
+	if (nx_verify(code, vcpu->translation.size, &vcpu->translation, &vcpu->verify, &where) !=
+	    NX_VERIFY_OK) {
+		vcpu->counters.refused++;
+		return NX_LEAVE_REFUSED;
+	}
+	if (vcpu->translation.size > vcpu->memory.code_size - vcpu->cache.code_used)
+		return NX_LEAVE_CACHE_FULL;
+	nx_memcpy((uint8_t *)vcpu->memory.code_rw + vcpu->cache.code_used, code,
+		  vcpu->translation.size);
+	return NX_OK;
 }
 
 static void *take(struct nx_cache *cache, uint32_t size)

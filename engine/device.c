@@ -34,17 +34,8 @@ static bool form_single(struct nx_vcpu *vcpu, const struct nx_site *site)
 
 bool nx_translate_single(struct nx_vcpu *vcpu)
 {
-	uint32_t where;
-	size_t capacity;
-	uint8_t *code = nx_cache_code(vcpu, &capacity);
-
-	if (!nx_translate(vcpu, &vcpu->graph, code, capacity, &vcpu->translation))
+	if (nx_make_code(vcpu) != NX_OK)
 		return false;
-	if (nx_verify(code, vcpu->translation.size, &vcpu->translation, &vcpu->verify, &where) !=
-	    NX_VERIFY_OK) {
-		vcpu->counters.refused++;
-		return false;
-	}
 	nx_memset(&vcpu->single, 0, sizeof(vcpu->single));
 	vcpu->single.code = vcpu->cache.code_used;
 	vcpu->single.site = vcpu->translation.site;

@@ -507,10 +507,14 @@ struct nx_cluster;
 struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, uint64_t rip, uint32_t *offset);
 /* Is it valid, in the vCPU's current mode? */
 bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster);
-/* Keeps what the pipeline made, whose code is already at nx_cache_code(); NULL: no room. */
+/*
+ * The pipeline's last stages: translates the vCPU's graph in scratch memory, has it verified, and
+ * only then copies the code to the code cache's free end. NX_OK, or why there is no code:
+ * NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED, NX_LEAVE_CACHE_FULL.
+ */
+nx_status nx_make_code(struct nx_vcpu *vcpu);
+/* Keeps what nx_make_code() has put there; NULL: no room. */
 struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu);
-/* Where the next translation's code goes, and how much fits. */
-uint8_t *nx_cache_code(struct nx_vcpu *vcpu, size_t *capacity);
 void nx_cache_drop(struct nx_vcpu *vcpu, struct nx_cluster *cluster);
 void nx_cache_flush(struct nx_vcpu *vcpu);
 

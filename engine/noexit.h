@@ -114,6 +114,7 @@ struct nx_state {
 	X(TURNS, "a loop that need not meet an exit has had its turns")                       \
 	X(LATENCY, "the latency bound was reached")                                           \
 	X(CACHE_FULL, "the code cache was full and has been flushed")                         \
+	X(UNTRANSLATED, "the cluster is too large to be translated")                          \
 	X(REFUSED, "the verifier refused the translation")                                    \
 	X(OFF, "clustering is off for this vCPU")
 

@@ -207,30 +207,22 @@ static void store_context(struct nx_vcpu *vcpu)
 
 /* ---- Clusters ---- */
 
-/* Translates the graph and has it verified. A full cache is flushed, and tried once more. */
+/* Makes the graph a cluster. A full cache is flushed, and it is tried once more. */
 static struct nx_cluster *translate(struct nx_vcpu *vcpu, nx_status *status)
 {
 	for (unsigned attempt = 0; attempt < 2; attempt++) {
 		struct nx_cluster *cluster;
-		uint32_t where;
-		size_t capacity;
-		uint8_t *code = nx_cache_code(vcpu, &capacity);
 
-		if (nx_translate(vcpu, &vcpu->graph, code, capacity, &vcpu->translation)) {
-			if (nx_verify(code, vcpu->translation.size, &vcpu->translation,
-				      &vcpu->verify, &where) != NX_VERIFY_OK) {
-				vcpu->counters.refused++;
-				*status = NX_LEAVE_REFUSED;
-				return NULL;
-			}
-			cluster = nx_cache_insert(vcpu);
-			if (cluster) {
-				vcpu->counters.translated++;
-				vcpu->counters.forced += vcpu->forced;
-				vcpu->forced = false;
-				return cluster;
-			}
+		*status = nx_make_code(vcpu);
+		cluster = *status == NX_OK ? nx_cache_insert(vcpu) : NULL;
+		if (cluster) {
+			vcpu->counters.translated++;
+			vcpu->counters.forced += vcpu->forced;
+			vcpu->forced = false;
+			return cluster;
 		}
+		if (*status != NX_OK && *status != NX_LEAVE_CACHE_FULL)
+			return NULL;
 		nx_cache_flush(vcpu);
 	}
 	*status = NX_LEAVE_CACHE_FULL;

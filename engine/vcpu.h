@@ -134,8 +134,9 @@ struct nx_vcpu {
 	struct nx_tracker tracker;
 	struct nx_paths paths;
 	struct nx_cache cache;
-	/* Scratch of the translation pipeline. */
+	/* Scratch of the translation pipeline. What was emitted is no code until it is verified. */
 	uint64_t form_scratch[NX_FORM_SCRATCH_SIZE / 8];
+	uint8_t emitted[NX_VERIFY_MAX_BYTES];
 	uint64_t translate_scratch[NX_TRANSLATE_SCRATCH_SIZE / 8];
 	struct nx_snippet snippet[NX_SNIPPETS];
 	struct nx_graph graph;

@@ -144,8 +144,6 @@ static void bench_pipeline(void)
 					    "verify the translation", "all three"};
 	struct mock *m = MACHINE(sixteen);
 	struct nx_vcpu *v = m->vcpu;
-	size_t capacity;
-	uint8_t *code = nx_cache_code(v, &capacity);
 	uint32_t where;
 
 	for (unsigned i = 0; i < SAMPLES; i++) {
@@ -153,11 +151,11 @@ static void bench_pipeline(void)
 
 		check(nx_form(v, &v->mode, m->start.rip, &v->graph), "no cluster was formed");
 		t1 = now_ns();
-		check(nx_translate(v, &v->graph, code, capacity, &v->translation),
+		check(nx_translate(v, &v->graph, v->emitted, sizeof(v->emitted), &v->translation),
 		      "it cannot be translated");
 		t2 = now_ns();
-		check(nx_verify(code, v->translation.size, &v->translation, &v->verify, &where) ==
-			  NX_VERIFY_OK,
+		check(nx_verify(v->emitted, v->translation.size, &v->translation, &v->verify,
+				&where) == NX_VERIFY_OK,
 		      "the verifier refused it");
 		t3 = now_ns();
 		part[0][i] = t1 - t0;

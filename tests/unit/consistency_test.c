@@ -10,15 +10,12 @@ GUEST(code, 64, "in al, dx", "out dx, al; mov ecx, 0x12345678; mov ebx, ecx; out
 static struct nx_cluster *make_cluster(struct mock *m, uint64_t rip)
 {
 	struct nx_vcpu *vcpu = m->vcpu;
-	size_t capacity;
-	uint8_t *to;
 
 	mock_poke(m, (uint32_t)rip, code_resume, CODE_BYTES);
 	m->start.rip = rip;
 	stage_begin(m);
 	assert_true(stage_form(m, NX_LEVEL_STRAIGHT));
-	to = nx_cache_code(vcpu, &capacity);
-	assert_true(nx_translate(vcpu, &vcpu->graph, to, capacity, &vcpu->translation));
+	assert_int_equal(nx_make_code(vcpu), NX_OK);
 	nx_flush(vcpu);
 	return nx_cache_insert(vcpu);
 }
