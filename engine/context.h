@@ -21,7 +21,8 @@
  *  3. Context slots: emitted code may read the slots below NX_CTX_TLB, may write those below
  *     NX_CTX_WRITABLE, without lock. NX_CTX_SITE is written by mov dword [r15 + NX_CTX_SITE], K
  *     only, with K a site of the translation, and the thunk that it is for follows at once. The
- *     TLB is read by the check sequence only, the thunk pointers by jmp and call only.
+ *     counts of turns are written by rule 9 only, the TLB is read by the check sequence only, the
+ *     thunk pointers by jmp and call only.
  *  4. The check sequence, with r14 the linear address, for an access of N bytes, read or write:
  *       mov r11, r14
  *       shr r11, 7
@@ -62,6 +63,10 @@
  *     or pop, no bit test of memory with its offset in a register, no movsxd without REX.W.
  *     Prefixes: 66, lock and REX, each at most once, REX last; on direct branches none. Padding
  *     is int3, where nothing leads.
+ *  9. Every cycle counts its turns, so that a translation ends whatever the guest does:
+ *       sub dword [r15 + NX_CTX_TURNS (or NX_CTX_IDLE_TURNS)], 1
+ *       jb leave
+ *     with nothing landing between the two, and at leave the two instructions of rule 7.
  */
 #ifndef NX_CONTEXT_H
 #define NX_CONTEXT_H
@@ -71,10 +76,11 @@
 #define NX_CTX_FLAGS 128
 #define NX_CTX_SITE 136
 #define NX_CTX_LINEAR 144
-#define NX_CTX_TEMP 152       /* two scratch quadwords */
+#define NX_CTX_TEMP 152 /* two scratch quadwords */
+#define NX_CTX_WRITABLE 168
+/* Counted down by emitted code (rule 9), 32 bits of each. */
 #define NX_CTX_TURNS 168      /* weak backedges still allowed */
 #define NX_CTX_IDLE_TURNS 176 /* backedges without an exit still allowed */
-#define NX_CTX_WRITABLE 184
 
 /* Read-only for emitted code. */
 #define NX_CTX_RFLAGS 184

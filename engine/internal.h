@@ -587,6 +587,8 @@ uint64_t nx_store_value(struct nx_vcpu *vcpu, const struct nx_site *site);
 	X(SITE, "a site that does not exist or does not fit")                         \
 	X(ENTRY, "an entry point that is not an instruction")                         \
 	X(FALLS_OFF, "control falls off the end")                                     \
+	X(COUNT, "a count of turns that is not as it must be")                        \
+	X(ENDLESS, "a cycle that counts no turns")                                    \
 	X(TOO_LARGE, "too large for the verifier")
 
 enum nx_verify_result {
@@ -598,8 +600,8 @@ enum nx_verify_result {
 /* Scratch memory for the verifier, from the arena. */
 #define NX_VERIFY_MAX_BYTES 65536
 struct nx_verify_scratch {
-	uint8_t map[NX_VERIFY_MAX_BYTES];   /* per byte of code: what is known of it */
-	uint16_t link[NX_VERIFY_MAX_BYTES]; /* ties check sequences to their stubs */
+	uint16_t map[NX_VERIFY_MAX_BYTES];  /* per byte of code: what is known of it */
+	uint16_t link[NX_VERIFY_MAX_BYTES]; /* other places in the code that belong to it */
 };
 
 /*

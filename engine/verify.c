@@ -7,13 +7,15 @@
  * those of context.h; docs/verifier.md has the argument why they suffice. It shares no code with
  * the translator, only the decoder and the rules.
  *
- * Two passes, both linear, no recursion:
+ * Three passes, all linear, no recursion:
  *
  *  1. Every instruction is decoded once, in the order of addresses, and checked as if the
  *     only way to it were the fall through. The map notes per byte of code where instructions
  *     start, where branches go, and where an instruction relies on what came before it.
  *  2. The map alone is walked: branches land on instructions that may be branched to, and no
  *     branch lands between an instruction that relies on r14 and what established it.
+ *  3. Control is followed depth first, from branch to branch: no way comes back to where it has
+ *     been without having counted a turn. So the code ends.
  *
  * r14 is the only register that ever holds a host pointer, and only after a check sequence. What
  * is known of it, in pass 1:
@@ -34,6 +36,13 @@ static bool branch_target(const struct nx_verifier *v, uint32_t *target)
 		return false;
 	*target = (uint32_t)to;
 	return true;
+}
+
+/* The instruction ends a straight stretch, in these ways. Branches have two bytes at least. */
+static void note_control(struct nx_verifier *v, unsigned ways, uint32_t target)
+{
+	v->map[v->at] |= (uint16_t)(CONTROL | ways);
+	v->link[v->at + 1] = (uint16_t)target;
 }
 
 /* mov [r15 + NX_CTX_LINEAR], r14 */
@@ -62,11 +71,27 @@ static enum nx_verify_result verify_branch(struct nx_verifier *v)
 	if (!branch_target(v, &target))
 		return NX_VERIFY_BRANCH;
 	v->map[target] |= TARGET;
+	if (v->expect == EXPECT_COUNT)
+		note_control(v, TAKEN | COUNTS, target);
+	else
+		note_control(v, v->listing == JUMP ? TAKEN : TAKEN | FALLS, target);
 	if (v->listing == JUMP) {
 		v->falls = false;
 		v->r14 = R14_UNKNOWN;
 	}
 	return NX_VERIFY_OK;
+}
+
+/* A turn has been counted: away if there was none left, and no other way here. */
+static enum nx_verify_result verify_count(struct nx_verifier *v)
+{
+	enum nx_verify_result result = NX_VERIFY_COUNT;
+
+	if (v->insn.mnemonic == ZYDIS_MNEMONIC_JB)
+		result = verify_branch(v);
+	v->map[v->at] |= FIXED;
+	v->expect = EXPECT_ANY;
+	return result;
 }
 
 /* jmp or call outside the sequences that they belong to. */
@@ -87,6 +112,8 @@ static enum nx_verify_result verify_thunk(struct nx_verifier *v)
 	v->map[v->at] |= FIXED;
 	v->r14 = R14_UNKNOWN;
 	if (is_thunk(v, ZYDIS_MNEMONIC_JMP, NX_CTX_THUNK_EXIT)) {
+		note_control(v, 0, 0);
+		v->map[v->site_at] |= LEAVES;
 		v->falls = false;
 		return NX_VERIFY_OK;
 	}
@@ -125,6 +152,7 @@ static enum nx_verify_result verify_stub(struct nx_verifier *v)
 			return NX_VERIFY_CHECK;
 		if (!branch_target(v, &back))
 			return NX_VERIFY_BRANCH;
+		note_control(v, TAKEN, back);
 		v->link[v->stub] = (uint16_t)back;
 		v->link[v->stub + 1] = (uint16_t)v->site;
 		v->expect = EXPECT_ANY;
@@ -197,6 +225,8 @@ static enum nx_verify_result verify_check(struct nx_verifier *v, bool *taken)
 	if (v->step <= CHECK_COMPARE)
 		return NX_VERIFY_OK;
 	*taken = true;
+	if (v->step == CHECK_BRANCH + 1)
+		note_control(v, TAKEN | FALLS, v->check_stub);
 	if (v->step < CHECK_STEPS)
 		return NX_VERIFY_OK;
 	v->step = CHECK_COPY;
@@ -240,6 +270,8 @@ static enum nx_verify_result verify_instruction(struct nx_verifier *v)
 		return NX_VERIFY_FORBIDDEN;
 	if (v->expect == EXPECT_THUNK)
 		return verify_thunk(v);
+	if (v->expect == EXPECT_COUNT)
+		return verify_count(v);
 	if (v->expect != EXPECT_ANY)
 		return verify_stub(v);
 	result = verify_check(v, &taken);
@@ -343,6 +375,8 @@ static enum nx_verify_result verify_map(struct nx_verifier *v)
 		}
 		if ((is & STUB) && (!(v->map[v->link[at]] & BACK) || v->link[v->link[at]] != at))
 			return NX_VERIFY_CHECK;
+		if ((is & COUNTS) && !(v->map[v->link[at + 1]] & LEAVES))
+			return NX_VERIFY_COUNT;
 		if (!known && (is & POINTER))
 			return NX_VERIFY_MEMORY;
 		if (!known && (is & VALUE))
@@ -351,6 +385,80 @@ static enum nx_verify_result verify_map(struct nx_verifier *v)
 			known = true;
 	}
 	return NX_VERIFY_OK;
+}
+
+/* ---- Pass 3: from CONTROL to CONTROL. Links of pass 2 are no longer needed. ---- */
+
+/* Where control goes next from a straight stretch. */
+static void link_stretches(struct nx_verifier *v)
+{
+	uint32_t control = 0;
+
+	for (uint32_t at = v->size; at-- > 0;) {
+		if (v->map[at] & CONTROL)
+			control = at;
+		else if (v->map[at] & START)
+			v->link[at] = (uint16_t)control;
+	}
+}
+
+/* The next way on from a place that was not yet taken; a counted one need not be. */
+static bool take_way(struct nx_verifier *v, uint32_t from, uint32_t *to)
+{
+	uint32_t at = from + 1;
+
+	if (v->map[from] & TAKEN) {
+		v->map[from] &= (uint16_t)~TAKEN;
+		at = v->link[at];
+	} else if (v->map[from] & FALLS) {
+		v->map[from] &= (uint16_t)~FALLS;
+		while (!(v->map[at] & START))
+			at++;
+	} else {
+		return false;
+	}
+	*to = v->map[at] & CONTROL ? at : v->link[at];
+	return true;
+}
+
+static void enter(struct nx_verifier *v, uint32_t at, uint32_t before)
+{
+	v->map[at] |= VISITED | ON_PATH;
+	v->link[at] = (uint16_t)before;
+}
+
+/* All ways from a root, which is its own predecessor. */
+static enum nx_verify_result verify_ways(struct nx_verifier *v, uint32_t root)
+{
+	uint32_t to;
+
+	v->at = root;
+	enter(v, root, root);
+	for (;;) {
+		if (!take_way(v, v->at, &to)) {
+			v->map[v->at] &= (uint16_t)~ON_PATH;
+			if (v->link[v->at] == v->at)
+				return NX_VERIFY_OK;
+			v->at = v->link[v->at];
+		} else if (v->map[to] & ON_PATH) {
+			return NX_VERIFY_ENDLESS;
+		} else if (!(v->map[to] & VISITED)) {
+			enter(v, to, v->at);
+			v->at = to;
+		}
+	}
+}
+
+/* Pass 3. */
+static enum nx_verify_result verify_end(struct nx_verifier *v)
+{
+	enum nx_verify_result result = NX_VERIFY_OK;
+
+	link_stretches(v);
+	for (uint32_t at = 0; at < v->size && result == NX_VERIFY_OK; at++)
+		if ((v->map[at] & (CONTROL | VISITED)) == CONTROL)
+			result = verify_ways(v, at);
+	return result;
 }
 
 /* For the report: the first branch to the offset, or the offset itself. */
@@ -383,7 +491,7 @@ enum nx_verify_result nx_verify(const uint8_t *code, uint32_t size,
 	if (size > NX_VERIFY_MAX_BYTES || translation->sites > NX_MAX_SITES ||
 	    translation->entries > NX_MAX_BLOCKS)
 		return NX_VERIFY_TOO_LARGE;
-	nx_memset(v.map, 0, size);
+	nx_memset(v.map, 0, size * sizeof(v.map[0]));
 	ZydisDecoderInit(&v.decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 	result = verify_code(&v);
 	if (result == NX_VERIFY_OK)
@@ -393,6 +501,8 @@ enum nx_verify_result nx_verify(const uint8_t *code, uint32_t size,
 		if (result == NX_VERIFY_BRANCH)
 			v.at = find_branch(&v, v.at);
 	}
+	if (result == NX_VERIFY_OK)
+		result = verify_end(&v);
 	if (result != NX_VERIFY_OK)
 		*where = v.at;
 	return result;

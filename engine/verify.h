@@ -19,6 +19,14 @@
 #define POINTER (1u << 5) /* uses r14 as a pointer */
 #define VALUE (1u << 6)   /* uses r14 as a number */
 #define SETS (1u << 7)    /* overwrites r14 with a number */
+#define CONTROL (1u << 8) /* ends a straight stretch; link + 1: where TAKEN leads */
+#define TAKEN (1u << 9)   /* may go elsewhere */
+#define FALLS (1u << 10)  /* may fall through without counting a turn */
+#define COUNTS (1u << 11) /* falls through with a turn counted */
+#define LEAVES (1u << 12) /* stores the site that the translation is left with */
+/* Of CONTROL, on the way through the code: */
+#define VISITED (1u << 13)
+#define ON_PATH (1u << 14) /* link: the one before it */
 
 /* No access is longer than the longest operand of an integer instruction, and then some. */
 #define MAX_ACCESS 64
@@ -55,7 +63,7 @@ struct nx_verifier {
 	const uint8_t *code;
 	uint32_t size;
 	const struct nx_translation *translation;
-	uint8_t *map;
+	uint16_t *map;
 	uint16_t *link;
 	ZydisDecoder decoder;
 
@@ -73,12 +81,13 @@ struct nx_verifier {
 	enum {
 		EXPECT_ANY,
 		EXPECT_THUNK,
+		EXPECT_COUNT,
 		EXPECT_STUB_SITE,
 		EXPECT_STUB_CALL,
 		EXPECT_STUB_JUMP
 	} expect;
-	uint32_t site; /* stored by the instruction before */
-	uint32_t stub; /* the stub that has begun */
+	uint32_t site, site_at; /* stored by the instruction before, which is there */
+	uint32_t stub;          /* the stub that has begun */
 	/* The check sequence that may have begun. */
 	unsigned step;
 	uint32_t step_at[CHECK_STEPS];
@@ -120,6 +129,14 @@ static inline bool is_site_store(const struct nx_verifier *v)
 	return v->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
 	       is_context(v, 0, ZYDIS_REGISTER_NONE, NX_CTX_SITE, 4) &&
 	       v->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+}
+
+/* sub dword [r15 + NX_CTX_TURNS or NX_CTX_IDLE_TURNS], 1 */
+static inline bool is_count(const struct nx_verifier *v)
+{
+	return v->insn.mnemonic == ZYDIS_MNEMONIC_SUB && is_imm(v, 1, 1) &&
+	       (is_context(v, 0, ZYDIS_REGISTER_NONE, NX_CTX_TURNS, 4) ||
+		is_context(v, 0, ZYDIS_REGISTER_NONE, NX_CTX_IDLE_TURNS, 4));
 }
 
 /* How the instruction is listed; REFUSED: it is not. */

@@ -209,13 +209,20 @@ static enum nx_verify_result verify_slot(struct nx_verifier *v, const ZydisDecod
 	int64_t end = write ? NX_CTX_WRITABLE : NX_CTX_TLB;
 	int64_t first = op->mem.disp.value;
 
-	if (first < 0 || first + bytes > end || (v->insn.attributes & ZYDIS_ATTRIB_HAS_LOCK))
+	if (v->insn.attributes & ZYDIS_ATTRIB_HAS_LOCK)
+		return NX_VERIFY_MEMORY;
+	if (is_count(v)) {
+		v->expect = EXPECT_COUNT;
+		return NX_VERIFY_OK;
+	}
+	if (first < 0 || first + bytes > end)
 		return NX_VERIFY_MEMORY;
 	/* The runtime acts on the site: only constants that a thunk consumes at once. */
 	if (write && first < NX_CTX_LINEAR && first + bytes > NX_CTX_SITE) {
 		if (!is_site_store(v))
 			return NX_VERIFY_MEMORY;
 		v->site = (uint32_t)v->op[1].imm.value.u;
+		v->site_at = v->at;
 		if (v->site >= v->translation->sites)
 			return NX_VERIFY_SITE;
 		v->expect = EXPECT_THUNK;

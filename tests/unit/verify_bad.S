@@ -927,6 +927,158 @@ verify_bad:
 	exit	LEAVE
 	end	site_helper_branched_past, BRANCH, 9b
 
+	/* Cycles, and the count of their turns */
+
+	bad	count_written, MEMORY, mov dword ptr [r15 + NX_CTX_TURNS], 1000
+	bad	count_idle_written, MEMORY, mov [r15 + NX_CTX_IDLE_TURNS], rax
+	bad	count_upwards, MEMORY, add dword ptr [r15 + NX_CTX_TURNS], 1
+	bad	count_by_dec, MEMORY, dec dword ptr [r15 + NX_CTX_TURNS]
+	bad	count_by_register, MEMORY, sub [r15 + NX_CTX_TURNS], eax
+	bad	count_none, MEMORY, sub dword ptr [r15 + NX_CTX_TURNS], 0
+	bad	count_minus, MEMORY, sub dword ptr [r15 + NX_CTX_TURNS], -1
+	bad	count_two, MEMORY, sub dword ptr [r15 + NX_CTX_TURNS], 2
+	bad	count_byte, MEMORY, sub byte ptr [r15 + NX_CTX_TURNS], 1
+	bad	count_wide, MEMORY, sub qword ptr [r15 + NX_CTX_TURNS], 1
+	bad	count_upper_half, MEMORY, sub dword ptr [r15 + NX_CTX_TURNS + 4], 1
+	bad	count_locked, MEMORY, lock sub dword ptr [r15 + NX_CTX_TURNS], 1
+	bad	count_behind, MEMORY, sub dword ptr [r15 + NX_CTX_IDLE_TURNS + 8], 1
+	bad	count_exchanged, MEMORY, xchg [r15 + NX_CTX_IDLE_TURNS], eax
+
+	.macro	count_then name, result, insn:vararg
+	program	\name
+	sub	dword ptr [r15 + NX_CTX_TURNS], 1
+9:	\insn
+2:	exit	LEAVE
+	end	\name, \result, 9b
+	.endm
+
+	count_then count_not_looked_at, COUNT, nop
+	count_then count_jz, COUNT, jz 2f
+	count_then count_jbe, COUNT, jbe 2f
+	count_then count_jnb, COUNT, jnb 2f
+	count_then count_jmp, COUNT, jmp 2f
+	count_then count_again, COUNT, sub dword ptr [r15 + NX_CTX_TURNS], 1
+	count_then count_to_nowhere, BRANCH, .byte 0x0f, 0x82, 0, 0, 0, 0x70
+
+	program	count_leaves_later
+	sub	dword ptr [r15 + NX_CTX_TURNS], 1
+9:	jb	1f
+	exit	IO
+1:	nop
+	exit	LEAVE
+	end	count_leaves_later, COUNT, 9b
+
+	program	count_leaves_to_helper
+	sub	dword ptr [r15 + NX_CTX_TURNS], 1
+9:	jb	1f
+	exit	IO
+1:	helper	HELPER
+	exit	LEAVE
+	end	count_leaves_to_helper, COUNT, 9b
+
+	/* With no turns left it would have four thousand million again. */
+	program	count_leaves_for_a_cycle
+1:	sub	dword ptr [r15 + NX_CTX_TURNS], 1
+9:	jb	2f
+	exit	IO
+2:	sub	dword ptr [r15 + NX_CTX_TURNS], 1
+	jb	3f
+	jmp	1b
+3:	exit	LEAVE
+	end	count_leaves_for_a_cycle, COUNT, 9b
+
+	program	count_branched_past
+9:	jz	1f
+	sub	dword ptr [r15 + NX_CTX_TURNS], 1
+1:	jb	2f
+	exit	IO
+2:	exit	LEAVE
+	end	count_branched_past, BRANCH, 9b
+
+	program	count_entered_past
+	sub	dword ptr [r15 + NX_CTX_TURNS], 1
+1:	jb	2f
+	exit	IO
+2:	exit	LEAVE
+	end	count_entered_past, ENTRY, 1b, 1b
+
+	program	endless_jump
+9:	jmp	9b
+	end	endless_jump, ENDLESS, 9b
+
+	program	endless_loop
+	mov	ecx, 5
+9:	loop	9b
+	exit	LEAVE
+	end	endless_loop, ENDLESS, 9b
+
+	program	endless_conditional
+1:	dec	ecx
+9:	jnz	1b
+	exit	LEAVE
+	end	endless_conditional, ENDLESS, 9b
+
+	program	endless_from_afar
+	jmp	3f
+1:	inc	eax
+	jz	2f
+	exit	LEAVE
+2:	dec	ecx
+3:	dec	edx
+9:	jnz	1b
+	exit	LEAVE
+	end	endless_from_afar, ENDLESS
+
+	program	endless_through_stub
+	mov	r14, rsi
+3:	mov	r14, rdi
+	check	8, NX_TLB_READ, 2f
+1:	mov	rax, [r14]
+	test	eax, eax
+	jz	3b
+	exit	LEAVE
+2:	stub	READ8, 1b
+	end	endless_through_stub, ENDLESS
+
+	program	endless_through_helper
+1:	helper	HELPER
+	test	eax, eax
+9:	jz	1b
+	exit	LEAVE
+	end	endless_through_helper, ENDLESS, 9b
+
+	program	endless_around_the_count
+1:	jz	2f
+	count	NX_CTX_TURNS, 3f
+2:	dec	eax
+	jmp	1b
+3:	exit	LEAVE
+	end	endless_around_the_count, ENDLESS
+
+	program	endless_inside
+1:	count	NX_CTX_TURNS, 3f
+2:	dec	eax
+9:	jnz	2b
+	dec	ecx
+	jnz	1b
+3:	exit	LEAVE
+	end	endless_inside, ENDLESS, 9b
+
+	program	endless_outside
+	count	NX_CTX_TURNS, 3f
+2:	dec	eax
+9:	jnz	2b
+3:	exit	LEAVE
+	end	endless_outside, ENDLESS, 9b
+
+	/* What nothing leads to is judged all the same. */
+	program	endless_from_nowhere
+	exit	LEAVE
+1:	nop
+9:	jmp	1b
+	end	endless_from_nowhere, ENDLESS, 9b
+
+
 	/* Branches, calls, jumps, entries and the end */
 
 

@@ -273,10 +273,7 @@ static void test_generated(void **state)
 		    with.guards && with.turns && with.contexts);
 	for (const struct kept *k = all; k; k = k->next)
 		attack(k, &sum);
-	print_message("%lu mutants: %lu refused, %lu accepted and judged (%lu runs, %lu without "
-		      "end), %lu harmful\n",
-		      sum.mutants, sum.refused, sum.accepted, verify_sandbox_stats.runs,
-		      verify_sandbox_stats.timeouts, sum.harmful);
+	verify_mutation_print(&sum);
 	assert_true(sum.mutants >= (unsigned long)kept_count * options.mutants);
 	assert_true(sum.accepted > sum.mutants / 100); /* else the judges had nothing to judge */
 	assert_int_equal(sum.harmful, 0);

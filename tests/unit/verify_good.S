@@ -165,7 +165,7 @@ verify_good:
 	inc	rax
 	jmp	2f
 1:	dec	rax
-2:	loop	2b
+2:	loop	4f
 	jrcxz	3f
 	exit	LEAVE
 	int3
@@ -180,6 +180,45 @@ verify_good:
 6:	stub	READ4, 5b
 7:	exit	LEAVE
 	end	branches, OK, , 3b
+
+	/* Backward, and no cycle: all go on to an exit. */
+	program	backward
+	mov	rbx, [r15 + NX_CTX_TURNS]
+	jmp	2f
+1:	exit	LEAVE
+3:	test	al, 2
+	jz	1b
+	inc	edx
+	jmp	1b
+2:	test	al, 1
+	jz	3b
+	jmp	3b
+	end	backward, OK
+
+	program	counted
+	mov	ecx, 3
+	mov	r14, rsi
+1:	count	NX_CTX_TURNS, 8f
+	lea	r14, [rsi + rcx]
+	check	2, NX_TLB_READ, 6f
+2:	mov	dx, [r14]
+	dec	ecx
+	jnz	1b
+3:	test	dl, 1
+	jz	4f
+	count	NX_CTX_IDLE_TURNS, 8f
+	helper	HELPER
+	jmp	3b
+4:	test	al, 4
+	jz	5f
+	inc	rax
+	count	NX_CTX_IDLE_TURNS, 7f
+	jmp	1b
+5:	exit	IO
+6:	stub	READ8, 2b
+7:	exit	LEAVE
+8:	exit	LEAVE
+	end	counted, OK, , 3b
 
 	program	helpers
 	lea	r14, [rsi + 8]

@@ -26,4 +26,6 @@ void verify_mutate(const char *name, const uint8_t *code, const struct nx_transl
 void verify_mutate_sample(const char *name, const uint8_t *code, const struct nx_translation *t,
 			  uint64_t seed, unsigned count, struct verify_mutation *sum);
 
+void verify_mutation_print(const struct verify_mutation *sum);
+
 #endif

@@ -17,6 +17,8 @@ struct __attribute__((packed)) facts { /* packed: compared as bytes */
 	uint8_t r10_bytes;
 	bool compared, hit; /* flags say whether the tag fits; it does */
 	uint8_t tag_bytes, tag_write;
+	bool counted; /* flags say whether there was a turn left */
+	bool spent;   /* there was none */
 	bool linear;  /* NX_CTX_LINEAR is r14 */
 	int32_t site; /* in NX_CTX_SITE, -1: any */
 };
@@ -29,10 +31,17 @@ struct oracle {
 	ZydisDecodedInstruction insn;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	uint32_t work[8192], works;
+	uint32_t at; /* the instruction at hand */
 	const char *error;
 };
 
 static struct facts at_offset[NX_VERIFY_MAX_BYTES];
+/* Where each instruction leads without counting a turn. */
+static struct ways {
+	uint32_t to[2];
+	uint8_t count;
+	bool endless;
+} ways[NX_VERIFY_MAX_BYTES];
 
 static void merge(struct facts *into, const struct facts *from)
 {
@@ -47,6 +56,8 @@ static void merge(struct facts *into, const struct facts *from)
 		into->r10 = R10_ANY;
 	if (into->tag_bytes != from->tag_bytes || into->tag_write != from->tag_write)
 		into->compared = into->hit = false;
+	into->counted &= from->counted;
+	into->spent |= from->spent;
 	into->compared &= from->compared;
 	into->hit &= from->hit;
 	into->linear &= from->linear;
@@ -76,6 +87,43 @@ static void flow(struct oracle *o, uint32_t to, const struct facts *facts)
 		o->error = "too much code for the oracle";
 	else
 		o->work[o->works++] = to;
+}
+
+/* Likewise, without counting a turn. */
+static void flow_on(struct oracle *o, uint32_t to, const struct facts *facts)
+{
+	struct ways *w = &ways[o->at];
+
+	if (!w->count || (w->count == 1 && w->to[0] != to))
+		w->to[w->count++] = to;
+	flow(o, to, facts);
+}
+
+/*
+ * Is there a way without end? All instructions that lead to none of which that is not yet excluded
+ * are excluded, until nothing changes.
+ */
+static bool is_endless(uint32_t size, uint32_t *where)
+{
+	bool changed = true;
+
+	for (uint32_t at = 0; at < size; at++)
+		ways[at].endless = ways[at].count > 0;
+	while (changed) {
+		changed = false;
+		for (uint32_t at = size; at-- > 0;) {
+			bool goes_on = false;
+
+			for (unsigned i = 0; i < ways[at].count; i++)
+				goes_on |= ways[ways[at].to[i]].endless;
+			changed |= ways[at].endless && !goes_on;
+			ways[at].endless &= goes_on;
+		}
+	}
+	for (*where = 0; *where < size; ++*where)
+		if (ways[*where].endless)
+			return true;
+	return false;
 }
 
 static ZydisRegister whole(ZydisRegister reg)
@@ -153,12 +201,26 @@ static bool reads_tlb(const ZydisDecodedOperand *op, int64_t slot)
 	       !(op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
 }
 
+/* sub dword [a count of turns], 1 */
+static bool counts_turn(const struct oracle *o)
+{
+	const ZydisDecodedOperand *op = &o->op[0];
+
+	return o->insn.mnemonic == ZYDIS_MNEMONIC_SUB && op->type == ZYDIS_OPERAND_TYPE_MEMORY &&
+	       op->mem.base == ZYDIS_REGISTER_R15 && op->mem.index == ZYDIS_REGISTER_NONE &&
+	       op->size == 32 && o->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
+	       o->op[1].imm.value.u == 1 &&
+	       (op->mem.disp.value == NX_CTX_TURNS || op->mem.disp.value == NX_CTX_IDLE_TURNS);
+}
+
 static const char *judge_memory(const struct oracle *o, const ZydisDecodedOperand *op,
 				const struct facts *f)
 {
 	bool write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 	int64_t first = op->mem.disp.value, last = first + (op->size ? op->size / 8 : 1) - 1;
 
+	if (counts_turn(o))
+		return NULL;
 	if (op->mem.base == ZYDIS_REGISTER_R15 && op->mem.index == ZYDIS_REGISTER_NONE)
 		return first < 0 || last >= (write ? NX_CTX_WRITABLE : NX_CTX_TLB)
 			   ? "a slot out of bounds"
@@ -282,7 +344,7 @@ static void update(const struct oracle *o, struct facts *f)
 	}
 	if (o->insn.cpu_flags && (o->insn.cpu_flags->modified | o->insn.cpu_flags->set_0 |
 				  o->insn.cpu_flags->set_1 | o->insn.cpu_flags->undefined))
-		f->compared = false;
+		f->compared = f->counted = false;
 	if (sets_r11 || sets_r10)
 		f->compared = f->hit = false;
 	if (sets_r11)
@@ -295,6 +357,8 @@ static void update(const struct oracle *o, struct facts *f)
 		f->r10 = R10_ANY;
 		f->linear = f->compared = f->hit = false;
 	}
+	if (counts_turn(o))
+		f->counted = true;
 	if (is(o, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_R11) &&
 	    o->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 	    o->op[1].reg.value == ZYDIS_REGISTER_R14)
@@ -367,9 +431,9 @@ static void step_thunk(struct oracle *o, uint32_t next, struct facts *f)
 	o->error = NULL;
 	f->r11 = R11_ANY;
 	f->r10 = R10_ANY;
-	f->compared = f->hit = f->linear = false;
+	f->compared = f->counted = f->hit = f->linear = false;
 	f->site = -1;
-	flow(o, next, f);
+	flow_on(o, next, f);
 }
 
 static void step(struct oracle *o, uint32_t at)
@@ -377,6 +441,8 @@ static void step(struct oracle *o, uint32_t at)
 	struct facts f = at_offset[at];
 	uint32_t next;
 
+	o->at = at;
+	ways[at].count = 0;
 	if (!ZYAN_SUCCESS(
 		ZydisDecoderDecodeFull(&o->decoder, o->code + at, o->size - at, &o->insn, o->op))) {
 		o->error = "not an instruction";
@@ -396,22 +462,30 @@ static void step(struct oracle *o, uint32_t at)
 			step_thunk(o, next, &f);
 			return;
 		}
+		if (f.spent) {
+			o->error = "a branch with no turns left";
+			return;
+		}
 		if (o->insn.mnemonic == ZYDIS_MNEMONIC_CALL ||
 		    (o->insn.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE)) {
 			o->error = "a call, or a branch that is cut";
 			return;
 		}
-		flow(o, to, &f);
 		through.hit = f.compared && o->insn.mnemonic == ZYDIS_MNEMONIC_JNZ;
-		if (o->insn.mnemonic != ZYDIS_MNEMONIC_JMP)
+		if (f.counted && o->insn.mnemonic == ZYDIS_MNEMONIC_JB) {
 			flow(o, next, &through);
+			f.spent = true;
+		} else if (o->insn.mnemonic != ZYDIS_MNEMONIC_JMP) {
+			flow_on(o, next, &through);
+		}
+		flow_on(o, to, &f);
 		return;
 	}
 	o->error = judge_operands(o, &f);
 	if (o->error)
 		return;
 	update(o, &f);
-	flow(o, next, &f);
+	flow_on(o, next, &f);
 }
 
 const char *verify_oracle(const uint8_t *code, uint32_t size, const struct nx_translation *t,
@@ -424,6 +498,7 @@ const char *verify_oracle(const uint8_t *code, uint32_t size, const struct nx_tr
 	start.site = -1;
 	memset(&o, 0, sizeof(o));
 	memset(at_offset, 0, size * sizeof(at_offset[0]));
+	memset(ways, 0, size * sizeof(ways[0]));
 	o.code = code;
 	o.size = size;
 	o.t = t;
@@ -434,5 +509,7 @@ const char *verify_oracle(const uint8_t *code, uint32_t size, const struct nx_tr
 		*where = o.work[--o.works];
 		step(&o, *where);
 	}
+	if (!o.error && is_endless(size, where))
+		return "a way without end";
 	return o.error;
 }

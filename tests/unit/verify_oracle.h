@@ -10,21 +10,22 @@
 
 /*
  * Follows every path from every entry, with what is known of r14, r11, r10, the flags and two
- * slots, to a fixed point: by meaning, where the verifier goes by form and by address.
+ * slots, to a fixed point: by meaning, where the verifier goes by form and by address. What it saw
+ * of control must end once all ways that count a turn are closed.
  */
 const char *verify_oracle(const uint8_t *code, uint32_t size, const struct nx_translation *t,
 			  uint32_t *where);
 
 /*
  * Runs the code natively from every entry, the context and the guest's memory between guard
- * pages, and looks for faults, writes to what is not the code's, and leaked host addresses.
- * Code that does not end is stopped after a few milliseconds: that harms nobody else.
+ * pages, and looks for faults, writes to what is not the code's, leaked host addresses, and code
+ * that does not end with its turns.
  */
 const char *verify_sandbox(const uint8_t *code, uint32_t size, const struct nx_translation *t,
 			   uint64_t seed);
 
 struct verify_sandbox_stats {
-	unsigned long runs, exits, misses, helpers, timeouts;
+	unsigned long runs, exits, misses, helpers;
 };
 extern struct verify_sandbox_stats verify_sandbox_stats;
 
