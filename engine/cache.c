@@ -17,9 +17,10 @@ static uint32_t slot_of(uint64_t rip)
 static bool same_mode(const struct nx_mode *a, const struct nx_mode *b)
 {
 	return a->bits == b->bits && a->stack_bits == b->stack_bits && a->flat == b->flat &&
-	       a->io_allowed == b->io_allowed && a->user == b->user &&
-	       a->protected_mode == b->protected_mode && a->segment_loads == b->segment_loads &&
-	       a->exits == b->exits && a->features == b->features && a->lower == b->lower;
+	       a->io_allowed == b->io_allowed && a->io_bitmap == b->io_bitmap &&
+	       a->user == b->user && a->protected_mode == b->protected_mode &&
+	       a->segment_loads == b->segment_loads && a->exits == b->exits &&
+	       a->features == b->features && a->lower == b->lower;
 }
 
 bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster)

@@ -528,7 +528,7 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 	switch (d.insn.mnemonic) {
 	case ZYDIS_MNEMONIC_IN:
 	case ZYDIS_MNEMONIC_OUT:
-		if (mode->io_allowed)
+		if (mode->io_allowed || mode->io_bitmap)
 			decode_io(&d, insn);
 		break;
 	default:

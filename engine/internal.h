@@ -12,6 +12,7 @@
  *	cache.c      keeps translations, finds them by entry
  *	walk.c       linear to guest-physical address, as the processor does
  *	memory.c     guest memory for C code, the software TLB, the miss handler
+ *	ioperm.c     which ports the task's bitmap allows
  *	helper.c     guest instructions that emitted code calls C for
  *	runtime.c    nx_resume()
  *	enter.S      the way into a translation and out of it
@@ -171,7 +172,8 @@ void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *b
 
 /* ---- walk.c ---- */
 
-enum nx_access { NX_READ, NX_WRITE, NX_FETCH };
+/* NX_READ_SYSTEM: by the processor for itself, whatever the privilege level. */
+enum nx_access { NX_READ, NX_WRITE, NX_FETCH, NX_READ_SYSTEM };
 
 /* NX_OK or, in the other values, the reason to leave. */
 #define NX_OK NX_LEAVE_REASON_COUNT
@@ -235,6 +237,16 @@ static inline uint64_t nx_flags_from_context(uint64_t flags)
 /* The host's view of the page that holds guest code at a linear address, by a walk for fetching. */
 nx_status nx_code_page(struct nx_vcpu *vcpu, uint64_t linear, const uint8_t **host);
 
+/* ---- ioperm.c ---- */
+
+/*
+ * Whether the bitmap in the task's segment allows a port access: NX_OK, or the reason to leave
+ * (SDM vol. 1, 19.5.2).
+ */
+nx_status nx_io_permitted(struct nx_vcpu *vcpu, uint16_t port, unsigned size);
+/* Whether there is such a bitmap at all. */
+bool nx_io_bitmap_exists(const struct nx_state *state);
+
 /* ---- decode.c ---- */
 
 enum nx_op {
@@ -284,6 +296,7 @@ struct nx_mode {
 	uint8_t stack_bits; /* 16, 32 or 64 */
 	bool flat;          /* CS, DS, ES and SS: base 0, limit 4 GiB, readable and writable */
 	bool io_allowed;    /* CPL <= IOPL or real mode: IN, OUT, CLI do not fault */
+	bool io_bitmap;     /* not io_allowed: IN and OUT ask the task's bitmap (ioperm.c) */
 	bool user;          /* CPL 3 */
 	bool protected_mode;
 	uint32_t exits;     /* NX_EXITS_* that are in force at this CPL */

@@ -16,6 +16,7 @@ void nx_tlb_flush(struct nx_vcpu *vcpu)
 		entry->read = entry->write = 1;
 	}
 	vcpu->tlb_used_count = 0;
+	vcpu->io_page[0].host = vcpu->io_page[1].host = NULL;
 }
 
 void nx_tlb_protect(struct nx_vcpu *vcpu, const void *page)
@@ -80,7 +81,7 @@ nx_status nx_resolve(struct nx_vcpu *vcpu, uint64_t linear, unsigned size, enum 
 	if (access == NX_WRITE && is_code_page(vcpu, page.host))
 		return NX_LEAVE_CODE_WRITE;
 	target->host = (uint8_t *)page.host + (gpa & ~NX_PAGE_MASK);
-	if (access != NX_FETCH)
+	if (access == NX_READ || access == NX_WRITE)
 		tlb_fill(vcpu, linear, page.host, access == NX_WRITE);
 	return NX_OK;
 }

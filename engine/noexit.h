@@ -82,6 +82,11 @@ struct nx_state {
 	uint64_t rip;
 	uint64_t rflags;
 	struct nx_segment seg[NX_SREGS];
+	/*
+	 * The task register: guest code whose IOPL does not allow port accesses may have them
+	 * allowed by the bitmap in this segment. Not present: the engine leaves before them.
+	 */
+	struct nx_segment tr;
 	uint64_t cr0, cr3, cr4, efer;
 	uint32_t pkru; /* used with CR4.PKE only */
 	/*

@@ -163,6 +163,7 @@ static nx_status load_processor_state(struct nx_vcpu *vcpu)
 	mode->protected_mode = protected_mode;
 	mode->user = vcpu->cpl == 3;
 	mode->io_allowed = vcpu->cpl <= (s->rflags & NX_FL_IOPL) >> 12;
+	mode->io_bitmap = !mode->io_allowed && nx_io_bitmap_exists(s);
 	if ((s->efer & NX_EFER_LMA) && s->seg[NX_CS].l)
 		mode->bits = mode->stack_bits = 64;
 	else {
@@ -299,6 +300,7 @@ static enum nx_outcome end_with_io(struct nx_vcpu *vcpu, const struct nx_site *s
 				   struct nx_exit *exit)
 {
 	uint64_t rax = vcpu->state.gpr[NX_RAX];
+	nx_status permitted = NX_OK;
 
 	exit->kind = NX_EXIT_IO;
 	exit->write = site->write;
@@ -309,6 +311,10 @@ static enum nx_outcome end_with_io(struct nx_vcpu *vcpu, const struct nx_site *s
 				       : (uint8_t)rax;
 	if (!site->write)
 		exit->data = 0;
+	if (vcpu->mode.io_bitmap)
+		permitted = nx_io_permitted(vcpu, exit->port, site->size);
+	if (permitted != NX_OK)
+		return leave(vcpu, exit, permitted);
 	if (vcpu->host->route_io(vcpu->host_data, exit->port, site->size, site->write,
 				 exit->data) != NX_ROUTE_EXIT)
 		return leave(vcpu, exit, NX_LEAVE_HOST_ROUTE);

@@ -130,6 +130,11 @@ struct nx_vcpu {
 	/* TLB entries in use, so that a flush costs what was used. */
 	uint8_t tlb_used[NX_TLB_ENTRIES];
 	unsigned tlb_used_count;
+	/* ioperm.c: where this stay found the task's segment and its bitmap. */
+	struct nx_io_page {
+		uint64_t linear; /* of the page; host NULL: unknown */
+		const uint8_t *host;
+	} io_page[2];
 
 	struct nx_tracker tracker;
 	struct nx_paths paths;

@@ -221,7 +221,7 @@ static nx_status check_rights(const struct walk *walk)
 {
 	const struct nx_vcpu *vcpu = walk->vcpu;
 	const struct nx_state *state = &vcpu->state;
-	const bool user = vcpu->cpl == 3;
+	const bool user = vcpu->cpl == 3 && walk->access != NX_READ_SYSTEM;
 	const bool user_page = walk->rights & PTE_USER;
 
 	if (user && !user_page)
@@ -236,7 +236,9 @@ static nx_status check_rights(const struct walk *walk)
 		return NX_OK;
 	}
 
-	if (!user && user_page && (state->cr4 & NX_CR4_SMAP) && !(vcpu->context.rflags & NX_FL_AC))
+	/* The processor's own accesses have no AC to lift SMAP with. */
+	if (!user && user_page && (state->cr4 & NX_CR4_SMAP) &&
+	    (walk->access == NX_READ_SYSTEM || !(vcpu->context.rflags & NX_FL_AC)))
 		return NX_LEAVE_PAGE_FAULT;
 	/*
 	 * With CR4.CET a page that is not writable, but dirty, is a shadow stack: a plain store to

@@ -64,6 +64,7 @@ void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs
 	import_segment(&state->seg[NX_DS], &sregs->ds);
 	import_segment(&state->seg[NX_FS], &sregs->fs);
 	import_segment(&state->seg[NX_GS], &sregs->gs);
+	import_segment(&state->tr, &sregs->tr);
 	state->cr0 = sregs->cr0;
 	state->cr3 = sregs->cr3;
 	state->cr4 = sregs->cr4;
