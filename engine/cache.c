@@ -5,7 +5,7 @@
  * Everything is appended and nothing is freed but all at once: a dropped cluster is only marked,
  * and a full cache is flushed as a whole (DESIGN.md 3.6). That keeps no lists and cannot fragment.
  */
-#include "vcpu.h"
+#include "form.h"
 
 #define CODE_ALIGN 16u
 
@@ -90,6 +90,32 @@ static void index_entries(struct nx_cache *cache, const struct nx_cluster *clust
 	}
 }
 
+/* What people are shown of the graph. */
+static void keep_blocks(struct nx_cluster *cluster, const struct nx_graph *graph, uint8_t *shape)
+{
+	for (uint16_t i = 0; i < graph->blocks; i++) {
+		const struct nx_block *from = &graph->block[i];
+		const struct nx_insn *insn = &graph->insn[from->first];
+		struct nx_cluster_block *to = &cluster->block[i];
+
+		*to = (struct nx_cluster_block){.rip = insn->rip,
+						.instructions = from->count,
+						.entry = from->entry,
+						.targets = from->targets,
+						.shape = shape};
+		for (uint16_t c = insn->context; c; c = graph->contexts.call[c].outer)
+			to->calls++;
+		nx_memcpy(to->edge, from->edge, sizeof(to->edge));
+		nx_memcpy(to->limit, from->counted, sizeof(to->limit));
+		nx_memcpy(to->target, from->target, sizeof(to->target));
+		for (uint16_t n = 0; n < from->count; n++, insn++) {
+			to->bytes = (uint16_t)(to->bytes + insn->len);
+			*shape++ =
+			    (uint8_t)(insn->len | (nx_insn_exits(insn) ? NX_SHAPE_EXITS : 0));
+		}
+	}
+}
+
 struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu)
 {
 	const struct nx_translation *made = &vcpu->translation;
@@ -99,12 +125,13 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu)
 	uint32_t entries = made->entries * (uint32_t)sizeof(struct nx_entry);
 	uint32_t fragments = graph->fragments * (uint32_t)sizeof(struct nx_fragment);
 	uint32_t contexts = graph->contexts.count * (uint32_t)sizeof(struct nx_context_call);
+	uint32_t blocks = graph->blocks * (uint32_t)sizeof(struct nx_cluster_block);
 	struct nx_cluster *cluster;
 
 	if (cache->clusters == NX_MAX_CLUSTERS ||
 	    cache->entries + made->entries > NX_ENTRY_BUCKETS * 3 / 4 ||
-	    NX_STORE_BYTES - cache->store_used <
-		sites + entries + fragments + contexts + graph->byte_count + 40u)
+	    NX_STORE_BYTES - cache->store_used < sites + entries + fragments + contexts + blocks +
+						     graph->insns + graph->byte_count + 56u)
 		return NULL;
 	cluster = &cache->cluster[cache->clusters++];
 	nx_memset(cluster, 0, sizeof(*cluster));
@@ -123,6 +150,8 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu)
 	cluster->context = take(cache, contexts);
 	cluster->contexts = graph->contexts.count;
 	nx_memcpy(cluster->context, graph->contexts.call, contexts);
+	cluster->block = take(cache, blocks);
+	keep_blocks(cluster, graph, take(cache, graph->insns));
 	cluster->fragment = take(cache, fragments);
 	nx_memcpy(cluster->fragment, graph->fragment, fragments);
 	cluster->bytes = take(cache, graph->byte_count);
@@ -175,5 +204,37 @@ void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_cluster_inf
 	    .executions = cluster->executions,
 	    .exits = cluster->exits,
 	    .bits = cluster->mode.bits,
+	    .dropped = cluster->dropped,
+	    .code_offset = cluster->code,
 	};
+}
+
+void nx_cluster_block(const struct nx_cluster *cluster, unsigned number,
+		      struct nx_cluster_block *block)
+{
+	*block = cluster->block[number];
+}
+
+static const struct nx_fragment *fragment_at(const struct nx_cluster *cluster, uint64_t rip)
+{
+	for (unsigned i = 0; i < cluster->fragments; i++)
+		if (rip - cluster->fragment[i].rip < cluster->fragment[i].len)
+			return &cluster->fragment[i];
+	return NULL;
+}
+
+size_t nx_cluster_code(const struct nx_cluster *cluster, uint64_t rip, void *to, size_t size)
+{
+	uint8_t *at = to;
+	size_t done = 0;
+
+	while (done < size) {
+		const struct nx_fragment *fragment = fragment_at(cluster, rip + done);
+
+		if (!fragment)
+			break;
+		at[done] = cluster->bytes[fragment->bytes + (rip + done - fragment->rip)];
+		done++;
+	}
+	return done;
 }

@@ -30,7 +30,7 @@ static bool is_strong(const struct nx_node *node)
 
 bool nx_node_exits(const struct nx_node *node)
 {
-	return is_strong(node) || node->insn.weak || node->insn.string_io;
+	return nx_insn_exits(&node->insn);
 }
 
 /*

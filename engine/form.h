@@ -15,7 +15,7 @@ struct nx_node {
 	uint16_t accesses; /* memory accesses likewise */
 	uint16_t edge[NX_EDGES];
 	uint16_t block;
-	uint8_t counted[NX_EDGES]; /* enum nx_edge_count */
+	uint8_t counted[NX_EDGES]; /* enum nx_edge_limit */
 	uint8_t targets;
 	uint8_t mark; /* find_backedges(): 0 new, 1 on the path, 2 done */
 	bool on_path, keep, leader, entry;
@@ -54,6 +54,12 @@ static inline uint64_t nx_code_linear(const struct nx_vcpu *vcpu, uint64_t rip)
 static inline bool nx_op_exits(unsigned op)
 {
 	return op == NX_OP_IN || op == NX_OP_OUT || op == NX_OP_INSN_EXIT;
+}
+
+/* Exits, or was seen to. */
+static inline bool nx_insn_exits(const struct nx_insn *insn)
+{
+	return nx_op_exits(insn->op) || insn->weak || insn->string_io;
 }
 
 /* Decides where control goes. */

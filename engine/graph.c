@@ -59,7 +59,8 @@ static bool make_block(struct nx_form_scratch *s, uint16_t leader, struct nx_gra
 	for (;; node = &s->node[node->edge[NX_EDGE_NEXT]]) {
 		if (graph->insns == NX_MAX_INSNS)
 			return false;
-		graph->insn[graph->insns++] = node->insn;
+		graph->insn[graph->insns] = node->insn;
+		graph->insn[graph->insns++].gap = node->gap;
 		graph->exiting += nx_node_exits(node);
 		if (node->edge[NX_EDGE_NEXT] == NX_NOWHERE || node->insn.op == NX_OP_JCC ||
 		    s->node[node->edge[NX_EDGE_NEXT]].leader)

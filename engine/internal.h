@@ -281,6 +281,7 @@ struct nx_insn {
 	bool device_form;               /* can exit: mmio_form, device.c, or a string instruction */
 	bool string_io;                 /* INS, OUTS */
 	bool repeated;                  /* a string instruction with a repeat prefix */
+	uint16_t gap;   /* instructions since the last exiting one, on the shortest way */
 	bool weak;      /* seen to exit before: an exit to formation, an access to translation */
 	bool mmio_form; /* a device access by this form can be completed */
 	uint8_t bytes[15];
@@ -403,13 +404,6 @@ enum nx_edge {
 	NX_EDGES = NX_EDGE_TARGET + NX_MAX_TARGETS,
 };
 
-/* What an edge that closes a cycle costs. */
-enum nx_edge_count {
-	NX_EDGE_FREE, /* each turn meets an exiting instruction */
-	NX_EDGE_WEAK, /* an access that may exit: NX_WEAK_TURNS per stay */
-	NX_EDGE_IDLE, /* nothing: NX_IDLE_TURNS from one exit to the next */
-};
-
 /*
  * A block: instructions first..first+count-1 of the graph, entered at the first only. The last
  * one's edges lead to blocks, or NX_NOWHERE: leave there.
@@ -419,9 +413,12 @@ struct nx_block {
 	bool entry; /* begins after an exiting instruction, or where formation began */
 	uint8_t targets;
 	uint16_t edge[NX_EDGES];
-	uint8_t counted[NX_EDGES];       /* enum nx_edge_count */
+	uint8_t counted[NX_EDGES];       /* enum nx_edge_limit */
 	uint64_t target[NX_MAX_TARGETS]; /* guest rip of each */
 };
+
+_Static_assert(NX_EDGES == NX_CLUSTER_EDGES && NX_NOWHERE == NX_CLUSTER_NOWHERE,
+	       "noexit.h counts them too");
 
 struct nx_graph {
 	struct nx_mode mode;
@@ -474,6 +471,7 @@ struct nx_site {
 	bool mmio_form; /* ACCESS: the runtime can deliver it as an MMIO exit */
 	uint16_t port;
 	uint16_t insn;     /* index of the guest instruction in the cluster */
+	uint16_t gap;      /* its nx_insn.gap */
 	uint8_t len;       /* of the instruction */
 	uint8_t first_len; /* of a store pair's first; 0: no pair */
 	uint8_t bytes[15];

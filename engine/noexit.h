@@ -354,13 +354,21 @@ NX_API void nx_config_default(struct nx_config *config);
 	X(traces, "paths followed from one exit to the next")              \
 	X(traces_failed, "paths that led to no exit in reach")             \
 	X(grown, "clusters dropped to be formed anew with a new path")     \
-	X(forced, "translations forced by the tracker's leak detection")
+	X(forced, "translations forced by the tracker's leak detection")   \
+	X(instructions, "guest instructions that clusters ran, at least")
+
+/*
+ * Guest instructions between one exit and the next that a cluster delivered, on the shortest way:
+ * 0, 1, 2 to 3, 4 to 7, and so on; the last class has no end.
+ */
+#define NX_DISTANCES 11
 
 struct nx_counters {
 #define NX_X(name, text) uint64_t name;
 	NX_COUNTERS(NX_X)
 #undef NX_X
 	uint64_t leaves[NX_LEAVE_REASON_COUNT];
+	uint64_t distance[NX_DISTANCES];
 };
 
 /*
@@ -442,16 +450,58 @@ struct nx_cluster_info {
 	uint32_t instructions; /* guest instructions in the graph */
 	uint32_t exiting;      /* of these, exiting ones */
 	uint32_t blocks;
-	uint32_t code_bytes; /* of host code */
-	uint64_t executions; /* entries from a resume */
-	uint64_t exits;      /* exits that it delivered */
-	uint8_t bits;        /* 16, 32 or 64 */
+	uint32_t code_bytes;  /* of host code */
+	uint64_t executions;  /* entries from a resume */
+	uint64_t exits;       /* exits that it delivered */
+	uint8_t bits;         /* 16, 32 or 64 */
+	bool dropped;         /* stale, retired or grown: it will not run again */
+	uint32_t code_offset; /* of the host code, in nx_memory.code_rx */
 };
+
+#define NX_CLUSTER_EDGES 6 /* falling through, a branch taken, four observed targets */
+#define NX_CLUSTER_NOWHERE 0xffff
+
+/* How often an edge may be taken before the cluster is left. */
+enum nx_edge_limit {
+	NX_EDGE_FREE, /* each turn of the loop meets an exiting instruction */
+	NX_EDGE_WEAK, /* an access that may exit: some turns per stay */
+	NX_EDGE_IDLE, /* nothing: some turns from one exit to the next */
+};
+
+/*
+ * A block of a cluster, for people: instructions that lie one after the other, entered at the first
+ * only. The last one's edges lead to blocks, or nowhere: the cluster is left there.
+ */
+struct nx_cluster_block {
+	uint64_t rip;
+	uint16_t instructions;
+	uint16_t bytes;
+	uint16_t calls; /* how many calls around it the cluster made itself */
+	bool entry;     /* a resume may begin here */
+	uint8_t targets;
+	uint64_t target[NX_CLUSTER_EDGES - 2]; /* guest rip of each observed target */
+	uint16_t edge[NX_CLUSTER_EDGES];       /* numbers of blocks, or NX_CLUSTER_NOWHERE */
+	uint8_t limit[NX_CLUSTER_EDGES];       /* enum nx_edge_limit */
+	/*
+	 * A byte for each instruction: its length, and NX_SHAPE_EXITS if it exits. Valid until the
+	 * next resume.
+	 */
+	const uint8_t *shape;
+};
+
+#define NX_SHAPE_LENGTH 0x7f
+#define NX_SHAPE_EXITS 0x80
 
 struct nx_cluster;
 NX_API const struct nx_cluster *nx_cluster_next(const struct nx_vcpu *vcpu,
 						const struct nx_cluster *cluster);
 NX_API void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_cluster_info *info);
+/* number counts from 0 to nx_cluster_info.blocks - 1. */
+NX_API void nx_cluster_block(const struct nx_cluster *cluster, unsigned number,
+			     struct nx_cluster_block *block);
+/* The guest code at rip as it was translated; returns how many bytes of it there are. */
+NX_API size_t nx_cluster_code(const struct nx_cluster *cluster, uint64_t rip, void *to,
+			      size_t size);
 
 /* The reason's name as above without NX_LEAVE_, and its description. */
 NX_API const char *nx_leave_reason_name(enum nx_leave_reason reason);

@@ -72,13 +72,20 @@ bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_exit_kin
 	return vcpu->hot;
 }
 
-/* Every exit that was avoided is some cluster's, or a trace's. */
-static void credit(struct nx_vcpu *vcpu)
+/*
+ * Every exit that was avoided is some cluster's, or a trace's; gap: instructions since the one
+ * before.
+ */
+static void credit(struct nx_vcpu *vcpu, unsigned gap)
 {
-	if (vcpu->running && vcpu->running != &vcpu->single)
-		vcpu->running->exits++;
-	else
+	unsigned class = gap ? 32 - (unsigned)__builtin_clz(gap) : 0;
+
+	if (!vcpu->running || vcpu->running == &vcpu->single) {
 		vcpu->counters.exits_traced++;
+		return;
+	}
+	vcpu->running->exits++;
+	vcpu->counters.distance[class < NX_DISTANCES ? class : NX_DISTANCES - 1]++;
 }
 
 enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
@@ -93,7 +100,7 @@ enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
 		if (!nx_finish_bounce_read(vcpu, exit))
 			return NX_COMPLETION_DONE;
 		vcpu->counters.exits_mmio++;
-		credit(vcpu);
+		credit(vcpu, 0);
 		return NX_COMPLETION_EXIT;
 	default:
 		nx_finish_pending(vcpu, exit->data);
@@ -289,7 +296,8 @@ static enum nx_outcome deliver(struct nx_vcpu *vcpu, const struct nx_site *site,
 	exit->rip = site->rip;
 	vcpu->pending = pending;
 	vcpu->pending_site = *site;
-	credit(vcpu);
+	credit(vcpu, site->gap);
+	vcpu->counters.instructions += site->gap + 1u;
 	vcpu->resume_cluster = site->resume ? vcpu->running : NULL;
 	vcpu->resume_offset = site->resume - 1;
 	vcpu->stay_exits++;

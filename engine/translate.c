@@ -18,6 +18,7 @@ uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const stru
 	nx_memset(site, 0, sizeof(*site));
 	site->kind = (uint8_t)kind;
 	site->insn = t->insn;
+	site->gap = insn->gap;
 	site->rip = insn->rip;
 	site->next = nx_next_rip(&t->graph->mode, insn);
 	site->size = insn->size;

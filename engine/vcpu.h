@@ -23,6 +23,7 @@ struct nx_cluster {
 	uint16_t insns, exiting, blocks, fragments, sites, entries;
 	uint32_t code, code_size; /* offset in the code cache */
 	struct nx_fragment *fragment;
+	struct nx_cluster_block *block;
 	struct nx_context_call *context; /* contexts of them */
 	uint16_t contexts;
 	uint8_t *bytes; /* of the fragments, one after the other */

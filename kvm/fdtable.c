@@ -12,6 +12,7 @@
  */
 #include "host.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,16 @@ static _Atomic(struct nx_object *) table[NX_FD_MAX];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* writers of table, free_list */
 static struct nx_object *free_list[2];
 static atomic_int highest = -1;
+
+int nx_fd_move_up(int fd)
+{
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, 512);
+
+	if (high < 0)
+		return fd;
+	nx_real.close(fd);
+	return high;
+}
 
 static bool count_get(struct nx_object *object)
 {

@@ -23,7 +23,7 @@
 
 #include "noexit.h"
 #include "options.h"
-#include "stats.h"
+#include "share.h"
 
 #define NX_HOST_PAGE 4096u
 
@@ -69,6 +69,8 @@ bool nx_process_ours(void);
 int nx_process_ioctl(int fd, unsigned long request, void *argument);
 /* Called when the process makes a VM. In preload.c and library.c. */
 void nx_process_has_vm(void);
+/* Moves a descriptor out of the way of the VMM's numbers, if the limit allows. */
+int nx_fd_move_up(int fd);
 
 /* ---- fdtable.c ---- */
 
@@ -137,6 +139,13 @@ struct nx_kvm_vm {
 
 	pthread_mutex_t vcpus_lock;
 	struct nx_kvm_vcpu *vcpus;
+	unsigned vcpus_made;
+
+	/* What others may look at: share.c. */
+	struct nx_share_header *share;
+	int share_fd;
+	ino_t share_inode;
+	dev_t share_device;
 };
 
 void nx_vm_quiesce(struct nx_kvm_vm *vm);
@@ -233,7 +242,15 @@ struct nx_kvm_vcpu {
 	uint32_t guest_features; /* NX_FEATURE_* */
 
 	unsigned slot_hint;
-	struct nx_stats stats;
+
+	/* What others may look at, never NULL; stats is a part of it. */
+	struct nx_share_vcpu *shared;
+	struct nx_stats *stats;
+	unsigned slot;
+	const struct nx_cluster *cluster_shown; /* the last one */
+	uint64_t clusters_refreshed;
+	unsigned resumes_untimed;
+	bool reported; /* at the end of the process */
 };
 
 void nx_vcpu_created(struct nx_kvm_vm *vm, int fd);
@@ -247,6 +264,8 @@ int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument);
 void nx_exit_settle(struct nx_kvm_vcpu *vcpu);
 /* Owner lock; false: this very thread holds it (a signal handler interrupted it). */
 bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu);
+/* The same, for who must not wait for ever; false also if it took too long. */
+bool nx_vcpu_acquire_soon(struct nx_kvm_vcpu *vcpu);
 void nx_vcpu_release(struct nx_kvm_vcpu *vcpu);
 /* Makes the kernel's registers current; owner lock held. */
 void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd);
@@ -262,6 +281,28 @@ enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd);
 void nx_exit_fabricate(struct nx_kvm_vcpu *vcpu);
 /* Takes the VMM's answer to an engine's exit out of the run page. */
 void nx_exit_consume(struct nx_kvm_vcpu *vcpu);
+
+/* ---- share.c ---- */
+
+/* false: no memory. */
+bool nx_share_open(struct nx_kvm_vm *vm);
+void nx_share_close(struct nx_kvm_vm *vm);
+/* Both with vm->vcpus_lock held. */
+bool nx_share_vcpu_open(struct nx_kvm_vcpu *vcpu);
+void nx_share_vcpu_close(struct nx_kvm_vcpu *vcpu);
+/* shared: the member `off` of a VM or vCPU; at most once for each. */
+void nx_share_off(char *shared, const char *why);
+/* Shows the engine's counters and clusters as they are now; owner lock held. */
+void nx_share_publish(struct nx_kvm_vcpu *vcpu, uint64_t now);
+
+/* ---- report.c ---- */
+
+/* A vCPU's figures for the end of the process; gone: its memory is about to go. */
+void nx_report_fold(const struct nx_share_vcpu *shared, bool gone);
+/* What has been taken and avoided by all vCPUs so far; any of them may be running. */
+void nx_report_totals(uint64_t *taken, uint64_t *avoided);
+/* The end of the process: the line, and the file if one was asked for. At most once. */
+void nx_report_final(void);
 
 /* ---- memory.c ---- */
 

@@ -30,6 +30,7 @@
 #define SYNC_ALL (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 #define RFLAGS_IF (1ull << 9)
 #define OUR_IMMEDIATE_EXIT 2
+#define TIMED_RESUME 12
 
 /* What is left to do. */
 enum step {
@@ -68,7 +69,7 @@ static void note_exit(struct nx_kvm_vcpu *vcpu, bool calm)
 {
 	const struct kvm_run *run = vcpu->run;
 
-	nx_stats_taken(&vcpu->stats, run);
+	nx_stats_taken(vcpu->stats, run);
 	vcpu->resumable = calm && !(run->flags & KVM_RUN_X86_SMM) &&
 			  (run->exit_reason == KVM_EXIT_IO || run->exit_reason == KVM_EXIT_MMIO);
 	vcpu->kernel_rip = run->s.regs.regs.rip;
@@ -96,18 +97,29 @@ static int real_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	if (!result)
 		note_exit(vcpu, calm);
 	else if (told)
-		vcpu->stats.kicked_runs++;
+		vcpu->stats->kicked_runs++;
 	else if (errno == EINTR)
-		vcpu->stats.intr++;
+		vcpu->stats->intr++;
 	return result;
 }
 
 /* ---- The end of a stay ---- */
 
+/* For those who watch. */
+static void stay_account(struct nx_kvm_vcpu *vcpu)
+{
+	uint64_t now = nx_real.now();
+
+	nx_stats_stay(vcpu->stats, now - vcpu->stay_began);
+	nx_share_publish(vcpu, now);
+}
+
 static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 	struct kvm_regs regs;
+
+	stay_account(vcpu);
 
 	vcpu->owner = NX_OWNER_KERNEL;
 	vcpu->exit_open = false;
@@ -151,7 +163,7 @@ static enum step present(struct nx_kvm_vcpu *vcpu)
 	vcpu->owner = NX_OWNER_ENGINE;
 	vcpu->exit_open = true;
 	vcpu->flushed = false;
-	nx_stats_avoided(&vcpu->stats, &vcpu->exit);
+	nx_stats_avoided(vcpu->stats, &vcpu->exit);
 	if (vcpu->run->kvm_valid_regs & KVM_SYNC_X86_REGS)
 		nx_exit_settle(vcpu);
 	nx_exit_fabricate(vcpu);
@@ -162,7 +174,7 @@ static enum step stay_end_completed(struct nx_kvm_vcpu *vcpu, enum nx_host_leave
 {
 	if (complete(vcpu))
 		return present(vcpu);
-	vcpu->stats.leaves[why]++;
+	vcpu->stats->leaves[why]++;
 	return stay_end(vcpu);
 }
 
@@ -204,6 +216,17 @@ static bool must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 	return true;
 }
 
+/* Reading the clock costs a good part of a short resume: so one in so many stands for all. */
+static enum nx_outcome timed_resume(struct nx_kvm_vcpu *vcpu)
+{
+	uint64_t began = nx_real.now();
+	enum nx_outcome outcome = nx_resume(vcpu->engine, &vcpu->exit);
+
+	vcpu->resumes_untimed = 0;
+	vcpu->stats->engine_ns += (nx_real.now() - began) * (TIMED_RESUME + 1);
+	return outcome;
+}
+
 /* One resume, up to the engine's next exit or the end of the stay. */
 static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 {
@@ -223,7 +246,10 @@ static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 	if (vcpu->generation_seen != vm->generation)
 		nx_flush(vcpu->engine);
 	vcpu->generation_seen = vm->generation;
-	outcome = nx_resume(vcpu->engine, &vcpu->exit);
+	if (vcpu->resumes_untimed++ == TIMED_RESUME)
+		outcome = timed_resume(vcpu);
+	else
+		outcome = nx_resume(vcpu->engine, &vcpu->exit);
 	pthread_rwlock_unlock(&vm->lock);
 
 	if (outcome == NX_LEAVE)
@@ -237,7 +263,7 @@ static enum step stay_overruled(struct nx_kvm_vcpu *vcpu)
 	struct kvm_run *run = vcpu->run;
 	uint64_t base = vcpu->state->seg[NX_CS].base, rip = vcpu->state->rip;
 
-	vcpu->stats.disturbed++;
+	vcpu->stats->disturbed++;
 	vcpu->stay_over = true;
 	if (run->kvm_dirty_regs & KVM_SYNC_X86_REGS) {
 		nx_state_import_regs(vcpu->state, &run->s.regs.regs);
@@ -279,8 +305,8 @@ static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 	struct kvm_regs regs;
 
 	vcpu->owner = NX_OWNER_KERNEL;
-	vcpu->stats.disturbed++;
-	vcpu->stats.leaves[NX_HOST_LEAVE_VMM_STATE]++;
+	vcpu->stats->disturbed++;
+	vcpu->stats->leaves[NX_HOST_LEAVE_VMM_STATE]++;
 	if (vcpu->exit_open && !nx_real.ioctl(fd, KVM_GET_REGS, &regs) &&
 	    !nx_real.ioctl(fd, KVM_GET_SREGS, &sregs) &&
 	    regs.rip + sregs.cs.base == state->rip + state->seg[NX_CS].base) {
@@ -297,6 +323,7 @@ static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 	}
 	nx_forget_exit(vcpu->engine);
 	vcpu->exit_open = false;
+	stay_account(vcpu);
 	return STEP_ENTER;
 }
 
@@ -375,16 +402,16 @@ static enum step kernel_complete(struct nx_kvm_vcpu *vcpu, int fd, void *argumen
 	run->kvm_valid_regs = valid | SYNC_ALL;
 	result = nx_real.ioctl(fd, KVM_RUN, argument);
 	run->kvm_valid_regs = valid;
-	vcpu->stats.completions++;
+	vcpu->stats->completions++;
 	*kicked = immediate_exit_give_back(run);
 	if (!result) {
-		vcpu->stats.completions_new_exit++;
+		vcpu->stats->completions_new_exit++;
 		note_exit(vcpu, true);
 		return STEP_RETURN;
 	}
 	if (errno != EINTR)
 		return STEP_ERROR;
-	vcpu->stats.completions_kicked += *kicked;
+	vcpu->stats->completions_kicked += *kicked;
 	return STEP_EINTR;
 }
 
@@ -406,13 +433,13 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	vcpu->events = run->s.regs.events;
 	unfit = nx_vcpu_unfit(vcpu, fd);
 	if (unfit) {
-		vcpu->stats.unfit[unfit]++;
+		vcpu->stats->unfit[unfit]++;
 		return STEP_ENTER;
 	}
 	nx_state_import_regs(vcpu->state, &vcpu->regs);
 	nx_state_import_sregs(vcpu->state, &vcpu->sregs);
 	vcpu->state->physical_bits = vcpu->physical_bits;
-	vcpu->stats.takeovers++;
+	vcpu->stats->takeovers++;
 	vcpu->stay_began = nx_real.now();
 	vcpu->stay_over = false;
 	vcpu->exit_open = false;
@@ -435,7 +462,7 @@ int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	int saved = errno;
 	enum step step;
 
-	vcpu->stats.runs++;
+	vcpu->stats->runs++;
 	if (!clustering(vcpu) && vcpu->owner == NX_OWNER_KERNEL)
 		return real_run(vcpu, fd, argument);
 	if (!nx_vcpu_acquire(vcpu)) {

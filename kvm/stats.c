@@ -4,8 +4,6 @@
 
 #include <linux/kvm.h>
 
-#include "host.h"
-
 static struct nx_place *place_find(struct nx_stats *stats, unsigned kind, uint64_t address)
 {
 	uint64_t hash = (address >> (kind == NX_EXIT_MMIO ? 12 : 0)) * 0x9e3779b97f4a7c15ull + kind;
@@ -42,7 +40,7 @@ static void count_place(struct nx_stats *stats, unsigned kind, uint64_t address,
 
 static uint64_t page_of(uint64_t gpa)
 {
-	return gpa & ~(uint64_t)(NX_HOST_PAGE - 1);
+	return gpa & ~(uint64_t)4095;
 }
 
 void nx_stats_taken(struct nx_stats *stats, const struct kvm_run *run)
@@ -63,6 +61,17 @@ void nx_stats_avoided(struct nx_stats *stats, const struct nx_exit *exit)
 		    0, 1);
 }
 
+void nx_stats_stay(struct nx_stats *stats, uint64_t ns)
+{
+	uint64_t us = ns / 1000;
+	unsigned class = us ? 64 - (unsigned)__builtin_clzll(us) : 0;
+
+	stats->stays_ns += ns;
+	stats->stay[class < NX_STAY_CLASSES ? class : NX_STAY_CLASSES - 1]++;
+	if (ns > stats->longest_stay_ns)
+		stats->longest_stay_ns = ns;
+}
+
 static void add_kvm_stat(struct nx_stats *to, const struct nx_kvm_stat *stat)
 {
 	for (unsigned i = 0; i < to->kvm_stats; i++) {
@@ -75,7 +84,7 @@ static void add_kvm_stat(struct nx_stats *to, const struct nx_kvm_stat *stat)
 		to->kvm_stat[to->kvm_stats++] = *stat;
 }
 
-void nx_stats_add(struct nx_stats *to, const struct nx_stats *from)
+static void stats_add(struct nx_stats *to, const struct nx_stats *from)
 {
 #define NX_X(name, text) to->name += from->name;
 	NX_KVM_COUNTERS(NX_X)
@@ -89,16 +98,59 @@ void nx_stats_add(struct nx_stats *to, const struct nx_stats *from)
 		to->leaves[i] += from->leaves[i];
 	for (unsigned i = 0; i < NX_UNFIT_COUNT; i++)
 		to->unfit[i] += from->unfit[i];
+	for (unsigned i = 0; i < NX_STAY_CLASSES; i++)
+		to->stay[i] += from->stay[i];
+	if (from->longest_stay_ns > to->longest_stay_ns)
+		to->longest_stay_ns = from->longest_stay_ns;
 	for (unsigned i = 0; i < NX_STATS_PLACES; i++) {
 		const struct nx_place *place = &from->place[i];
 
-		if (place->used)
+		if (place->used && place->kind <= NX_EXIT_MMIO)
 			count_place(to, place->kind, place->address, place->taken, place->avoided);
 	}
 	to->place_overflow_taken += from->place_overflow_taken;
 	to->place_overflow_avoided += from->place_overflow_avoided;
-	for (unsigned i = 0; i < from->kvm_stats; i++)
+	for (unsigned i = 0; i < from->kvm_stats && i < NX_KVM_STATS; i++)
 		add_kvm_stat(to, &from->kvm_stat[i]);
+}
+
+void nx_figures_add(struct nx_figures *to, const struct nx_figures *from)
+{
+	stats_add(&to->host, &from->host);
+#define NX_X(name, text) to->engine.name += from->engine.name;
+	NX_COUNTERS(NX_X)
+#undef NX_X
+	for (unsigned i = 0; i < NX_LEAVE_REASON_COUNT; i++)
+		to->engine.leaves[i] += from->engine.leaves[i];
+	for (unsigned i = 0; i < NX_DISTANCES; i++)
+		to->engine.distance[i] += from->engine.distance[i];
+}
+
+static bool is_before(const struct nx_place *a, const struct nx_place *b)
+{
+	uint64_t left = a->taken + a->avoided, right = b->taken + b->avoided;
+
+	return left != right ? left > right : a->address < b->address;
+}
+
+/* qsort() may allocate; the list is short. */
+unsigned nx_stats_places(const struct nx_stats *stats,
+			 const struct nx_place *order[NX_STATS_PLACES])
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < NX_STATS_PLACES; i++) {
+		const struct nx_place *place = &stats->place[i];
+		unsigned at = count;
+
+		if (!place->used)
+			continue;
+		for (; at && is_before(place, order[at - 1]); at--)
+			order[at] = order[at - 1];
+		order[at] = place;
+		count++;
+	}
+	return count;
 }
 
 uint64_t nx_stats_taken_total(const struct nx_stats *stats)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * stats.h - what is counted, each list once. A struct nx_stats belongs to its vCPU's thread;
- * others only read it, and may see a figure that is one exit old.
+ * others only read it, and may see a figure that is one exit old. It lies in memory that other
+ * processes read: share.h.
  */
 #ifndef NX_KVM_STATS_H
 #define NX_KVM_STATS_H
@@ -21,7 +22,9 @@
 	X(completions_kicked, "of these, met a kick by the VMM")                     \
 	X(kicked_runs, "KVM_RUN calls that the VMM had told not to enter the guest") \
 	X(flushes, "register write-backs because the VMM looked at the vCPU")        \
-	X(disturbed, "engine exits during which the VMM changed the vCPU")
+	X(disturbed, "engine exits during which the VMM changed the vCPU")           \
+	X(stays_ns, "nanoseconds of stays, the VMM's work on their exits included")  \
+	X(engine_ns, "of these, in the engine: an estimate from every 13th resume")
 
 /* Why the host, and not the engine, ended a stay. */
 #define NX_HOST_LEAVES(X)                                                                \
@@ -63,6 +66,8 @@ enum nx_unfit {
 #define NX_EXIT_REASONS 64  /* KVM_EXIT_*; the last one takes whatever is beyond */
 #define NX_STATS_PLACES 512 /* power of two */
 #define NX_KVM_STATS 96
+/* Stays by length: less than 1 us, 1, 2 to 3, 4 to 7 us and so on; the last class has no end. */
+#define NX_STAY_CLASSES 16
 
 /* Exits at a port or in a page of device memory; kind is that of enum nx_exit_kind. */
 struct nx_place {
@@ -86,10 +91,18 @@ struct nx_stats {
 	uint64_t avoided[NX_EXIT_MMIO + 1]; /* by enum nx_exit_kind */
 	uint64_t leaves[NX_HOST_LEAVE_COUNT];
 	uint64_t unfit[NX_UNFIT_COUNT];
+	uint64_t stay[NX_STAY_CLASSES];
+	uint64_t longest_stay_ns;
 	struct nx_place place[NX_STATS_PLACES];
 	uint64_t place_overflow_taken, place_overflow_avoided;
 	unsigned kvm_stats;
 	struct nx_kvm_stat kvm_stat[NX_KVM_STATS];
+};
+
+/* What the host and the engine count of a vCPU, or of several together. */
+struct nx_figures {
+	struct nx_stats host;
+	struct nx_counters engine;
 };
 
 struct kvm_run;
@@ -97,8 +110,13 @@ struct kvm_run;
 /* Counts a return of KVM_RUN with an exit. */
 void nx_stats_taken(struct nx_stats *stats, const struct kvm_run *run);
 void nx_stats_avoided(struct nx_stats *stats, const struct nx_exit *exit);
-/* Adds up. */
-void nx_stats_add(struct nx_stats *to, const struct nx_stats *from);
+/* Counts a stay. */
+void nx_stats_stay(struct nx_stats *stats, uint64_t ns);
+/* Adds up; of from nothing is believed that would lead outside of *to. */
+void nx_figures_add(struct nx_figures *to, const struct nx_figures *from);
+/* The places that were met, most exits first; returns how many. */
+unsigned nx_stats_places(const struct nx_stats *stats,
+			 const struct nx_place *order[NX_STATS_PLACES]);
 uint64_t nx_stats_taken_total(const struct nx_stats *stats);
 uint64_t nx_stats_avoided_total(const struct nx_stats *stats);
 
@@ -106,14 +124,5 @@ uint64_t nx_stats_avoided_total(const struct nx_stats *stats);
 const char *nx_exit_reason_name(unsigned reason);
 /* The PC device that usually is at a port or device-memory page; "" if none is known. */
 const char *nx_device_name(enum nx_exit_kind kind, uint64_t address);
-
-/* ---- report.c ---- */
-
-/* A vCPU that goes away leaves its figures here. */
-void nx_report_fold(const struct nx_stats *stats, const struct nx_vcpu *engine);
-/* What has been taken and avoided by all vCPUs so far; any of them may be running. */
-void nx_report_totals(uint64_t *taken, uint64_t *avoided);
-/* The end of the process: the line, and the file if one was asked for. At most once. */
-void nx_report_final(void);
 
 #endif

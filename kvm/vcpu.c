@@ -28,8 +28,21 @@ void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why)
 {
 	const char *expected = NULL;
 
-	if (atomic_compare_exchange_strong(&vcpu->off, &expected, why) && !nx_options.off)
+	if (!atomic_compare_exchange_strong(&vcpu->off, &expected, why))
+		return;
+	nx_share_off(vcpu->shared->off, why);
+	if (!nx_options.off)
 		nx_say("no exits are avoided on this vCPU from here on: %s", why);
+}
+
+static void unlink_vcpu(struct nx_kvm_vcpu *vcpu)
+{
+	for (struct nx_kvm_vcpu **at = &vcpu->vm->vcpus; *at; at = &(*at)->next_in_vm) {
+		if (*at == vcpu) {
+			*at = vcpu->next_in_vm;
+			break;
+		}
+	}
 }
 
 static void vcpu_release(struct nx_object *object)
@@ -37,16 +50,14 @@ static void vcpu_release(struct nx_object *object)
 	struct nx_kvm_vcpu *vcpu = (struct nx_kvm_vcpu *)object;
 	struct nx_kvm_vm *vm = vcpu->vm;
 
-	pthread_mutex_lock(&vm->vcpus_lock);
-	for (struct nx_kvm_vcpu **at = &vm->vcpus; *at; at = &(*at)->next_in_vm) {
-		if (*at == vcpu) {
-			*at = vcpu->next_in_vm;
-			break;
-		}
-	}
-	pthread_mutex_unlock(&vm->vcpus_lock);
 	nx_vcpu_read_kvm_stats(vcpu);
-	nx_report_fold(&vcpu->stats, vcpu->engine);
+	if (vcpu->engine)
+		nx_share_publish(vcpu, nx_real.now());
+	nx_report_fold(vcpu->shared, true);
+	pthread_mutex_lock(&vm->vcpus_lock);
+	unlink_vcpu(vcpu);
+	nx_share_vcpu_close(vcpu);
+	pthread_mutex_unlock(&vm->vcpus_lock);
 	if (vcpu->stats_fd >= 0)
 		nx_real.close(vcpu->stats_fd);
 	nx_real.unmap_vcpu(vcpu->run, vcpu->run_size);
@@ -56,27 +67,22 @@ static void vcpu_release(struct nx_object *object)
 
 /*
  * KVM's statistics must be readable at the end, when an ioctl on the vCPU could wait for ever for
- * a KVM_RUN in another thread. The descriptor is moved out of the way of the VMM's numbers.
+ * a KVM_RUN in another thread.
  */
 static int stats_open(const struct nx_kvm_vm *vm, int fd)
 {
-	int low, high;
+	int low;
 
 	if (!vm->binary_stats)
 		return -1;
 	low = nx_real.ioctl(fd, KVM_GET_STATS_FD, NULL);
-	if (low < 0)
-		return -1;
-	high = fcntl(low, F_DUPFD_CLOEXEC, 512);
-	if (high < 0)
-		return low;
-	nx_real.close(low);
-	return high;
+	return low < 0 ? -1 : nx_fd_move_up(low);
 }
 
 void nx_vcpu_created(struct nx_kvm_vm *vm, int fd)
 {
 	struct nx_kvm_vcpu *vcpu;
+	bool shared;
 
 	if (!nx_real.is_kvm_object(fd, "vcpu"))
 		return;
@@ -94,12 +100,21 @@ void nx_vcpu_created(struct nx_kvm_vm *vm, int fd)
 	}
 	vcpu->vm = vm;
 	vcpu->fd = fd;
+	pthread_mutex_lock(&vm->vcpus_lock);
+	shared = nx_share_vcpu_open(vcpu);
+	if (shared) {
+		vcpu->next_in_vm = vm->vcpus;
+		vm->vcpus = vcpu;
+	}
+	pthread_mutex_unlock(&vm->vcpus_lock);
+	if (!shared) {
+		nx_vm_off(vm, "out of memory");
+		nx_real.unmap_vcpu(vcpu->run, vm->run_size);
+		free(vcpu);
+		return;
+	}
 	vcpu->stats_fd = stats_open(vm, fd);
 	atomic_fetch_add(&vm->object.count, 1);
-	pthread_mutex_lock(&vm->vcpus_lock);
-	vcpu->next_in_vm = vm->vcpus;
-	vm->vcpus = vcpu;
-	pthread_mutex_unlock(&vm->vcpus_lock);
 	nx_fd_set(fd, &vcpu->object);
 }
 
@@ -114,11 +129,11 @@ static int thread_id(void)
 	return id;
 }
 
-bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu)
+static bool acquire(struct nx_kvm_vcpu *vcpu, bool patient)
 {
 	int self = thread_id();
 
-	for (;;) {
+	for (unsigned i = 0; patient || i < 10000; i++) {
 		int holder = 0;
 
 		if (atomic_compare_exchange_weak(&vcpu->owner_tid, &holder, self))
@@ -128,6 +143,17 @@ bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu)
 		if (holder)
 			sched_yield();
 	}
+	return false;
+}
+
+bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu)
+{
+	return acquire(vcpu, true);
+}
+
+bool nx_vcpu_acquire_soon(struct nx_kvm_vcpu *vcpu)
+{
+	return acquire(vcpu, false);
 }
 
 void nx_vcpu_release(struct nx_kvm_vcpu *vcpu)
@@ -145,7 +171,7 @@ void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd)
 	nx_state_export_regs(vcpu->state, &vcpu->regs);
 	nx_real.ioctl(fd, KVM_SET_REGS, &vcpu->regs);
 	vcpu->flushed = true;
-	vcpu->stats.flushes++;
+	vcpu->stats->flushes++;
 }
 
 /* ---- Ioctls ---- */
@@ -327,7 +353,7 @@ static bool read_at(int fd, void *to, size_t size, uint64_t offset)
 void nx_vcpu_read_kvm_stats(struct nx_kvm_vcpu *vcpu)
 {
 	struct kvm_stats_header header;
-	struct nx_stats *stats = &vcpu->stats;
+	struct nx_stats *stats = vcpu->stats;
 
 	stats->kvm_stats = 0;
 	if (vcpu->stats_fd < 0 || !read_at(vcpu->stats_fd, &header, sizeof(header), 0))

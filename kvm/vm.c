@@ -26,7 +26,10 @@ void nx_vm_off(struct nx_kvm_vm *vm, const char *why)
 {
 	const char *expected = NULL;
 
-	if (atomic_compare_exchange_strong(&vm->off, &expected, why) && !nx_options.off)
+	if (!atomic_compare_exchange_strong(&vm->off, &expected, why))
+		return;
+	nx_share_off(vm->share->off, why);
+	if (!nx_options.off)
 		nx_say("no exits are avoided in this VM from here on: %s", why);
 }
 
@@ -36,6 +39,7 @@ static void vm_release(struct nx_object *object)
 {
 	struct nx_kvm_vm *vm = (struct nx_kvm_vm *)object;
 
+	nx_share_close(vm);
 	free(vm->slot);
 	free(vm->ioeventfd);
 	pthread_rwlock_destroy(&vm->lock);
@@ -61,10 +65,11 @@ void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type)
 		return;
 	size = nx_real.ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
 	vm = (struct nx_kvm_vm *)nx_object_new(NX_OBJECT_VM, sizeof(*vm), vm_release);
-	if (!vm || size < (int)(2 * NX_HOST_PAGE)) {
+	if (size < (int)(2 * NX_HOST_PAGE) || !vm || !nx_share_open(vm)) {
 		nx_say("exits are neither counted nor avoided: %s",
-		       vm ? "this kernel's vCPUs have no run page as noexit knows it"
-			  : "out of memory");
+		       size < (int)(2 * NX_HOST_PAGE)
+			   ? "this kernel's vCPUs have no run page as noexit knows it"
+			   : "out of memory");
 		return;
 	}
 	vm->fd = vm_fd;
@@ -79,7 +84,7 @@ void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type)
 	pthread_mutex_init(&vm->vcpus_lock, NULL);
 	nx_process_has_vm();
 	if (nx_options.off)
-		atomic_store(&vm->off, "asked for with --off");
+		nx_vm_off(vm, "asked for with --off");
 	else if (type)
 		nx_vm_off(vm, "it is of a protected type, whose memory noexit cannot read");
 	else if (!can_sync_regs(kvm_fd))

@@ -222,6 +222,23 @@ void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_cluster_inf
 	memset(info, 0, sizeof(*info));
 }
 
+void nx_cluster_block(const struct nx_cluster *cluster, unsigned number,
+		      struct nx_cluster_block *block)
+{
+	(void)cluster;
+	(void)number;
+	memset(block, 0, sizeof(*block));
+}
+
+size_t nx_cluster_code(const struct nx_cluster *cluster, uint64_t rip, void *to, size_t size)
+{
+	(void)cluster;
+	(void)rip;
+	(void)to;
+	(void)size;
+	return 0;
+}
+
 const char *nx_leave_reason_name(enum nx_leave_reason reason)
 {
 	static const char *const names[] = {

@@ -73,8 +73,8 @@ static void test_same_accesses_fast(void **state)
 	(void)state;
 	run_both(mixed, COUNT(mixed), fast);
 	assert_true(fake_engine.exits >= 60);
-	assert_int_equal(fake_vcpu()->stats.avoided[NX_EXIT_IO] +
-			     fake_vcpu()->stats.avoided[NX_EXIT_MMIO],
+	assert_int_equal(fake_vcpu()->stats->avoided[NX_EXIT_IO] +
+			     fake_vcpu()->stats->avoided[NX_EXIT_MMIO],
 			 fake_engine.exits);
 	fake_stop();
 }
@@ -93,7 +93,7 @@ static void test_completion_finds_new_exit(void **state)
 	(void)state;
 	run_both(mixed, COUNT(mixed), fast);
 	/* The ten split stores; the engine does most of the others itself. */
-	assert_true(fake_vcpu()->stats.completions_new_exit >= 10);
+	assert_true(fake_vcpu()->stats->completions_new_exit >= 10);
 	fake_stop();
 }
 
@@ -103,7 +103,7 @@ static void test_every_exit_is_counted(void **state)
 
 	(void)state;
 	run_both(mixed, COUNT(mixed), fast);
-	stats = &fake_vcpu()->stats;
+	stats = fake_vcpu()->stats;
 	assert_int_equal(nx_stats_taken_total(stats) + nx_stats_avoided_total(stats),
 			 with.accesses + 1);
 	assert_int_equal(stats->taken[KVM_EXIT_HLT], 1);
@@ -119,7 +119,7 @@ static void test_registers_at_exits(void **state)
 	with.looks = without.looks = true;
 	run_both(mixed, COUNT(mixed), fast);
 	assert_true(fake_engine.exits >= 60);
-	assert_int_equal(fake_vcpu()->stats.flushes, fake_engine.exits);
+	assert_int_equal(fake_vcpu()->stats->flushes, fake_engine.exits);
 	fake_stop();
 }
 
@@ -129,7 +129,7 @@ static void test_registers_in_run_page(void **state)
 	with.syncs = without.syncs = true;
 	run_both(mixed, COUNT(mixed), fast);
 	assert_true(fake_engine.exits >= 60);
-	assert_int_equal(fake_vcpu()->stats.flushes, 0);
+	assert_int_equal(fake_vcpu()->stats->flushes, 0);
 	assert_int_equal(fake.run->kvm_valid_regs, KVM_SYNC_X86_REGS);
 	fake_stop();
 }
@@ -153,7 +153,7 @@ static void test_set_regs_same_rip(void **state)
 	with.at_exit = without.at_exit = change_rbx;
 	run_both(ports, COUNT(ports), fast);
 	assert_true(with.end.rbx > 0);
-	assert_true(fake_vcpu()->stats.disturbed > 0);
+	assert_true(fake_vcpu()->stats->disturbed > 0);
 	fake_stop();
 }
 
@@ -181,7 +181,7 @@ static void test_set_regs_other_rip(void **state)
 	(void)state;
 	with.at_exit = without.at_exit = jump;
 	run_both(program, COUNT(program), fast);
-	assert_true(fake_vcpu()->stats.disturbed > 0);
+	assert_true(fake_vcpu()->stats->disturbed > 0);
 	fake_stop();
 }
 
@@ -209,7 +209,7 @@ static void test_dirty_regs_win(void **state)
 	with.at_exit = without.at_exit = dirty;
 	with.syncs = without.syncs = true;
 	run_both(program, COUNT(program), fast);
-	assert_true(fake_vcpu()->stats.disturbed > 0);
+	assert_true(fake_vcpu()->stats->disturbed > 0);
 	fake_stop();
 }
 
@@ -254,8 +254,8 @@ static void test_kick_during_completion(void **state)
 	fake.in_completion = kick_now;
 	assert_true(vmm_run(&with));
 	assert_true(vmm_equal(&without, &with));
-	assert_true(fake_vcpu()->stats.completions_kicked > 0);
-	assert_true(with.eintr >= fake_vcpu()->stats.completions_kicked);
+	assert_true(fake_vcpu()->stats->completions_kicked > 0);
+	assert_true(with.eintr >= fake_vcpu()->stats->completions_kicked);
 	fake_stop();
 
 	/* It is this very call that returns EINTR, as the kernel's would. */
@@ -285,7 +285,7 @@ static void test_kick_at_engine_exit(void **state)
 	(void)state;
 	with.at_exit = without.at_exit = kick_at_exit;
 	run_both(ports, COUNT(ports), fast);
-	assert_true(fake_vcpu()->stats.leaves[NX_HOST_LEAVE_KICK] > 0);
+	assert_true(fake_vcpu()->stats->leaves[NX_HOST_LEAVE_KICK] > 0);
 	assert_int_equal(with.eintr, without.eintr);
 	fake_stop();
 
@@ -313,7 +313,7 @@ static void test_immediate_exit_is_given_back(void **state)
 		assert_int_equal(vmm_step(&with), 0);
 		assert_int_equal(fake.run->immediate_exit, 0);
 	}
-	assert_true(fake_vcpu()->stats.completions > 0);
+	assert_true(fake_vcpu()->stats->completions > 0);
 	fake_stop();
 }
 
@@ -338,7 +338,7 @@ static void test_pending_signal(void **state)
 	pthread_kill(pthread_self(), SIGUSR1);
 	assert_int_equal(vmm_step(&with), 0);
 	assert_int_equal(fake_engine.exits, exits);
-	assert_int_equal(fake_vcpu()->stats.leaves[NX_HOST_LEAVE_SIGNAL], 1);
+	assert_int_equal(fake_vcpu()->stats->leaves[NX_HOST_LEAVE_SIGNAL], 1);
 	sigwait(&set, &(int){0});
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	fake_stop();
@@ -368,10 +368,10 @@ static void test_latency_bound(void **state)
 	with.accesses = with.inputs = 0;
 	assert_true(vmm_run(&with));
 	open = fake.entries;
-	assert_true(fake_vcpu()->stats.leaves[NX_HOST_LEAVE_BOUND] > 10);
+	assert_true(fake_vcpu()->stats->leaves[NX_HOST_LEAVE_BOUND] > 10);
 	assert_true(open > 4 * masked);
 	/* Time never denies a stay its first resume. */
-	assert_true(fake_vcpu()->stats.avoided[NX_EXIT_IO] >= fake_vcpu()->stats.takeovers);
+	assert_true(fake_vcpu()->stats->avoided[NX_EXIT_IO] >= fake_vcpu()->stats->takeovers);
 	fake_stop();
 }
 
@@ -394,7 +394,7 @@ static void test_interrupts_get_in(void **state)
 		with.at_exit = raise_irq;
 		with.accesses = with.inputs = 0;
 		assert_true(vmm_run(&with));
-		assert_int_equal(fake_vcpu()->stats.leaves[NX_HOST_LEAVE_INTERRUPT], enabled);
+		assert_int_equal(fake_vcpu()->stats->leaves[NX_HOST_LEAVE_INTERRUPT], enabled);
 		fake_stop();
 	}
 }
@@ -412,7 +412,7 @@ static void test_interrupt_window(void **state)
 	fake.regs.rflags |= RFLAGS_IF;
 	with.at_exit = want_window;
 	assert_true(vmm_run(&with));
-	assert_true(fake_vcpu()->stats.leaves[NX_HOST_LEAVE_WINDOW] > 3);
+	assert_true(fake_vcpu()->stats->leaves[NX_HOST_LEAVE_WINDOW] > 3);
 	fake_stop();
 }
 
@@ -424,7 +424,7 @@ static void expect_unfit(enum nx_unfit unfit)
 	assert_int_equal(vmm_step(&with), 0);
 	assert_int_equal(vmm_step(&with), 0);
 	assert_int_equal(fake_engine.resumes, 0);
-	assert_int_equal(fake_vcpu()->stats.unfit[unfit], 1);
+	assert_int_equal(fake_vcpu()->stats->unfit[unfit], 1);
 	fake_stop();
 }
 

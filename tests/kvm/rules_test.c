@@ -354,7 +354,7 @@ static void test_off_in_mid_stay(void **state)
 	assert_true(vmm_run(&vmm));
 	assert_int_equal(vmm.accesses, 20);
 	assert_int_equal(fake_engine.exits, 1);
-	assert_int_equal(fake_vcpu()->stats.leaves[NX_HOST_LEAVE_TURNED_OFF], 1);
+	assert_int_equal(fake_vcpu()->stats->leaves[NX_HOST_LEAVE_TURNED_OFF], 1);
 }
 
 /* ---- Descriptors ---- */
@@ -384,7 +384,7 @@ static void test_reuse(void **state)
 	assert_int_equal(fake.immediate_runs, 0);
 	/* A new vCPU in the memory of the old one starts from nothing. */
 	assert_int_equal(vm_ioctl(KVM_CREATE_VCPU, NULL), FAKE_VCPU_FD);
-	assert_int_equal(nx_stats_taken_total(&fake_vcpu()->stats), 0);
+	assert_int_equal(nx_stats_taken_total(fake_vcpu()->stats), 0);
 	assert_null(fake_vcpu()->engine);
 }
 
