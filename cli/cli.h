@@ -5,6 +5,9 @@
 #ifndef NX_CLI_H
 #define NX_CLI_H
 
+#include <stdbool.h>
+#include <sys/types.h>
+
 /* Exit status for everything that keeps a command from starting. */
 #define CLI_REFUSED 2
 
@@ -24,6 +27,15 @@ int cli_refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
  */
 int cli_check_program(const char *path);
 
+/* A whole number without a sign; false: it is none. */
+bool cli_parse_number(const char *text, unsigned long *number);
+/* 0: no process id. */
+pid_t cli_parse_pid(const char *text);
+/* From a hundredth to a day's; 0: no such number. */
+double cli_parse_seconds(const char *text);
+void cli_sleep(double seconds);
+
 int cli_run(int argc, char **argv);
+int cli_stat(int argc, char **argv);
 
 #endif

@@ -41,7 +41,7 @@ static void *map_private(size_t size)
 /* A part of the file, which grows as needed; private memory where that fails. */
 static void *map_part(struct nx_kvm_vm *vm, uint64_t offset, size_t size)
 {
-	off_t end = (off_t)(offset + size);
+	off_t end = (off_t)nx_share_page_round(offset + size);
 	struct stat status;
 	void *memory;
 

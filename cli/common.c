@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* common.c - small things that several subcommands need. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "cli.h"
+#include "watch.h"
+
+bool cli_parse_number(const char *text, unsigned long *number)
+{
+	char *end;
+
+	errno = 0;
+	*number = strtoul(text, &end, 10);
+	return *text >= '0' && *text <= '9' && !*end && !errno;
+}
+
+pid_t cli_parse_pid(const char *text)
+{
+	unsigned long number;
+
+	return cli_parse_number(text, &number) && number <= 1ul << 22 ? (pid_t)number : 0;
+}
+
+double cli_parse_seconds(const char *text)
+{
+	char *end;
+	double seconds = strtod(text, &end);
+
+	return end != text && !*end && seconds >= 0.01 && seconds <= 86400 ? seconds : 0;
+}
+
+void cli_sleep(double seconds)
+{
+	struct timespec time = {(time_t)seconds, 0};
+
+	time.tv_nsec = (long)((seconds - (double)time.tv_sec) * 1e9);
+	nanosleep(&time, NULL);
+}
+
+void watch_class_name(unsigned class, unsigned classes, char *name, size_t size)
+{
+	unsigned first = class ? 1u << (class - 1) : 0, last = class ? 2 * first - 1 : 0;
+
+	if (class == classes - 1)
+		snprintf(name, size, "%u+", first);
+	else if (first == last)
+		snprintf(name, size, "%u", first);
+	else
+		snprintf(name, size, "%u-%u", first, last);
+}
+
+uint64_t watch_avoided(const struct nx_stats *stats, unsigned reason)
+{
+	return reason == KVM_EXIT_IO     ? stats->avoided[NX_EXIT_IO]
+	       : reason == KVM_EXIT_MMIO ? stats->avoided[NX_EXIT_MMIO]
+					 : 0;
+}
