@@ -20,17 +20,24 @@
 
 static _Atomic(struct nx_object *) table[NX_FD_MAX];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* writers of table, free_list */
-static struct nx_object *free_list[2];
+static struct nx_object *free_list[NX_OBJECT_TYPES];
 static atomic_int highest = -1;
+
+int nx_fd_private(int fd)
+{
+	int number = fcntl(fd, F_DUPFD_CLOEXEC, 512);
+
+	return number >= 0 ? number : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
 
 int nx_fd_move_up(int fd)
 {
-	int high = fcntl(fd, F_DUPFD_CLOEXEC, 512);
+	int number = nx_fd_private(fd);
 
-	if (high < 0)
+	if (number < 0)
 		return fd;
 	nx_real.close(fd);
-	return high;
+	return number;
 }
 
 static bool count_get(struct nx_object *object)
@@ -121,6 +128,11 @@ void nx_fd_set(int fd, struct nx_object *object)
 bool nx_fd_known(int fd)
 {
 	return (unsigned)fd < NX_FD_MAX && atomic_load(&table[fd]);
+}
+
+bool nx_fd_is(int fd, const struct nx_object *object)
+{
+	return (unsigned)fd < NX_FD_MAX && atomic_load(&table[fd]) == object;
 }
 
 void nx_fd_clear(int fd)

@@ -12,8 +12,7 @@
 #include <string.h>
 
 #define MEM_GUEST_MEMFD (1u << 2) /* KVM_MEM_GUEST_MEMFD, of Linux 6.8 */
-#define APIC_BASE_ENABLE (1ull << 11)
-#define APIC_BASE_X2APIC (1ull << 10)
+#define GPA_BITS ((1ull << 52) - 1)
 
 /* ---- Quiescing ---- */
 
@@ -147,72 +146,14 @@ static bool port_in_kernel(const struct nx_kvm_vm *vm, uint16_t port, unsigned s
 static bool gpa_in_kernel(const struct nx_kvm_vcpu *vcpu, uint64_t gpa, unsigned size)
 {
 	const struct nx_kvm_vm *vm = vcpu->vm;
-	uint64_t apic = vcpu->sregs.apic_base;
-	uint64_t page = apic & ~(uint64_t)(NX_HOST_PAGE - 1);
+	uint64_t page = vcpu->sregs.apic_base & ~(uint64_t)(NX_HOST_PAGE - 1) & GPA_BITS;
 
 	if (vm->irqchip_full && overlaps(gpa, size, 0xfec00000, 0xfec000ff))
 		return true;
-	return (vm->irqchip_full || vm->irqchip_split) && apic & APIC_BASE_ENABLE &&
-	       !(apic & APIC_BASE_X2APIC) && overlaps(gpa, size, page, page + NX_HOST_PAGE - 1);
-}
-
-/* ---- ioeventfd ---- */
-
-bool nx_ioeventfd_set(struct nx_kvm_vm *vm, const struct kvm_ioeventfd *args)
-{
-	uint32_t mask = KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DATAMATCH;
-
-	if (args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN) {
-		for (unsigned i = 0; i < vm->ioeventfds; i++) {
-			struct nx_ioeventfd *event = &vm->ioeventfd[i];
-
-			if (event->address == args->addr && event->len == args->len &&
-			    event->fd == args->fd && event->flags == (args->flags & mask) &&
-			    (!(event->flags & KVM_IOEVENTFD_FLAG_DATAMATCH) ||
-			     event->datamatch == args->datamatch)) {
-				*event = vm->ioeventfd[--vm->ioeventfds];
-				return true;
-			}
-		}
-		return true;
-	}
-	if (vm->ioeventfds == vm->ioeventfd_capacity) {
-		unsigned capacity = vm->ioeventfd_capacity ? vm->ioeventfd_capacity * 2 : 16;
-		struct nx_ioeventfd *event =
-		    realloc(vm->ioeventfd, capacity * sizeof(*vm->ioeventfd));
-
-		if (!event)
-			return false;
-		vm->ioeventfd = event;
-		vm->ioeventfd_capacity = capacity;
-	}
-	vm->ioeventfd[vm->ioeventfds++] = (struct nx_ioeventfd){
-	    .address = args->addr,
-	    .datamatch = args->datamatch,
-	    .len = args->len,
-	    .flags = args->flags & mask,
-	    .fd = args->fd,
-	};
-	return true;
-}
-
-static bool ioeventfd_matches(const struct nx_kvm_vm *vm, bool pio, uint64_t address, unsigned size,
-			      uint64_t value)
-{
-	uint64_t mask = size < 8 ? (1ull << (size * 8)) - 1 : ~0ull;
-
-	for (unsigned i = 0; i < vm->ioeventfds; i++) {
-		const struct nx_ioeventfd *event = &vm->ioeventfd[i];
-
-		if (event->address != address || !!(event->flags & KVM_IOEVENTFD_FLAG_PIO) != pio)
-			continue;
-		if (!event->len)
-			return true;
-		if (event->len == size && (!(event->flags & KVM_IOEVENTFD_FLAG_DATAMATCH) ||
-					   (event->datamatch & mask) == (value & mask)))
-			return true;
-	}
-	return false;
+	/* A LAPIC that is off or in x2APIC mode still answers there: KVM_X86_QUIRK_LAPIC_MMIO_HOLE.
+	 */
+	return (vm->irqchip_full || vm->irqchip_split) &&
+	       overlaps(gpa, size, page, page + NX_HOST_PAGE - 1);
 }
 
 /* ---- The engine's callbacks ---- */
@@ -252,8 +193,9 @@ static enum nx_route route_io(void *data, uint16_t port, unsigned size, bool wri
 {
 	const struct nx_kvm_vcpu *vcpu = data;
 
+	(void)value;
 	if (port_in_kernel(vcpu->vm, port, size) ||
-	    (write && ioeventfd_matches(vcpu->vm, true, port, size, value)))
+	    (write && nx_ioeventfd_foreign(vcpu->vm, true, port, size)))
 		return NX_ROUTE_LEAVE;
 	return NX_ROUTE_EXIT;
 }
@@ -262,8 +204,9 @@ static enum nx_route route_mmio(void *data, uint64_t gpa, unsigned size, bool wr
 {
 	const struct nx_kvm_vcpu *vcpu = data;
 
+	(void)value;
 	if (gpa_in_kernel(vcpu, gpa, size) ||
-	    (write && ioeventfd_matches(vcpu->vm, false, gpa, size, value)))
+	    (write && nx_ioeventfd_foreign(vcpu->vm, false, gpa, size)))
 		return NX_ROUTE_LEAVE;
 	return NX_ROUTE_EXIT;
 }

@@ -39,6 +39,9 @@ struct nx_real {
 	bool (*is_kvm_object)(int fd, const char *what);
 	uint64_t (*now)(void);
 	int (*close)(int fd);
+	/* The processor adds KVM's offset to what a guest's RDTSC gives, and KVM never corrects it.
+	 */
+	bool (*tsc_is_offset)(void);
 };
 extern struct nx_real nx_real;
 extern struct nx_options nx_options;
@@ -74,7 +77,7 @@ int nx_fd_move_up(int fd);
 
 /* ---- fdtable.c ---- */
 
-enum nx_object_type { NX_OBJECT_VM, NX_OBJECT_VCPU };
+enum nx_object_type { NX_OBJECT_VM, NX_OBJECT_VCPU, NX_OBJECT_EVENTFD, NX_OBJECT_TYPES };
 
 struct nx_object {
 	enum nx_object_type type;
@@ -90,6 +93,9 @@ void nx_object_put(struct nx_object *object);
 void nx_fd_set(int fd, struct nx_object *object);
 /* Whether fd stands for an object; cheap. */
 bool nx_fd_known(int fd);
+bool nx_fd_is(int fd, const struct nx_object *object);
+/* A duplicate of fd for ourselves, out of the way of the VMM's numbers; -1: none left. */
+int nx_fd_private(int fd);
 /* Before fd is closed: it stands for nothing from now on. */
 void nx_fd_clear(int fd);
 void nx_fd_clear_range(unsigned first, unsigned last);
@@ -114,8 +120,9 @@ struct nx_slot {
 
 struct nx_ioeventfd {
 	uint64_t address, datamatch;
-	uint32_t len, flags; /* KVM_IOEVENTFD_FLAG_* */
-	int fd;
+	uint32_t len, flags;      /* KVM_IOEVENTFD_FLAG_* */
+	struct nx_object *object; /* of own_fd, our duplicate; NULL: none could be had */
+	int own_fd;
 };
 
 struct nx_kvm_vm {
@@ -134,8 +141,10 @@ struct nx_kvm_vm {
 	struct nx_slot *slot;
 	unsigned slots, slot_capacity; /* sorted by gpa, address space 0 only */
 	struct nx_ioeventfd *ioeventfd;
-	unsigned ioeventfds, ioeventfd_capacity;
+	atomic_uint ioeventfds; /* written with the lock, but a first look needs none */
+	unsigned ioeventfd_capacity;
 	bool irqchip_full, irqchip_split, pit, pit_speaker;
+	bool tsc_set; /* the VMM chose a frequency for vCPUs to come */
 
 	pthread_mutex_t vcpus_lock;
 	struct nx_kvm_vcpu *vcpus;
@@ -150,13 +159,25 @@ struct nx_kvm_vm {
 
 void nx_vm_quiesce(struct nx_kvm_vm *vm);
 void nx_vm_unquiesce(struct nx_kvm_vm *vm);
-/* Both with vm->lock write-held, after the kernel accepted the change; false: no memory. */
+/* With vm->lock write-held, after the kernel accepted the change; false: no memory. */
 bool nx_slot_set(struct nx_kvm_vm *vm, uint32_t id, uint32_t flags, uint64_t gpa, uint64_t size,
 		 uint64_t host);
-bool nx_ioeventfd_set(struct nx_kvm_vm *vm, const struct kvm_ioeventfd *args);
 
 /* The engine's callbacks; data is the struct nx_kvm_vcpu. */
 extern const struct nx_host nx_kvm_engine_host;
+
+/* ---- ioeventfd.c ---- */
+
+/* As nx_slot_set(). */
+bool nx_ioeventfd_set(struct nx_kvm_vm *vm, const struct kvm_ioeventfd *args);
+void nx_ioeventfd_clear(struct nx_kvm_vm *vm);
+/* Is there one that only KVM can signal? vm->lock is held. */
+bool nx_ioeventfd_foreign(const struct nx_kvm_vm *vm, bool pio, uint64_t address, unsigned size);
+/*
+ * Signals what the write would signal. true: the VMM never hears of it. Elements of a string that
+ * are for the VMM are what is left in the exit.
+ */
+bool nx_ioeventfd_signal(struct nx_kvm_vm *vm, struct nx_exit *exit);
 
 /* ---- hostmem.c ---- */
 
@@ -198,7 +219,7 @@ struct nx_kvm_vcpu {
 	struct kvm_run *run;
 	size_t run_size;
 	int stats_fd; /* of KVM's own statistics, -1: none */
-	int fd;
+	int fd;       /* the one that the present KVM_RUN was called with */
 
 	_Atomic(const char *) off; /* as in the VM */
 	atomic_int owner_tid;
@@ -206,6 +227,7 @@ struct nx_kvm_vcpu {
 	/* Engine; NULL until the first exit that could be taken over, or if off. */
 	struct nx_vcpu *engine;
 	struct nx_state *state;
+	struct nx_host engine_host;
 	struct nx_memory memory;
 	bool engine_tried;
 
@@ -234,12 +256,16 @@ struct nx_kvm_vcpu {
 	struct kvm_regs regs;   /* as the kernel has them */
 	struct kvm_sregs sregs; /* constant during a stay */
 	struct kvm_vcpu_events events;
+	bool tsc_known, tsc_aux_known;
+	uint64_t tsc_offset;
+	uint32_t tsc_aux;
 
 	/* What the VMM told the kernel about this vCPU. */
 	bool guest_debug, hyperv, has_signal_mask;
 	uint64_t signal_mask;
 	uint8_t physical_bits;
 	uint32_t guest_features; /* NX_FEATURE_* */
+	unsigned native_tsc_khz; /* without scaling; 0: the guest's counter cannot be known */
 
 	unsigned slot_hint;
 
@@ -275,6 +301,8 @@ void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd);
 void nx_state_import_regs(struct nx_state *state, const struct kvm_regs *regs);
 void nx_state_export_regs(const struct nx_state *state, struct kvm_regs *regs);
 void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs);
+/* The guest's protection keys, for a stay that begins. */
+uint32_t nx_vcpu_pkru(struct nx_kvm_vcpu *vcpu);
 /* Why the engine must not run in the state just synchronised, or NX_FIT. */
 enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd);
 /* Makes the run page say what the engine's exit is. */
@@ -303,6 +331,14 @@ void nx_report_fold(const struct nx_share_vcpu *shared, bool gone);
 void nx_report_totals(uint64_t *taken, uint64_t *avoided);
 /* The end of the process: the line, and the file if one was asked for. At most once. */
 void nx_report_final(void);
+
+/* ---- tsc.c ---- */
+
+void nx_tsc_vcpu_created(struct nx_kvm_vcpu *vcpu, int fd);
+/* After the VMM asked for this frequency. */
+void nx_tsc_set_khz(struct nx_kvm_vcpu *vcpu, unsigned khz);
+/* nx_host.read_tsc */
+bool nx_tsc_read(void *data, uint64_t *tsc, uint32_t *aux);
 
 /* ---- memory.c ---- */
 

@@ -11,7 +11,9 @@
 #define _GNU_SOURCE
 #include "host.h"
 
+#include <cpuid.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +21,9 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#define CPUID_VMX (1u << 5)
+#define CPUID_SVM (1u << 2)
 
 struct nx_real nx_real;
 struct nx_options nx_options;
@@ -164,6 +169,30 @@ static uint64_t now(void)
 	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
+/*
+ * Without VMX and SVM the guest's RDTSC is not the processor's to change. A counter that Linux does
+ * not trust is no clock source, and KVM corrects it as it goes.
+ */
+static bool tsc_is_offset(void)
+{
+	unsigned a, b, c = 0, d;
+	char sources[256];
+	ssize_t length;
+	int fd;
+
+	if (!(__get_cpuid(1, &a, &b, &c, &d) && c & CPUID_VMX) &&
+	    !(__get_cpuid(0x80000001, &a, &b, &c, &d) && c & CPUID_SVM))
+		return false;
+	fd = open("/sys/devices/system/clocksource/clocksource0/available_clocksource",
+		  O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	length = read(fd, sources, sizeof(sources) - 1);
+	nx_real.close(fd);
+	sources[length > 0 ? length : 0] = 0;
+	return !strncmp(sources, "tsc ", 4) || strstr(sources, " tsc ");
+}
+
 void nx_process_start(int (*ioctl)(int, unsigned long, void *), int (*close)(int))
 {
 	stderr_known = !fstat(STDERR_FILENO, &stderr_at_start);
@@ -175,6 +204,7 @@ void nx_process_start(int (*ioctl)(int, unsigned long, void *), int (*close)(int
 	    .is_kvm_object = is_kvm_object,
 	    .now = now,
 	    .close = close,
+	    .tsc_is_offset = tsc_is_offset,
 	};
 	alive_set();
 	nx_process.ready = true;

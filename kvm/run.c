@@ -114,6 +114,15 @@ static void stay_account(struct nx_kvm_vcpu *vcpu)
 	nx_share_publish(vcpu, now);
 }
 
+/* The engine's exit is a write that signals an eventfd, and nothing more. */
+static bool signalled(struct nx_kvm_vcpu *vcpu)
+{
+	bool all = nx_ioeventfd_signal(vcpu->vm, &vcpu->exit);
+
+	vcpu->stats->signalled += all;
+	return all;
+}
+
 static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -141,13 +150,15 @@ static bool complete(struct nx_kvm_vcpu *vcpu)
 {
 	enum nx_completion completion = NX_COMPLETION_NONE;
 
-	if (vcpu->exit_open) {
-		pthread_rwlock_rdlock(&vcpu->vm->lock);
-		completion = nx_complete_exit(vcpu->engine, &vcpu->exit);
-		pthread_rwlock_unlock(&vcpu->vm->lock);
-	}
-	vcpu->exit_open = false;
-	return completion == NX_COMPLETION_EXIT;
+	do {
+		if (vcpu->exit_open) {
+			pthread_rwlock_rdlock(&vcpu->vm->lock);
+			completion = nx_complete_exit(vcpu->engine, &vcpu->exit);
+			pthread_rwlock_unlock(&vcpu->vm->lock);
+		}
+		vcpu->exit_open = completion == NX_COMPLETION_EXIT;
+	} while (vcpu->exit_open && signalled(vcpu));
+	return vcpu->exit_open;
 }
 
 /* With KVM a device write is final at its exit: whoever looks must find rip past it. */
@@ -203,6 +214,8 @@ static bool must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 		*why = NX_HOST_LEAVE_TURNED_OFF;
 	else if (vcpu->stay_over)
 		*why = NX_HOST_LEAVE_VMM_STATE;
+	else if (__atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_ACQUIRE))
+		*why = NX_HOST_LEAVE_KICK;
 	else if (interruptible && vcpu->irq_seen != atomic_load(&vm->irq_epoch))
 		*why = NX_HOST_LEAVE_INTERRUPT;
 	else if (interruptible && vcpu->run->request_interrupt_window)
@@ -227,12 +240,11 @@ static enum nx_outcome timed_resume(struct nx_kvm_vcpu *vcpu)
 	return outcome;
 }
 
-/* One resume, up to the engine's next exit or the end of the stay. */
-static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
+/* One resume; false: not begun, since the VMM is changing memory slots. */
+static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome)
 {
 	struct nx_kvm_vm *vm = vcpu->vm;
 	volatile int *stop = nx_vcpu_stop_flag(vcpu->engine);
-	enum nx_outcome outcome;
 
 	pthread_rwlock_rdlock(&vm->lock);
 	__atomic_store_n(stop, 0, __ATOMIC_SEQ_CST);
@@ -240,21 +252,37 @@ static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load(&vm->writers)) {
 		pthread_rwlock_unlock(&vm->lock);
-		return stay_end_completed(vcpu, NX_HOST_LEAVE_MEMSLOTS);
+		return false;
 	}
 	/* The engine keeps page pointers for a stay. */
 	if (vcpu->generation_seen != vm->generation)
 		nx_flush(vcpu->engine);
 	vcpu->generation_seen = vm->generation;
 	if (vcpu->resumes_untimed++ == TIMED_RESUME)
-		outcome = timed_resume(vcpu);
+		*outcome = timed_resume(vcpu);
 	else
-		outcome = nx_resume(vcpu->engine, &vcpu->exit);
+		*outcome = nx_resume(vcpu->engine, &vcpu->exit);
 	pthread_rwlock_unlock(&vm->lock);
+	return true;
+}
 
-	if (outcome == NX_LEAVE)
-		return stay_end(vcpu);
-	return present(vcpu);
+/* Up to the next exit that is for the VMM, or to the end of the stay. */
+static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
+{
+	enum nx_outcome outcome;
+	enum nx_host_leave why;
+
+	for (;;) {
+		if (!resume(vcpu, &outcome))
+			return stay_end_completed(vcpu, NX_HOST_LEAVE_MEMSLOTS);
+		if (outcome == NX_LEAVE)
+			return stay_end(vcpu);
+		vcpu->exit_open = true;
+		if (!signalled(vcpu))
+			return present(vcpu);
+		if (must_leave(vcpu, &why))
+			return stay_end_completed(vcpu, why);
+	}
 }
 
 /* The VMM marked registers of the page dirty while an engine's exit was open: it wins. */
@@ -287,8 +315,6 @@ static enum step stay_continue(struct nx_kvm_vcpu *vcpu)
 	if (vcpu->run->kvm_dirty_regs)
 		return stay_overruled(vcpu);
 	nx_exit_consume(vcpu);
-	if (__atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_ACQUIRE))
-		return stay_end_completed(vcpu, NX_HOST_LEAVE_KICK);
 	if (must_leave(vcpu, &why))
 		return stay_end_completed(vcpu, why);
 	return stay_resume(vcpu);
@@ -349,7 +375,7 @@ static bool engine_make(struct nx_kvm_vcpu *vcpu)
 			    "try a smaller --code-cache");
 		return false;
 	}
-	engine = nx_vcpu_create(&vcpu->memory, &nx_kvm_engine_host, vcpu, &config);
+	engine = nx_vcpu_create(&vcpu->memory, &vcpu->engine_host, vcpu, &config);
 	if (!engine) {
 		nx_vcpu_off(vcpu, "the engine does not work with the memory it was given");
 		return false;
@@ -422,6 +448,7 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	enum step step;
 	bool kicked;
 
+	vcpu->fd = fd;
 	step = kernel_complete(vcpu, fd, argument, &kicked);
 	if (step != STEP_EINTR)
 		return step;
@@ -439,6 +466,8 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	nx_state_import_regs(vcpu->state, &vcpu->regs);
 	nx_state_import_sregs(vcpu->state, &vcpu->sregs);
 	vcpu->state->physical_bits = vcpu->physical_bits;
+	vcpu->state->pkru = nx_vcpu_pkru(vcpu);
+	vcpu->tsc_known = vcpu->tsc_aux_known = false;
 	vcpu->stats->takeovers++;
 	vcpu->stay_began = nx_real.now();
 	vcpu->stay_over = false;

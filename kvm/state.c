@@ -2,6 +2,7 @@
 /* state.c - registers between KVM's structures and the engine's, and the run page's exits. */
 #include "host.h"
 
+#include <cpuid.h>
 #include <string.h>
 
 #define CR4_VMXE (1ull << 13)
@@ -10,6 +11,10 @@
 #define RFLAGS_TF (1ull << 8)
 #define RFLAGS_IF (1ull << 9)
 #define DR7_ENABLES 0xffull
+#define CPUID_XSTATE 0xd
+#define XSTATE_PKRU 9
+#define PKRU_NOTHING 0xffffffffu
+#define NESTED_STATE_MAX 16384
 
 /*
  * KVM's name of each register and ours.
@@ -69,11 +74,28 @@ void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs
 	state->cr3 = sregs->cr3;
 	state->cr4 = sregs->cr4;
 	state->efer = sregs->efer;
-	/*
-	 * The run page does not carry PKRU. With all rights withdrawn the engine leaves before
-	 * every data access to a user page, which is slower and never wrong.
-	 */
-	state->pkru = sregs->cr4 & CR4_PKE ? 0xffffffff : 0;
+}
+
+/*
+ * The run page does not carry PKRU. It is asked for where user pages are what a guest accesses;
+ * elsewhere, and if it cannot be had, all rights are withdrawn: then the engine leaves before such
+ * accesses. XSAVE's standard format is what KVM gives, with the host's offsets.
+ */
+uint32_t nx_vcpu_pkru(struct nx_kvm_vcpu *vcpu)
+{
+	unsigned size, offset, ecx, edx;
+	struct kvm_xsave xsave;
+	uint32_t pkru;
+
+	if (!(vcpu->sregs.cr4 & CR4_PKE))
+		return 0;
+	if (vcpu->sregs.ss.dpl != 3 ||
+	    !__get_cpuid_count(CPUID_XSTATE, XSTATE_PKRU, &size, &offset, &ecx, &edx) ||
+	    size < sizeof(pkru) || offset + sizeof(pkru) > sizeof(xsave.region) ||
+	    nx_real.ioctl(vcpu->fd, KVM_GET_XSAVE, &xsave))
+		return PKRU_NOTHING;
+	memcpy(&pkru, (const char *)xsave.region + offset, sizeof(pkru));
+	return pkru;
 }
 
 static bool event_pending(const struct kvm_vcpu_events *events, const struct kvm_sregs *sregs)
@@ -98,6 +120,24 @@ static bool breakpoints_armed(int fd)
 	return nx_real.ioctl(fd, KVM_GET_DEBUGREGS, &debugregs) || debugregs.dr7 & DR7_ENABLES;
 }
 
+/*
+ * A guest that may run guests of its own: in one of those, addresses are not what they seem. Linux
+ * before 6.12 does not say so in the run page.
+ */
+static bool may_be_nested(const struct nx_kvm_vcpu *vcpu, int fd)
+{
+	union {
+		struct kvm_nested_state state;
+		char bytes[NESTED_STATE_MAX];
+	} nested;
+
+	if (!(vcpu->sregs.cr4 & CR4_VMXE) && !(vcpu->sregs.efer & EFER_SVME))
+		return false;
+	nested.state.size = sizeof(nested);
+	return nx_real.ioctl(fd, KVM_GET_NESTED_STATE, &nested) ||
+	       nested.state.flags & (KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_RUN_PENDING);
+}
+
 enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd)
 {
 	const struct kvm_vcpu_events *events = &vcpu->events;
@@ -112,7 +152,7 @@ enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd)
 		return NX_UNFIT_SINGLE_STEP;
 	if (vcpu->guest_debug)
 		return NX_UNFIT_DEBUG;
-	if (vcpu->sregs.cr4 & CR4_VMXE || vcpu->sregs.efer & EFER_SVME)
+	if (may_be_nested(vcpu, fd))
 		return NX_UNFIT_VIRTUALIZATION;
 	if (vcpu->regs.rflags & RFLAGS_IF &&
 	    (vcpu->run->request_interrupt_window || vcpu->irq_seen != vcpu->vm->irq_epoch))

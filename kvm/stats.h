@@ -14,16 +14,17 @@
 #include "noexit.h"
 
 /* X(name, description). */
-#define NX_KVM_COUNTERS(X)                                                           \
-	X(runs, "KVM_RUN calls by the VMM")                                          \
-	X(takeovers, "times the engine took the guest over")                         \
-	X(completions, "KVM_RUN calls of ours that only completed an exit")          \
-	X(completions_new_exit, "of these, found a further exit (split access)")     \
-	X(completions_kicked, "of these, met a kick by the VMM")                     \
-	X(kicked_runs, "KVM_RUN calls that the VMM had told not to enter the guest") \
-	X(flushes, "register write-backs because the VMM looked at the vCPU")        \
-	X(disturbed, "engine exits during which the VMM changed the vCPU")           \
-	X(stays_ns, "nanoseconds of stays, the VMM's work on their exits included")  \
+#define NX_KVM_COUNTERS(X)                                                                \
+	X(runs, "KVM_RUN calls by the VMM")                                               \
+	X(takeovers, "times the engine took the guest over")                              \
+	X(completions, "KVM_RUN calls of ours that only completed an exit")               \
+	X(completions_new_exit, "of these, found a further exit (split access)")          \
+	X(completions_kicked, "of these, met a kick by the VMM")                          \
+	X(kicked_runs, "KVM_RUN calls that the VMM had told not to enter the guest")      \
+	X(signalled, "writes of the engine's that signalled an eventfd and nothing else") \
+	X(flushes, "register write-backs because the VMM looked at the vCPU")             \
+	X(disturbed, "engine exits during which the VMM changed the vCPU")                \
+	X(stays_ns, "nanoseconds of stays, the VMM's work on their exits included")       \
 	X(engine_ns, "of these, in the engine: an estimate from every 13th resume")
 
 /* Why the host, and not the engine, ended a stay. */

@@ -13,7 +13,6 @@
 #include "host.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -114,6 +113,8 @@ void nx_vcpu_created(struct nx_kvm_vm *vm, int fd)
 		return;
 	}
 	vcpu->stats_fd = stats_open(vm, fd);
+	vcpu->engine_host = nx_kvm_engine_host;
+	nx_tsc_vcpu_created(vcpu, fd);
 	atomic_fetch_add(&vm->object.count, 1);
 	nx_fd_set(fd, &vcpu->object);
 }
@@ -281,6 +282,9 @@ static void note(struct nx_kvm_vcpu *vcpu, uint32_t request, void *argument)
 	switch (request) {
 	case KVM_SET_CPUID2:
 		note_cpuid(vcpu, argument);
+		break;
+	case KVM_SET_TSC_KHZ:
+		nx_tsc_set_khz(vcpu, (unsigned)(uintptr_t)argument);
 		break;
 	case KVM_SET_SIGNAL_MASK:
 		note_signal_mask(vcpu, argument);

@@ -41,7 +41,7 @@ static void vm_release(struct nx_object *object)
 
 	nx_share_close(vm);
 	free(vm->slot);
-	free(vm->ioeventfd);
+	nx_ioeventfd_clear(vm);
 	pthread_rwlock_destroy(&vm->lock);
 	pthread_mutex_destroy(&vm->vcpus_lock);
 }
@@ -237,7 +237,6 @@ static bool ioctl_harmless(uint32_t request)
 	case KVM_SET_BOOT_CPU_ID:
 	case KVM_SET_CLOCK:
 	case KVM_GET_CLOCK:
-	case KVM_SET_TSC_KHZ:
 	case KVM_GET_TSC_KHZ:
 	case KVM_CREATE_DEVICE:
 	case KVM_GET_DEVICE_ATTR:
@@ -288,6 +287,9 @@ int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argum
 		if (result >= 0 && ((struct kvm_irq_level *)argument)->level)
 			atomic_fetch_add(&vm->irq_epoch, 1);
 		return result;
+	case KVM_SET_TSC_KHZ:
+		vm->tsc_set = true;
+		return nx_real.ioctl(fd, request, argument);
 	case KVM_SIGNAL_MSI:
 		result = nx_real.ioctl(fd, request, argument);
 		if (result > 0)
@@ -313,8 +315,10 @@ int nx_kvm_ioctl(int fd, unsigned long request, void *argument)
 		return nx_real.ioctl(fd, request, argument);
 	if (object->type == NX_OBJECT_VM)
 		result = nx_vm_ioctl((struct nx_kvm_vm *)object, fd, request, argument);
-	else
+	else if (object->type == NX_OBJECT_VCPU)
 		result = nx_kvm_vcpu_ioctl((struct nx_kvm_vcpu *)object, fd, request, argument);
+	else
+		result = nx_real.ioctl(fd, request, argument);
 	saved = errno;
 	nx_object_put(object);
 	errno = saved;

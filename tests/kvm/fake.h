@@ -58,6 +58,10 @@ enum fake_pending {
 	PENDING_RMW,        /* write half of M_RMW */
 };
 
+#define FAKE_IOEVENTFDS 8
+#define FAKE_TSC_KHZ 2000000
+#define FAKE_TSC_AUX 7
+
 struct fake_kernel {
 	const struct model_insn *program;
 	unsigned insns;
@@ -72,6 +76,12 @@ struct fake_kernel {
 	uint64_t pending_linear, pending_rip;
 
 	/* What the tests look at and set. */
+	uint64_t tsc_offset;
+	uint32_t pkru;
+	unsigned asked_pkru, asked_tsc;
+	bool has_nested_state;
+	uint16_t nested_flags;
+	struct kvm_ioeventfd ioeventfd[FAKE_IOEVENTFDS]; /* len and address 0: free */
 	uint64_t clock;
 	unsigned runs, immediate_runs, entries;
 	unsigned set_regs, memory_changes;
@@ -81,6 +91,8 @@ struct fake_kernel {
 };
 
 extern struct fake_kernel fake;
+/* Before fake_start(): the guest's time-stamp counter is the processor's plus an offset. */
+extern bool fake_has_tsc_offset;
 
 #define FAKE_KVM_FD 900
 #define FAKE_VM_FD 901

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* fake_kernel.c - KVM_RUN with the kernel's order of events, for one vCPU. */
 #include <assert.h>
+#include <cpuid.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -14,6 +15,7 @@
 #define RUN_SIZE (3 * 4096)
 
 struct fake_kernel fake;
+bool fake_has_tsc_offset;
 struct nx_real nx_real;
 struct nx_options nx_options;
 char fake_said[2048];
@@ -77,6 +79,49 @@ static const struct model_insn *insn_at(uint64_t rip)
 	return &fake.program[index];
 }
 
+/* kernel_pio() and vcpu_mmio_write(): a device of the kernel's own takes the write. */
+static bool signals(bool pio, uint64_t address, unsigned size, uint64_t value)
+{
+	static const uint64_t one = 1;
+
+	for (unsigned i = 0; i < FAKE_IOEVENTFDS; i++) {
+		const struct kvm_ioeventfd *event = &fake.ioeventfd[i];
+
+		if (event->fd && event->addr == address &&
+		    !!(event->flags & KVM_IOEVENTFD_FLAG_PIO) == pio &&
+		    !(event->flags & KVM_IOEVENTFD_FLAG_VIRTIO_CCW_NOTIFY) &&
+		    (!event->len ||
+		     (event->len == size && (!(event->flags & KVM_IOEVENTFD_FLAG_DATAMATCH) ||
+					     event->datamatch == value))))
+			return write(event->fd, &one, sizeof(one)) == sizeof(one);
+	}
+	return false;
+}
+
+static int set_ioeventfd(const struct kvm_ioeventfd *args)
+{
+	bool deassign = args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN;
+
+	for (unsigned i = 0; i < FAKE_IOEVENTFDS; i++) {
+		struct kvm_ioeventfd *event = &fake.ioeventfd[i];
+
+		if (!deassign && !event->fd) {
+			*event = *args;
+			event->fd = dup(args->fd);
+			return 0;
+		}
+		if (deassign && event->fd && event->addr == args->addr && event->len == args->len &&
+		    event->datamatch == args->datamatch &&
+		    event->flags == (args->flags & ~KVM_IOEVENTFD_FLAG_DEASSIGN)) {
+			close(event->fd);
+			*event = (struct kvm_ioeventfd){0};
+			return 0;
+		}
+	}
+	errno = ENOENT;
+	return -1;
+}
+
 /* Executes one instruction; true: it exits. */
 static bool execute(const struct model_insn *insn)
 {
@@ -105,6 +150,8 @@ static bool execute(const struct model_insn *insn)
 		exit_io(false, (uint16_t)insn->operand, 0);
 		return true;
 	case M_OUT:
+		if (signals(true, insn->operand, 4, (uint32_t)regs->rax))
+			break;
 		exit_io(true, (uint16_t)insn->operand, (uint32_t)regs->rax);
 		if (fake.style.emulated_out)
 			regs->rip = next;
@@ -116,6 +163,8 @@ static bool execute(const struct model_insn *insn)
 		exit_mmio(false, insn->operand, 0);
 		return true;
 	case M_STORE:
+		if (signals(false, insn->operand, 8, regs->rcx))
+			break;
 		exit_mmio(true, insn->operand, regs->rcx);
 		regs->rip = next;
 		return true;
@@ -177,8 +226,10 @@ static bool complete(void)
 	case PENDING_RMW:
 		insn = insn_at(fake.pending_rip);
 		memcpy(&data, fake.run->mmio.data, 8);
-		exit_mmio(true, insn->operand, data + fake.regs.rax);
 		fake.regs.rip = fake.pending_rip + MODEL_LEN;
+		if (signals(false, insn->operand, 8, data + fake.regs.rax))
+			break;
+		exit_mmio(true, insn->operand, data + fake.regs.rax);
 		return true;
 	}
 	return false;
@@ -244,6 +295,42 @@ static int run(void)
 
 /* ---- The other ioctls ---- */
 
+/* What a stay may ask for. */
+static int ask(uint32_t request, void *argument)
+{
+	struct kvm_device_attr *attribute = argument;
+	struct kvm_nested_state *nested = argument;
+	struct kvm_xsave *xsave = argument;
+	struct kvm_msrs *msrs = argument;
+	unsigned size, offset = 0, ecx, edx;
+
+	switch (request) {
+	case KVM_GET_XSAVE:
+		fake.asked_pkru++;
+		__get_cpuid_count(0xd, 9, &size, &offset, &ecx, &edx);
+		memset(xsave, 0, sizeof(*xsave));
+		memcpy((char *)xsave->region + offset, &fake.pkru, sizeof(fake.pkru));
+		return 0;
+	case KVM_GET_NESTED_STATE:
+		nested->flags = fake.nested_flags;
+		return fake.has_nested_state ? 0 : -1;
+	case KVM_HAS_DEVICE_ATTR:
+		return 0;
+	case KVM_GET_DEVICE_ATTR:
+		fake.asked_tsc++;
+		memcpy((void *)(uintptr_t)attribute->addr, &fake.tsc_offset, sizeof(uint64_t));
+		return 0;
+	case KVM_GET_TSC_KHZ:
+		return FAKE_TSC_KHZ;
+	case KVM_SET_TSC_KHZ:
+		return 0;
+	case KVM_GET_MSRS:
+		msrs->entries[0].data = FAKE_TSC_AUX;
+		return 1;
+	}
+	return request == _IO(KVMIO, 0xee) ? 0 : -1; /* an interface of the future */
+}
+
 static int vcpu_ioctl(uint32_t request, void *argument)
 {
 	switch (request) {
@@ -280,14 +367,16 @@ static int vcpu_ioctl(uint32_t request, void *argument)
 	case KVM_NMI:
 		return 0;
 	}
-	errno = request == _IO(KVMIO, 0xee) ? 0 : EINVAL; /* an interface of the future */
-	return errno ? -1 : 0;
+	errno = EINVAL;
+	return ask(request, argument);
 }
 
-static int vm_ioctl(uint32_t request)
+static int vm_ioctl(uint32_t request, void *argument)
 {
 	if (request == KVM_CREATE_VCPU)
 		return FAKE_VCPU_FD;
+	if (request == KVM_IOEVENTFD)
+		return set_ioeventfd(argument);
 	if (request == KVM_SET_USER_MEMORY_REGION) {
 		if (fake.fail_memory) {
 			errno = fake.fail_memory;
@@ -306,7 +395,7 @@ static int fake_ioctl(int fd, unsigned long request, void *argument)
 	if (fd == FAKE_VCPU_FD)
 		return vcpu_ioctl((uint32_t)request, argument);
 	if (fd == FAKE_VM_FD)
-		return vm_ioctl((uint32_t)request);
+		return vm_ioctl((uint32_t)request, argument);
 	assert(fd == FAKE_KVM_FD);
 	if ((uint32_t)request == KVM_GET_VCPU_MMAP_SIZE)
 		return RUN_SIZE;
@@ -335,6 +424,11 @@ static bool is_kvm_object(int fd, const char *what)
 static uint64_t fake_now(void)
 {
 	return __atomic_load_n(&fake.clock, __ATOMIC_RELAXED);
+}
+
+static bool tsc_is_offset(void)
+{
+	return fake_has_tsc_offset;
 }
 
 /* ---- Start and end ---- */
@@ -373,6 +467,7 @@ void fake_start(const struct model_insn *program, unsigned insns, struct fake_st
 	    .is_kvm_object = is_kvm_object,
 	    .now = fake_now,
 	    .close = close,
+	    .tsc_is_offset = tsc_is_offset,
 	};
 	nx_vm_created(FAKE_KVM_FD, FAKE_VM_FD, 0);
 	int fd = nx_kvm_ioctl(FAKE_VM_FD, KVM_CREATE_VCPU, NULL);
@@ -383,6 +478,10 @@ void fake_start(const struct model_insn *program, unsigned insns, struct fake_st
 
 void fake_stop(void)
 {
+	for (unsigned i = 0; i < FAKE_IOEVENTFDS; i++) {
+		if (fake.ioeventfd[i].fd)
+			close(fake.ioeventfd[i].fd);
+	}
 	nx_fd_clear(FAKE_VCPU_FD);
 	nx_fd_clear(FAKE_VM_FD);
 }

@@ -77,7 +77,7 @@ class Guests(unittest.TestCase):
         self.avoids(64, 0, 0.3)
 
     def test_64_bit_user(self):
-        self.avoids(64, 3, 0.3)
+        self.avoids(64, 3, 0.8)
 
     def test_no_user_code(self):
         result, stats = with_stats(("--no-user-code",), VMM, "64", "3")

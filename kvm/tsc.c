@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * tsc.c - the time-stamp counter as the guest reads it: the host's plus an offset. KVM tells the
+ * exact offset (Linux 5.16). It must be the processor that adds it, the host's counter must be one
+ * that KVM does not correct, and there must be no scaling: else RDTSC is left to the guest.
+ */
+#include "host.h"
+
+#include <x86intrin.h>
+
+#define MSR_TSC_AUX 0xc0000103u
+
+static struct kvm_device_attr offset_attribute(uint64_t *offset)
+{
+	return (struct kvm_device_attr){
+	    .group = KVM_VCPU_TSC_CTRL,
+	    .attr = KVM_VCPU_TSC_OFFSET,
+	    .addr = (uintptr_t)offset,
+	};
+}
+
+void nx_tsc_vcpu_created(struct nx_kvm_vcpu *vcpu, int fd)
+{
+	struct kvm_device_attr attribute = offset_attribute(NULL);
+	int khz;
+
+	if (!nx_real.tsc_is_offset() || vcpu->vm->tsc_set)
+		return;
+	khz = nx_real.ioctl(fd, KVM_GET_TSC_KHZ, NULL);
+	if (khz > 0 && !nx_real.ioctl(fd, KVM_HAS_DEVICE_ATTR, &attribute)) {
+		vcpu->native_tsc_khz = (unsigned)khz;
+		vcpu->engine_host.read_tsc = nx_tsc_read;
+	}
+}
+
+void nx_tsc_set_khz(struct nx_kvm_vcpu *vcpu, unsigned khz)
+{
+	bool native = vcpu->native_tsc_khz && (!khz || khz == vcpu->native_tsc_khz);
+
+	vcpu->engine_host.read_tsc = native ? nx_tsc_read : NULL;
+}
+
+static bool ask_offset(struct nx_kvm_vcpu *vcpu)
+{
+	struct kvm_device_attr attribute = offset_attribute(&vcpu->tsc_offset);
+
+	vcpu->tsc_known =
+	    vcpu->tsc_known || !nx_real.ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attribute);
+	return vcpu->tsc_known;
+}
+
+static bool ask_aux(struct nx_kvm_vcpu *vcpu)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msrs = {.head.nmsrs = 1, .entry.index = MSR_TSC_AUX};
+
+	if (!vcpu->tsc_aux_known) {
+		vcpu->tsc_aux_known = nx_real.ioctl(vcpu->fd, KVM_GET_MSRS, &msrs) == 1;
+		vcpu->tsc_aux = (uint32_t)msrs.entry.data;
+	}
+	return vcpu->tsc_aux_known;
+}
+
+bool nx_tsc_read(void *data, uint64_t *tsc, uint32_t *aux)
+{
+	struct nx_kvm_vcpu *vcpu = data;
+
+	if (!ask_offset(vcpu) || (aux && !ask_aux(vcpu)))
+		return false;
+	if (aux)
+		*aux = vcpu->tsc_aux;
+	/* Not before the loads that the guest did before. */
+	_mm_lfence();
+	*tsc = __rdtsc() + vcpu->tsc_offset;
+	return true;
+}
