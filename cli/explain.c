@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* explain.c - noexit explain: the clusters of a running VMM, or of a file of noexit run --stats. */
+#define _GNU_SOURCE
+#include "cli.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "listing.h"
+#include "watch.h"
+
+struct options {
+	pid_t pid;
+	unsigned long count; /* 0: all */
+	const char *file;
+	bool one; /* only the cluster that begins at entry */
+	uint64_t entry;
+};
+
+/* ---- Arguments ---- */
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+	struct options *options = state->input;
+	char *end;
+
+	switch (key) {
+	case 'p':
+		options->pid = cli_parse_pid(text);
+		if (!options->pid)
+			argp_error(state,
+				   "the argument of -p must be a process id, which '%s' is not",
+				   text);
+		return 0;
+	case 'n':
+		if (!cli_parse_number(text, &options->count))
+			argp_error(state,
+				   "the argument of -n must be a number of clusters, which '%s' is "
+				   "not",
+				   text);
+		return 0;
+	case 'e':
+		options->entry = strtoull(text, &end, 16);
+		options->one = true;
+		if (end == text || *end)
+			argp_error(state,
+				   "the argument of -e must be an address in hexadecimal, which "
+				   "'%s' is not",
+				   text);
+		return 0;
+	case ARGP_KEY_ARG:
+		if (options->file || options->pid)
+			argp_error(state, "'%s' is one argument too many; name one file or -p PID",
+				   text);
+		options->file = text;
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static const struct argp_option argp_options[] = {
+    {"pid", 'p', "PID", 0, "The VMM to look at (default: the one that runs)", 0},
+    {"count", 'n', "N", 0, "The N clusters that avoided most exits (default 10; 0: all)", 0},
+    {"entry", 'e', "ADDRESS", 0, "Only the cluster with this address, in hexadecimal", 0},
+    {0},
+};
+
+static const struct argp parser = {
+    .options = argp_options,
+    .parser = parse,
+    .args_doc = "[FILE]",
+    .doc = "Lists clusters of guest code: of a running VMM, or of FILE, which 'noexit run --stats' "
+	   "wrote.\vExiting instructions are starred; '>' marks where an execution may begin. Exit "
+	   "status 2: there is nothing to list.",
+};
+
+static bool wanted(const struct options *options, const struct nx_share_cluster *cluster)
+{
+	return !options->one || cluster->entry_rip == options->entry;
+}
+
+/* ---- A running VMM ---- */
+
+struct found {
+	const struct watch_vcpu *vcpu;
+	const struct nx_share_cluster *cluster;
+};
+
+static int compare(const void *a, const void *b)
+{
+	const struct nx_share_cluster *left = ((const struct found *)a)->cluster;
+	const struct nx_share_cluster *right = ((const struct found *)b)->cluster;
+
+	return (left->exits < right->exits) - (left->exits > right->exits);
+}
+
+static size_t collect(const struct watch *watch, const struct options *options, struct found *found)
+{
+	size_t count = 0;
+
+	for (unsigned i = 0; i < watch->vcpus; i++) {
+		const struct nx_share_clusters *in = watch->vcpu[i].clusters;
+
+		for (unsigned n = 0; n < in->count; n++) {
+			if (!wanted(options, &in->cluster[n]))
+				continue;
+			if (found)
+				found[count] = (struct found){&watch->vcpu[i], &in->cluster[n]};
+			count++;
+		}
+	}
+	return count;
+}
+
+static size_t explain_vmm(const struct watch *watch, const struct options *options)
+{
+	size_t count = collect(watch, options, NULL);
+	struct found *found = calloc(count + 1, sizeof(*found));
+
+	if (!found)
+		return 0;
+	collect(watch, options, found);
+	qsort(found, count, sizeof(*found), compare);
+	if (options->count && count > options->count)
+		count = options->count;
+	for (size_t i = 0; i < count; i++) {
+		printf("%sVM %u, vCPU %u, ", i ? "\n" : "", found[i].vcpu->vm,
+		       found[i].vcpu->number);
+		listing_print(found[i].vcpu->clusters, found[i].cluster);
+	}
+	free(found);
+	return count;
+}
+
+static int explain_pid(const struct options *options)
+{
+	enum watch_result result;
+	struct watch watch;
+	size_t listed;
+	pid_t pid;
+	int refused = watch_choose(options->pid, &pid);
+
+	if (refused)
+		return refused;
+	result = watch_read(pid, true, &watch);
+	if (result)
+		return watch_refuse(pid, result);
+	listed = explain_vmm(&watch, options);
+	watch_free(&watch);
+	return listed
+		   ? 0
+		   : cli_refuse("process %d (%s) has no such cluster, or none yet; 'noexit stat' "
+				"says what it does",
+				(int)pid, watch.command);
+}
+
+/* ---- A file ---- */
+
+/* Its clusters, most exits first. */
+static int explain_list(struct json_object *clusters, const struct options *options)
+{
+	static struct nx_share_clusters one;
+	size_t listed = 0;
+
+	for (size_t i = 0; i < json_object_array_length(clusters); i++) {
+		if (options->count && listed == options->count)
+			break;
+		if (!listing_from_json(json_object_array_get_idx(clusters, i), &one))
+			return cli_refuse("cluster %zu in '%s' is not as this version of noexit "
+					  "writes it; make the file anew with 'noexit run --stats'",
+					  i, options->file);
+		if (!wanted(options, &one.cluster[0]))
+			continue;
+		if (listed++)
+			putchar('\n');
+		listing_print(&one, &one.cluster[0]);
+	}
+	return listed ? 0 : cli_refuse("there is no such cluster in '%s'", options->file);
+}
+
+static int explain_file(const struct options *options)
+{
+	struct json_object *file, *clusters;
+	int refused;
+
+	errno = 0;
+	file = json_object_from_file(options->file);
+	if (!file)
+		return cli_refuse("'%s' cannot be read: %s; name a file that 'noexit run --stats' "
+				  "wrote",
+				  options->file, errno ? strerror(errno) : "it is no JSON");
+	if (json_object_object_get_ex(file, "clusters", &clusters) &&
+	    json_object_is_type(clusters, json_type_array))
+		refused = explain_list(clusters, options);
+	else
+		refused = cli_refuse("'%s' has no clusters; name a file that 'noexit run --stats' "
+				     "wrote",
+				     options->file);
+	json_object_put(file);
+	return refused;
+}
+
+int cli_explain(int argc, char **argv)
+{
+	struct options options = {.count = 10};
+
+	argp_parse(&parser, argc, argv, 0, NULL, &options);
+	return options.file ? explain_file(&options) : explain_pid(&options);
+}

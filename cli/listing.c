@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* listing.c - annotated disassembly; Zydis decodes and formats. */
+#include "listing.h"
+
+#include <Zydis/Zydis.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct listing {
+	ZydisDecoder decoder;
+	ZydisFormatter formatter;
+	const struct nx_share_cluster *cluster;
+};
+
+static void begin(struct listing *listing, const struct nx_share_cluster *cluster)
+{
+	ZydisMachineMode mode = cluster->bits == 64   ? ZYDIS_MACHINE_MODE_LONG_64
+				: cluster->bits == 32 ? ZYDIS_MACHINE_MODE_LEGACY_32
+						      : ZYDIS_MACHINE_MODE_LEGACY_16;
+	ZydisStackWidth stack = cluster->bits == 64   ? ZYDIS_STACK_WIDTH_64
+				: cluster->bits == 32 ? ZYDIS_STACK_WIDTH_32
+						      : ZYDIS_STACK_WIDTH_16;
+
+	listing->cluster = cluster;
+	ZydisDecoderInit(&listing->decoder, mode, stack);
+	ZydisFormatterInit(&listing->formatter, ZYDIS_FORMATTER_STYLE_INTEL);
+	ZydisFormatterSetProperty(&listing->formatter, ZYDIS_FORMATTER_PROP_HEX_UPPERCASE, 0);
+	ZydisFormatterSetProperty(&listing->formatter, ZYDIS_FORMATTER_PROP_ADDR_PADDING_ABSOLUTE,
+				  ZYDIS_PADDING_DISABLED);
+	ZydisFormatterSetProperty(&listing->formatter, ZYDIS_FORMATTER_PROP_DISP_PADDING,
+				  ZYDIS_PADDING_DISABLED);
+	ZydisFormatterSetProperty(&listing->formatter, ZYDIS_FORMATTER_PROP_IMM_PADDING,
+				  ZYDIS_PADDING_DISABLED);
+}
+
+/* One instruction; returns its length, 0: no more of them. */
+static unsigned disassemble(const struct listing *listing, const uint8_t *code, size_t size,
+			    uint64_t rip, char *text, size_t text_size)
+{
+	ZydisDecodedOperand operand[ZYDIS_MAX_OPERAND_COUNT];
+	ZydisDecodedInstruction insn;
+
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&listing->decoder, code, size, &insn, operand)) ||
+	    !ZYAN_SUCCESS(ZydisFormatterFormatInstruction(&listing->formatter, &insn, operand,
+							  insn.operand_count_visible, text,
+							  text_size, rip, NULL))) {
+		snprintf(text, text_size, "?");
+		return 0;
+	}
+	return insn.length;
+}
+
+/* ---- Where a block goes ---- */
+
+struct notes {
+	char text[256];
+	size_t used;
+};
+
+static void __attribute__((format(printf, 2, 3))) note(struct notes *notes, const char *format, ...)
+{
+	va_list arguments;
+	int length;
+
+	va_start(arguments, format);
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it is, in the line above */
+	length = vsnprintf(notes->text + notes->used, sizeof(notes->text) - notes->used, format,
+			   arguments);
+	va_end(arguments);
+	if (length > 0 && notes->used + (size_t)length < sizeof(notes->text))
+		notes->used += (size_t)length;
+}
+
+static void note_edge(struct notes *notes, const struct nx_share_block *block, unsigned edge,
+		      unsigned number)
+{
+	static const char *const limits[] = {"", ", some turns only",
+					     ", some turns without an exit"};
+	unsigned to = block->edge[edge];
+
+	if (to == NX_CLUSTER_NOWHERE)
+		note(notes, "leaves");
+	else
+		note(notes, "%s%u%s", to <= number ? "back to B" : "to B", to,
+		     limits[block->limit[edge] <= NX_EDGE_IDLE ? block->limit[edge] : 0]);
+}
+
+static void note_edges(struct notes *notes, const struct nx_share_block *block, unsigned number,
+		       bool branches, bool falls_through)
+{
+	const char *separator = "";
+
+	if (branches) {
+		note_edge(notes, block, 1, number);
+		separator = "; else ";
+	}
+	for (unsigned i = 0; i < block->targets && i + 2 < NX_CLUSTER_EDGES; i++) {
+		note(notes, "%s0x%" PRIx64 " ", i ? ", " : "guard: ", block->target[i]);
+		note_edge(notes, block, i + 2, number);
+		separator = "; else leaves";
+	}
+	if (block->targets)
+		note(notes, "%s", separator);
+	else if (falls_through && block->edge[0] != number + 1) {
+		note(notes, "%s", separator);
+		note_edge(notes, block, 0, number);
+	}
+}
+
+/* ---- A cluster ---- */
+
+static bool is(const char *text, const char *mnemonic)
+{
+	return !strncmp(text, mnemonic, strlen(mnemonic));
+}
+
+static void print_insn(char mark, uint64_t rip, bool exits, const char *text, const char *note)
+{
+	printf("  %c %12" PRIx64 "  %c %-*s%s%s\n", mark, rip, exits ? '*' : ' ', *note ? 40 : 0,
+	       text, *note ? "; " : "", note);
+}
+
+static void print_block(const struct listing *listing, const struct nx_share_block *block,
+			unsigned number)
+{
+	const uint8_t *shape = nx_share_block_shape(block), *code = nx_share_block_code(block);
+	unsigned at = 0;
+
+	printf("B%u:\n", number);
+	for (unsigned i = 0; i < block->instructions; i++) {
+		unsigned end = at + (shape[i] & NX_SHAPE_LENGTH);
+		bool last = i + 1 == block->instructions, first = i == 0;
+
+		if (end > block->bytes)
+			end = block->bytes;
+		/* Two stores that became one access are one to the engine. */
+		while (at < end) {
+			struct notes notes = {0};
+			char text[128];
+			unsigned length = disassemble(listing, code + at, end - at, block->rip + at,
+						      text, sizeof(text));
+			bool jumps = is(text, "jmp") || is(text, "ret") || is(text, "call");
+
+			if (last && (!length || at + length >= end))
+				note_edges(&notes, block, number,
+					   !block->targets && (*text == 'j' || is(text, "loop") ||
+							       is(text, "call 0x")),
+					   !jumps);
+			print_insn(first && block->entry ? '>' : ' ', block->rip + at,
+				   shape[i] & NX_SHAPE_EXITS, text, notes.text);
+			at = length ? at + length : end;
+			first = false;
+		}
+	}
+}
+
+void listing_print(const struct nx_share_clusters *in, const struct nx_share_cluster *cluster)
+{
+	const struct nx_share_block *block = NULL;
+	struct listing listing;
+	unsigned number = 0;
+
+	begin(&listing, cluster);
+	printf("cluster %" PRIx64 ", %u bits%s: instructions %u, exiting %u; executions %" PRIu64
+	       ", exits avoided %" PRIu64 "\n",
+	       cluster->entry_rip, cluster->bits, cluster->dropped ? ", dropped" : "",
+	       cluster->instructions, cluster->exiting, cluster->executions, cluster->exits);
+	while ((block = nx_share_block_next(in, cluster, block)))
+		print_block(&listing, block, number++);
+	if (!number)
+		puts("  (its code was not kept: there were too many clusters)");
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* listing.h - clusters as people read them, from a running VMM or from a file of noexit run
+ * --stats. */
+#ifndef NX_CLI_LISTING_H
+#define NX_CLI_LISTING_H
+
+#include <json-c/json.h>
+
+#include "share.h"
+
+/*
+ * Prints the cluster as annotated disassembly: exiting instructions starred, places where a resume
+ * may begin marked '>', branches with the blocks that they lead to.
+ */
+void listing_print(const struct nx_share_clusters *in, const struct nx_share_cluster *cluster);
+
+/*
+ * Makes an element of the array "clusters" the only one in *to; false: it is none, or is not what
+ * noexit writes.
+ */
+bool listing_from_json(struct json_object *element, struct nx_share_clusters *to);
+
+#endif
