@@ -33,24 +33,24 @@ bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *
 	       (cluster->cs_base == cs->base && cluster->cs_limit == cs->limit);
 }
 
-struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, uint64_t rip, uint32_t *offset)
+struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, const struct nx_cache *cache, uint64_t rip,
+				 uint32_t *offset)
 {
-	struct nx_cache *cache = &vcpu->cache;
 	uint32_t slot = slot_of(rip);
 
 	for (; cache->bucket[slot].cluster; slot = (slot + 1) % NX_ENTRY_BUCKETS) {
-		struct nx_cluster *cluster = &cache->cluster[cache->bucket[slot].cluster - 1];
+		const struct nx_cluster *cluster = &cache->cluster[cache->bucket[slot].cluster - 1];
 		const struct nx_entry *entry = &cluster->entry[cache->bucket[slot].entry];
 
 		if (entry->rip == rip && nx_cluster_is_current(vcpu, cluster)) {
 			*offset = entry->offset;
-			return cluster;
+			return (struct nx_cluster *)(uintptr_t)cluster;
 		}
 	}
 	return NULL;
 }
 
-nx_status nx_make_code(struct nx_vcpu *vcpu)
+nx_status nx_make_code(struct nx_vcpu *vcpu, struct nx_cache *cache)
 {
 	uint8_t *code = vcpu->emitted;
 	uint32_t where;
@@ -62,10 +62,9 @@ nx_status nx_make_code(struct nx_vcpu *vcpu)
 		vcpu->counters.refused++;
 		return NX_LEAVE_REFUSED;
 	}
-	if (vcpu->translation.size > vcpu->memory.code_size - vcpu->cache.code_used)
+	if (vcpu->translation.size > cache->code_end - cache->code_used)
 		return NX_LEAVE_CACHE_FULL;
-	nx_memcpy((uint8_t *)vcpu->memory.code_rw + vcpu->cache.code_used, code,
-		  vcpu->translation.size);
+	nx_memcpy((uint8_t *)vcpu->memory.code_rw + cache->code_used, code, vcpu->translation.size);
 	return NX_OK;
 }
 
@@ -116,22 +115,22 @@ static void keep_blocks(struct nx_cluster *cluster, const struct nx_graph *graph
 	}
 }
 
-struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu)
+struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache)
 {
 	const struct nx_translation *made = &vcpu->translation;
 	const struct nx_graph *graph = &vcpu->graph;
-	struct nx_cache *cache = &vcpu->cache;
 	uint32_t sites = made->sites * (uint32_t)sizeof(struct nx_site);
 	uint32_t entries = made->entries * (uint32_t)sizeof(struct nx_entry);
 	uint32_t fragments = graph->fragments * (uint32_t)sizeof(struct nx_fragment);
 	uint32_t contexts = graph->contexts.count * (uint32_t)sizeof(struct nx_context_call);
 	uint32_t blocks = graph->blocks * (uint32_t)sizeof(struct nx_cluster_block);
+	uint32_t last = cache == &vcpu->blocks ? sizeof(struct nx_insn) : 0;
 	struct nx_cluster *cluster;
 
 	if (cache->clusters == NX_MAX_CLUSTERS ||
 	    cache->entries + made->entries > NX_ENTRY_BUCKETS * 3 / 4 ||
 	    NX_STORE_BYTES - cache->store_used < sites + entries + fragments + contexts + blocks +
-						     graph->insns + graph->byte_count + 56u)
+						     last + graph->insns + graph->byte_count + 64u)
 		return NULL;
 	cluster = &cache->cluster[cache->clusters++];
 	nx_memset(cluster, 0, sizeof(*cluster));
@@ -160,9 +159,11 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu)
 	nx_memcpy(cluster->site, made->site, sites);
 	cluster->entry = take(cache, entries);
 	nx_memcpy(cluster->entry, made->entry, entries);
+	if (last)
+		cluster->last = nx_memcpy(take(cache, last), &graph->insn[graph->insns - 1], last);
 	cache->code_used += (made->size + CODE_ALIGN - 1) & ~(CODE_ALIGN - 1);
-	if (cache->code_used > vcpu->memory.code_size)
-		cache->code_used = (uint32_t)vcpu->memory.code_size;
+	if (cache->code_used > cache->code_end)
+		cache->code_used = cache->code_end;
 	index_entries(cache, cluster);
 	return cluster;
 }
@@ -173,16 +174,23 @@ void nx_cache_drop(struct nx_vcpu *vcpu, struct nx_cluster *cluster)
 	vcpu->counters.stale++;
 }
 
-void nx_cache_flush(struct nx_vcpu *vcpu)
+void nx_cache_init(struct nx_cache *cache, uint32_t begin, uint32_t end)
 {
-	struct nx_cache *cache = &vcpu->cache;
+	cache->code_begin = cache->code_used = begin;
+	cache->code_end = end;
+	cache->clusters = cache->entries = cache->store_used = 0;
+	nx_memset(cache->bucket, 0, sizeof(cache->bucket));
+}
 
+void nx_cache_flush(struct nx_vcpu *vcpu, struct nx_cache *cache)
+{
 	for (uint32_t i = 0; i < cache->clusters; i++)
 		vcpu->counters.exits_flushed += cache->cluster[i].exits;
-	cache->clusters = cache->entries = cache->store_used = cache->code_used = 0;
-	nx_memset(cache->bucket, 0, sizeof(cache->bucket));
-	vcpu->resume_cluster = NULL;
-	vcpu->counters.flushes++;
+	nx_cache_init(cache, cache->code_begin, cache->code_end);
+	if (cache == &vcpu->cache) {
+		vcpu->resume_cluster = NULL;
+		vcpu->counters.flushes++;
+	}
 }
 
 const struct nx_cluster *nx_cluster_next(const struct nx_vcpu *vcpu,

@@ -32,9 +32,9 @@ static bool form_single(struct nx_vcpu *vcpu, const struct nx_site *site)
 	return graph->insn[0].op == NX_OP_PLAIN;
 }
 
-bool nx_translate_single(struct nx_vcpu *vcpu)
+static bool translate_single(struct nx_vcpu *vcpu)
 {
-	if (nx_make_code(vcpu) != NX_OK)
+	if (nx_make_code(vcpu, &vcpu->cache) != NX_OK)
 		return false;
 	nx_memset(&vcpu->single, 0, sizeof(vcpu->single));
 	vcpu->single.code = vcpu->cache.code_used;
@@ -73,7 +73,7 @@ unsigned nx_begin_bounce(struct nx_vcpu *vcpu, const struct nx_site *site, struc
 	if (site->size > 8 || !nx_decode_full(&vcpu->mode, site->bytes, site->len, &d) ||
 	    (d.insn.attributes & ZYDIS_ATTRIB_HAS_LOCK))
 		return NX_PENDING_NONE;
-	if (!form_single(vcpu, site) || !nx_translate_single(vcpu))
+	if (!form_single(vcpu, site) || !translate_single(vcpu))
 		return NX_PENDING_NONE;
 	vcpu->bounce = 0;
 	vcpu->bounce_linear = vcpu->context.linear;

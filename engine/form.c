@@ -92,11 +92,6 @@ static unsigned hash_slot(struct nx_form_scratch *s, uint64_t name)
 	return slot;
 }
 
-static bool is_indirect(unsigned op)
-{
-	return op == NX_OP_RET || op == NX_OP_JMP_INDIRECT || op == NX_OP_CALL_INDIRECT;
-}
-
 static void decode_at(struct former *f, uint64_t rip, struct nx_insn *insn)
 {
 	uint8_t bytes[15];
@@ -184,7 +179,7 @@ static uint16_t reach(struct former *f, uint64_t rip, struct way way)
 	if (way.via) {
 		/* Few jumps lead straight to a return; only those are told apart by it. */
 		decode_at(f, rip, &s->peek);
-		if (!is_indirect(s->peek.op))
+		if (!nx_is_indirect(s->peek.op))
 			way.via = 0;
 	}
 	slot = hash_slot(s, nx_path_name(rip, context, way.via));
@@ -477,7 +472,6 @@ retry:
 }
 
 bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
-		   const struct nx_contexts *contexts, uint16_t context, uint64_t via,
 		   struct nx_graph *graph)
 {
 	struct former f = {vcpu, mode, (struct nx_form_scratch *)vcpu->form_scratch};
@@ -493,21 +487,14 @@ bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t ri
 		struct nx_insn *insn = &graph->insn[graph->insns];
 
 		decode_at(&f, rip, insn);
-		if (!is_passable(&f, insn))
+		if (!is_passable(&f, insn) || !nx_graph_add_bytes(vcpu, insn, graph))
 			break;
-		/* As reach() names it. */
-		insn->context = context;
-		insn->via = graph->insns || !is_indirect(insn->op) ? 0 : via;
-		insn->path = nx_path_name(rip, nx_context_hash(contexts, context), insn->via);
 		graph->insns++;
-		if (nx_decides(insn->op) || nx_op_exits(insn->op) || insn->string_io) {
-			block->targets =
-			    (uint8_t)nx_paths_targets(&vcpu->paths, insn->path, block->target);
+		if (nx_decides(insn->op) || nx_op_exits(insn->op) || insn->string_io)
 			break;
-		}
 		rip = nx_next_rip(mode, insn);
 	}
-	graph->contexts = *contexts;
+	graph->contexts.count = 1;
 	block->count = graph->insns;
 	graph->blocks = 1;
 	return graph->insns > 0;

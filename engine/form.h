@@ -42,6 +42,12 @@ struct nx_form_scratch {
 
 bool nx_node_exits(const struct nx_node *node);
 bool nx_make_graph(const struct nx_vcpu *vcpu, struct nx_form_scratch *s, struct nx_graph *graph);
+/*
+ * Adds an instruction's bytes to the fragments: contiguous stretches within pages. They come in the
+ * order of their rip; false: no room.
+ */
+bool nx_graph_add_bytes(const struct nx_vcpu *vcpu, const struct nx_insn *insn,
+			struct nx_graph *graph);
 
 static inline uint64_t nx_code_linear(const struct nx_vcpu *vcpu, uint64_t rip)
 {
@@ -60,6 +66,12 @@ static inline bool nx_op_exits(unsigned op)
 static inline bool nx_insn_exits(const struct nx_insn *insn)
 {
 	return nx_op_exits(insn->op) || insn->weak || insn->string_io;
+}
+
+/* Where it goes is known only when it is executed. */
+static inline bool nx_is_indirect(unsigned op)
+{
+	return op == NX_OP_RET || op == NX_OP_JMP_INDIRECT || op == NX_OP_CALL_INDIRECT;
 }
 
 /* Decides where control goes. */

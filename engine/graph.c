@@ -95,37 +95,29 @@ static bool make_blocks(struct nx_form_scratch *s, unsigned count, struct nx_gra
 	return true;
 }
 
-/* The guest bytes that the graph was made from: contiguous stretches within pages. */
-static bool make_fragments(const struct nx_vcpu *vcpu, struct nx_form_scratch *s, unsigned count,
-			   struct nx_graph *graph)
+bool nx_graph_add_bytes(const struct nx_vcpu *vcpu, const struct nx_insn *insn,
+			struct nx_graph *graph)
 {
-	for (unsigned i = 0; i < count; i++) {
-		const struct nx_insn *insn = &s->node[s->order[i]].insn;
+	for (unsigned byte = 0; byte < insn->len; byte++) {
+		uint64_t rip = insn->rip + byte;
+		struct nx_fragment *last =
+		    graph->fragments ? &graph->fragment[graph->fragments - 1] : NULL;
 
-		for (unsigned byte = 0; byte < insn->len; byte++) {
-			uint64_t rip = insn->rip + byte;
-			struct nx_fragment *last =
-			    graph->fragments ? &graph->fragment[graph->fragments - 1] : NULL;
-			uint8_t *to;
-
-			if (last && rip < last->rip + last->len)
-				continue; /* overlaps the instruction before */
-			if (graph->byte_count == NX_CLUSTER_BYTES)
+		if (last && rip < last->rip + last->len)
+			continue; /* overlaps the instruction before */
+		if (graph->byte_count == NX_CLUSTER_BYTES)
+			return false;
+		if (!last || rip != last->rip + last->len ||
+		    !(nx_code_linear(vcpu, rip) & ~NX_PAGE_MASK)) {
+			if (graph->fragments == NX_MAX_FRAGMENTS)
 				return false;
-			to = &graph->bytes[graph->byte_count];
-			if (!last || rip != last->rip + last->len ||
-			    !(nx_code_linear(vcpu, rip) & ~NX_PAGE_MASK)) {
-				if (graph->fragments == NX_MAX_FRAGMENTS)
-					return false;
-				last = &graph->fragment[graph->fragments++];
-				last->rip = rip;
-				last->len = 0;
-				last->bytes = graph->byte_count;
-			}
-			last->len++;
-			*to = insn->bytes[byte];
-			graph->byte_count++;
+			last = &graph->fragment[graph->fragments++];
+			last->rip = rip;
+			last->len = 0;
+			last->bytes = graph->byte_count;
 		}
+		last->len++;
+		graph->bytes[graph->byte_count++] = insn->bytes[byte];
 	}
 	return true;
 }
@@ -135,5 +127,10 @@ bool nx_make_graph(const struct nx_vcpu *vcpu, struct nx_form_scratch *s, struct
 	unsigned count = sort_nodes(s);
 
 	graph->contexts = s->contexts;
-	return make_blocks(s, count, graph) && make_fragments(vcpu, s, count, graph);
+	if (!make_blocks(s, count, graph))
+		return false;
+	for (unsigned i = 0; i < count; i++)
+		if (!nx_graph_add_bytes(vcpu, &s->node[s->order[i]].insn, graph))
+			return false;
+	return true;
 }

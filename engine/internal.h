@@ -438,11 +438,9 @@ bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
 	     struct nx_graph *graph);
 /*
  * For tracing: one block from rip up to and with the first exiting instruction or decision about
- * control, all of whose edges leave. The calls around it, and via, name its last instruction.
- * false: the first instruction is none that we run.
+ * control, all of whose edges leave. false: the first instruction is none that we run.
  */
 bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
-		   const struct nx_contexts *contexts, uint16_t context, uint64_t via,
 		   struct nx_graph *graph);
 
 /* ---- translate.c ---- */
@@ -514,8 +512,12 @@ bool nx_runtime_helper(struct nx_vcpu *vcpu);
 /* ---- cache.c ---- */
 
 struct nx_cluster;
+struct nx_cache;
+/* An empty cache for the code memory from begin to end, offsets. */
+void nx_cache_init(struct nx_cache *cache, uint32_t begin, uint32_t end);
 /* The cluster with an entry at rip, in the vCPU's current mode; *offset: of its code. */
-struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, uint64_t rip, uint32_t *offset);
+struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, const struct nx_cache *cache, uint64_t rip,
+				 uint32_t *offset);
 /* Is it valid, in the vCPU's current mode? */
 bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster);
 /*
@@ -523,11 +525,11 @@ bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *
  * only then copies the code to the code cache's free end. NX_OK, or why there is no code:
  * NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED, NX_LEAVE_CACHE_FULL.
  */
-nx_status nx_make_code(struct nx_vcpu *vcpu);
+nx_status nx_make_code(struct nx_vcpu *vcpu, struct nx_cache *cache);
 /* Keeps what nx_make_code() has put there; NULL: no room. */
-struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu);
+struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache);
 void nx_cache_drop(struct nx_vcpu *vcpu, struct nx_cluster *cluster);
-void nx_cache_flush(struct nx_vcpu *vcpu);
+void nx_cache_flush(struct nx_vcpu *vcpu, struct nx_cache *cache);
 
 /* ---- consistency.c ---- */
 
@@ -559,9 +561,6 @@ void nx_finish_string(struct nx_vcpu *vcpu, const struct nx_exit *exit);
 /* Prepares the exit of a string instruction's elements on a device, or of INS and OUTS. */
 nx_status nx_string_exit(struct nx_vcpu *vcpu, const struct nx_string_pending *pending,
 			 const struct nx_exit *exit);
-
-/* Translates the vCPU's graph for one run, at the code cache's free end: vcpu->single. */
-bool nx_translate_single(struct nx_vcpu *vcpu);
 
 /* ---- trace.c ---- */
 

@@ -20,12 +20,14 @@ struct nx_vcpu *nx_vcpu_create(const struct nx_memory *memory, const struct nx_h
 			       void *host_data, const struct nx_config *config)
 {
 	struct nx_vcpu *vcpu = memory->arena;
+	uint32_t traces;
 
 	if (!vcpu || (uintptr_t)vcpu % 64 || memory->arena_size < sizeof(*vcpu) ||
 	    !memory->code_rw || !memory->code_rx || memory->code_size < 65536 ||
 	    memory->code_size > INT32_MAX)
 		return NULL;
-	nx_memset(vcpu, 0, sizeof(*vcpu));
+	/* Most of the memory is never touched: the host has zeroed it. */
+	traces = (uint32_t)(memory->code_size / 4 * 3);
 	vcpu->memory = *memory;
 	vcpu->host = host;
 	vcpu->host_data = host_data;
@@ -35,6 +37,8 @@ struct nx_vcpu *nx_vcpu_create(const struct nx_memory *memory, const struct nx_h
 	vcpu->context.thunk_helper = nx_thunk_helper;
 	for (unsigned i = 0; i < NX_TLB_ENTRIES; i++)
 		vcpu->context.tlb[i].read = vcpu->context.tlb[i].write = 1;
+	nx_cache_init(&vcpu->cache, 0, traces);
+	nx_cache_init(&vcpu->blocks, traces, (uint32_t)memory->code_size);
 	nx_snippets_init(vcpu);
 	return vcpu;
 }
@@ -80,7 +84,7 @@ static void credit(struct nx_vcpu *vcpu, unsigned gap)
 {
 	unsigned class = gap ? 32 - (unsigned)__builtin_clz(gap) : 0;
 
-	if (!vcpu->running || vcpu->running == &vcpu->single) {
+	if (!vcpu->running || vcpu->running->last) {
 		vcpu->counters.exits_traced++;
 		return;
 	}
@@ -221,8 +225,8 @@ static struct nx_cluster *translate(struct nx_vcpu *vcpu, nx_status *status)
 	for (unsigned attempt = 0; attempt < 2; attempt++) {
 		struct nx_cluster *cluster;
 
-		*status = nx_make_code(vcpu);
-		cluster = *status == NX_OK ? nx_cache_insert(vcpu) : NULL;
+		*status = nx_make_code(vcpu, &vcpu->cache);
+		cluster = *status == NX_OK ? nx_cache_insert(vcpu, &vcpu->cache) : NULL;
 		if (cluster) {
 			vcpu->counters.translated++;
 			vcpu->counters.forced += vcpu->forced;
@@ -231,7 +235,7 @@ static struct nx_cluster *translate(struct nx_vcpu *vcpu, nx_status *status)
 		}
 		if (*status != NX_OK && *status != NX_LEAVE_CACHE_FULL)
 			return NULL;
-		nx_cache_flush(vcpu);
+		nx_cache_flush(vcpu, &vcpu->cache);
 	}
 	*status = NX_LEAVE_CACHE_FULL;
 	return NULL;
@@ -249,7 +253,7 @@ static struct nx_cluster *find_cluster(struct nx_vcpu *vcpu, uint32_t *offset, n
 	vcpu->resume_cluster = NULL;
 	*offset = vcpu->resume_offset;
 	if (!cluster || pc != vcpu->pending_site.next || !nx_cluster_is_current(vcpu, cluster))
-		cluster = nx_cache_find(vcpu, pc, offset);
+		cluster = nx_cache_find(vcpu, &vcpu->cache, pc, offset);
 
 	vcpu->hot = false;
 	if (cluster)

@@ -7,15 +7,19 @@
  * guest runs on in here, block by block, each translated, verified and run as clusters are, and
  * the ways it takes are noted if it meets an exiting instruction soon enough. Formation then
  * follows them. Nothing is lost where it does not: the guest has run, only slower.
+ *
+ * Blocks are kept, since traces share most of what they run through. So a block knows nothing of
+ * the trace: it leaves at its end, and the runtime works out where that is in the guest's calls.
  */
 #include "form.h"
 
-/*
- * Blocks of one trace: some hundred instructions. Each is translated, so a trace takes a
- * millisecond, and under emulation fifty times that: longer ones would keep the guest from its
- * device timeouts.
- */
-#define NX_TRACE_STEPS 64
+static void note(struct nx_vcpu *vcpu, uint64_t from, uint64_t to)
+{
+	if (vcpu->trace_edges < NX_TRACE_STEPS) {
+		vcpu->trace_edge[vcpu->trace_edges].from = from;
+		vcpu->trace_edge[vcpu->trace_edges++].to = to;
+	}
+}
 
 static void commit(struct nx_vcpu *vcpu)
 {
@@ -33,33 +37,71 @@ static bool is_plausible(const struct nx_vcpu *vcpu, uint64_t to)
 	return (uint64_t)((int64_t)(to << (64 - bits)) >> (64 - bits)) == to;
 }
 
-/* The block has run and left. NX_OK: the trace goes on at the state's rip. */
-static nx_status follow(struct nx_vcpu *vcpu, const struct nx_site *site)
+/* The stack pointer, of which a narrower stack uses the lower bits only. */
+static uint64_t stack_mask(const struct nx_vcpu *vcpu)
 {
-	uint64_t to = vcpu->context.temp[0];
+	return ~0ull >> (64 - vcpu->mode.stack_bits);
+}
 
-	vcpu->state.rip = site->rip;
-	switch (site->reason) {
-	case NX_LEAVE_CLUSTER_END:
-		if (site->from && vcpu->trace_edges < NX_TRACE_STEPS) {
-			vcpu->trace_edge[vcpu->trace_edges].from = site->from;
-			vcpu->trace_edge[vcpu->trace_edges++].to = site->rip;
-		}
-		/* The block's graph has pushed to the trace's contexts. */
-		vcpu->trace_contexts = vcpu->graph.contexts;
-		vcpu->trace_context = site->context;
-		vcpu->trace_via = site->via;
-		return NX_OK;
-	case NX_LEAVE_GUARD:
-		/* The block is formed once more, and then knows the target. */
-		if (!is_plausible(vcpu, to) || nx_paths_seen(&vcpu->paths, site->from, to))
-			return NX_LEAVE_GUARD;
-		nx_paths_note(&vcpu->paths, site->from, to);
-		vcpu->trace_via = site->via;
-		return NX_OK;
-	default:
-		return site->reason;
+static void move_stack(struct nx_vcpu *vcpu, uint64_t by)
+{
+	uint64_t *rsp = &vcpu->state.gpr[NX_RSP], mask = stack_mask(vcpu);
+
+	*rsp = (*rsp & ~mask) | ((*rsp + by) & mask);
+}
+
+/*
+ * A return, or a call or jump by a register or memory, for which the block has only found out where
+ * it goes: executes the rest of it.
+ */
+static nx_status finish_indirect(struct nx_vcpu *vcpu, const struct nx_insn *insn, uint64_t to)
+{
+	uint64_t back = nx_next_rip(&vcpu->mode, insn), size = insn->size;
+
+	if (!is_plausible(vcpu, to))
+		return NX_LEAVE_GUARD;
+	if (insn->op == NX_OP_CALL_INDIRECT) {
+		uint64_t top = (vcpu->state.gpr[NX_RSP] - size) & stack_mask(vcpu);
+		nx_status status = nx_guest_write(vcpu, NX_SS, top, &back, (unsigned)size);
+
+		if (status != NX_OK)
+			return status;
+		move_stack(vcpu, -size);
+	} else if (insn->op == NX_OP_RET) {
+		move_stack(vcpu, size + insn->target);
 	}
+	vcpu->state.rip = to;
+	return NX_OK;
+}
+
+/* The block has run to its end, at the state's rip or, GUARD, at its last instruction. */
+static nx_status follow(struct nx_vcpu *vcpu, const struct nx_cluster *block, unsigned reason)
+{
+	struct nx_contexts *contexts = &vcpu->trace_contexts;
+	const struct nx_insn *last = block->last;
+	/* As formation names it: only a branch that stands alone is told apart by the jump to it.
+	 */
+	uint64_t via = block->insns == 1 && nx_is_indirect(last->op) ? vcpu->trace_via : 0;
+	uint64_t name =
+	    nx_path_name(last->rip, nx_context_hash(contexts, vcpu->trace_context), via);
+	nx_status status;
+
+	if (reason == NX_LEAVE_GUARD) {
+		status = finish_indirect(vcpu, last, vcpu->context.temp[0]);
+		if (status != NX_OK)
+			return status;
+	} else if (reason != NX_LEAVE_CLUSTER_END) {
+		return reason;
+	}
+	vcpu->trace_via = last->op == NX_OP_JMP ? last->rip : 0;
+	if (nx_decides(last->op) && last->op != NX_OP_JMP)
+		note(vcpu, name, vcpu->state.rip);
+	if (last->op == NX_OP_CALL || last->op == NX_OP_CALL_INDIRECT)
+		vcpu->trace_context =
+		    nx_context_push(contexts, vcpu->trace_context, nx_next_rip(&vcpu->mode, last));
+	else if (last->op == NX_OP_RET)
+		vcpu->trace_context = nx_context_pop(contexts, vcpu->trace_context);
+	return NX_OK;
 }
 
 /* Did the translation stop at an instruction that exits? */
@@ -78,28 +120,53 @@ static bool is_exit(const struct nx_vcpu *vcpu, const struct nx_site *site)
 	}
 }
 
+/* The block at the state's rip, made now if it is not there. */
+static struct nx_cluster *find_block(struct nx_vcpu *vcpu, uint32_t *offset, nx_status *status)
+{
+	struct nx_cluster *block = nx_cache_find(vcpu, &vcpu->blocks, vcpu->state.rip, offset);
+
+	*status = block ? nx_check_code(vcpu, block) : NX_OK;
+	if (*status == NX_LEAVE_CODE_CHANGED)
+		block->dropped = true;
+	else if (block || *status != NX_OK)
+		return *status == NX_OK ? block : NULL;
+	*status = NX_LEAVE_NO_CLUSTER;
+	if (!nx_form_block(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->graph))
+		return NULL;
+	for (unsigned attempt = 0; attempt < 2; attempt++) {
+		*status = nx_make_code(vcpu, &vcpu->blocks);
+		block = *status == NX_OK ? nx_cache_insert(vcpu, &vcpu->blocks) : NULL;
+		if (block || (*status != NX_OK && *status != NX_LEAVE_CACHE_FULL))
+			break;
+		*status = NX_LEAVE_CACHE_FULL;
+		nx_cache_flush(vcpu, &vcpu->blocks);
+	}
+	if (!block)
+		return NULL;
+	*offset = block->entry[0].offset;
+	*status = nx_check_code(vcpu, block);
+	return *status == NX_OK ? block : NULL;
+}
+
 static nx_status step(struct nx_vcpu *vcpu, bool *exits)
 {
-	const struct nx_insn *last;
 	const struct nx_site *site;
+	struct nx_cluster *block;
+	nx_status status;
+	uint32_t offset;
 
 	if (vcpu->stop)
 		return NX_LEAVE_STOP;
-	if (!nx_form_block(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->trace_contexts,
-			   vcpu->trace_context, vcpu->trace_via, &vcpu->graph))
-		return NX_LEAVE_NO_CLUSTER;
-	last = &vcpu->graph.insn[vcpu->graph.insns - 1];
-	if (!nx_note_code(vcpu, vcpu->state.rip) || !nx_note_code(vcpu, last->rip + last->len - 1))
-		return NX_LEAVE_CODE_UNREADABLE;
-	if (!nx_translate_single(vcpu))
-		return NX_LEAVE_REFUSED;
-	nx_run(vcpu, &vcpu->single, vcpu->translation.entry[0].offset);
-	site = &vcpu->single.site[vcpu->context.site];
-	*exits = is_exit(vcpu, site);
-	if (*exits || site->kind == NX_SITE_LEAVE)
-		return *exits ? NX_OK : follow(vcpu, site);
+	block = find_block(vcpu, &offset, &status);
+	if (!block)
+		return status;
+	nx_run(vcpu, block, offset);
+	site = &block->site[vcpu->context.site];
 	vcpu->state.rip = site->rip;
-	return vcpu->stop_reason;
+	*exits = is_exit(vcpu, site);
+	if (*exits)
+		return NX_OK;
+	return site->kind == NX_SITE_LEAVE ? follow(vcpu, block, site->reason) : vcpu->stop_reason;
 }
 
 bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, nx_status *status)

@@ -7,12 +7,15 @@
 
 #include "internal.h"
 
-#define NX_MAX_CLUSTERS 512
+#define NX_MAX_CLUSTERS 1024
 #define NX_FORM_SCRATCH_SIZE (160u * 1024)
 #define NX_TRANSLATE_SCRATCH_SIZE (64u * 1024)
 #define NX_SNIPPETS 15
 #define NX_ENTRY_BUCKETS 4096         /* a power of 2; filled to three quarters at most */
 #define NX_STORE_BYTES (1024u * 1024) /* sites, entries and guest bytes of all clusters */
+
+/* Blocks that one trace may run through: some hundred instructions. */
+#define NX_TRACE_STEPS 128
 
 /* A translated cluster. Immutable from translation to the next flush, but for the counters. */
 struct nx_cluster {
@@ -29,10 +32,12 @@ struct nx_cluster {
 	uint8_t *bytes; /* of the fragments, one after the other */
 	struct nx_site *site;
 	struct nx_entry *entry;
+	const struct nx_insn *last; /* of a trace's block: what decides where control goes on */
 	uint64_t executions, exits;
 };
 
 struct nx_cache {
+	uint32_t code_begin, code_end, code_used; /* offsets in the code memory */
 	struct nx_cluster cluster[NX_MAX_CLUSTERS];
 	uint32_t clusters;
 	/* Open hash of entry points: cluster + 1 (0: free) and its entry's index. */
@@ -42,7 +47,6 @@ struct nx_cache {
 	uint32_t entries;
 	uint8_t store[NX_STORE_BYTES] __attribute__((aligned(8)));
 	uint32_t store_used;
-	uint32_t code_used;
 };
 
 /* An encoded sequence, see snippet.c. */
@@ -116,10 +120,10 @@ struct nx_vcpu {
 	bool bounce_active;
 	uint64_t bounce, bounce_linear, bounce_gpa;
 	struct nx_cluster single;
-	/* trace.c: direct branches of the present trace. */
+	/* trace.c: the ways that the present trace has taken. */
 	struct {
 		uint64_t from, to;
-	} trace_edge[128];
+	} trace_edge[NX_TRACE_STEPS];
 	unsigned trace_edges;
 	struct nx_contexts trace_contexts;
 	uint16_t trace_context;
@@ -139,7 +143,8 @@ struct nx_vcpu {
 
 	struct nx_tracker tracker;
 	struct nx_paths paths;
-	struct nx_cache cache;
+	struct nx_cache cache;  /* clusters */
+	struct nx_cache blocks; /* single blocks that traces consist of */
 	/* Scratch of the translation pipeline. What was emitted is no code until it is verified. */
 	uint64_t form_scratch[NX_FORM_SCRATCH_SIZE / 8];
 	uint8_t emitted[NX_VERIFY_MAX_BYTES];

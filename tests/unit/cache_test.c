@@ -25,7 +25,7 @@ static struct nx_cluster *insert(struct mock *m, uint64_t rip, unsigned entries,
 		made->entry[i] = (struct nx_entry){rip + i, 3 * i};
 	for (unsigned i = 0; i < sites; i++)
 		made->site[i] = (struct nx_site){.rip = rip + i};
-	return nx_cache_insert(vcpu);
+	return nx_cache_insert(vcpu, &vcpu->cache);
 }
 
 static struct mock *begin(enum mock_mode mode)
@@ -41,7 +41,7 @@ static struct nx_cluster *find(struct mock *m, uint64_t rip)
 {
 	uint32_t offset = 0;
 
-	return nx_cache_find(m->vcpu, rip, &offset);
+	return nx_cache_find(m->vcpu, &m->vcpu->cache, rip, &offset);
 }
 
 static void check_contents(const struct nx_cluster *cluster, uint64_t rip, unsigned sites,
@@ -67,7 +67,7 @@ static void test_find(void **state)
 	assert_int_equal(b->code % 16, 0);
 	assert_true(b->code >= a->code + a->code_size);
 	for (unsigned i = 0; i < 3; i++) {
-		assert_ptr_equal(nx_cache_find(m->vcpu, 0x1000 + i, &offset), a);
+		assert_ptr_equal(nx_cache_find(m->vcpu, &m->vcpu->cache, 0x1000 + i, &offset), a);
 		assert_int_equal(offset, 3 * i);
 	}
 	assert_ptr_equal(find(m, 0x2000), b);
@@ -99,7 +99,7 @@ static void test_drop_and_flush(void **state)
 	assert_ptr_equal(find(m, 0x1000), c);
 	assert_null(find(m, 0x1001));
 	assert_true(m->vcpu->cache.code_used > 0);
-	nx_cache_flush(m->vcpu);
+	nx_cache_flush(m->vcpu, &m->vcpu->cache);
 	assert_int_equal(m->vcpu->cache.code_used, 0);
 	assert_int_equal(m->vcpu->counters.flushes, 1);
 	assert_null(find(m, 0x1000));
@@ -192,7 +192,7 @@ static void check_full(unsigned entries, unsigned sites, unsigned bytes, unsigne
 	}
 	assert_null(find(m, 0x10000 + 0x1000ull * count));
 	assert_true(m->vcpu->cache.store_used <= NX_STORE_BYTES);
-	nx_cache_flush(m->vcpu);
+	nx_cache_flush(m->vcpu, &m->vcpu->cache);
 	assert_non_null(insert(m, 0x10000, entries, sites, bytes));
 	mock_free(m);
 }
@@ -222,10 +222,10 @@ static void test_code_room(void **state)
 		last = m->vcpu->cache.code_used;
 	}
 	/* Code that ends at the very end: rounding up must not pass it. */
-	m->vcpu->memory.code_size -= 4;
-	m->vcpu->cache.code_used = (uint32_t)m->vcpu->memory.code_size - 100;
+	m->vcpu->cache.code_end -= 4;
+	m->vcpu->cache.code_used = m->vcpu->cache.code_end - 100;
 	assert_non_null(insert(m, 0x9000, 1, 1, 1));
-	assert_int_equal(m->vcpu->cache.code_used, m->vcpu->memory.code_size);
+	assert_int_equal(m->vcpu->cache.code_used, m->vcpu->cache.code_end);
 	mock_free(m);
 }
 

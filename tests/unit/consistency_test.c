@@ -15,9 +15,9 @@ static struct nx_cluster *make_cluster(struct mock *m, uint64_t rip)
 	m->start.rip = rip;
 	stage_begin(m);
 	assert_true(stage_form(m, NX_LEVEL_STRAIGHT));
-	assert_int_equal(nx_make_code(vcpu), NX_OK);
+	assert_int_equal(nx_make_code(vcpu, &vcpu->cache), NX_OK);
 	nx_flush(vcpu);
-	return nx_cache_insert(vcpu);
+	return nx_cache_insert(vcpu, &vcpu->cache);
 }
 
 static void test_each_byte(void **state)

@@ -422,6 +422,8 @@ static void make_engine(void)
 	struct nx_config config;
 
 	memory.arena = aligned_alloc(64, (memory.arena_size + 63) / 64 * 64);
+	if (memory.arena)
+		memset(memory.arena, 0, memory.arena_size);
 	memory.code_rw = memory.code_rx = aligned_alloc(64, memory.code_size);
 	nx_config_default(&config);
 	vcpu = nx_vcpu_create(&memory, &host, NULL, &config);

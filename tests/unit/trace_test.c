@@ -141,7 +141,7 @@ static void test_stops(void **state)
 	/* It need not meet an exit at all; so many turns have been made then. */
 	m = LOAD_GUEST(spinning);
 	check_fails(m, NX_LEAVE_NO_CLUSTER, m->code_rip + (uint64_t)(spinning_at - spinning));
-	check_register(m, NX_RCX, 64);
+	check_register(m, NX_RCX, NX_TRACE_STEPS);
 	mock_free(m);
 
 	/* Code that is not there. */
@@ -196,12 +196,42 @@ static void test_code_write(void **state)
 	mock_free(m);
 }
 
+/* Blocks serve every trace that comes through them, until their code changes. */
+static void test_blocks_are_kept(void **state)
+{
+	struct mock *m = LOAD_GUEST(winding);
+	const uint64_t out = m->code_rip + (uint64_t)(winding_out - winding);
+	nx_status status;
+	unsigned blocks;
+
+	(void)state;
+	assert_true(trace(m, &status));
+	blocks = m->vcpu->blocks.clusters;
+	assert_true(blocks > 3);
+	assert_true(trace(m, &status));
+	check_stands_at(m, NX_SITE_IO, out);
+	assert_int_equal(m->vcpu->blocks.clusters, blocks);
+	/* None of them is a cluster: a resume does not find them. */
+	assert_int_equal(m->vcpu->cache.clusters, 0);
+
+	/* The first block's constant. */
+	*nx_vcpu_state(m->vcpu) = m->start;
+	m->ram[m->start.rip + 1] = 2;
+	nx_flush(m->vcpu);
+	assert_true(nx_trace(m->vcpu, NULL, &status));
+	check_stands_at(m, NX_SITE_IO, out);
+	assert_true(m->vcpu->blocks.clusters > blocks);
+	assert_true(m->vcpu->blocks.cluster[0].dropped);
+	mock_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_finds_exit),  cmocka_unit_test(test_finds_device),
-	    cmocka_unit_test(test_stops),       cmocka_unit_test(test_stop_flag),
-	    cmocka_unit_test(test_implausible), cmocka_unit_test(test_code_write),
+	    cmocka_unit_test(test_finds_exit),      cmocka_unit_test(test_finds_device),
+	    cmocka_unit_test(test_stops),           cmocka_unit_test(test_stop_flag),
+	    cmocka_unit_test(test_implausible),     cmocka_unit_test(test_code_write),
+	    cmocka_unit_test(test_blocks_are_kept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
