@@ -323,6 +323,12 @@ void nx_share_off(char *shared, const char *why);
 /* Shows the engine's counters and clusters as they are now; owner lock held. */
 void nx_share_publish(struct nx_kvm_vcpu *vcpu, uint64_t now);
 
+/* ---- names.c ---- */
+
+/* A translation was made; and all of a vCPU's are gone. */
+void nx_names_add(const struct nx_kvm_vcpu *vcpu, const struct nx_share_cluster *cluster);
+void nx_names_forget(const struct nx_kvm_vcpu *vcpu);
+
 /* ---- report.c ---- */
 
 /* A vCPU's figures for the end of the process; gone: its memory is about to go. */

@@ -26,7 +26,10 @@
 	X(NO_USER_CODE, no_user_code, FLAG, "no-user-code", NULL,                              \
 	  "Leave guest code outside CPL 0 alone")                                              \
 	X(CODE_CACHE, code_cache, NUMBER, "code-cache", "KIB",                                 \
-	  "Size of each vCPU's code cache (default 1024)")
+	  "Size of each vCPU's code cache (default 1024)")                                     \
+	X(PERF_MAP, perf_map, FLAG, "perf-map", NULL,                                          \
+	  "Name translations for perf, in /tmp/perf-PID.map")                                  \
+	X(GDB, gdb, FLAG, "gdb", NULL, "Name translations for GDB")
 
 typedef bool nx_option_FLAG;
 typedef const char *nx_option_PATH;

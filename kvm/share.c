@@ -139,6 +139,7 @@ void nx_share_vcpu_close(struct nx_kvm_vcpu *vcpu)
 {
 	struct nx_share_vcpu *shared = vcpu->shared;
 
+	nx_names_forget(vcpu);
 	nx_figures_add(&vcpu->vm->share->gone_figures, &shared->figures);
 	vcpu->vm->share->gone++;
 	/* The slot is somebody else's next. */
@@ -217,6 +218,7 @@ static void append_cluster(struct nx_kvm_vcpu *vcpu, const struct nx_cluster *fr
 		clusters->used = to->data;
 	refresh_cluster(to, from);
 	clusters->count++;
+	nx_names_add(vcpu, to);
 }
 
 /* The engine keeps clusters in the order in which they were made, until all are flushed. */
@@ -230,6 +232,7 @@ static void show_new(struct nx_kvm_vcpu *vcpu, bool flushed)
 	if (flushed) {
 		clusters->count = clusters->used = 0;
 		vcpu->cluster_shown = NULL;
+		nx_names_forget(vcpu);
 	}
 	while ((next = nx_cluster_next(vcpu->engine, vcpu->cluster_shown))) {
 		append_cluster(vcpu, next);

@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -268,6 +269,63 @@ class Explain(Base):
                           {"edges": [{"way": "target"}]}, {"edges": [{"way": "next", "to": -1}]}):
                 refused("not as this version",
                         {"clusters": [{**stats["clusters"][0], "graph": [{**block, **spoil}]}]})
+
+
+class Names(Base):
+    def vmm(self, *options):
+        vmm = Vmm("--perf-map", *options)
+        path = Path(f"/tmp/perf-{vmm.pid}.map")
+        self.addCleanup(lambda: path.unlink(missing_ok=True))
+        return vmm, path
+
+    def test_perf_map(self):
+        """Every cluster has a line, whose addresses are executable."""
+        vmm, path = self.vmm()
+        with vmm:
+            self.assertFalse(path.exists())
+            vmm.do("run")
+            clusters = self.stat("-p", str(vmm.pid))["clusters"]
+            lines = [line.split() for line in path.read_text().splitlines()]
+            maps = Path(f"/proc/{vmm.pid}/maps").read_text().splitlines()
+        self.assertEqual(sorted((f"noexit_{cluster['entry'][2:]}_64bit", cluster["code_bytes"])
+                                for cluster in clusters),
+                         sorted((name, int(size, 16)) for _, size, name in lines))
+        code = [line.split()[0].split("-") for line in maps
+                if "noexit-code" in line and " r-x" in line]
+        for start, size, _ in lines:
+            self.assertTrue(any(int(first, 16) <= int(start, 16) and
+                                int(start, 16) + int(size, 16) <= int(last, 16)
+                                for first, last in code), start)
+
+    def test_perf_map_of_somebody_else(self):
+        """A link in the place of the file is not followed."""
+        with tempfile.TemporaryDirectory() as directory:
+            precious = Path(directory) / "precious"
+            precious.write_text("precious")
+            vmm, path = self.vmm()
+            with vmm:
+                path.symlink_to(precious)
+                vmm.do("run")
+            self.assertEqual(precious.read_text(), "precious")
+
+    def test_no_names_unless_asked(self):
+        with Vmm() as vmm:
+            vmm.do("run")
+            self.assertFalse(Path(f"/tmp/perf-{vmm.pid}.map").exists())
+
+    def test_gdb(self):
+        if not shutil.which("gdb"):
+            self.skipTest("gdb is not installed")
+        vmm, path = self.vmm("--gdb")
+        with vmm:
+            vmm.do("run")
+            start, size, name = path.read_text().splitlines()[-1].split()
+            inside = hex(int(start, 16) + int(size, 16) - 1)
+            gdb = run("gdb", "-batch", "-nx", "-p", str(vmm.pid), "-ex", f"info symbol {inside}",
+                      "-ex", "info symbol 0")
+        if "ptrace: Operation not permitted" in gdb.stderr:
+            self.skipTest("processes may not be traced here")
+        self.assertIn(f"{name} + {int(size, 16) - 1} in section .text", gdb.stdout, gdb.stderr)
 
 
 class Which(Base):
