@@ -342,6 +342,10 @@ static void decode_indirect(const struct nx_mode *mode, const struct nx_decoded 
 	if (d->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR || has_vendor_width(mode, d) ||
 	    d->insn.operand_width != mode->bits || (ret && d->insn.mnemonic != ZYDIS_MNEMONIC_RET))
 		return;
+	/* Zydis takes 3E for NOTRACK only; elsewhere than in 64-bit mode it means DS as well. */
+	if (mode->bits != 64 && (d->insn.attributes & ZYDIS_ATTRIB_HAS_NOTRACK) &&
+	    op->type == ZYDIS_OPERAND_TYPE_MEMORY)
+		return;
 	if (!ret && op->type != ZYDIS_OPERAND_TYPE_MEMORY &&
 	    (op->type != ZYDIS_OPERAND_TYPE_REGISTER || !nx_reg_of(op->reg.value, &reg)))
 		return;

@@ -180,7 +180,7 @@ nx_status nx_help_enter(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	void *top;
 
 	if (d->op[1].imm.value.u & 31)
-		return NX_LEAVE_FAULT; /* nested frames: nobody uses them */
+		return NX_LEAVE_STATE; /* nested frames: nobody uses them */
 	frame = (s.rsp - rbp.size) & s.mask;
 	/* The processor checks that the new top of the stack can be written: before the push. */
 	status =

@@ -24,9 +24,14 @@ done
 
 # Seeds that no soak run has had before.
 sequences=${SOAK_SEQUENCES:-1000000}
+whole=$((sequences / 50))
 seed=$(date +%s)000000
 echo "soak: diff, $sequences sequences from seed $seed" >&2
-"$build/tests/diff/diff_test" "--count=$sequences" "--seed=$seed" --keep-going || status=1
+"$build/tests/diff/diff_test" "--count=$((sequences - whole))" "--seed=$seed" --keep-going ||
+	status=1
+echo "soak: diff, $whole of them on a whole processor, in the lab" >&2
+NX_BUILD=$build DIFF_SEQUENCES=$whole DIFF_SEED=$seed python3 "$root/tests/lab/diff_test.py" ||
+	[ $? = 77 ] || status=1
 
 mutants=${SOAK_MUTANTS:-1000}
 echo "soak: verifier, $mutants mutants of each translation from seed $seed" >&2

@@ -14,6 +14,7 @@ static struct nx_mode engine_mode(const struct sequence *seq)
 				.io_allowed = true,
 				.user = seq->user,
 				.protected_mode = seq->mode != MODE_REAL16,
+				.segment_loads = processor->whole && seq->mode == MODE_REAL16,
 				.features = ~NX_HAS_TSC};
 }
 
@@ -37,7 +38,10 @@ static int moves_stack_by(const struct row *row)
 	case FORM_CALL:
 		return -1;
 	case FORM_REGISTER_JUMP:
+	case FORM_MEMORY_JUMP:
 		return row->mnemonic == ZYDIS_MNEMONIC_CALL ? -1 : 0;
+	case FORM_LOAD_SREG:
+		return row->mnemonic == ZYDIS_MNEMONIC_POP ? 1 : 0;
 	case FORM_POP:
 	case FORM_POPF:
 	case FORM_POP_M:
@@ -108,12 +112,24 @@ static bool displacement_kept(const struct generator *g, const ZydisDecodedInstr
 	return false;
 }
 
+bool is_relative(const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands)
+{
+	for (unsigned i = 0; i < decoded->operand_count_visible; i++)
+		if (operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    (operands[i].mem.base == ZYDIS_REGISTER_RIP ||
+		     operands[i].mem.base == ZYDIS_REGISTER_EIP))
+			return true;
+	return false;
+}
+
 /* By how much the stack pointer moves, on the path that executes it. */
 static int64_t stack_move(const struct row *row, const ZydisDecodedInstruction *decoded,
 			  const ZydisDecodedOperand *operands)
 {
 	int64_t move = moves_stack_by(row) * (decoded->operand_width / 8);
 
+	if (row->form == FORM_RET && decoded->operand_count_visible)
+		return move + (int64_t)operands[0].imm.value.u;
 	if (row->form == FORM_ENTER)
 		return move - (int64_t)operands[0].imm.value.u;
 	if (row->form == FORM_STACK_ADJUST)
@@ -152,17 +168,33 @@ static uint32_t undefined_after(const struct generator *g, const struct row *row
 	return undefined;
 }
 
+/*
+ * KVM's emulator, which executes instructions with a device operand, takes LZCNT and TZCNT for BSR
+ * and BSF, and does not know POPCNT.
+ */
+static bool emulator_differs(ZydisMnemonic mnemonic)
+{
+	return mnemonic == ZYDIS_MNEMONIC_LZCNT || mnemonic == ZYDIS_MNEMONIC_TZCNT ||
+	       mnemonic == ZYDIS_MNEMONIC_POPCNT;
+}
+
 bool acceptable(struct generator *g, const struct row *row, struct nx_insn *engine,
 		const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands)
 {
 	struct nx_mode mode = engine_mode(g->seq);
 	int64_t moved = g->stack_moved + stack_move(row, decoded, operands);
 
+	if (row->form == FORM_FOREIGN)
+		return g->hostile && !g->loop_at;
 	if (row->form == FORM_JCC || row->form == FORM_COUNT
 		? decoded->meta.category != ZYDIS_CATEGORY_COND_BR
 		: decoded->mnemonic != row->mnemonic)
 		return false;
 	if (!displacement_kept(g, decoded, operands))
+		return false;
+	if (processor->whole && g->on_device && emulator_differs(row->mnemonic))
+		return false;
+	if (processor->differs(decoded, is_relative(decoded, operands), g->on_device))
 		return false;
 	/* What happens once only cannot be in a loop. */
 	if (g->loop_at && (row->form == FORM_POPA || row->mnemonic == ZYDIS_MNEMONIC_LEAVE ||
@@ -176,9 +208,10 @@ bool acceptable(struct generator *g, const struct row *row, struct nx_insn *engi
 		return false;
 	if (!g->hostile && (moved > 200 || moved < -200))
 		return false;
-	/* IF and IOPL are not the same natively; what else there is has to be defined. */
-	if (row->form == FORM_PUSHF &&
-	    (g->undefined || g->cleared_if || g->seq->user || (g->seq->rflags & NX_FL_IOPL)))
+	/* A step would show TF. IF and IOPL are not the same natively. */
+	if (row->form == FORM_PUSHF && (g->undefined || g->loop_at ||
+					(!processor->whole && (g->cleared_if || g->seq->user ||
+							       (g->seq->rflags & NX_FL_IOPL)))))
 		return false;
 	nx_decode(&mode, rip_here(g), g->bytes, g->len, engine);
 	if (engine->op == NX_OP_LEAVE && !(g->hostile && once_in(&g->random, 8)))
@@ -196,6 +229,8 @@ static uint8_t kind_of(const struct row *row)
 	case ZYDIS_MNEMONIC_CLI:
 		return KIND_CLI;
 	default:
+		if (row->form == FORM_STRING_IO)
+			return KIND_STRING_IO;
 		return row->form == FORM_JCC || row->form == FORM_JMP || row->form == FORM_COUNT ||
 			       row->form == FORM_CALL
 			   ? KIND_BRANCH
@@ -203,11 +238,19 @@ static uint8_t kind_of(const struct row *row)
 	}
 }
 
+/* The value was made by an instruction before it (compose.c). */
+static void load_segment(struct generator *g, unsigned seg)
+{
+	g->seg[seg].selector = g->loading;
+	g->seg[seg].base = (uint64_t)g->loading << 4;
+}
+
 /* Puts the instruction in the sequence, and what follows from it in the generator. */
 void append(struct generator *g, const struct row *row, const struct nx_insn *engine,
 	    const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands)
 {
 	struct instruction *insn = &g->seq->insn[g->index];
+	bool jumps;
 
 	*insn = (struct instruction){.rip = rip_here(g),
 				     .len = (uint8_t)g->len,
@@ -231,6 +274,8 @@ void append(struct generator *g, const struct row *row, const struct nx_insn *en
 	g->seq->pushes_flags |= row->form == FORM_PUSHF;
 	if (row->form == FORM_POPA)
 		g->constant = 0;
+	if (row->form == FORM_LOAD_SREG)
+		load_segment(g, operands[0].reg.value - ZYDIS_REGISTER_ES);
 	if (row->mnemonic == ZYDIS_MNEMONIC_LEAVE)
 		g->constant &= ~(1u << NX_RBP);
 	g->undefined = undefined_after(g, row, decoded, operands);
@@ -238,9 +283,10 @@ void append(struct generator *g, const struct row *row, const struct nx_insn *en
 		g->branch_target[g->target] = true;
 		g->from_branches[g->target] |= g->undefined;
 	}
-	g->dead = row->form == FORM_JMP || row->form == FORM_CALL || row->form == FORM_RET ||
-		  row->form == FORM_REGISTER_JUMP;
-	if (row->form == FORM_CALL || row->form == FORM_RET || row->form == FORM_REGISTER_JUMP) {
+	jumps = row->form == FORM_CALL || row->form == FORM_RET ||
+		row->form == FORM_REGISTER_JUMP || row->form == FORM_MEMORY_JUMP;
+	g->dead = row->form == FORM_JMP || jumps;
+	if (jumps) {
 		g->seq->jumps = true;
 		g->seq->strict = false;
 	}

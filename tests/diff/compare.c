@@ -7,23 +7,37 @@
 #include "diff.h"
 
 #define ARITHMETIC 0x8d5u
-/* Arithmetic flags, DF and IF; the rest cannot change here. */
+/* Arithmetic flags, DF and IF; of a whole processor, IOPL, NT, AC and ID as well. */
 #define COMPARED (ARITHMETIC | 0x600u)
+#define COMPARED_WHOLE (COMPARED | 0x247000u)
 
 static const char *const gpr_name[NX_GPRS] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp",
 					      "rsi", "rdi", "r8",  "r9",  "r10", "r11",
 					      "r12", "r13", "r14", "r15"};
 
+static const char *const sreg_name[NX_SREGS] = {"es", "cs", "ss", "ds", "fs", "gs"};
+
 static uint64_t flags_compared(const struct sequence *seq, uint64_t rip)
 {
 	const struct instruction *insn = instruction_at(seq, rip);
 
-	return COMPARED & ~(uint64_t)(insn ? insn->undefined : 0);
+	return (processor->whole ? COMPARED_WHOLE : COMPARED) &
+	       ~(uint64_t)(insn ? insn->undefined : 0);
 }
 
 static unsigned registers_of(const struct sequence *seq)
 {
 	return seq->bits == 64 ? NX_GPRS : 8;
+}
+
+/* What a load in real mode changes. */
+static bool segments_equal(const struct result *a, const struct result *b)
+{
+	for (unsigned i = 0; i < NX_SREGS; i++)
+		if (a->seg[i].base != b->seg[i].base || a->seg[i].limit != b->seg[i].limit ||
+		    a->seg[i].selector != b->seg[i].selector)
+			return false;
+	return true;
 }
 
 /* Called from native.c's signal handler: no library calls. */
@@ -32,6 +46,8 @@ bool state_equal(const struct sequence *seq, const struct result *a, const struc
 	for (unsigned i = 0; i < registers_of(seq); i++)
 		if (a->gpr[i] != b->gpr[i])
 			return false;
+	if (processor->whole && !segments_equal(a, b))
+		return false;
 	return !((a->rflags ^ b->rflags) & flags_compared(seq, a->rip));
 }
 
@@ -57,6 +73,14 @@ static void print_state(const struct sequence *seq, const struct result *e, cons
 				"  %-3s  began as %016" PRIx64 ", engine %016" PRIx64
 				", processor %016" PRIx64 "\n",
 				gpr_name[i], seq->gpr[i], e->gpr[i], n->gpr[i]);
+	for (unsigned i = 0; processor->whole && i < NX_SREGS; i++)
+		if (e->seg[i].base != n->seg[i].base || e->seg[i].limit != n->seg[i].limit ||
+		    e->seg[i].selector != n->seg[i].selector)
+			fprintf(stderr,
+				"  %s: engine %04x base %" PRIx64 " limit %x, processor %04x base "
+				"%" PRIx64 " limit %x\n",
+				sreg_name[i], e->seg[i].selector, e->seg[i].base, e->seg[i].limit,
+				n->seg[i].selector, n->seg[i].base, n->seg[i].limit);
 	if ((e->rflags ^ n->rflags) & flags_compared(seq, e->rip))
 		fprintf(stderr,
 			"  rflags began as %06" PRIx64 ", engine %06" PRIx64
@@ -78,7 +102,7 @@ static bool compare_memory(void)
 	bool equal = true;
 
 	for (unsigned page = 0; page < PAGES; page++) {
-		const uint8_t *e = engine_page(page), *n = native_page(page);
+		const uint8_t *e = engine_page(page), *n = processor->page(page);
 
 		if (page_use[page] == HOLE || page_use[page] == DEVICE || !memcmp(e, n, PAGE))
 			continue;
@@ -94,7 +118,7 @@ static bool compare_memory(void)
 }
 
 bool compare(const struct sequence *seq, const struct engine_result *engine,
-	     const struct native_result *native)
+	     const struct processor_result *native)
 {
 	const struct result *e = &engine->r, *n = &native->r;
 	bool equal = true;
@@ -106,8 +130,8 @@ bool compare(const struct sequence *seq, const struct engine_result *engine,
 	if (!native->stopped) {
 		fprintf(stderr,
 			"  the processor does not come to where the engine left (%" PRIx64
-			"): signal %d, trap %d at rip %" PRIx64 ", address %" PRIx64 "\n",
-			e->rip, native->signal, native->trap, n->rip, native->fault_address);
+			"): %s, vector %d at rip %" PRIx64 ", address %" PRIx64 "\n",
+			e->rip, native->end, native->vector, n->rip, native->fault_address);
 		equal = false;
 	}
 	if (!state_equal(seq, e, n)) {
@@ -125,14 +149,14 @@ bool compare(const struct sequence *seq, const struct engine_result *engine,
 void print_sequence(const struct sequence *seq)
 {
 	static const char *const paging[] = {"no paging", "32-bit paging", "PAE", "4 levels"};
-	static const char *const sreg[NX_SREGS] = {"es", "cs", "ss", "ds", "fs", "gs"};
 	ZydisFormatter formatter;
 
 	ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
-	fprintf(stderr, "  %s, %s, CPL %d, %s\n", mode_text[seq->mode], paging[seq->paging],
-		seq->user ? 3 : 0, seq->strict ? "strict" : "not strict");
+	fprintf(stderr, "  %s, %s, CPL %d, WP %d, supervisor's pages %x, %s\n",
+		mode_text[seq->mode], paging[seq->paging], seq->user ? 3 : 0, seq->write_protect,
+		seq->supervisor, seq->strict ? "strict" : "not strict");
 	for (unsigned i = 0; i < NX_SREGS; i++)
-		fprintf(stderr, "  %s %04x base %" PRIx64 " limit %x type %x db %d\n", sreg[i],
+		fprintf(stderr, "  %s %04x base %" PRIx64 " limit %x type %x db %d\n", sreg_name[i],
 			seq->seg[i].selector, seq->seg[i].base, seq->seg[i].limit, seq->seg[i].type,
 			seq->seg[i].db);
 	for (unsigned i = 0; i < registers_of(seq); i++)

@@ -80,9 +80,12 @@ static unsigned random_address_width(struct generator *g)
 	}
 }
 
-/* An offset in seg with room on both sides for what a string instruction walks over. */
+/*
+ * An offset in seg with room on both sides for what a string instruction walks over; all of it is a
+ * device's, or nothing.
+ */
 static bool string_offset(struct generator *g, enum nx_sreg seg, unsigned width, bool write,
-			  uint64_t *offset)
+			  bool device, uint64_t *offset)
 {
 	uint64_t linear, first, last;
 
@@ -90,8 +93,10 @@ static bool string_offset(struct generator *g, enum nx_sreg seg, unsigned width,
 	g->no_devices = true;
 	linear = random_target(g, 8, write, false);
 	g->centered = g->no_devices = false;
-	if (page_at(linear - 0x90) == DEVICE_AT / PAGE ||
-	    page_at(linear + 0x98) == DEVICE_AT / PAGE)
+	if (device)
+		linear = LOW + DEVICE_AT + 0x200 + pick(&g->random, PAGE - 0x400);
+	else if (page_at(linear - 0x90) == DEVICE_AT / PAGE ||
+		 page_at(linear + 0x98) == DEVICE_AT / PAGE)
 		return false;
 	if (!offset_in(g, seg, linear - 0x90, 1, write, &first) ||
 	    !offset_in(g, seg, linear + 0x90, 8, write, &last) ||
@@ -123,6 +128,14 @@ static unsigned string_opcode(ZydisMnemonic mnemonic)
 	case ZYDIS_MNEMONIC_LODSD:
 	case ZYDIS_MNEMONIC_LODSQ:
 		return 0xac;
+	case ZYDIS_MNEMONIC_INSB:
+	case ZYDIS_MNEMONIC_INSW:
+	case ZYDIS_MNEMONIC_INSD:
+		return 0x6c;
+	case ZYDIS_MNEMONIC_OUTSB:
+	case ZYDIS_MNEMONIC_OUTSW:
+	case ZYDIS_MNEMONIC_OUTSD:
+		return 0x6e;
 	default:
 		return 0xae;
 	}
@@ -149,7 +162,7 @@ static void put_string(struct generator *g, const struct row *row, unsigned widt
 
 static bool compose_string(struct generator *g, const struct row *row)
 {
-	unsigned width = random_address_width(g), count = pick(&g->random, 18);
+	unsigned width = random_address_width(g), count = pick(&g->random, 18), device;
 	enum nx_sreg source = random_segment(g, false);
 	bool repeat = once_in(&g->random, 2), same;
 	uint64_t from, to;
@@ -158,16 +171,37 @@ static bool compose_string(struct generator *g, const struct row *row)
 	    is_constant(g, NX_RCX) || is_constant(g, NX_RAX))
 		return false;
 	/* Random bytes are never equal, and never overlap: sometimes the same ones twice. */
-	same = once_in(&g->random, 3) && g->seq->seg[source].base == g->seq->seg[NX_ES].base;
-	if (!string_offset(g, source, width, same, &from) ||
-	    !string_offset(g, NX_ES, width, true, &to))
+	same = once_in(&g->random, 3) && g->seg[source].base == g->seg[NX_ES].base;
+	device = g->devices ? pick(&g->random, 6) : 0;
+	if (!string_offset(g, source, width, same, device & 1, &from) ||
+	    !string_offset(g, NX_ES, width, true, device & 2, &to))
 		return false;
-	if (same)
+	if (same && !device)
 		to = from + pick(&g->random, 3);
 	if (!prepare_mov(g, NX_RSI, width / 8, from) || !prepare_mov(g, NX_RDI, width / 8, to) ||
 	    (repeat && !prepare_mov(g, NX_RCX, width / 8, count)))
 		return false;
 	put_string(g, row, width, source, repeat);
+	prepare(g, row, false);
+	return true;
+}
+
+static bool compose_string_io(struct generator *g, const struct row *row)
+{
+	unsigned width = random_address_width(g), count = pick(&g->random, 18);
+	bool in = string_opcode(row->mnemonic) == 0x6c, repeat = once_in(&g->random, 2);
+	enum nx_sreg seg = in ? NX_ES : random_segment(g, false);
+	unsigned pointer = in ? NX_RDI : NX_RSI;
+	uint64_t offset;
+
+	if (!room(g, 4) || is_constant(g, pointer) || is_constant(g, NX_RCX) ||
+	    is_constant(g, NX_RDX) || !string_offset(g, seg, width, in, false, &offset))
+		return false;
+	if (!prepare_mov(g, NX_RDX, 2, pick(&g->random, 0x10000)) ||
+	    !prepare_mov(g, pointer, width / 8, offset) ||
+	    (repeat && !prepare_mov(g, NX_RCX, width / 8, count)))
+		return false;
+	put_string(g, row, width, in ? NX_DS : seg, repeat);
 	prepare(g, row, false);
 	return true;
 }
@@ -241,8 +275,8 @@ static bool compose_xlat(struct generator *g, const struct row *row)
 
 	if (!room(g, 2) || is_constant(g, NX_RBX) || is_constant(g, NX_RAX))
 		return false;
-	if (!string_offset(g, source, width, false, &offset) ||
-	    !offset_in(g, source, g->seq->seg[source].base + offset + 255, 1, false, &last) ||
+	if (!string_offset(g, source, width, false, false, &offset) ||
+	    !offset_in(g, source, g->seg[source].base + offset + 255, 1, false, &last) ||
 	    (width < 64 && last >> width) || !prepare_mov(g, NX_RBX, width / 8, offset))
 		return false;
 	g->len = 0;
@@ -296,6 +330,13 @@ bool make_loop_end(struct generator *g, const struct row **row)
 	return true;
 }
 
+static unsigned jump_target(struct generator *g)
+{
+	unsigned last = (g->skipping ? g->planned - 1 : g->next_io) - (g->index + 1);
+
+	return g->index + 2 + pick(&g->random, last < 6 ? last : 6);
+}
+
 /* Forward to where a register or the stack's top says; the address itself is known later. */
 static bool compose_jump(struct generator *g, const struct row *row)
 {
@@ -314,16 +355,132 @@ static bool compose_jump(struct generator *g, const struct row *row)
 	prepare(g, first, false);
 	g->len = 0;
 	if (ret) {
-		put(g, 0xc3);
+		bool drops = once_in(&g->random, 3);
+
+		put(g, drops ? 0xc2 : 0xc3);
+		if (drops) {
+			put(g, pick(&g->random, 8) * 4);
+			put(g, 0);
+		}
 	} else {
 		put(g, 0xff);
 		put(g, (row->mnemonic == ZYDIS_MNEMONIC_CALL ? 0xd0 : 0xe0) + reg);
 	}
 	prepare(g, row, false);
-	last -= g->index + 1;
-	g->prepared[1].target = g->index + 2 + pick(&g->random, last < 6 ? last : 6);
-	g->prepared[0].address_of = g->prepared[1].target;
+	g->prepared[1].target = g->prepared[0].address_of = jump_target(g);
 	return true;
+}
+
+/* The same, where memory says: the address is stored there first. */
+static bool compose_memory_jump(struct generator *g, const struct row *row)
+{
+	unsigned last = g->skipping ? g->planned - 1 : g->next_io, size = g->seq->bits / 8u;
+	ZydisEncoderRequest store = {.machine_mode = machine_mode(g->seq),
+				     .mnemonic = ZYDIS_MNEMONIC_MOV,
+				     .operand_count = 2};
+	ZydisEncoderRequest jump = {
+	    .machine_mode = machine_mode(g->seq), .mnemonic = row->mnemonic, .operand_count = 1};
+	const struct row *first = table;
+	bool made;
+
+	if (!room(g, 2) || last < g->index + 2)
+		return false;
+	while (first->mnemonic != ZYDIS_MNEMONIC_MOV || first->form != FORM_RM_IMM)
+		first++;
+	g->centered = g->no_devices = true;
+	made = random_memory(g, size, true, false, &store.operands[0], &store.prefixes);
+	g->centered = g->no_devices = false;
+	if (!made || is_relative_operand(&store.operands[0]))
+		return false;
+	jump.operands[0] = store.operands[0];
+	jump.prefixes = store.prefixes;
+	store.operands[1].type = ZYDIS_OPERAND_TYPE_IMMEDIATE;
+	if (!encode_request(g, &store))
+		return false;
+	prepare(g, first, true);
+	if (!encode_request(g, &jump))
+		return false;
+	prepare(g, row, true);
+	g->prepared[1].target = g->prepared[0].address_of = jump_target(g);
+	return true;
+}
+
+/*
+ * MOV and POP to ES, DS, FS or GS. Nothing may jump over it, or nobody knows the segment after it.
+ */
+static bool compose_load_sreg(struct generator *g, const struct row *row)
+{
+	static const uint8_t segs[] = {NX_ES, NX_DS, NX_FS, NX_GS};
+	static const uint16_t pops[] = {
+	    [NX_ES] = 0x07, [NX_DS] = 0x1f, [NX_FS] = 0xa10f, [NX_GS] = 0xa90f};
+	unsigned seg = segs[pick(&g->random, 4)], reg = pick(&g->random, 8);
+	const struct row *push = table;
+
+	if (!room(g, 2) || g->loop_at || reg == NX_RSP || is_constant(g, reg))
+		return false;
+	for (unsigned i = g->index; i <= g->planned; i++)
+		if (g->branch_target[i])
+			return false;
+	g->loading = real_segment(g, seg).selector;
+	if (row->mnemonic == ZYDIS_MNEMONIC_MOV) {
+		if (!prepare_mov(g, reg, 2, g->loading))
+			return false;
+		g->len = 0;
+		put(g, 0x8e);
+		put(g, 0xc0 | seg << 3 | reg);
+		prepare(g, row, false);
+		return true;
+	}
+	while (push->form != FORM_PUSH)
+		push++;
+	g->len = 0;
+	put(g, 0x68);
+	put(g, g->loading & 0xff);
+	put(g, g->loading >> 8);
+	prepare(g, push, false);
+	g->len = 0;
+	put(g, pops[seg] & 0xff);
+	if (pops[seg] >> 8)
+		put(g, pops[seg] >> 8);
+	prepare(g, row, false);
+	return true;
+}
+
+/*
+ * Instructions that the engine leaves to the processor: that fault always, or by privilege, or go
+ * elsewhere, or change what is not the sequence's to change.
+ */
+static bool make_foreign(struct generator *g)
+{
+	static const struct {
+		uint8_t len, bytes[3];
+		bool not_64;
+	} foreign[] = {
+	    {2, {0x0f, 0x0b}, false},       /* ud2 */
+	    {1, {0xcc}, false},             /* int3 */
+	    {2, {0xcd, 0x03}, false},       /* int 3 */
+	    {1, {0xce}, true},              /* into */
+	    {1, {0xf1}, false},             /* int1 */
+	    {1, {0xf4}, false},             /* hlt */
+	    {1, {0xfb}, false},             /* sti */
+	    {1, {0xcf}, false},             /* iret */
+	    {1, {0xcb}, false},             /* retf */
+	    {2, {0xd4, 0x00}, true},        /* aam 0 */
+	    {2, {0x0f, 0xa2}, false},       /* cpuid */
+	    {2, {0x0f, 0x32}, false},       /* rdmsr */
+	    {3, {0x0f, 0x00, 0xd0}, false}, /* lldt ax */
+	    {2, {0x8e, 0xd0}, false},       /* mov ss, ax */
+	    {2, {0x8e, 0xc8}, false},       /* mov cs, ax: #UD */
+	    {3, {0x0f, 0x20, 0xc0}, false}, /* mov eax, cr0 */
+	    {3, {0xf0, 0x89, 0xc0}, false}, /* lock mov: #UD */
+	};
+	unsigned which = pick(&g->random, sizeof(foreign) / sizeof(foreign[0]));
+
+	if (foreign[which].not_64 && g->seq->bits == 64)
+		return false;
+	memcpy(g->bytes, foreign[which].bytes, foreign[which].len);
+	g->len = foreign[which].len;
+	return g->hostile;
 }
 
 /* Flags that user mode can set, and that the engine takes: the others must be as they are. */
@@ -334,6 +491,9 @@ static bool compose_popf(struct generator *g, const struct row *row)
 	    (uint32_t)(random_next(&g->random) & 0xcd5) | (uint32_t)(g->seq->rflags & 0x3202);
 	const struct row *push = table;
 
+	/* Others than TF, with which nothing could be stopped at. */
+	if (processor->whole && g->hostile && once_in(&g->random, 3))
+		image ^= (uint32_t)(random_next(&g->random) & 0x7200);
 	if (!room(g, 2) || g->cleared_if)
 		return false;
 	while (push->form != FORM_PUSH)
@@ -416,6 +576,14 @@ bool compose(struct generator *g, const struct row *row)
 	case FORM_RET:
 	case FORM_REGISTER_JUMP:
 		return compose_jump(g, row);
+	case FORM_MEMORY_JUMP:
+		return compose_memory_jump(g, row);
+	case FORM_STRING_IO:
+		return compose_string_io(g, row);
+	case FORM_LOAD_SREG:
+		return compose_load_sreg(g, row);
+	case FORM_FOREIGN:
+		return make_foreign(g);
 	case FORM_POPF:
 		return compose_popf(g, row);
 	case FORM_PUSHF:

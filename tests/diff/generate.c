@@ -72,47 +72,73 @@ static struct nx_segment flat_segment(uint16_t selector, bool code, bool is64)
 static unsigned pick_segment(struct random *random, bool code, bool stack, bool writable, int db)
 {
 	for (;;) {
-		unsigned number = pick(random, native_segments());
-		struct nx_segment s = native_segment(number);
+		unsigned number = pick(random, table_segments());
+		struct nx_segment s = table_segment(number);
 		bool fits = (s.type & 8) != 0;
 
 		if (code != fits || (db >= 0 && s.db != (bool)db))
 			continue;
 		if ((stack || (writable && !code)) && (s.type & 14) != 2)
 			continue;
-		if (stack && (LOW + STACK_AT + STACK_SIZE - s.base > (uint64_t)s.limit + 1))
+		if (stack &&
+		    ((uint32_t)(LOW + STACK_AT + STACK_SIZE - s.base) > (uint64_t)s.limit + 1))
 			continue;
 		return number;
 	}
+}
+
+/*
+ * As a load in real mode makes it, from which the data (code, the stack) can be reached; now and
+ * then with base and limit that only protected mode can have left there.
+ */
+struct nx_segment real_segment(struct generator *g, enum nx_sreg seg)
+{
+	uint32_t base = LOW;
+
+	if (seg == NX_CS)
+		base -= 16 * pick(&g->random, 0xd00);
+	else if (seg == NX_SS)
+		base += 16 * pick(&g->random, 0x900);
+	else
+		base += 16 * pick(&g->random, 0x400) - 0x1000;
+	return (struct nx_segment){.base = base,
+				   .limit = 0xffff,
+				   .selector = (uint16_t)(base >> 4),
+				   .type = 3,
+				   .s = true,
+				   .present = true};
 }
 
 static void make_segments(struct generator *g)
 {
 	struct sequence *seq = g->seq;
 	bool segmented = seq->mode != MODE_LONG64 && seq->mode != MODE_FLAT32;
+	bool real = seq->mode == MODE_REAL16 && processor->whole && !once_in(&g->random, 4);
 
 	for (unsigned i = 0; i < NX_SREGS; i++) {
 		struct nx_segment *s = &seq->seg[i];
-		bool special = (i == NX_FS || i == NX_GS) && native_has_fs();
+		bool special = (i == NX_FS || i == NX_GS) && processor->has_fs();
 
 		if (seq->mode == MODE_LONG64)
 			*s = flat_segment(i == NX_CS   ? 0x33
 					  : i == NX_SS ? 0x2b
 						       : 0,
 					  i == NX_CS, true);
+		else if (real)
+			*s = real_segment(g, i);
 		else if (!segmented && (!special || once_in(&g->random, 2)))
 			*s = flat_segment(i == NX_CS ? 0x23 : 0x2b, i == NX_CS, false);
 		else
-			*s = native_segment(pick_segment(&g->random, i == NX_CS, i == NX_SS,
-							 seq->mode == MODE_REAL16,
-							 i == NX_CS ? seq->bits == 32 : -1));
+			*s = table_segment(pick_segment(&g->random, i == NX_CS, i == NX_SS,
+							seq->mode == MODE_REAL16,
+							i == NX_CS ? seq->bits == 32 : -1));
 		s->dpl = seq->user ? 3 : 0;
 	}
 	/* A stack pointer that wraps around. */
 	if (g->hostile && seq->bits == 16 && once_in(&g->random, 6)) {
 		uint8_t dpl = seq->seg[NX_SS].dpl;
 
-		seq->seg[NX_SS] = native_segment(WRAPPING_STACK);
+		seq->seg[NX_SS] = table_segment(WRAPPING_STACK);
 		seq->seg[NX_SS].dpl = dpl;
 	}
 	if (seq->mode == MODE_LONG64) {
@@ -120,6 +146,7 @@ static void make_segments(struct generator *g)
 		seq->seg[NX_FS].base = once_in(&g->random, 2) ? HIGH + 0x5432 : LOW + DATA_AT + 1;
 	}
 	seq->stack_bits = seq->bits == 64 ? 64 : seq->seg[NX_SS].db ? 32 : 16;
+	memcpy(g->seg, seq->seg, sizeof(g->seg));
 }
 
 static void make_environment(struct generator *g, unsigned mode_mask)
@@ -142,6 +169,7 @@ static void make_environment(struct generator *g, unsigned mode_mask)
 		seq->paging = PAGING_NONE;
 	else
 		seq->paging = pick(&g->random, PAGING_LONG);
+	seq->write_protect = !processor->whole || !once_in(&g->random, 3);
 	seq->roomy = once_in(&g->random, 3);
 	g->hostile = once_in(&g->random, 3);
 	g->loops = once_in(&g->random, 3);
@@ -149,6 +177,8 @@ static void make_environment(struct generator *g, unsigned mode_mask)
 	g->devices = once_in(&g->random, 4);
 	/* Device accesses that nobody has seen before end clusters. */
 	seq->strict = !g->hostile && !g->skipping && !g->devices;
+	for (unsigned i = DATA_AT / PAGE; processor->whole && g->hostile && i < PAGES; i++)
+		seq->supervisor |= (uint32_t)once_in(&g->random, 12) << i;
 	make_segments(g);
 }
 
@@ -218,7 +248,7 @@ static void make_registers(struct generator *g)
 	if (g->hostile && once_in(&g->random, 8))
 		stack = LOW + STACK_AT + pick(&g->random, 3) * PAGE + pick(&g->random, 16);
 	stack -= seq->seg[NX_SS].base;
-	if (seq->seg[NX_SS].selector == native_segment(WRAPPING_STACK).selector)
+	if (seq->seg[NX_SS].selector == table_segment(WRAPPING_STACK).selector)
 		stack = 0xffd8 + pick(&g->random, 40);
 	if (!once_in(&g->random, 4))
 		stack &= ~7ull;
@@ -270,7 +300,7 @@ static const struct row *random_row(struct generator *g)
 
 		while (at >= table[i].weight)
 			at -= table[i++].weight;
-		if (row_usable(&table[i], g->seq->bits))
+		if (row_usable(&table[i], g->seq))
 			return &table[i];
 	}
 }
@@ -280,16 +310,6 @@ static const struct row *io_row(struct generator *g)
 	bool in = !is_constant(g, NX_RAX) && once_in(&g->random, 2);
 
 	return &table[table_rows - (in ? 2 : 1)];
-}
-
-static bool is_relative(const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands)
-{
-	for (unsigned i = 0; i < decoded->operand_count_visible; i++)
-		if (operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
-		    (operands[i].mem.base == ZYDIS_REGISTER_RIP ||
-		     operands[i].mem.base == ZYDIS_REGISTER_EIP))
-			return true;
-	return false;
 }
 
 /* What is in g->bytes, if it may come here. */

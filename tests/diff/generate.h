@@ -45,6 +45,11 @@ struct generator {
 	/* Addresses keep away from their page's ends. */
 	bool centered;
 	bool no_devices;
+	/* An operand of what is made is a device. */
+	bool on_device;
+	/* The segments here: real mode loads them. */
+	struct nx_segment seg[NX_SREGS];
+	uint16_t loading; /* the selector that the next load gets */
 
 	/* A loop that is being made, counted by rCX: indexes of its first and last instruction. */
 	unsigned loop_head, loop_at; /* 0: none */
@@ -86,6 +91,8 @@ uint64_t random_target(struct generator *g, unsigned size, bool write, bool atom
 /* Whether seg:offset can be accessed; sets *offset. Anything goes in hostile sequences. */
 bool offset_in(struct generator *g, enum nx_sreg seg, uint64_t linear, unsigned size, bool write,
 	       uint64_t *offset);
+/* A segment as a load in real mode makes it. */
+struct nx_segment real_segment(struct generator *g, enum nx_sreg seg);
 /* Finishes a request for an instruction that comes at the generator's place. */
 bool encode_request(struct generator *g, ZydisEncoderRequest *request);
 enum nx_sreg random_segment(struct generator *g, bool stack_base);
@@ -99,6 +106,8 @@ bool make_loop_end(struct generator *g, const struct row **row);
 /* accept.c: whether the bytes may come here, and what follows from it. */
 bool decode_bytes(const struct sequence *seq, const uint8_t *bytes, unsigned len,
 		  ZydisDecodedInstruction *decoded, ZydisDecodedOperand *operands);
+/* It has an address relative to rip. */
+bool is_relative(const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands);
 struct nx_insn;
 bool acceptable(struct generator *g, const struct row *row, struct nx_insn *engine,
 		const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands);

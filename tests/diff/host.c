@@ -18,9 +18,9 @@ const uint8_t page_use[PAGES] = {CODE,       CODE, HOLE,       READ_WRITE, READ_
 				 HOLE,       HOLE, READ_WRITE, READ_WRITE, HOLE};
 
 /* Frames of guest-physical memory: tables, then the pages. */
-enum { TOP = 0x10, LOW_1, LOW_2, LOW_3, HIGH_1, HIGH_2, HIGH_3, TABLES_END };
+enum { TOP = TABLES_AT / PAGE, LOW_1, LOW_2, LOW_3, HIGH_1, HIGH_2, HIGH_3, TABLES_END };
 
-#define FRAMES (TABLES_END - TOP)
+_Static_assert(TABLES_END - TOP == TABLES, "diff.h");
 #define FIRST_FRAME 0x200u
 
 #define PTE_PRESENT 1u
@@ -29,7 +29,7 @@ enum { TOP = 0x10, LOW_1, LOW_2, LOW_3, HIGH_1, HIGH_2, HIGH_3, TABLES_END };
 #define PTE_ACCESSED 0x20u
 #define PTE_DIRTY 0x40u
 
-static uint8_t tables[FRAMES][PAGE] __attribute__((aligned(4096)));
+static uint8_t tables[TABLES][PAGE] __attribute__((aligned(4096)));
 static uint8_t pages[PAGES][PAGE] __attribute__((aligned(4096)));
 static uint8_t initial[PAGES][PAGE];
 
@@ -76,14 +76,14 @@ struct nx_vcpu *engine_vcpu(const struct engine *engine)
 
 /* ---- Guest-physical memory ---- */
 
-static uint64_t frame_of(unsigned page)
+uint64_t page_gpa(unsigned page)
 {
 	return (FIRST_FRAME + page * 7 % PAGES) * (uint64_t)PAGE;
 }
 
-static uint8_t *table_at(unsigned frame)
+const uint8_t *engine_tables(void)
 {
-	return tables[frame - TOP];
+	return tables[0];
 }
 
 static void map_page(void *data, uint64_t gpa, struct nx_page *page)
@@ -106,11 +106,11 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 	}
 	if (gpa >= TOP * PAGE && gpa < TABLES_END * PAGE) {
 		page->kind = NX_PAGE_RAM;
-		page->host = table_at((unsigned)(gpa / PAGE));
+		page->host = tables[gpa / PAGE - TOP];
 		return;
 	}
 	for (unsigned i = 0; i < PAGES; i++) {
-		if (frame_of(i) != gpa)
+		if (page_gpa(i) != gpa)
 			continue;
 		page->kind = page_use[i] == DEVICE ? NX_PAGE_DEVICE : NX_PAGE_RAM;
 		page->host = pages[i];
@@ -139,71 +139,79 @@ static const struct nx_host host = {map_page, route_io, route_mmio, now};
 
 /* ---- Page tables ---- */
 
-static void set_entry(unsigned frame, unsigned index, bool wide, uint64_t value)
+static void set_entry(uint8_t (*to)[PAGE], unsigned frame, uint64_t index, bool wide,
+		      uint64_t value)
 {
-	memcpy(table_at(frame) + index * (wide ? 8 : 4), &value, wide ? 8 : 4);
+	memcpy(to[frame - TOP] + index * (wide ? 8 : 4), &value, wide ? 8 : 4);
 }
 
-static uint64_t get_entry(unsigned frame, unsigned index, bool wide)
+static void leaf_of(enum paging paging, uint64_t linear, unsigned *frame, unsigned *index)
 {
-	uint64_t value = 0;
-
-	memcpy(&value, table_at(frame) + index * (wide ? 8 : 4), wide ? 8 : 4);
-	return value;
-}
-
-static void leaf_of(enum paging paging, unsigned page, unsigned *frame, unsigned *index)
-{
-	uint64_t linear = page_linear(page);
-
-	*frame = page < LOW_PAGES ? LOW_3 : HIGH_3;
+	*frame = linear < HIGH ? LOW_3 : HIGH_3;
 	*index = (unsigned)(linear >> 12) & (paging == PAGING_32 ? 1023 : 511);
 }
 
-static void build_tables(const struct sequence *seq)
+static void set_leaf(const struct sequence *seq, uint8_t (*to)[PAGE], uint64_t linear,
+		     uint64_t entry)
+{
+	unsigned frame, index;
+
+	leaf_of(seq->paging, linear, &frame, &index);
+	set_entry(to, frame, index, seq->paging != PAGING_32, entry);
+}
+
+static uint64_t rights_of(const struct sequence *seq, unsigned page)
+{
+	uint64_t rights = PTE_PRESENT;
+
+	if (page_use[page] != READ_ONLY)
+		rights |= PTE_WRITE;
+	if (!(seq->supervisor >> page & 1))
+		rights |= PTE_USER;
+	return rights;
+}
+
+void build_tables(const struct sequence *seq, uint8_t (*to)[PAGE])
 {
 	const uint64_t rights = PTE_PRESENT | PTE_WRITE | PTE_USER;
-	bool wide = seq->paging != PAGING_32;
 
-	memset(tables, 0, sizeof(tables));
+	memset(to, 0, (size_t)TABLES * PAGE);
 	switch (seq->paging) {
 	case PAGING_NONE:
 		return;
 	case PAGING_32:
-		set_entry(TOP, LOW >> 22, false, LOW_3 * PAGE | rights);
+		set_entry(to, TOP, LOW >> 22, false, LOW_3 * PAGE | rights);
 		break;
 	case PAGING_PAE:
-		set_entry(TOP, LOW >> 30, true, LOW_2 * PAGE | PTE_PRESENT);
-		set_entry(LOW_2, LOW >> 21 & 511, true, LOW_3 * PAGE | rights);
+		set_entry(to, TOP, LOW >> 30, true, LOW_2 * PAGE | PTE_PRESENT);
+		set_entry(to, LOW_2, LOW >> 21 & 511, true, LOW_3 * PAGE | rights);
 		break;
 	case PAGING_LONG:
-		set_entry(TOP, 0, true, LOW_1 * PAGE | rights);
-		set_entry(LOW_1, LOW >> 30, true, LOW_2 * PAGE | rights);
-		set_entry(LOW_2, LOW >> 21 & 511, true, LOW_3 * PAGE | rights);
-		set_entry(TOP, HIGH >> 39 & 511, true, HIGH_1 * PAGE | rights);
-		set_entry(HIGH_1, HIGH >> 30 & 511, true, HIGH_2 * PAGE | rights);
-		set_entry(HIGH_2, HIGH >> 21 & 511, true, HIGH_3 * PAGE | rights);
+		set_entry(to, TOP, 0, true, LOW_1 * PAGE | rights);
+		set_entry(to, LOW_1, LOW >> 30, true, LOW_2 * PAGE | rights);
+		set_entry(to, LOW_2, LOW >> 21 & 511, true, LOW_3 * PAGE | rights);
+		set_entry(to, TOP, HIGH >> 39 & 511, true, HIGH_1 * PAGE | rights);
+		set_entry(to, HIGH_1, HIGH >> 30 & 511, true, HIGH_2 * PAGE | rights);
+		set_entry(to, HIGH_2, HIGH >> 21 & 511, true, HIGH_3 * PAGE | rights);
 		break;
 	}
-	for (unsigned i = 0; i < (seq->bits == 64 ? PAGES : LOW_PAGES); i++) {
-		unsigned frame, index;
-
-		if (page_use[i] == HOLE)
-			continue;
-		leaf_of(seq->paging, i, &frame, &index);
-		set_entry(frame, index, wide,
-			  frame_of(i) |
-			      (page_use[i] == READ_ONLY ? PTE_PRESENT | PTE_USER : rights));
-	}
+	for (unsigned i = 0; i < (seq->bits == 64 ? PAGES : LOW_PAGES); i++)
+		if (page_use[i] != HOLE)
+			set_leaf(seq, to, page_linear(i), page_gpa(i) | rights_of(seq, i));
+	for (unsigned i = 0; processor->whole && i < SYSTEM_PAGES; i++)
+		set_leaf(seq, to, SYSTEM_AT + i * PAGE,
+			 (SYSTEM_AT + i * PAGE) | PTE_PRESENT | PTE_WRITE | PTE_ACCESSED |
+			     PTE_DIRTY);
 }
 
 unsigned engine_page_bits(const struct sequence *seq, unsigned page)
 {
+	bool wide = seq->paging != PAGING_32;
 	unsigned frame, index;
-	uint64_t entry;
+	uint64_t entry = 0;
 
-	leaf_of(seq->paging, page, &frame, &index);
-	entry = get_entry(frame, index, seq->paging != PAGING_32);
+	leaf_of(seq->paging, page_linear(page), &frame, &index);
+	memcpy(&entry, tables[frame - TOP] + index * (wide ? 8 : 4), wide ? 8 : 4);
 	return (entry & PTE_ACCESSED ? 1u : 0) | (entry & PTE_DIRTY ? 2u : 0);
 }
 
@@ -229,6 +237,7 @@ struct engine *engine_new(bool roomy)
 
 	nx_config_default(&config);
 	config.guest_features = ~0u;
+	config.segment_loads = processor->whole;
 	if (roomy) {
 		config.level = NX_LEVEL_LOOPS;
 		config.max_gap = 40;
@@ -263,7 +272,17 @@ static void load_memory(const struct sequence *seq)
 	for (unsigned i = 0; i < PAGES; i++)
 		memcpy(pages[i], initial[i], PAGE);
 	memcpy(pages[0], seq->code, CODE_SIZE);
-	build_tables(seq);
+	build_tables(seq, tables);
+}
+
+void set_control(struct nx_state *state, const struct sequence *seq)
+{
+	state->cr0 = seq->mode == MODE_REAL16 ? 0x10 : 0x11;
+	state->cr3 = TABLES_AT;
+	state->cr4 = seq->paging >= PAGING_PAE ? 0x20 : 0;
+	state->efer = seq->paging == PAGING_LONG ? 0x500 : 0;
+	if (seq->paging != PAGING_NONE)
+		state->cr0 |= 0x80000000 | (seq->write_protect ? 0x10000 : 0);
 }
 
 static void load_state(struct nx_state *state, const struct sequence *seq)
@@ -273,38 +292,46 @@ static void load_state(struct nx_state *state, const struct sequence *seq)
 	memcpy(state->seg, seq->seg, sizeof(seq->seg));
 	state->rip = seq->insn[0].rip;
 	state->rflags = seq->rflags;
-	state->cr0 = seq->mode == MODE_REAL16 ? 0x10 : 0x11;
-	state->cr3 = TOP * PAGE;
-	if (seq->paging != PAGING_NONE)
-		state->cr0 |= 0x80010000;
-	if (seq->paging >= PAGING_PAE)
-		state->cr4 |= 0x20;
-	if (seq->paging == PAGING_LONG)
-		state->efer = 0x500;
+	set_control(state, seq);
 }
 
-/* Notes an exit, and answers it. */
+static bool is_port(const struct instruction *insn)
+{
+	return insn->kind == KIND_IN || insn->kind == KIND_OUT || insn->kind == KIND_STRING_IO;
+}
+
+/* Notes an exit, element by element, and answers it. */
 static void answer(const struct sequence *seq, const struct nx_state *state, struct nx_exit *exit,
 		   struct engine_result *result)
 {
 	const struct instruction *insn = instruction_at(seq, state->rip);
-	struct access *access = &result->r.access[result->r.accesses];
-	bool port = insn && (insn->kind == KIND_IN || insn->kind == KIND_OUT);
+	struct result *r = &result->r;
+	uint8_t *data = exit->string ? exit->string : (uint8_t *)&exit->data;
 
-	if (!insn || exit->rip != state->rip || exit->kind != (port ? NX_EXIT_IO : NX_EXIT_MMIO))
+	if (!insn || exit->rip != state->rip ||
+	    exit->kind != (is_port(insn) ? NX_EXIT_IO : NX_EXIT_MMIO) ||
+	    (exit->string && insn->kind != KIND_STRING_IO))
 		result->broken = "an exit of another kind than its instruction";
-	access->write = exit->write;
-	access->memory = exit->kind == NX_EXIT_MMIO;
-	access->size = exit->size;
-	access->where = exit->port;
-	access->data = exit->write ? exit->data : 0;
-	if (access->memory) {
-		access->where = exit->gpa;
-		if (seq->paging != PAGING_NONE)
-			access->where += LOW + DEVICE_AT - frame_of(DEVICE_AT / PAGE);
+	for (unsigned i = 0; i < exit->count && r->accesses < MAX_ACCESSES; i++) {
+		struct access *access = &r->access[r->accesses];
+
+		*access = (struct access){.write = exit->write,
+					  .memory = exit->kind == NX_EXIT_MMIO,
+					  .size = exit->size,
+					  .where = exit->port};
+		if (access->memory) {
+			access->where = exit->gpa;
+			if (seq->paging != PAGING_NONE)
+				access->where += LOW + DEVICE_AT - page_gpa(DEVICE_AT / PAGE);
+		}
+		if (exit->write)
+			memcpy(&access->data, data + (size_t)i * exit->size, exit->size);
+		else if (exit->string)
+			memcpy(data + (size_t)i * exit->size, &seq->input[r->accesses], exit->size);
+		else /* Devices' answers may have anything in the bytes that do not count. */
+			exit->data = seq->input[r->accesses];
+		r->accesses++;
 	}
-	/* Devices' answers may have anything in the bytes that do not count. */
-	exit->data = seq->input[result->r.accesses++];
 }
 
 /* A host that thinks that going on pays wherever the engine has come to. */
@@ -321,18 +348,23 @@ static void insist(struct engine *engine)
  */
 static bool advance(const struct sequence *seq, struct nx_state *state, struct result *r)
 {
-	static struct native_result native;
+	static struct processor_result native;
 
-	native_advance(seq, r->accesses + 1, &native);
+	processor->advance(seq, r->accesses + 1, &native);
 	if (!native.stopped)
 		return false;
 	*r = native.r;
 	memcpy(state->gpr, r->gpr, sizeof(r->gpr));
+	if (processor->whole) {
+		memcpy(state->seg, r->seg, sizeof(r->seg));
+		memcpy(tables, processor->tables(), sizeof(tables));
+	}
 	state->rip = r->rip;
-	state->rflags = (state->rflags & ~0xed5ull) | (r->rflags & 0xed5);
+	state->rflags =
+	    processor->whole ? r->rflags : (state->rflags & ~0xed5ull) | (r->rflags & 0xed5);
 	for (unsigned i = 0; i < PAGES; i++)
-		if (page_use[i] == READ_WRITE)
-			memcpy(pages[i], native_page(i), PAGE);
+		if (page_use[i] == READ_WRITE || (processor->whole && page_use[i] == READ_ONLY))
+			memcpy(pages[i], processor->page(i), PAGE);
 	return true;
 }
 
@@ -370,6 +402,7 @@ static void run(struct engine *engine, const struct sequence *seq, bool teach,
 	}
 	result->reason = exit.reason;
 	memcpy(r->gpr, state->gpr, sizeof(r->gpr));
+	memcpy(r->seg, state->seg, sizeof(r->seg));
 	r->rip = state->rip;
 	r->rflags = state->rflags;
 }

@@ -2,10 +2,11 @@
 /*
  * main.c - differential tests of the engine against the processor (see diff.h).
  *
- *	diff_test [--count=N] [--seed=S] [--keep-going]
+ *	diff_test [--kvm] [--count=N] [--seed=S] [--keep-going]
  *
- * Runs the sequences of the seeds S, S+1, ... S+N-1. --seed=S --count=1 replays one; it is printed
- * with --verbose.
+ * Runs the sequences of the seeds S, S+1, ... S+N-1, natively or through /dev/kvm; a seed means
+ * another sequence to each. --seed=S --count=1 replays one; it is printed with --verbose. What is
+ * compared, and what is not: diff.h.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -26,7 +27,7 @@
 
 struct options {
 	uint64_t seed, count;
-	bool keep_going, verbose;
+	bool keep_going, verbose, kvm;
 };
 
 struct totals {
@@ -39,7 +40,7 @@ struct totals {
 
 static struct engine *engines[2];
 
-static void count_rows(const struct sequence *seq, const struct native_result *native,
+static void count_rows(const struct sequence *seq, const struct processor_result *native,
 		       struct totals *totals)
 {
 	for (unsigned i = 0; i + 1 < native->steps; i++) {
@@ -50,27 +51,57 @@ static void count_rows(const struct sequence *seq, const struct native_result *n
 	}
 }
 
-/* Sequences with PUSHF are never traced. */
-static void count_pushf(const struct sequence *seq, const struct engine_result *engine,
-			struct totals *totals)
+/*
+ * Sequences with PUSHF are never traced, those of a whole processor neither: then what is in one
+ * that ran to its end counts, although branches may have led around it.
+ */
+static void count_untraced(const struct sequence *seq, const struct engine_result *engine,
+			   struct totals *totals)
 {
-	if (!seq->strict || engine->r.rip != seq->insn[seq->instructions].rip)
+	if (engine->r.rip != seq->insn[seq->instructions].rip)
 		return;
 	for (unsigned i = 0; i < seq->instructions; i++)
-		totals->rows[seq->insn[i].row] += table[seq->insn[i].row].form == FORM_PUSHF;
+		totals->rows[seq->insn[i].row] +=
+		    processor->whole || table[seq->insn[i].row].form == FORM_PUSHF;
+	totals->traced += processor->whole;
 }
 
 /* Where the engine says that an instruction would fault, the processor has to agree. */
 static bool faults_natively(const struct sequence *seq, const struct engine_result *engine)
 {
-	static struct native_result native;
+	static struct processor_result native;
 	struct result never = engine->r;
 	const struct instruction *insn = instruction_at(seq, engine->r.rip);
 
 	never.rip = insn->rip + insn->len;
 	never.accesses = MAX_ACCESSES;
-	native_run(seq, &never, false, &native);
-	return !native.stopped && native.r.rip == insn->rip && native.signal == SIGFPE;
+	processor->run(seq, &never, false, &native);
+	return !native.stopped && native.r.rip == insn->rip && native.vector == 0;
+}
+
+/* Does this reason say that the instruction faults? */
+static bool claims_fault(enum nx_leave_reason reason)
+{
+	return reason == NX_LEAVE_FAULT || reason == NX_LEAVE_PAGE_FAULT ||
+	       (reason == NX_LEAVE_SEGMENT && processor->has_limits());
+}
+
+/*
+ * One instruction further than where both are in the same state: where the engine said that it
+ * faults the processor does so, and the page tables have not been marked for anything else.
+ */
+static bool check_beyond(const struct sequence *seq, const struct engine_result *engine,
+			 struct processor_result *result)
+{
+	bool end = engine->r.rip == seq->insn[seq->instructions].rip;
+	enum beyond beyond = end ? BEYOND_UNKNOWN : processor->beyond(seq, result);
+
+	if (claims_fault(engine->reason) && beyond == BEYOND_RUNS) {
+		fprintf(stderr, "  the instruction runs, but the engine says: %s\n",
+			nx_leave_reason_text(engine->reason));
+		return false;
+	}
+	return compare_tables(seq, end, beyond);
 }
 
 /* In a strict sequence the engine has no reason to leave before the end. */
@@ -80,7 +111,7 @@ static bool check_strict(const struct sequence *seq, const struct engine_result 
 		return true;
 	if (engine->reason == NX_LEAVE_FAULT &&
 	    table[instruction_at(seq, engine->r.rip)->row].form == FORM_DIVIDE &&
-	    faults_natively(seq, engine))
+	    (processor->whole /* check_beyond() has seen to it */ || faults_natively(seq, engine)))
 		return true;
 	fprintf(stderr,
 		"  left at %" PRIx64 " before the end, although nothing stands in the way: %s\n",
@@ -103,11 +134,11 @@ static bool run_one(uint64_t seed, uint64_t number, unsigned modes, const struct
 {
 	static struct sequence seq;
 	static struct engine_result engine;
-	static struct native_result native;
+	static struct processor_result native;
 	bool traced, good;
 
 	generate(&seq, seed, modes);
-	traced = number % TRACE_EVERY == 0 && !seq.pushes_flags;
+	traced = !processor->whole && number % TRACE_EVERY == 0 && !seq.pushes_flags;
 	if (options->verbose)
 		print_sequence(&seq);
 	engine_run(engine_for(&seq, number), &seq, &engine);
@@ -116,15 +147,17 @@ static bool run_one(uint64_t seed, uint64_t number, unsigned modes, const struct
 			engine.r.rip);
 		good = false;
 	} else {
-		native_run(&seq, &engine.r, traced, &native);
+		processor->run(&seq, &engine.r, traced, &native);
 		good = compare(&seq, &engine, &native);
-		if (good && traced)
+		if (good && processor->whole)
+			good = check_beyond(&seq, &engine, &native);
+		else if (good && traced)
 			good = compare_page_bits(&seq, &native);
 		good = check_strict(&seq, &engine) && good;
 		if (traced)
 			count_rows(&seq, &native, totals);
 	}
-	count_pushf(&seq, &engine, totals);
+	count_untraced(&seq, &engine, totals);
 	totals->sequences++;
 	totals->traced += traced;
 	totals->strict += seq.strict;
@@ -158,6 +191,15 @@ static void print_totals(const struct totals *totals, double seconds)
 			       totals->reasons[i]);
 }
 
+static bool usable(unsigned row, unsigned modes)
+{
+	const struct sequence real = {.mode = MODE_REAL16, .bits = 16};
+	const struct sequence long64 = {.mode = MODE_LONG64, .bits = 64};
+
+	return row_usable(&table[row], &real) ||
+	       (modes & 1u << MODE_LONG64 && row_usable(&table[row], &long64));
+}
+
 /* A tester that runs little of what it made would find nothing and be content. */
 static bool enough(const struct totals *totals, unsigned modes)
 {
@@ -171,7 +213,7 @@ static bool enough(const struct totals *totals, unsigned modes)
 	if (totals->traced < 2000)
 		return good;
 	for (unsigned i = 0; i < table_rows; i++) {
-		if (totals->rows[i] || !row_usable(&table[i], modes & 1 ? 64 : 32))
+		if (totals->rows[i] || table[i].form == FORM_FOREIGN || !usable(i, modes))
 			continue;
 		fprintf(stderr, "never ran: %s, form %d (row %u)\n",
 			ZydisMnemonicGetString(table[i].mnemonic), table[i].form, i);
@@ -187,13 +229,16 @@ static void parse(int argc, char **argv, struct options *options)
 			options->count = strtoull(argv[i] + 8, NULL, 0);
 		else if (!strncmp(argv[i], "--seed=", 7))
 			options->seed = strtoull(argv[i] + 7, NULL, 0);
+		else if (!strcmp(argv[i], "--kvm"))
+			options->kvm = true;
 		else if (!strcmp(argv[i], "--keep-going"))
 			options->keep_going = true;
 		else if (!strcmp(argv[i], "--verbose"))
 			options->verbose = true;
 		else {
 			fprintf(stderr,
-				"usage: %s [--count=N] [--seed=S] [--keep-going] [--verbose]\n",
+				"usage: %s [--kvm] [--count=N] [--seed=S] [--keep-going] "
+				"[--verbose]\n",
 				argv[0]);
 			exit(2);
 		}
@@ -208,9 +253,12 @@ int main(int argc, char **argv)
 	unsigned modes;
 
 	parse(argc, argv, &options);
-	modes = native_init();
-	if (native_missing())
-		printf("%s: %s\n", modes ? "some modes are skipped" : "skipped", native_missing());
+	if (options.kvm)
+		processor = &kvm_processor;
+	modes = processor->init();
+	if (processor->missing())
+		printf("%s: %s\n", modes ? "some modes are skipped" : "skipped",
+		       processor->missing());
 	if (!modes)
 		return SKIP;
 	clock_gettime(CLOCK_MONOTONIC, &begin);

@@ -341,7 +341,7 @@ bool make_instruction(struct generator *g, const struct row *row)
 	bool lock = row->lockable && once_in(&g->random, 3), made;
 
 	g->target = g->address_of = 0;
-	g->has_displacement = false;
+	g->has_displacement = g->on_device = false;
 	switch (row->form) {
 	case FORM_MOFFS:
 		return make_moffs(g, size);
@@ -359,6 +359,10 @@ bool make_instruction(struct generator *g, const struct row *row)
 	case FORM_POPF:
 	case FORM_RET:
 	case FORM_REGISTER_JUMP:
+	case FORM_MEMORY_JUMP:
+	case FORM_STRING_IO:
+	case FORM_LOAD_SREG:
+	case FORM_FOREIGN:
 	case FORM_PUSHF:
 	case FORM_PUSHA:
 	case FORM_POPA:

@@ -31,28 +31,6 @@
 #define TF 0x100ull
 #define MAX_PASSES 64
 
-static const struct user_desc descriptor[] = {
-    {0, LOW, 0x1fff, 0, MODIFY_LDT_CONTENTS_CODE, 0, 0, 0, 1, 0},
-    {1, LOW, 0x1fff, 1, MODIFY_LDT_CONTENTS_CODE, 0, 0, 0, 1, 0},
-    {2, LOW - 0x100, 0x20ff, 0, MODIFY_LDT_CONTENTS_CODE, 0, 0, 0, 1, 0},
-    {3, LOW - 0x12340, 0x1433f, 1, MODIFY_LDT_CONTENTS_CODE, 0, 0, 0, 1, 0},
-    {4, LOW - 0x7010, 0xffff, 0, MODIFY_LDT_CONTENTS_CODE, 0, 0, 0, 1, 0},
-    {5, LOW - 0x7ff8, 0xffff, 1, MODIFY_LDT_CONTENTS_CODE, 1, 0, 0, 1, 0},
-    {6, LOW, 0xffff, 0, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
-    {7, LOW + 0x2f80, 0x60ff, 0, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
-    {8, LOW + 0x2ff0, 0x1fff, 1, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
-    {9, LOW, 0xffff, 0, MODIFY_LDT_CONTENTS_DATA, 1, 0, 0, 1, 0},
-    {10, LOW - 0x1000, 0xffff, 1, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
-    {11, LOW, 0x2fff, 0, MODIFY_LDT_CONTENTS_STACK, 0, 0, 0, 1, 0},
-    {12, LOW - 0x123457, 0xfffff, 1, MODIFY_LDT_CONTENTS_DATA, 0, 1, 0, 1, 0},
-    {13, LOW + STACK_AT, 0x1fff, 0, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
-    {14, LOW + STACK_AT - 0x7653, 0x9652, 1, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
-    {15, LOW + 0x3004, 0xfffb, 0, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
-    {WRAPPING_STACK, LOW + STACK_AT - 0xf000, 0xffff, 0, MODIFY_LDT_CONTENTS_DATA, 0, 0, 0, 1, 0},
-};
-
-#define DESCRIPTORS (sizeof(descriptor) / sizeof(descriptor[0]))
-
 static struct {
 	bool fsgsbase;
 	const char *missing;
@@ -62,15 +40,16 @@ static struct {
 	/* The run. */
 	const struct sequence *seq;
 	const struct result *until;
-	struct native_result *result;
+	struct processor_result *result;
 	bool inside, trace, stepping;
 	uint8_t *stop;    /* where the breakpoint is */
 	uint8_t original; /* what it replaced */
 	unsigned limit;   /* of accesses, after which the run ends; 0: none */
 	unsigned passes;
-	uint8_t *device; /* where the instruction that is stepped accesses device memory */
+	/* What the instruction that is stepped accesses of the device's memory. */
+	bool device_open;
+	uint8_t *device_store; /* NULL: it only loads */
 	unsigned device_size;
-	bool device_write;
 	unsigned ticks; /* of the watchdog, since the run began */
 	bool if_flag;
 	gregset_t host;
@@ -87,39 +66,17 @@ __asm__(".pushsection .text\n"
 	".size diff_gate, . - diff_gate\n"
 	".popsection\n");
 
-unsigned native_segments(void)
-{
-	return DESCRIPTORS;
-}
-
-struct nx_segment native_segment(unsigned number)
-{
-	const struct user_desc *d = &descriptor[number];
-	struct nx_segment s = {.base = d->base_addr,
-			       .limit = d->limit,
-			       .selector = (uint16_t)(number << 3 | 7),
-			       .s = true,
-			       .present = true,
-			       .db = d->seg_32bit};
-
-	if (d->limit_in_pages)
-		s.limit = d->limit << 12 | 0xfff;
-	/* The kernel sets the accessed bit itself; read_exec_only takes away bit 1. */
-	s.type = (uint8_t)(d->contents << 2 | (d->read_exec_only ? 0 : 2) | 1);
-	return s;
-}
-
-bool native_has_fs(void)
+static bool native_has_fs(void)
 {
 	return native.fsgsbase;
 }
 
-const uint8_t *native_page(unsigned page)
+static const uint8_t *native_page(unsigned page)
 {
 	return (const uint8_t *)(uintptr_t)page_linear(page);
 }
 
-const char *native_missing(void)
+static const char *native_missing(void)
 {
 	return native.missing;
 }
@@ -187,7 +144,7 @@ static BARE void read_frame(const greg_t *g, struct result *r)
 
 static BARE void trace_step(const greg_t *g)
 {
-	struct native_result *result = native.result;
+	struct processor_result *result = native.result;
 	struct result r;
 
 	if (!native.trace || result->steps == MAX_STEPS)
@@ -271,59 +228,89 @@ static BARE void protect_device(int protection)
 	mprotect((void *)(uintptr_t)(LOW + DEVICE_AT), PAGE, protection);
 }
 
-static BARE void log_device(bool write, uint64_t data)
+static BARE void log_device(const uint8_t *at, bool write, uint64_t data)
 {
 	struct result *r = &native.result->r;
 
 	r->access[r->accesses++] = (struct access){.write = write,
 						   .memory = true,
 						   .size = (uint8_t)native.device_size,
-						   .where = (uint64_t)(uintptr_t)native.device,
+						   .where = (uint64_t)(uintptr_t)at,
 						   .data = data};
 }
 
 /*
- * An access to the device's page: the page is opened for one instruction, which finds the device's
- * answer there; what it leaves there is what it wrote.
+ * Where an operand that is in device memory lies, NULL: it is not. A string instruction's pointer
+ * tells; another instruction has only one operand in memory but the stack, and that is at fault.
  */
-static BARE bool answer_device(greg_t *g, uint8_t *at)
+static BARE uint8_t *device_operand(const greg_t *g, const ZydisDecodedInstruction *decoded,
+				    const ZydisDecodedOperand *operand, uint8_t *fault)
+{
+	unsigned width = decoded->address_width;
+	uint64_t linear;
+
+	if (operand->type != ZYDIS_OPERAND_TYPE_MEMORY)
+		return NULL;
+	if (decoded->meta.category != ZYDIS_CATEGORY_STRINGOP)
+		return operand->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN ? NULL : fault;
+	linear = (uint64_t)g[ZydisRegisterGetId(operand->mem.base) == NX_RSI ? REG_RSI : REG_RDI];
+	if (width < 64)
+		linear &= (1ull << width) - 1;
+	linear += native.seq->seg[operand->mem.segment - ZYDIS_REGISTER_ES].base;
+	linear &= mask_here();
+	return page_at(linear) == DEVICE_AT / PAGE ? (uint8_t *)(uintptr_t)linear : NULL;
+}
+
+/*
+ * An access to the device's page: the page is opened for one instruction, or one turn of a repeated
+ * one, which finds the device's answer there; what it leaves there is what it wrote.
+ */
+static BARE bool answer_device(greg_t *g, uint8_t *fault)
 {
 	const struct instruction *insn =
 	    instruction_at(native.seq, (uint64_t)g[REG_RIP] & mask_here());
 	ZydisDecodedInstruction decoded;
 	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-	unsigned i = 0;
 
-	if (page_at((uint64_t)(uintptr_t)at) != DEVICE_AT / PAGE || native.device || !insn ||
-	    !decode(native.seq, insn, &decoded, operands) ||
-	    native.result->r.accesses + 2 > MAX_ACCESSES)
+	if (page_at((uint64_t)(uintptr_t)fault) != DEVICE_AT / PAGE || native.device_open ||
+	    !insn || !decode(native.seq, insn, &decoded, operands) ||
+	    native.result->r.accesses + 3 > MAX_ACCESSES)
 		return false;
-	while (i < decoded.operand_count_visible && operands[i].type != ZYDIS_OPERAND_TYPE_MEMORY)
-		i++;
-	if (i == decoded.operand_count_visible)
-		return false;
-	native.device = at;
-	native.device_size = operands[i].size / 8u;
-	native.device_write = operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
-	protect_device(PROT_READ | PROT_WRITE);
-	memset(at, 0, native.device_size);
-	if (operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_READ) {
-		memcpy(at, &native.seq->input[native.result->r.accesses], native.device_size);
-		log_device(false, 0);
+	native.device_store = NULL;
+	for (unsigned i = 0; i < decoded.operand_count; i++) {
+		uint8_t *at = device_operand(g, &decoded, &operands[i], fault);
+
+		if (!at)
+			continue;
+		if (!native.device_open)
+			protect_device(PROT_READ | PROT_WRITE);
+		native.device_open = true;
+		native.device_size = operands[i].size / 8u;
+		if (operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) {
+			native.device_store = at;
+			memset(at, 0, native.device_size);
+		}
+		if (operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_READ) {
+			memcpy(at, &native.seq->input[native.result->r.accesses],
+			       native.device_size);
+			log_device(at, false, 0);
+		}
 	}
-	g[REG_EFL] |= (greg_t)TF;
-	return true;
+	if (native.device_open)
+		g[REG_EFL] |= (greg_t)TF;
+	return native.device_open;
 }
 
 static BARE void finish_device(void)
 {
 	uint64_t data = 0;
 
-	memcpy(&data, native.device, native.device_size);
-	if (native.device_write)
-		log_device(true, data);
+	if (native.device_store) {
+		memcpy(&data, native.device_store, native.device_size);
+		log_device(native.device_store, true, data);
+	}
 	protect_device(PROT_NONE);
-	native.device = NULL;
+	native.device_open = false;
 }
 
 /* At the breakpoint: is it the time? Otherwise the original instruction is stepped over. */
@@ -353,7 +340,7 @@ static BARE bool at_stop(ucontext_t *context)
 
 static BARE bool stepped(greg_t *g)
 {
-	if (native.device)
+	if (native.device_open)
 		finish_device();
 	if (native.stepping) {
 		*native.stop = 0xf4;
@@ -396,8 +383,8 @@ static BARE void handle(int signal, const siginfo_t *info, ucontext_t *context)
 	if (signal == SIGSEGV && g[REG_TRAPNO] == 14 && answer_device(g, info->si_addr))
 		return;
 	read_frame(g, &native.result->r);
-	native.result->signal = signal;
-	native.result->trap = (int)g[REG_TRAPNO];
+	native.result->end = "a signal";
+	native.result->vector = (int)g[REG_TRAPNO];
 	native.result->fault_address = (uint64_t)(uintptr_t)info->si_addr;
 	come_back(context, false);
 }
@@ -427,11 +414,11 @@ static BARE void on_signal(int number, siginfo_t *info, void *data)
 /* ---- Outside of signals ---- */
 
 static void run(const struct sequence *seq, const struct result *until, bool trace,
-		struct native_result *result)
+		struct processor_result *result)
 {
 	uint64_t at = sequence_linear(seq, until->rip) - LOW - CODE_AT;
 
-	memset(result, 0, offsetof(struct native_result, step));
+	memset(result, 0, offsetof(struct processor_result, step));
 	native.seq = seq;
 	native.until = until;
 	native.result = result;
@@ -443,13 +430,13 @@ static void run(const struct sequence *seq, const struct result *until, bool tra
 	native.original = *native.stop;
 	*native.stop = 0xf4;
 	diff_gate();
-	if (native.device)
+	if (native.device_open)
 		finish_device();
 	*native.stop = native.original;
 }
 
-void native_run(const struct sequence *seq, const struct result *until, bool trace,
-		struct native_result *result)
+static void native_run(const struct sequence *seq, const struct result *until, bool trace,
+		       struct processor_result *result)
 {
 	for (unsigned page = 0; page < PAGES; page++)
 		if (page_use[page] == READ_WRITE)
@@ -458,7 +445,8 @@ void native_run(const struct sequence *seq, const struct result *until, bool tra
 	run(seq, until, trace, result);
 }
 
-void native_advance(const struct sequence *seq, unsigned accesses, struct native_result *result)
+static void native_advance(const struct sequence *seq, unsigned accesses,
+			   struct processor_result *result)
 {
 	const struct result end = {.rip = seq->insn[seq->instructions].rip,
 				   .accesses = MAX_ACCESSES};
@@ -522,11 +510,27 @@ static void install_handlers(void)
 	setitimer(ITIMER_REAL, &watchdog, NULL);
 }
 
+static bool install_segment(unsigned number)
+{
+	struct nx_segment s = table_segment(number);
+	bool pages = s.limit > 0xfffff;
+	const struct user_desc descriptor = {.entry_number = number,
+					     .base_addr = (unsigned)s.base,
+					     .limit = pages ? s.limit >> 12 : s.limit,
+					     .seg_32bit = s.db,
+					     .contents = s.type >> 2,
+					     .read_exec_only = !(s.type & 2),
+					     .limit_in_pages = pages,
+					     .useable = 1};
+
+	return !syscall(SYS_modify_ldt, 0x11, &descriptor, sizeof(descriptor));
+}
+
 /* Whether code can be run in this segment at all: one OUT, and back. */
 static bool probe(enum mode mode, unsigned bits, const struct nx_segment *cs)
 {
 	static struct sequence seq;
-	static struct native_result result;
+	static struct processor_result result;
 	struct result until = {.accesses = 1, .rflags = 0x202};
 
 	memset(&seq, 0, sizeof(seq));
@@ -537,7 +541,7 @@ static bool probe(enum mode mode, unsigned bits, const struct nx_segment *cs)
 		seq.seg[i].selector = bits == 64 && i != NX_SS ? 0 : 0x2b;
 	seq.seg[NX_CS] = *cs;
 	if (mode == MODE_PROTECTED16)
-		seq.seg[NX_SS] = native_segment(6);
+		seq.seg[NX_SS] = table_segment(6);
 	seq.rflags = 0x202;
 	memcpy(seq.code, "\xe6\x80", 2);
 	seq.insn[0] =
@@ -549,10 +553,10 @@ static bool probe(enum mode mode, unsigned bits, const struct nx_segment *cs)
 	return result.stopped && result.r.accesses == 1 && result.r.access[0].where == 0x80;
 }
 
-unsigned native_init(void)
+static unsigned native_init(void)
 {
 	const struct nx_segment long64 = {.selector = 0x33}, flat32 = {.selector = 0x23};
-	struct nx_segment code16 = native_segment(0), code32 = native_segment(1);
+	struct nx_segment code16 = table_segment(0), code32 = table_segment(1);
 	bool ldt = true;
 	unsigned modes = 0;
 
@@ -567,8 +571,8 @@ unsigned native_init(void)
 		return probe(MODE_LONG64, 64, &long64) ? 1u << MODE_LONG64 : 0;
 	}
 	save_host_segments();
-	for (unsigned i = 0; i < DESCRIPTORS; i++)
-		ldt = ldt && !syscall(SYS_modify_ldt, 0x11, &descriptor[i], sizeof(descriptor[i]));
+	for (unsigned i = 0; i < table_segments(); i++)
+		ldt = ldt && install_segment(i);
 	if (probe(MODE_LONG64, 64, &long64))
 		modes |= 1u << MODE_LONG64;
 	if (probe(MODE_FLAT32, 32, &flat32))
@@ -583,3 +587,44 @@ unsigned native_init(void)
 		native.missing = "the kernel does not run 16-bit or 32-bit code";
 	return modes;
 }
+
+static bool native_has_limits(void)
+{
+	return true;
+}
+
+static bool native_lacks(ZydisMnemonic mnemonic)
+{
+	(void)mnemonic;
+	return false;
+}
+
+static bool native_differs(const ZydisDecodedInstruction *decoded, bool relative, bool device)
+{
+	(void)decoded, (void)relative, (void)device;
+	return false;
+}
+
+/* A second run would tell, but only by single-stepping: main.c asks in its own way. */
+static enum beyond native_beyond(const struct sequence *seq, struct processor_result *result)
+{
+	(void)seq, (void)result;
+	return BEYOND_UNKNOWN;
+}
+
+const struct processor native_processor = {
+    .name = "native",
+    .low = 0x20000000,
+    .init = native_init,
+    .missing = native_missing,
+    .has_fs = native_has_fs,
+    .has_limits = native_has_limits,
+    .lacks = native_lacks,
+    .differs = native_differs,
+    .run = native_run,
+    .advance = native_advance,
+    .beyond = native_beyond,
+    .page = native_page,
+};
+
+const struct processor *processor = &native_processor;

@@ -99,11 +99,13 @@ uint64_t random_target(struct generator *g, unsigned size, bool write, bool atom
 
 	if (g->hostile && !atomic && !g->centered && once_in(&g->random, 10))
 		return hostile_target(g, size, write);
-	if (g->devices && !g->centered && !g->no_devices && size <= 8 && once_in(&g->random, 5))
+	if (g->devices && !g->centered && !g->no_devices && size <= 8 && once_in(&g->random, 5)) {
+		g->on_device = true;
 		return LOW + DEVICE_AT + (pick(&g->random, PAGE - 8) & ~(atomic ? size - 1 : 0));
+	}
 	/* The last bytes that a segment allows. */
 	if (g->seq->bits != 64 && !atomic && !g->centered && once_in(&g->random, 16)) {
-		uint64_t last = (uint32_t)(g->seq->seg[NX_DS].base + g->seq->seg[NX_DS].limit);
+		uint64_t last = (uint32_t)(g->seg[NX_DS].base + g->seg[NX_DS].limit);
 
 		if (page_at(last) < PAGES && page_use[page_at(last)] == READ_WRITE &&
 		    (last & (PAGE - 1)) >= size)
@@ -131,7 +133,7 @@ uint64_t random_target(struct generator *g, unsigned size, bool write, bool atom
 bool offset_in(struct generator *g, enum nx_sreg seg, uint64_t linear, unsigned size, bool write,
 	       uint64_t *offset)
 {
-	const struct nx_segment *s = &g->seq->seg[seg];
+	const struct nx_segment *s = &g->seg[seg];
 
 	*offset = linear - s->base;
 	if (g->seq->bits == 64)
@@ -154,12 +156,12 @@ enum nx_sreg random_segment(struct generator *g, bool stack_base)
 
 	if (g->seq->bits == 64) {
 		if (once_in(&g->random, 6))
-			return once_in(&g->random, 2) && native_has_fs() ? NX_FS : NX_GS;
+			return once_in(&g->random, 2) && processor->has_fs() ? NX_FS : NX_GS;
 		return standard;
 	}
 	if (!once_in(&g->random, 3))
 		return standard;
-	switch (pick(&g->random, native_has_fs() ? 6 : 4)) {
+	switch (pick(&g->random, processor->has_fs() ? 6 : 4)) {
 	case 0:
 		return NX_ES;
 	case 1:
@@ -291,8 +293,8 @@ bool random_memory(struct generator *g, unsigned size, bool write, bool atomic,
 			scale = base == NO_REGISTER ? 2u << pick(&g->random, 3)
 						    : 1u << pick(&g->random, 4);
 		if (base == NX_RSP) /* somewhere around the stack's top */
-			linear = g->seq->seg[NX_SS].base + value_of(g, NX_RSP) +
-				 pick(&g->random, 256) - 128;
+			linear =
+			    g->seg[NX_SS].base + value_of(g, NX_RSP) + pick(&g->random, 256) - 128;
 	}
 	stack_base = base == NX_RSP || base == NX_RBP;
 	seg = base == NX_RSP ? NX_SS : random_segment(g, stack_base);

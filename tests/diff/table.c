@@ -48,6 +48,13 @@
 		M(name##Q), FORM_STRING, SIZE_8, 1, false, ONLY_64 \
 	}
 
+#define STRING_IO(name)                                                \
+	{M(name##B), FORM_STRING_IO, SIZE_1, 3, false, ANYWHERE},      \
+	    {M(name##W), FORM_STRING_IO, SIZE_2, 3, false, ANYWHERE},  \
+	{                                                              \
+		M(name##D), FORM_STRING_IO, SIZE_4, 3, false, ANYWHERE \
+	}
+
 const struct row table[] = {
     {M(MOV), FORM_RM_R, SIZES_ALL, 12, false, ANYWHERE},
     {M(MOV), FORM_R_RM, SIZES_ALL, 16, false, ANYWHERE},
@@ -175,6 +182,16 @@ const struct row table[] = {
     {M(PUSHAD), FORM_PUSHA, SIZE_4, 2, false, NOT_64},
     {M(POPA), FORM_POPA, SIZE_2, 1, false, NOT_64},
     {M(POPAD), FORM_POPA, SIZE_4, 1, false, NOT_64},
+    {M(MOVBE), FORM_R_M, SIZES_248, 3, false, ANYWHERE},
+    {M(MOVBE), FORM_M_R, SIZES_248, 3, false, ANYWHERE},
+    {M(POPCNT), FORM_R_RM, SIZES_248, 3, false, ANYWHERE},
+    {M(JMP), FORM_MEMORY_JUMP, SIZE_1, 3, false, ANYWHERE},
+    {M(CALL), FORM_MEMORY_JUMP, SIZE_1, 3, false, ANYWHERE},
+    STRING_IO(INS),
+    STRING_IO(OUTS),
+    {M(MOV), FORM_LOAD_SREG, SIZE_2, 8, false, NOT_64},
+    {M(POP), FORM_LOAD_SREG, SIZE_2, 6, false, NOT_64},
+    {M(INVALID), FORM_FOREIGN, SIZE_1, 12, false, ANYWHERE},
     BARE(MFENCE, ANYWHERE),
     BARE(LFENCE, ANYWHERE),
     BARE(SFENCE, ANYWHERE),
@@ -184,21 +201,44 @@ const struct row table[] = {
 
 const unsigned table_rows = sizeof(table) / sizeof(table[0]);
 
-/* CPUID exits in a virtual machine: asked once. Without them LZCNT and TZCNT are BSR and BSF. */
-static bool has_prefetchw(void)
+/* CPUID exits in a virtual machine: asked once. */
+static bool has_feature(ZydisMnemonic mnemonic)
 {
-	static bool has, asked;
-	unsigned a, b, c = 0, d;
+	static unsigned basic, extended;
+	static bool asked;
+	unsigned a, b, d;
 
-	if (!asked && __get_cpuid(0x80000001, &a, &b, &c, &d))
-		has = c & bit_PRFCHW;
+	if (!asked && (!__get_cpuid(1, &a, &b, &basic, &d) ||
+		       !__get_cpuid(0x80000001, &a, &b, &extended, &d)))
+		basic = extended = 0;
 	asked = true;
-	return has;
+	switch (mnemonic) {
+	case M(PREFETCHW):
+		return extended & bit_PRFCHW;
+	case M(MOVBE):
+		return basic & bit_MOVBE;
+	case M(POPCNT):
+		return basic & bit_POPCNT;
+	default:
+		return true;
+	}
 }
 
-bool row_usable(const struct row *row, unsigned bits)
+bool row_usable(const struct row *row, const struct sequence *seq)
 {
-	if (row->where != ANYWHERE && (row->where == ONLY_64) != (bits == 64))
+	const bool long64 = seq->bits == 64;
+
+	if (row->where != ANYWHERE && (row->where == ONLY_64) != long64)
 		return false;
-	return row->mnemonic != M(PREFETCHW) || has_prefetchw();
+	if (processor->lacks(row->mnemonic))
+		return false;
+	switch (row->form) {
+	case FORM_STRING_IO:
+	case FORM_FOREIGN:
+		return processor->whole;
+	case FORM_LOAD_SREG:
+		return processor->whole && seq->mode == MODE_REAL16;
+	default:
+		return has_feature(row->mnemonic);
+	}
 }

@@ -207,6 +207,10 @@ static void test_branches(void **state)
 	    {32, B("\xff\xd0"), NX_OP_CALL_INDIRECT, 4, 1, 0, 0},
 	    {32, B("\xff\x14\x85\x00\x00\x02\x00"), NX_OP_CALL_INDIRECT, 4, 2, 0, 0},
 	    {16, B("\xff\xe3"), NX_OP_JMP_INDIRECT, 2, 0, 0, 0},
+	    /* 3E, which Zydis takes for NOTRACK alone, moves [bp] from SS to DS. */
+	    {16, B("\x3e\xff\xa6\xe9\xb2"), NX_OP_LEAVE, 0, 0, 0, 0},
+	    {32, B("\x3e\xff\x55\x08"), NX_OP_LEAVE, 0, 0, 0, 0},
+	    {64, B("\x3e\xff\xe0"), NX_OP_JMP_INDIRECT, 8, 0, 0, 0},
 	    /* Another operand size than the code's. */
 	    {64, B("\x66\xe9\x00\x01"), NX_OP_LEAVE, 0, 0, 0, 0},
 	    {64, B("\x66\x75\x10"), NX_OP_LEAVE, 0, 0, 0, 0},

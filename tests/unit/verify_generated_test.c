@@ -250,11 +250,11 @@ static void attack(const struct kept *k, struct verify_mutation *sum)
 static void test_generated(void **state)
 {
 	struct verify_mutation sum = {0};
-	unsigned modes = options.collect_only ? (1u << MODE_COUNT) - 1 : native_init();
+	unsigned modes = options.collect_only ? (1u << MODE_COUNT) - 1 : processor->init();
 
 	(void)state;
-	if (!options.collect_only && native_missing())
-		print_message("some modes are skipped: %s\n", native_missing());
+	if (!options.collect_only && processor->missing())
+		print_message("some modes are skipped: %s\n", processor->missing());
 	if (!modes)
 		skip();
 	/* All of them first: from then on the sandbox's signal handlers are in place. */

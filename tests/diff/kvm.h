@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* kvm.h - what kvm.c and kvm_guest.c share: the virtual machine of the processor's side. */
+#ifndef DIFF_KVM_H
+#define DIFF_KVM_H
+
+#include <linux/kvm.h>
+
+#include "diff.h"
+
+struct machine {
+	int vm, vcpu;
+	bool vmx; /* otherwise svm */
+	struct kvm_run *run;
+	struct kvm_sregs reset; /* as the kernel made them */
+	/* Guest memory: page tables, the pages of page_use, the processor's own. */
+	uint8_t (*tables)[PAGE], (*pages)[PAGE], *system;
+};
+
+/* ---- kvm_guest.c ---- */
+
+/* Descriptor tables, handlers that halt, task states. */
+void build_system(uint8_t *system);
+/* Puts the guest at rip; takes effect at the next KVM_RUN. */
+void set_guest(struct machine *machine, const struct sequence *seq, const struct result *state);
+/*
+ * The guest's state, at an instruction boundary of the sequence. If it has halted, by HLT in the
+ * sequence or in the handler of an exception: from before that. Returns the exception's vector,
+ * or -1.
+ */
+int read_guest(const struct machine *machine, const struct sequence *seq, struct result *r);
+
+#endif
