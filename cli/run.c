@@ -35,6 +35,13 @@ static const char *const words[] = {
 #undef NX_X
 };
 
+static void list_faults(void)
+{
+#define NX_X(NAME, word, text) printf("%-16s %s\n", word, text);
+	NX_FAULTS(NX_X)
+#undef NX_X
+}
+
 static error_t parse(int key, char *text, struct argp_state *state)
 {
 	struct run *run = state->input;
@@ -44,6 +51,10 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		enum nx_option option = (enum nx_option)(key - OPTION_KEY);
 
 		run->text[option] = text ? text : "1";
+		if (option == NX_OPTION_FAULT && !strcmp(text, "list")) {
+			list_faults();
+			exit(0);
+		}
 		error = nx_option_set(&run->options, option, run->text[option]);
 		if (error)
 			argp_error(state, "the argument of --%s %s, which '%s' is not",

@@ -57,12 +57,14 @@ nx_status nx_make_code(struct nx_vcpu *vcpu, struct nx_cache *cache)
 
 	if (!nx_translate(vcpu, &vcpu->graph, code, sizeof(vcpu->emitted), &vcpu->translation))
 		return NX_LEAVE_UNTRANSLATED;
-	if (nx_verify(code, vcpu->translation.size, &vcpu->translation, &vcpu->verify, &where) !=
-	    NX_VERIFY_OK) {
+	if (vcpu->config.fail & NX_FAIL_VERIFY ||
+	    nx_verify(code, vcpu->translation.size, &vcpu->translation, &vcpu->verify, &where) !=
+		NX_VERIFY_OK) {
 		vcpu->counters.refused++;
 		return NX_LEAVE_REFUSED;
 	}
-	if (vcpu->translation.size > cache->code_end - cache->code_used)
+	if (vcpu->config.fail & NX_FAIL_CACHE ||
+	    vcpu->translation.size > cache->code_end - cache->code_used)
 		return NX_LEAVE_CACHE_FULL;
 	nx_memcpy((uint8_t *)vcpu->memory.code_rw + cache->code_used, code, vcpu->translation.size);
 	return NX_OK;

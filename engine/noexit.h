@@ -208,6 +208,10 @@ enum nx_insn_exit {
 #define NX_FEATURE_CMPXCHG16B (1u << 2)
 #define NX_FEATURE_RDTSCP (1u << 3) /* and nx_host.read_tsc */
 
+/* Bits of nx_config.fail. */
+#define NX_FAIL_CACHE (1u << 0)  /* no translation fits in the code cache */
+#define NX_FAIL_VERIFY (1u << 1) /* the verifier refuses every translation */
+
 /*
  * An exit. The engine fills it at NX_EXIT; for input (write == false) the host stores the
  * device's answer in data before it calls nx_resume() again. The state's rip stays on the
@@ -323,6 +327,7 @@ struct nx_config {
 	uint32_t exits;    /* NX_EXITS_*: instructions that exit, beside port and device accesses */
 	bool segment_loads;      /* the host takes state.seg back: real-mode loads are run */
 	uint32_t guest_features; /* NX_FEATURE_*: what the guest's processor has */
+	uint32_t fail; /* NX_FAIL_*: steps that do not succeed, to try what becomes of it */
 	/*
 	 * A resume leaves instead of running when the stay that began at the hardware's exit has
 	 * lasted longer than this, and twenty times longer with interrupts disabled in the guest.

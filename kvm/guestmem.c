@@ -177,11 +177,12 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 		page->kind = NX_PAGE_DEVICE;
 		return;
 	}
-	if (slot->flags & MEM_GUEST_MEMFD)
+	access = slot->flags & MEM_GUEST_MEMFD ? 0 : slot_access(slot);
+	if (!(access & NX_HOST_READ) || nx_faulty(NX_FAULT_PAGE_WALK)) {
+		vcpu->pages_refused++;
 		return;
-	access = slot_access(slot);
-	if (!(access & NX_HOST_READ))
-		return;
+	}
+	vcpu->pages_given = true;
 	page->kind = NX_PAGE_RAM;
 	page->host = (void *)(uintptr_t)(slot->host + (gpa - slot->gpa));
 	page->store_is_mmio = slot->flags & KVM_MEM_READONLY;

@@ -46,6 +46,11 @@ struct nx_real {
 extern struct nx_real nx_real;
 extern struct nx_options nx_options;
 
+static inline bool nx_faulty(enum nx_fault fault)
+{
+	return nx_options.fault == fault;
+}
+
 /* ---- process.c ---- */
 
 /* One line on standard error, if that still is what it was at the start. */
@@ -132,6 +137,7 @@ struct nx_kvm_vm {
 	bool binary_stats;
 	/* Why no vCPU of this VM clusters; NULL: nothing known against it. Never unset. */
 	_Atomic(const char *) off;
+	_Atomic(const char *) vcpu_off; /* what was said last of a vCPU: once is enough */
 	/* Raised whenever the VMM raises an interrupt that we see. */
 	atomic_uint irq_epoch;
 
@@ -250,6 +256,9 @@ struct nx_kvm_vcpu {
 	unsigned disturbances_seen;
 	unsigned irq_seen;
 	bool exported; /* our registers wait in the run page, marked dirty */
+
+	unsigned pages_refused; /* to the engine */
+	bool pages_given;
 
 	/* Of the current stay of the engine. */
 	uint64_t stay_began;

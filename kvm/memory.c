@@ -19,14 +19,15 @@ static size_t page_round(size_t size)
 
 static bool code_cache_get(struct nx_memory *memory, size_t size)
 {
-	int fd = memfd_create("noexit-code", MFD_CLOEXEC);
+	int fd = nx_faulty(NX_FAULT_MEMFD) ? -1 : memfd_create("noexit-code", MFD_CLOEXEC);
 	void *rw = MAP_FAILED, *rx = MAP_FAILED;
 
 	if (fd < 0)
 		return false;
 	if (!ftruncate(fd, (off_t)size)) {
 		rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+		if (!nx_faulty(NX_FAULT_EXECUTABLE))
+			rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
 	}
 	nx_real.close(fd);
 	if (rw == MAP_FAILED || rx == MAP_FAILED) {
@@ -55,7 +56,7 @@ bool nx_engine_memory_get(struct nx_memory *memory, size_t code_size)
 		return false;
 	memory->arena = arena;
 	memory->arena_size = size;
-	if (code_cache_get(memory, page_round(code_size)))
+	if (!nx_faulty(NX_FAULT_ARENA) && code_cache_get(memory, page_round(code_size)))
 		return true;
 	nx_engine_memory_put(memory);
 	return false;

@@ -45,6 +45,16 @@ static const char *parse_NUMBER(const char *text, unsigned *value)
 	return NULL;
 }
 
+/* The word's place in the list, or the number of words. */
+static unsigned find_word(const char *text, const char *const *words, unsigned count)
+{
+	unsigned i = 0;
+
+	while (i < count && strcmp(text, words[i]) != 0)
+		i++;
+	return i;
+}
+
 static const char *parse_LEVEL(const char *text, enum nx_level *value)
 {
 	static const char *const words[] = {
@@ -52,18 +62,35 @@ static const char *parse_LEVEL(const char *text, enum nx_level *value)
 	    NX_LEVELS(NX_X)
 #undef NX_X
 	};
+	unsigned found = find_word(text, words, NX_LEVEL_COUNT);
 
-	for (unsigned i = 0; i < NX_LEVEL_COUNT; i++) {
-		if (!strcmp(text, words[i])) {
-			*value = (enum nx_level)i;
-			return NULL;
-		}
-	}
-	return "must be one of"
+	if (found == NX_LEVEL_COUNT)
+		return "must be one of"
 #define NX_X(name, word, help) " " word
-	    NX_LEVELS(NX_X)
+		    NX_LEVELS(NX_X)
 #undef NX_X
-		;
+			;
+	*value = (enum nx_level)found;
+	return NULL;
+}
+
+static const char *parse_FAULT(const char *text, enum nx_fault *value)
+{
+	static const char *const words[] = {"none",
+#define NX_X(name, word, help) word,
+					    NX_FAULTS(NX_X)
+#undef NX_X
+	};
+	unsigned found = find_word(text, words, NX_FAULT_COUNT);
+
+	if (found == NX_FAULT_COUNT)
+		return "must be one of none"
+#define NX_X(name, word, help) " " word
+		    NX_FAULTS(NX_X)
+#undef NX_X
+			;
+	*value = (enum nx_fault)found;
+	return NULL;
 }
 
 const char *nx_option_set(struct nx_options *options, enum nx_option option, const char *text)

@@ -6,10 +6,11 @@
 #ifndef NX_KVM_OPTIONS_H
 #define NX_KVM_OPTIONS_H
 
+#include "fault.h"
 #include "noexit.h"
 
 /*
- * X(NAME, member, kind, switch, argument, help). Kinds: FLAG, PATH, NUMBER, LEVEL.
+ * X(NAME, member, kind, switch, argument, help). Kinds: FLAG, PATH, NUMBER, LEVEL, FAULT.
  */
 #define NX_OPTIONS(X)                                                                          \
 	X(OFF, off, FLAG, "off", NULL, "Count exits, avoid none: the figures to compare with") \
@@ -29,12 +30,15 @@
 	  "Size of each vCPU's code cache (default 1024)")                                     \
 	X(PERF_MAP, perf_map, FLAG, "perf-map", NULL,                                          \
 	  "Name translations for perf, in /tmp/perf-PID.map")                                  \
-	X(GDB, gdb, FLAG, "gdb", NULL, "Name translations for GDB")
+	X(GDB, gdb, FLAG, "gdb", NULL, "Name translations for GDB")                            \
+	X(FAULT, fault, FAULT, "fault", "NAME",                                                \
+	  "Testing: one internal step fails, so that nothing is avoided; 'list' lists them")
 
 typedef bool nx_option_FLAG;
 typedef const char *nx_option_PATH;
 typedef unsigned nx_option_NUMBER;
 typedef enum nx_level nx_option_LEVEL;
+typedef enum nx_fault nx_option_FAULT;
 
 struct nx_options {
 #define NX_X(NAME, member, kind, word, argument, help) nx_option_##kind member;

@@ -31,6 +31,7 @@
 #define RFLAGS_IF (1ull << 9)
 #define OUR_IMMEDIATE_EXIT 2
 #define TIMED_RESUME 12
+#define ENOUGH_PAGES 8
 
 /* What is left to do. */
 enum step {
@@ -123,13 +124,28 @@ static bool signalled(struct nx_kvm_vcpu *vcpu)
 	return all;
 }
 
+/* What shows that the engine will never get anywhere here. */
+static void check_engine(struct nx_kvm_vcpu *vcpu)
+{
+	const struct nx_counters *counters = nx_vcpu_counters(vcpu->engine);
+
+	if (counters->refused)
+		nx_vcpu_off(vcpu, "the verifier refused a translation, which is a fault of "
+				  "noexit's; please report it, with the guest's name and version");
+	else if (counters->leaves[NX_LEAVE_CACHE_FULL] && !counters->translated)
+		nx_vcpu_off(vcpu, "no translation fits in the code cache; give a larger "
+				  "--code-cache");
+	else if (vcpu->pages_refused >= ENOUGH_PAGES && !vcpu->pages_given)
+		nx_vcpu_off(vcpu, "this process cannot read the guest's memory");
+}
+
 static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 	struct kvm_regs regs;
 
 	stay_account(vcpu);
-
+	check_engine(vcpu);
 	vcpu->owner = NX_OWNER_KERNEL;
 	vcpu->exit_open = false;
 	nx_state_export_regs(vcpu->state, &regs);
@@ -358,7 +374,7 @@ static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 static bool engine_make(struct nx_kvm_vcpu *vcpu)
 {
 	struct nx_config config;
-	struct nx_vcpu *engine;
+	struct nx_vcpu *engine = NULL;
 
 	if (vcpu->engine_tried)
 		return vcpu->engine;
@@ -369,13 +385,16 @@ static bool engine_make(struct nx_kvm_vcpu *vcpu)
 	config.guest_features = vcpu->guest_features;
 	if (nx_options.max_gap)
 		config.max_gap = (uint16_t)nx_options.max_gap;
+	config.fail = (nx_faulty(NX_FAULT_CACHE) ? NX_FAIL_CACHE : 0) |
+		      (nx_faulty(NX_FAULT_VERIFIER) ? NX_FAIL_VERIFY : 0);
 	if (!nx_engine_memory_get(&vcpu->memory, (size_t)nx_options.code_cache * 1024)) {
 		nx_vcpu_off(vcpu,
 			    "no memory for the engine, or a policy forbids executable memory; "
 			    "try a smaller --code-cache");
 		return false;
 	}
-	engine = nx_vcpu_create(&vcpu->memory, &vcpu->engine_host, vcpu, &config);
+	if (!nx_faulty(NX_FAULT_ENGINE))
+		engine = nx_vcpu_create(&vcpu->memory, &vcpu->engine_host, vcpu, &config);
 	if (!engine) {
 		nx_vcpu_off(vcpu, "the engine does not work with the memory it was given");
 		return false;
@@ -426,7 +445,8 @@ static enum step kernel_complete(struct nx_kvm_vcpu *vcpu, int fd, void *argumen
 					 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		return STEP_ENTER;
 	run->kvm_valid_regs = valid | SYNC_ALL;
-	result = nx_real.ioctl(fd, KVM_RUN, argument);
+	errno = EINVAL;
+	result = nx_faulty(NX_FAULT_COMPLETION) ? -1 : nx_real.ioctl(fd, KVM_RUN, argument);
 	run->kvm_valid_regs = valid;
 	vcpu->stats->completions++;
 	*kicked = immediate_exit_give_back(run);
@@ -434,6 +454,11 @@ static enum step kernel_complete(struct nx_kvm_vcpu *vcpu, int fd, void *argumen
 		vcpu->stats->completions_new_exit++;
 		note_exit(vcpu, true);
 		return STEP_RETURN;
+	}
+	if (errno == EINVAL) {
+		/* The call as a whole was refused, and the exit is as it was. */
+		nx_vcpu_off(vcpu, "KVM refuses KVM_RUN the way that noexit completes exits");
+		return STEP_ENTER;
 	}
 	if (errno != EINTR)
 		return STEP_ERROR;

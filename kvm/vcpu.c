@@ -30,7 +30,7 @@ void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why)
 	if (!atomic_compare_exchange_strong(&vcpu->off, &expected, why))
 		return;
 	nx_share_off(vcpu->shared->off, why);
-	if (!nx_options.off)
+	if (!atomic_load(&vcpu->vm->off) && atomic_exchange(&vcpu->vm->vcpu_off, why) != why)
 		nx_say("no exits are avoided on this vCPU from here on: %s", why);
 }
 
@@ -91,7 +91,7 @@ void nx_vcpu_created(struct nx_kvm_vm *vm, int fd)
 		return;
 	}
 	vcpu->run_size = vm->run_size;
-	vcpu->run = nx_real.map_vcpu(fd, vm->run_size);
+	vcpu->run = nx_faulty(NX_FAULT_RUN_PAGE) ? NULL : nx_real.map_vcpu(fd, vm->run_size);
 	if (!vcpu->run) {
 		nx_vm_off(vm, "a vCPU's run page cannot be mapped");
 		free(vcpu);
@@ -181,6 +181,8 @@ enum effect { LOOKS, CHANGES, UNKNOWN };
 
 static enum effect effect_of(uint32_t request)
 {
+	if (nx_faulty(NX_FAULT_UNKNOWN_IOCTL))
+		return UNKNOWN;
 	switch (request) {
 	case KVM_GET_REGS:
 	case KVM_GET_SREGS:

@@ -51,6 +51,8 @@ static bool can_sync_regs(int kvm_fd)
 	int needed = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
 	int has = nx_real.ioctl(kvm_fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_SYNC_REGS);
 
+	if (nx_faulty(NX_FAULT_SYNC_REGS) || nx_faulty(NX_FAULT_IMMEDIATE_EXIT))
+		return false;
 	return has > 0 && (has & needed) == needed &&
 	       nx_real.ioctl(kvm_fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_IMMEDIATE_EXIT) > 0;
 }
@@ -63,9 +65,11 @@ void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type)
 
 	if (!nx_real.is_kvm_object(vm_fd, "vm"))
 		return;
+	nx_process_has_vm();
 	size = nx_real.ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
 	vm = (struct nx_kvm_vm *)nx_object_new(NX_OBJECT_VM, sizeof(*vm), vm_release);
-	if (size < (int)(2 * NX_HOST_PAGE) || !vm || !nx_share_open(vm)) {
+	if (size < (int)(2 * NX_HOST_PAGE) || !vm || nx_faulty(NX_FAULT_COUNTERS) ||
+	    !nx_share_open(vm)) {
 		nx_say("exits are neither counted nor avoided: %s",
 		       size < (int)(2 * NX_HOST_PAGE)
 			   ? "this kernel's vCPUs have no run page as noexit knows it"
@@ -82,7 +86,6 @@ void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type)
 	pthread_rwlock_init(&vm->lock, &attributes);
 	pthread_rwlockattr_destroy(&attributes);
 	pthread_mutex_init(&vm->vcpus_lock, NULL);
-	nx_process_has_vm();
 	if (nx_options.off)
 		nx_vm_off(vm, "asked for with --off");
 	else if (type)
@@ -108,7 +111,8 @@ static int set_memory(struct nx_kvm_vm *vm, int fd, unsigned long request, void 
 		memcpy(&region, argument, sizeof(region));
 		if (region.flags & ~MEM_KNOWN_FLAGS)
 			nx_vm_off(vm, "the VMM uses a memory slot flag that noexit does not know");
-		else if (!nx_slot_set(vm, region.slot, region.flags, region.gpa, region.size,
+		else if (nx_faulty(NX_FAULT_SLOTS) ||
+			 !nx_slot_set(vm, region.slot, region.flags, region.gpa, region.size,
 				      region.host))
 			nx_vm_off(vm, "out of memory");
 	}

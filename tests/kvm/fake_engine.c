@@ -12,6 +12,7 @@ struct nx_vcpu {
 	const struct nx_host *host;
 	void *host_data;
 	struct nx_counters counters;
+	uint32_t fail; /* NX_FAIL_* */
 	bool pending;
 	bool rmw; /* the pending exit is the read of an M_RMW */
 	struct nx_exit exit;
@@ -41,7 +42,7 @@ struct nx_vcpu *nx_vcpu_create(const struct nx_memory *memory, const struct nx_h
 			       void *host_data, const struct nx_config *config)
 {
 	assert(memory->arena && memory->code_rw != memory->code_rx && config->max_gap);
-	engine = (struct nx_vcpu){.host = host, .host_data = host_data};
+	engine = (struct nx_vcpu){.host = host, .host_data = host_data, .fail = config->fail};
 	fake_engine.created++;
 	return &engine;
 }
@@ -154,6 +155,15 @@ static void check_host(const struct nx_vcpu *vcpu)
 	(void)host;
 }
 
+/* The model's code is in no memory, but a host that has none for it is to be noticed. */
+static bool can_read_code(const struct nx_vcpu *vcpu)
+{
+	struct nx_page page;
+
+	vcpu->host->map_page(vcpu->host_data, 0, &page);
+	return page.kind != NX_PAGE_LEAVE;
+}
+
 enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
 	struct nx_state *state = &vcpu->state;
@@ -165,6 +175,13 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 		fake_engine.in_resume();
 	if (nx_complete_exit(vcpu, exit) == NX_COMPLETION_EXIT)
 		return NX_EXIT;
+	vcpu->counters.refused += !!(vcpu->fail & NX_FAIL_VERIFY);
+	if (vcpu->fail)
+		return leave(vcpu, exit,
+			     vcpu->fail & NX_FAIL_VERIFY ? NX_LEAVE_REFUSED : NX_LEAVE_CACHE_FULL);
+	if (!can_read_code(vcpu))
+		return leave(vcpu, exit, NX_LEAVE_CODE_UNREADABLE);
+	vcpu->counters.translated++;
 	if (chance(fake_engine.leave_every))
 		return leave(vcpu, exit, NX_LEAVE_CLUSTER_END);
 	if (fake_engine.exits_per_stay && vcpu->exits_in_stay >= fake_engine.exits_per_stay)

@@ -97,6 +97,23 @@ class Guests(unittest.TestCase):
     def test_memory_slots_that_change(self):
         self.avoids(64, 3, 0.2, "slots")
 
+    def test_steps_that_fail(self):
+        """The guest does not notice, and exactly one line says why nothing is avoided."""
+        plain = run(VMM, "64", "3")
+        listed = run(NOEXIT, "run", "--fault=list")
+        self.assertEqual(listed.returncode, 0, listed.stderr)
+        names = [line.split()[0] for line in listed.stdout.splitlines()]
+        self.assertGreater(len(names), 10)
+        for name in names:
+            with self.subTest(name):
+                result, stats = with_stats((f"--fault={name}",), VMM, "64", "3")
+                self.assertEqual(result.stdout, plain.stdout)
+                said = [line for line in result.stderr.splitlines() if line.startswith("noexit:")]
+                self.assertEqual(len(said), 2, result.stderr)
+                self.assertRegex(said[0], "avoided.*: ")
+                self.assertRegex(said[1], "exits taken, 0 avoided")
+                self.assertEqual(stats["exits_avoided"], 0)
+
     def test_children_of_the_vmm(self):
         """From the first VM on, the environment is what it was without noexit."""
         self.compare(16, 0, "spawn")
