@@ -35,6 +35,7 @@ pid_t cli_parse_pid(const char *text);
 double cli_parse_seconds(const char *text);
 void cli_sleep(double seconds);
 
+int cli_check(int argc, char **argv);
 int cli_explain(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_stat(int argc, char **argv);

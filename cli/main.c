@@ -10,6 +10,7 @@
 #include <string.h>
 
 static const struct cli_command commands[] = {
+    {"check", "say what this machine can do, and what exits cost on it", cli_check},
     {"run", "start a VMM whose VM exits are avoided", cli_run},
     {"explain", "list clusters of guest code", cli_explain},
     {"stat", "print a running VMM's exits, taken and avoided", cli_stat},

@@ -116,6 +116,7 @@ void nx_say(const char *format, ...)
 
 	memcpy(line, prefix, sizeof(prefix));
 	va_start(arguments, format);
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it is, in the line above */
 	vsnprintf(line + begin, sizeof(line) - begin - 1, format, arguments);
 	va_end(arguments);
 	if (nx_process.log) {
