@@ -39,5 +39,6 @@ int cli_check(int argc, char **argv);
 int cli_explain(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_stat(int argc, char **argv);
+int cli_bench(int argc, char **argv);
 
 #endif

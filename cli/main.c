@@ -14,6 +14,7 @@ static const struct cli_command commands[] = {
     {"run", "start a VMM whose VM exits are avoided", cli_run},
     {"explain", "list clusters of guest code", cli_explain},
     {"stat", "print a running VMM's exits, taken and avoided", cli_stat},
+    {"bench", "measure what that brings", cli_bench},
 };
 
 int cli_refuse(const char *format, ...)

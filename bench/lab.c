@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* lab.c - the same benchmarks in the lab: a real KVM under emulation, on any machine. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <json-c/json.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+#define LAB_SECONDS "7200"
+
+/* lab/run of the sources that the command was built in; build: its build directory. */
+static bool find_lab(char *run, char *build)
+{
+	char path[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 32);
+	char *slash;
+
+	if (length < 0)
+		return false;
+	path[length] = 0;
+	slash = strrchr(path, '/');
+	strcpy(slash, "/.."); /* NOLINT: room was left above */
+	if (!realpath(path, build))
+		return false;
+	strcpy(slash, "/../../lab/run"); /* NOLINT: likewise */
+	return realpath(path, run) && !access(run, X_OK);
+}
+
+static void inner_command(char *text, size_t size, char **names, unsigned count)
+{
+	size_t used = (size_t)snprintf(
+	    text, size, "noexit bench --json --substrate=lab-%s --runs=%u%s", bench_options.lab,
+	    bench_options.runs, bench_options.quick ? " --quick" : "");
+
+	for (unsigned i = 0; i < count && used < size; i++)
+		used += (size_t)snprintf(text + used, size - used, " %s", names[i]);
+	if (used < size)
+		snprintf(text + used, size - used, " >/out/figures");
+}
+
+/* Returns whether the lab did what it was told; its words go to standard error. */
+static bool run_lab(const char *run, const char *build, const char *share, const char *inner)
+{
+	int status = 0;
+	pid_t child = fork();
+
+	if (!child) {
+		dup2(STDERR_FILENO, STDOUT_FILENO);
+		setenv("NX_BUILD", build, 1);
+		execl(run, run, "--cpu", bench_options.lab, "--share", share, "--timeout",
+		      LAB_SECONDS, "--", inner, (char *)NULL);
+		_exit(127);
+	}
+	return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
+	       !WEXITSTATUS(status);
+}
+
+bool bench_lab(char **names, unsigned count)
+{
+	char run[PATH_MAX], build[PATH_MAX], inner[4096], figures[64];
+	char share[] = "/tmp/noexit-bench-XXXXXX";
+	struct json_object *list = NULL;
+
+	if (!find_lab(run, build)) {
+		bench_skip("the lab",
+			   "it is part of the sources; build there, and use that noexit");
+		return false;
+	}
+	if (!mkdtemp(share)) {
+		bench_skip("the lab", "'%s' cannot be made: %s", share, strerror(errno));
+		return false;
+	}
+	inner_command(inner, sizeof(inner), names, count);
+	snprintf(figures, sizeof(figures), "%s/figures", share);
+	if (run_lab(run, build, share, inner))
+		list = json_object_from_file(figures);
+	else
+		bench_skip("the lab", "it failed, see above");
+	unlink(figures);
+	rmdir(share);
+	bench_report_list(list);
+	json_object_put(list);
+	return list != NULL;
+}

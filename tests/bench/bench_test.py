@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""`noexit bench`: what it prints, and what it refuses. The figures themselves are nobody's promise."""
+
+import json
+import os
+import subprocess
+import sys
+import unittest
+
+NOEXIT = os.path.abspath(sys.argv[1])
+KEYS = {"name", "metric", "substrate", "without", "with", "ratio", "spread"}
+
+
+def bench(*arguments):
+    return subprocess.run([NOEXIT, "bench", *arguments], text=True, capture_output=True,
+                          timeout=120, check=False)
+
+
+class Bench(unittest.TestCase):
+    def records(self, *arguments):
+        result = bench("--json", *arguments)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        records = json.loads(result.stdout)
+        for record in records:
+            self.assertEqual(set(record), KEYS)
+        return {(record["name"], record["metric"]): record for record in records}
+
+    def test_list(self):
+        result = bench("--list")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        names = [line.split()[0] for line in result.stdout.splitlines()]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertTrue({"engine", "pair", "cluster", "halt"} <= set(names))
+
+    def test_wrong_use(self):
+        for arguments in (("pear",), ("pair", "pear"), ("--jason",), ("--runs=many",)):
+            result = bench(*arguments)
+            self.assertEqual((result.returncode, result.stdout), (2, ""))
+        self.assertIn("'pear'", bench("pear").stderr)
+
+    def test_engine_needs_no_kvm(self):
+        """A figure with nothing to compare with is there, and null is what it is compared with."""
+        filler = self.records("--quick", "filler-chase")["filler-chase", "a gap filler, ns"]
+        self.assertGreater(filler["without"], 0)
+        # Each instruction depends on the one before: no overlap can make a translation faster.
+        self.assertLess(filler["ratio"], 1)
+
+    @unittest.skipUnless(os.access("/dev/kvm", os.R_OK | os.W_OK), "no KVM on this machine")
+    def test_workload(self):
+        """Sixteen exits without noexit, about one with it; in every mode of the guest."""
+        records = self.records("--quick", "--substrate=here", "cluster", "halt")
+        self.assertEqual(len(records), 6)
+        for (name, metric), record in records.items():
+            self.assertEqual(record["substrate"], "here")
+            self.assertGreater(record["without"], 0)
+            self.assertGreaterEqual(record["spread"], 0)
+            if metric == "exits of a turn":
+                self.check_exits(name, record)
+
+    def check_exits(self, name, record):
+        if name.startswith("halt"):
+            self.assertAlmostEqual(record["with"], record["without"], delta=0.1)
+            return
+        self.assertAlmostEqual(record["without"], 16, delta=1)
+        self.assertLess(record["with"], 2)
+        self.assertAlmostEqual(record["ratio"], record["without"] / record["with"], delta=1)
+
+    def test_text(self):
+        result = bench("--quick", "filler-registers")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        head, line = result.stdout.splitlines()
+        self.assertEqual(head.split()[0], "name")
+        self.assertEqual(line.split()[0], "filler-registers")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[2:], verbosity=2)
