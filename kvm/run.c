@@ -265,7 +265,6 @@ static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome)
 	pthread_rwlock_rdlock(&vm->lock);
 	__atomic_store_n(stop, 0, __ATOMIC_SEQ_CST);
 	/* A writer may have set the flag before we cleared it; it counted itself first. */
-	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load(&vm->writers)) {
 		pthread_rwlock_unlock(&vm->lock);
 		return false;

@@ -151,7 +151,7 @@ static void check_host(const struct nx_vcpu *vcpu)
 	assert(!fake.events.interrupt.injected && !fake.events.interrupt.shadow);
 	assert(vcpu->state.seg[NX_CS].base == fake.sregs.cs.base);
 	/* Unless another thread is at the memslots just now. */
-	assert(!vcpu->stop || fake_engine.in_resume);
+	assert(!__atomic_load_n(&vcpu->stop, __ATOMIC_RELAXED) || fake_engine.in_resume);
 	(void)host;
 }
 
@@ -191,7 +191,7 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 		const struct model_insn *insn = &fake.program[index];
 
 		assert(index < fake.insns);
-		if (vcpu->stop)
+		if (__atomic_load_n(&vcpu->stop, __ATOMIC_RELAXED))
 			return leave(vcpu, exit, NX_LEAVE_STOP);
 		switch (insn->op) {
 		case M_ADD:

@@ -11,7 +11,7 @@ import time
 import unittest
 from pathlib import Path
 
-NOEXIT, VMM = (os.path.abspath(path) for path in sys.argv[1:3])
+NOEXIT, VMM, STORM = (os.path.abspath(path) for path in sys.argv[1:4])
 SKIPPED = 77
 
 
@@ -136,6 +136,21 @@ class Guests(unittest.TestCase):
         self.compare(16, 0, "log")
 
 
+class Storm(unittest.TestCase):
+    """Several vCPUs, several machines, and a thread that kicks them and changes their memory."""
+
+    def test_storm(self):
+        plain = run(STORM, "64", "3")
+        self.assertEqual(plain.returncode, 0, plain.stderr)
+        self.assertEqual(plain.stdout.count("accesses"), 9)
+        result, stats = with_stats((), STORM, "64", "3")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stdout, plain.stdout)
+        self.assertEqual(result.stderr.count("noexit:"), 1, result.stderr)
+        self.assertEqual(stats["vcpus"], 9)
+        self.assertGreater(stats["exits_avoided"], 1000)
+
+
 class Seabios(unittest.TestCase):
     """QEMU with its firmware, to the end of a boot without a disk."""
 
@@ -176,4 +191,4 @@ if __name__ == "__main__":
     if probe.returncode == SKIPPED:
         print(f"no KVM on this machine: {probe.stderr.strip()}")
         sys.exit(SKIPPED)
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)
