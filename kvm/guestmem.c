@@ -60,6 +60,7 @@ bool nx_slot_set(struct nx_kvm_vm *vm, uint32_t id, uint32_t flags, uint64_t gpa
 	slot_remove(vm, id);
 	if (!size)
 		return true;
+	nx_host_covered(host, size);
 	if (vm->slots == vm->slot_capacity) {
 		unsigned capacity = vm->slot_capacity ? vm->slot_capacity * 2 : 32;
 		struct nx_slot *slot = realloc(vm->slot, capacity * sizeof(*slot));

@@ -193,6 +193,13 @@ bool nx_ioeventfd_signal(struct nx_kvm_vm *vm, struct nx_exit *exit);
 
 /* What this process may do with all of the range: NX_HOST_* bits. */
 uint8_t nx_host_access(uint64_t host, uint64_t size);
+/* A slot's memory is there. */
+void nx_host_covered(uint64_t host, uint64_t size);
+/*
+ * Sets what the engines may do with all slots that have some of the range, in every VM: 0 before
+ * the process's mapping of it changes, NX_HOST_UNKNOWN after that. false: there is no such slot.
+ */
+bool nx_host_set_access(uint64_t host, uint64_t size, uint8_t access);
 
 /* ---- vm.c ---- */
 

@@ -3,6 +3,9 @@
  * hostmem.c - may this process touch the memory of a slot itself? KVM answers an access that the
  * mapping forbids with an error; the engine would die of it. So a slot's memory is looked up in the
  * process's own map before its first use, and what does not allow an access is left to KVM.
+ *
+ * A VMM may take memory away, or protect it, while a slot uses it: preload.c stands before the
+ * functions that do so. Meanwhile the engines leave the slot alone, then they look it up again.
  */
 #define _GNU_SOURCE
 #include "host.h"
@@ -83,4 +86,56 @@ uint8_t nx_host_access(uint64_t host, uint64_t size)
 	}
 	errno = saved;
 	return range.at >= range.end ? range.access : 0;
+}
+
+/* ---- Changes of the process's mappings ---- */
+
+/* All that slots ever covered: most changes are elsewhere, and end here. */
+static _Atomic uint64_t covered_from = UINT64_MAX, covered_to;
+
+void nx_host_covered(uint64_t host, uint64_t size)
+{
+	uint64_t from = atomic_load(&covered_from), to = atomic_load(&covered_to);
+
+	while (host < from && !atomic_compare_exchange_weak(&covered_from, &from, host))
+		;
+	while (host + size > to && !atomic_compare_exchange_weak(&covered_to, &to, host + size))
+		;
+}
+
+struct change {
+	uint64_t host, size;
+	uint8_t access;
+	bool found;
+};
+
+static void change_vm(struct nx_object *object, void *data)
+{
+	struct nx_kvm_vm *vm = (struct nx_kvm_vm *)object;
+	struct change *change = data;
+
+	if (object->type != NX_OBJECT_VM)
+		return;
+	nx_vm_quiesce(vm);
+	for (unsigned i = 0; i < vm->slots; i++) {
+		struct nx_slot *slot = &vm->slot[i];
+
+		if (slot->host < change->host + change->size &&
+		    change->host < slot->host + slot->size) {
+			atomic_store(&slot->access, change->access);
+			change->found = true;
+		}
+	}
+	nx_vm_unquiesce(vm);
+}
+
+bool nx_host_set_access(uint64_t host, uint64_t size, uint8_t access)
+{
+	struct change change = {.host = host, .size = size, .access = access};
+	int saved = errno;
+
+	if (host < atomic_load(&covered_to) && atomic_load(&covered_from) < host + size)
+		nx_fd_for_each(change_vm, &change);
+	errno = saved;
+	return change.found;
 }

@@ -33,24 +33,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 /* The real functions: found on first use, since other libraries' constructors may run first. */
-#define REALS(X)                                       \
-	X(ioctl, int, (int, unsigned long, ...))       \
-	X(close, int, (int))                           \
-	X(dup, int, (int))                             \
-	X(dup2, int, (int, int))                       \
-	X(dup3, int, (int, int, int))                  \
-	X(fcntl, int, (int, int, ...))                 \
-	X(fcntl64, int, (int, int, ...))               \
-	X(close_range, int, (unsigned, unsigned, int)) \
-	X(closefrom, void, (int))                      \
-	X(_exit, void, (int))                          \
+#define REALS(X)                                                    \
+	X(ioctl, int, (int, unsigned long, ...))                    \
+	X(close, int, (int))                                        \
+	X(dup, int, (int))                                          \
+	X(dup2, int, (int, int))                                    \
+	X(dup3, int, (int, int, int))                               \
+	X(fcntl, int, (int, int, ...))                              \
+	X(fcntl64, int, (int, int, ...))                            \
+	X(close_range, int, (unsigned, unsigned, int))              \
+	X(closefrom, void, (int))                                   \
+	X(mmap, void *, (void *, size_t, int, int, int, off_t))     \
+	X(mmap64, void *, (void *, size_t, int, int, int, off64_t)) \
+	X(munmap, int, (void *, size_t))                            \
+	X(mremap, void *, (void *, size_t, size_t, int, ...))       \
+	X(mprotect, int, (void *, size_t, int))                     \
+	X(pkey_mprotect, int, (void *, size_t, int, int))           \
+	X(_exit, void, (int))                                       \
 	X(_Exit, void, (int))
 
 /* NOLINTBEGIN(bugprone-macro-parentheses): types and parameter lists take none */
@@ -116,8 +124,33 @@ static void environment_clean(void)
 	environment_remove(NX_ENV_PREFIX);
 }
 
+/*
+ * Several VMMs below one `noexit run`: the first one has the file, the others' have their process
+ * id in the name. The first is who holds the lock, or has ended and left the file full.
+ */
+static void stats_claim(void)
+{
+	struct stat status;
+	char *own;
+	int fd = open(nx_options.stats, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+
+	if (fd < 0)
+		return; /* which is said at the end */
+	if (fstat(fd, &status) || !S_ISREG(status.st_mode)) {
+		REAL(close)(fd);
+	} else if (flock(fd, LOCK_EX | LOCK_NB) || status.st_size) {
+		REAL(close)(fd);
+		if (asprintf(&own, "%s.%d", nx_options.stats, (int)getpid()) > 0)
+			nx_options.stats = own;
+	} else {
+		nx_fd_move_up(fd);
+	}
+}
+
 void nx_process_has_vm(void)
 {
+	if (!nx_process.has_vm && nx_options.stats)
+		stats_claim();
 	if (!nx_process.has_vm)
 		environment_clean();
 	nx_process.has_vm = true;
@@ -314,4 +347,86 @@ EXPORT void closefrom(int first)
 	if (nx_process.has_vm && nx_process_ours())
 		nx_fd_clear_range(first < 0 ? 0 : (unsigned)first, ~0u);
 	REAL(closefrom)(first);
+}
+
+/* ---- Mappings: hostmem.c ---- */
+
+static bool mapping_changes(const void *at, size_t size)
+{
+	return nx_process.has_vm && size && nx_process_ours() &&
+	       nx_host_set_access((uintptr_t)at, size, 0);
+}
+
+static void mapping_changed(const void *at, size_t size)
+{
+	nx_host_set_access((uintptr_t)at, size, NX_HOST_UNKNOWN);
+}
+
+EXPORT void *mmap(void *at, size_t size, int rights, int flags, int fd, off_t offset)
+{
+	bool changes = flags & MAP_FIXED && mapping_changes(at, size);
+	void *result = REAL(mmap)(at, size, rights, flags, fd, offset);
+
+	if (changes)
+		mapping_changed(at, size);
+	return result;
+}
+
+EXPORT void *mmap64(void *at, size_t size, int rights, int flags, int fd, off64_t offset)
+{
+	bool changes = flags & MAP_FIXED && mapping_changes(at, size);
+	void *result = REAL(mmap64)(at, size, rights, flags, fd, offset);
+
+	if (changes)
+		mapping_changed(at, size);
+	return result;
+}
+
+EXPORT int munmap(void *at, size_t size)
+{
+	bool changes = mapping_changes(at, size);
+	int result = REAL(munmap)(at, size);
+
+	if (changes)
+		mapping_changed(at, size);
+	return result;
+}
+
+EXPORT void *mremap(void *old, size_t old_size, size_t size, int flags, ...)
+{
+	bool changes = mapping_changes(old, old_size), also = false;
+	va_list arguments;
+	void *to, *result;
+
+	va_start(arguments, flags);
+	to = va_arg(arguments, void *);
+	va_end(arguments);
+	if (flags & MREMAP_FIXED)
+		also = mapping_changes(to, size);
+	result = REAL(mremap)(old, old_size, size, flags, to);
+	if (changes)
+		mapping_changed(old, old_size);
+	if (also)
+		mapping_changed(to, size);
+	return result;
+}
+
+EXPORT int mprotect(void *at, size_t size, int rights)
+{
+	bool changes = mapping_changes(at, size);
+	int result = REAL(mprotect)(at, size, rights);
+
+	if (changes)
+		mapping_changed(at, size);
+	return result;
+}
+
+EXPORT int pkey_mprotect(void *at, size_t size, int rights, int key)
+{
+	bool changes = mapping_changes(at, size);
+	int result = REAL(pkey_mprotect)(at, size, rights, key);
+
+	if (changes)
+		mapping_changed(at, size);
+	return result;
 }

@@ -253,8 +253,8 @@ static uint32_t features_of(const struct kvm_cpuid_entry2 *entry)
 
 static void note_cpuid(struct nx_kvm_vcpu *vcpu, const struct kvm_cpuid2 *cpuid)
 {
-	/* An engine that exists keeps what it was made with: KVM forbids changes after the first
-	 * run. */
+	uint32_t before = vcpu->guest_features;
+
 	vcpu->guest_features = 0;
 	for (unsigned i = 0; i < cpuid->nent; i++) {
 		const struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
@@ -269,6 +269,9 @@ static void note_cpuid(struct nx_kvm_vcpu *vcpu, const struct kvm_cpuid2 *cpuid)
 				    "the VMM gives the guest Hyper-V enlightenments; drop the "
 				    "hv_* CPU properties to have exits avoided");
 	}
+	/* KVM itself forbids it since Linux 5.17. */
+	if (vcpu->engine && vcpu->guest_features != before)
+		nx_vcpu_off(vcpu, "the VMM changed the processor that the guest runs on");
 }
 
 static void note_signal_mask(struct nx_kvm_vcpu *vcpu, const struct kvm_signal_mask *mask)

@@ -3,7 +3,7 @@
  * guest_vmm.c - a small VMM for real KVM. It prints every access and the registers at the end, so
  * that runs with and without noexit can be compared line by line.
  *
- *	guest_vmm BITS CPL [look] [sync] [kick] [slots] [log] [linked] [spawn]
+ *	guest_vmm BITS CPL [look] [sync] [kick] [slots] [log] [unmap] [linked] [spawn]
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -27,7 +28,7 @@ extern const char guest_16[], guest_16_end[], guest_32[], guest_32_end[], guest_
 
 static struct tinyvm vm;
 static struct kvm_run *run;
-static bool looks, syncs, kicks, slots, logs, linked;
+static bool looks, syncs, kicks, slots, logs, linked, unmaps;
 static unsigned accesses, kicked;
 
 static void check(bool good, const char *what)
@@ -108,6 +109,9 @@ static bool handle(void)
 		look();
 	if (slots && accesses % 7 == 3)
 		set_memory();
+	/* The guest's stack goes. */
+	if (unmaps && accesses == 200)
+		check(!munmap(vm.memory, TINYVM_CODE), "munmap");
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
 		access_data("io", run->io.port, run->io.size, run->io.direction,
@@ -178,6 +182,7 @@ int main(int argc, char **argv)
 		kicks |= !strcmp(argv[i], "kick");
 		slots |= !strcmp(argv[i], "slots");
 		logs |= !strcmp(argv[i], "log");
+		unmaps |= !strcmp(argv[i], "unmap");
 		linked |= !strcmp(argv[i], "linked");
 	}
 	bool spawns = argc > 3 && !strcmp(argv[3], "spawn");

@@ -370,6 +370,9 @@ static void test_latency_bound(void **state)
 	open = fake.entries;
 	assert_true(fake_vcpu()->stats->leaves[NX_HOST_LEAVE_BOUND] > 10);
 	assert_true(open > 4 * masked);
+	/* The bound, and one exit's work of the VMM. */
+	assert_true(fake_vcpu()->stats->longest_stay_ns <= 50000 + 30000);
+	assert_true(fake_vcpu()->stats->longest_stay_ns >= 50000);
 	/* Time never denies a stay its first resume. */
 	assert_true(fake_vcpu()->stats->avoided[NX_EXIT_IO] >= fake_vcpu()->stats->takeovers);
 	fake_stop();

@@ -114,6 +114,29 @@ class Guests(unittest.TestCase):
                 self.assertRegex(said[1], "exits taken, 0 avoided")
                 self.assertEqual(stats["exits_avoided"], 0)
 
+    def test_memory_that_goes_away(self):
+        """Under a slot that the guest uses. KVM says what comes of it; the engine must not die."""
+        plain = run(VMM, "64", "3", "unmap")
+        self.assertLess(len(plain.stdout.splitlines()), 300)
+        result, stats = with_stats((), VMM, "64", "3", "unmap")
+        self.assertEqual(result.returncode, plain.returncode, result.stderr)
+        self.assertEqual(result.stdout, plain.stdout)
+        self.assertGreater(stats["exits_avoided"], 100)
+
+    def test_several_vmms_below_one_command(self):
+        """At once and one after the other: each has a file of its own."""
+        with tempfile.TemporaryDirectory() as directory:
+            stats = Path(directory) / "stats.json"
+            script = f"{VMM} 16 0 & {VMM} 16 0; wait; {VMM} 16 0"
+            result = run(NOEXIT, "run", f"--stats={stats}", "--", "sh", "-c", script)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            files = sorted(path.name for path in Path(directory).iterdir())
+            self.assertEqual(len(files), 3, files)
+            self.assertEqual(files[0], "stats.json")
+            for name in files:
+                self.assertRegex(name, r"^stats\.json(\.\d+)?$")
+                self.assertGreater(json.loads((Path(directory) / name).read_text())["exits_avoided"], 0)
+
     def test_children_of_the_vmm(self):
         """From the first VM on, the environment is what it was without noexit."""
         self.compare(16, 0, "spawn")

@@ -162,6 +162,29 @@ static void test_host_rights(void **state)
 	munmap(some, 4 * 4096);
 }
 
+/* What preload.c does around mprotect() and the like. */
+static void test_mapping_changes(void **state)
+{
+	char *some =
+	    mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct kvm_userspace_memory_region region = {.memory_size = 2 * 4096,
+						     .userspace_addr = (uintptr_t)some};
+
+	(void)state;
+	assert_ptr_not_equal(some, MAP_FAILED);
+	assert_int_equal(vm_ioctl(KVM_SET_USER_MEMORY_REGION, &region), 0);
+	assert_true(page_at(0).writable);
+	assert_false(nx_host_set_access((uintptr_t)some + 2 * 4096ul, 4096, 0));
+	assert_true(page_at(0).writable);
+	assert_true(nx_host_set_access((uintptr_t)some + 4096, 2 * 4096ul, 0));
+	assert_int_equal(page_at(0).kind, NX_PAGE_LEAVE);
+	mprotect(some + 4096, 4096, PROT_READ);
+	assert_true(nx_host_set_access((uintptr_t)some + 4096, 2 * 4096ul, NX_HOST_UNKNOWN));
+	assert_int_equal(page_at(0).kind, NX_PAGE_RAM);
+	assert_false(page_at(0).writable);
+	munmap(some, 3 * 4096);
+}
+
 static void test_smm_address_space_is_not_ours(void **state)
 {
 	(void)state;
@@ -277,7 +300,7 @@ static void test_unknown_capability(void **state)
 	expect_off("dirty ring");
 }
 
-static int set_cpuid(uint32_t function, uint32_t eax)
+static int set_leaf(uint32_t function, uint32_t eax, uint32_t ecx)
 {
 	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 2 * sizeof(struct kvm_cpuid_entry2));
 	int result;
@@ -285,10 +308,15 @@ static int set_cpuid(uint32_t function, uint32_t eax)
 	assert_non_null(cpuid);
 	cpuid->nent = 2;
 	cpuid->entries[0] = (struct kvm_cpuid_entry2){.function = 0x80000008, .eax = 0x3028};
-	cpuid->entries[1] = (struct kvm_cpuid_entry2){.function = function, .eax = eax};
+	cpuid->entries[1] = (struct kvm_cpuid_entry2){.function = function, .eax = eax, .ecx = ecx};
 	result = vmm_ioctl(KVM_SET_CPUID2, cpuid);
 	free(cpuid);
 	return result;
+}
+
+static int set_cpuid(uint32_t function, uint32_t eax)
+{
+	return set_leaf(function, eax, 0);
 }
 
 static void test_hyperv(void **state)
@@ -306,6 +334,20 @@ static void test_kvm_paravirtual_is_fine(void **state)
 	assert_true(vmm_run(&vmm));
 	assert_true(fake_engine.exits > 0);
 	assert_int_equal(nx_vcpu_state(fake_vcpu()->engine)->physical_bits, 40);
+}
+
+static void test_cpuid_changed_later(void **state)
+{
+	(void)state;
+	assert_int_equal(set_cpuid(1, 0), 0);
+	assert_int_equal(vmm_step(&vmm), 0);
+	assert_int_equal(vmm_step(&vmm), 0);
+	assert_int_equal(set_cpuid(1, 5), 0);
+	assert_string_equal(fake_said, "");
+	assert_int_equal(set_leaf(1, 5, 1u << 23), 0);
+	assert_non_null(strstr(fake_said, "changed the processor"));
+	assert_true(vmm_run(&vmm));
+	assert_int_equal(vmm.accesses, 20);
 }
 
 /* One line, not one per exit or per vCPU. */
@@ -393,6 +435,7 @@ int main(void)
 	    TEST(test_many_slots),
 	    TEST(test_slot_flags),
 	    TEST(test_host_rights),
+	    TEST(test_mapping_changes),
 	    TEST(test_smm_address_space_is_not_ours),
 	    TEST(test_refused_slot_changes_nothing),
 	    TEST(test_irqchip_ports),
@@ -403,6 +446,7 @@ int main(void)
 	    TEST(test_unknown_capability),
 	    TEST(test_hyperv),
 	    TEST(test_kvm_paravirtual_is_fine),
+	    TEST(test_cpuid_changed_later),
 	    TEST(test_says_it_once),
 	    TEST(test_off_in_mid_stay),
 	    TEST(test_duplicates),
