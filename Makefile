@@ -2,7 +2,7 @@
 # A thin front for Meson. `make demo` and `make check` are all that a newcomer needs.
 BUILD ?= build
 
-.PHONY: all deps demo check soak clean
+.PHONY: all deps demo check soak install clean
 
 all: deps
 	@sh tools/configure.sh $(BUILD)
@@ -21,6 +21,11 @@ check: all
 # Fuzzing and random sequences for a long time: SOAK_SECONDS for each fuzz target.
 soak: all
 	@sh tools/soak.sh $(BUILD)
+
+# To PREFIX (/usr/local), below DESTDIR if that is set.
+install: all
+	$(if $(PREFIX),@meson configure $(BUILD) -Dprefix=$(PREFIX))
+	@meson install -C $(BUILD)
 
 clean:
 	rm -rf $(BUILD)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""examples/minivmm boots Debian's kernel in the lab, linked with the library: without and with exits
+avoided the same transcript, input included."""
+
+import json
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from lab_testing import BUILD, ROOT, main, need_lab
+
+import transcript
+from image import Cpio
+
+INIT = b"""#!/bin/busybox sh
+/bin/busybox mkdir /proc
+/bin/busybox mount -t proc proc /proc
+n=0
+while [ $n -lt 100 ]; do
+	n=$((n + 1))
+	echo "guest: line $n"
+done
+read -r answer
+echo "guest: was told '$answer'"
+/bin/busybox reboot -f
+"""
+
+# tsc=reliable: otherwise the kernel's watchdog complains at whatever moment of an emulated boot.
+SCRIPT = """
+echo 'as it was sent' >/input
+for off in 1 0; do
+	/noexit/examples/minivmm -m 192 -o off=$off -o stats=/out/stats$off /guest/vmlinuz /initrd \
+		'console=ttyS0 reboot=t panic=-1 tsc=reliable' </input >/out/console$off || exit
+done
+"""
+
+
+class MinivmmTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory)
+            with open(path / "initrd", "wb") as out:
+                archive = Cpio(out)
+                archive.copy("/bin/busybox", "/bin/busybox")
+                archive.device("/dev/console", 5, 1)
+                archive.add("/init", INIT, 0o755)
+                archive.finish()
+            cls.result = subprocess.run(
+                [ROOT / "lab/run", "--timeout", "300", "--share", path / "out",
+                 "--put", f"{path / 'initrd'}:/initrd", "--", SCRIPT],
+                text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+            if cls.result.returncode:
+                raise AssertionError(cls.result.stdout)
+            out = path / "out"
+            cls.console = [(out / f"console{off}").read_bytes().decode() for off in (1, 0)]
+            cls.stats = [json.loads((out / f"stats{off}").read_text()) for off in (1, 0)]
+
+    def test_userspace(self):
+        for console in self.console:
+            for text in ("guest: line 100\r\n", "guest: was told 'as it was sent'\r\n",
+                         "reboot: machine restart\r\n"):
+                self.assertIn(text, console)
+
+    def test_transcripts_are_equal(self):
+        difference = transcript.difference(*self.console)
+        self.assertEqual(difference, [], "\n".join(difference))
+
+    def test_exits(self):
+        without, with_noexit = self.stats
+        print(f"exits: {without['exits_taken']} without, {with_noexit['exits_taken']} with noexit, "
+              f"{with_noexit['exits_avoided']} avoided")
+        self.assertEqual(without["exits_avoided"], 0)
+        self.assertLess(with_noexit["exits_taken"], without["exits_taken"] / 2)
+        # It says the same in words.
+        self.assertIn(f"noexit: {with_noexit['exits_taken']} exits taken, "
+                      f"{with_noexit['exits_avoided']} avoided", self.result.stdout)
+
+
+if __name__ == "__main__":
+    need_lab()
+    main()
