@@ -375,6 +375,8 @@ static int vm_ioctl(uint32_t request, void *argument)
 {
 	if (request == KVM_CREATE_VCPU)
 		return FAKE_VCPU_FD;
+	if (request == KVM_SIGNAL_MSI)
+		return 1; /* delivered */
 	if (request == KVM_IOEVENTFD)
 		return set_ioeventfd(argument);
 	if (request == KVM_SET_USER_MEMORY_REGION) {
@@ -459,6 +461,7 @@ void fake_start(const struct model_insn *program, unsigned insns, struct fake_st
 	fake.regs.rip = MODEL_BASE;
 	fake.regs.rflags = 2;
 	fake.sregs.cs.base = MODEL_CS_BASE;
+	fake.sregs.apic_base = 0xfee00900;
 	*fake_said = 0;
 	nx_real = (struct nx_real){
 	    .ioctl = fake_ioctl,

@@ -127,6 +127,17 @@ static bool handle(void)
 	}
 }
 
+/* What KVM says that the guest wrote to. */
+static void print_log(void)
+{
+	uint64_t bits[TINYVM_MEMORY / 4096 / 64] = {0};
+	struct kvm_dirty_log log = {.dirty_bitmap = bits};
+
+	check(!vm.ioctl(vm.vm, KVM_GET_DIRTY_LOG, &log), "KVM_GET_DIRTY_LOG");
+	for (unsigned i = 0; i < sizeof(bits) / sizeof(*bits); i++)
+		printf("dirty %#lx\n", (long)bits[i]);
+}
+
 static void on_alarm(int number)
 {
 	(void)number;
@@ -192,6 +203,8 @@ int main(int argc, char **argv)
 	    system("echo preload ${LD_PRELOAD-none}; env | grep -c NOEXIT") < 0) /* NOLINT */
 		return 1;
 	loop();
+	if (logs)
+		print_log();
 	fprintf(stderr, "kicked %u times\n", kicked);
 	if (linked)
 		nx_kvm_report();

@@ -402,6 +402,81 @@ static void test_interrupts_get_in(void **state)
 	}
 }
 
+/* Events that the VMM gives the vCPU itself are the kernel's at once: the stay is over. */
+static void inject(struct vmm *vmm, unsigned index)
+{
+	struct kvm_interrupt interrupt = {.irq = 0x30};
+
+	(void)vmm;
+	if (index % 5 == 1)
+		assert_int_equal(vmm_ioctl(KVM_NMI, NULL), 0);
+	else if (index % 5 == 3)
+		assert_int_equal(vmm_ioctl(KVM_INTERRUPT, &interrupt), 0);
+}
+
+static void send_message(struct vmm *vmm, unsigned index)
+{
+	struct kvm_msi msi = {.address_lo = 0xfee00000};
+
+	(void)vmm;
+	if (index % 3 == 1)
+		assert_int_equal(nx_kvm_ioctl(FAKE_VM_FD, KVM_SIGNAL_MSI, &msi), 1);
+}
+
+static void test_injected_events(void **state)
+{
+	(void)state;
+	with.at_exit = without.at_exit = inject;
+	run_both(ports, COUNT(ports), fast);
+	assert_true(fake_vcpu()->stats->leaves[NX_HOST_LEAVE_VMM_STATE] > 5);
+	fake_stop();
+}
+
+/* A guest that takes no interrupts need not leave for one. */
+static void test_messages(void **state)
+{
+	(void)state;
+	for (int enabled = 0; enabled < 2; enabled++) {
+		start(ports, COUNT(ports), fast, true);
+		if (enabled)
+			fake.regs.rflags |= RFLAGS_IF;
+		with.at_exit = send_message;
+		with.accesses = with.inputs = 0;
+		assert_true(vmm_run(&with));
+		assert_int_equal(fake_vcpu()->stats->leaves[NX_HOST_LEAVE_INTERRUPT] > 5, enabled);
+		fake_stop();
+	}
+}
+
+/* What the run page says besides the access, with each kind of interrupt controller. */
+static void test_exit_fields(void **state)
+{
+	struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {24}};
+
+	(void)state;
+	for (unsigned i = 0; i < 6; i++) {
+		const bool enabled = i % 2;
+
+		start(ports, COUNT(ports), fast, true);
+		if (i / 2 == 1)
+			assert_int_equal(nx_kvm_ioctl(FAKE_VM_FD, KVM_CREATE_IRQCHIP, NULL), 0);
+		else if (i / 2 == 2)
+			assert_int_equal(nx_kvm_ioctl(FAKE_VM_FD, KVM_ENABLE_CAP, &split), 0);
+		if (enabled)
+			fake.regs.rflags |= RFLAGS_IF;
+		assert_int_equal(vmm_step(&with), 0);
+		fake.run->flags = 0xff;
+		assert_int_equal(vmm_step(&with), 0);
+		assert_int_equal(fake_engine.exits, 1);
+		assert_int_equal(fake.run->flags, 0);
+		assert_int_equal(fake.run->if_flag, enabled);
+		/* In the VMM: IF; in the kernel: always; split: the VMM is to ask for a window. */
+		assert_int_equal(fake.run->ready_for_interrupt_injection,
+				 i / 2 == 1 || (i / 2 == 0 && enabled));
+		fake_stop();
+	}
+}
+
 static void want_window(struct vmm *vmm, unsigned index)
 {
 	(void)vmm;
@@ -527,6 +602,9 @@ int main(void)
 	    TEST(test_pending_signal),
 	    TEST(test_latency_bound),
 	    TEST(test_interrupts_get_in),
+	    TEST(test_injected_events),
+	    TEST(test_messages),
+	    TEST(test_exit_fields),
 	    TEST(test_interrupt_window),
 	    TEST(test_unfit_states),
 	    TEST(test_pending_exception_survives),

@@ -266,6 +266,21 @@ static void test_apic_pages(void **state)
 	assert_int_equal(page_at(0xfec00000).kind, NX_PAGE_DEVICE);
 }
 
+/* A normal exit is always legal in place of an entry in the ring. */
+static void test_coalesced(void **state)
+{
+	struct kvm_coalesced_mmio_zone zone = {.addr = 0x3f8, .size = 8, .pio = 1};
+
+	(void)state;
+	assert_int_equal(vm_ioctl(KVM_REGISTER_COALESCED_MMIO, &zone), 0);
+	zone = (struct kvm_coalesced_mmio_zone){.addr = 0xb8000, .size = 4096};
+	assert_int_equal(vm_ioctl(KVM_REGISTER_COALESCED_MMIO, &zone), 0);
+	assert_int_equal(io(0x3f8, 1, true, 0), NX_ROUTE_EXIT);
+	assert_int_equal(mmio(0xb8000, 4, true, 0), NX_ROUTE_EXIT);
+	assert_int_equal(vm_ioctl(KVM_UNREGISTER_COALESCED_MMIO, &zone), 0);
+	assert_null(fake_vm()->off);
+}
+
 /* ---- Giving up ---- */
 
 static void expect_off(const char *because)
@@ -298,6 +313,24 @@ static void test_unknown_capability(void **state)
 	(void)state;
 	assert_int_equal(vm_ioctl(KVM_ENABLE_CAP, &ring), 0);
 	expect_off("dirty ring");
+}
+
+static void test_protected_vm(void **state)
+{
+	(void)state;
+	fake_stop();
+	nx_vm_created(FAKE_KVM_FD, FAKE_VM_FD, 1);
+	assert_int_equal(vm_ioctl(KVM_CREATE_VCPU, NULL), FAKE_VCPU_FD);
+	expect_off("protected type");
+}
+
+static void test_encrypted_memory(void **state)
+{
+	struct kvm_enc_region region = {0};
+
+	(void)state;
+	vm_ioctl(KVM_MEMORY_ENCRYPT_REG_REGION, &region);
+	expect_off("encrypted");
 }
 
 static int set_leaf(uint32_t function, uint32_t eax, uint32_t ecx)
@@ -441,6 +474,9 @@ int main(void)
 	    TEST(test_irqchip_ports),
 	    TEST(test_pit_without_speaker),
 	    TEST(test_apic_pages),
+	    TEST(test_coalesced),
+	    TEST(test_protected_vm),
+	    TEST(test_encrypted_memory),
 	    TEST(test_unknown_vcpu_interface),
 	    TEST(test_unknown_vm_interface),
 	    TEST(test_unknown_capability),
