@@ -40,5 +40,6 @@ int cli_explain(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_stat(int argc, char **argv);
 int cli_bench(int argc, char **argv);
+int cli_top(int argc, char **argv);
 
 #endif

@@ -14,6 +14,7 @@ static const struct cli_command commands[] = {
     {"run", "start a VMM whose VM exits are avoided", cli_run},
     {"explain", "list clusters of guest code", cli_explain},
     {"stat", "print a running VMM's exits, taken and avoided", cli_stat},
+    {"top", "show a running VMM's exits and hottest clusters, live", cli_top},
     {"bench", "measure what that brings", cli_bench},
 };
 

@@ -6,7 +6,7 @@
 set -eu
 
 BUILD_PACKAGES="meson ninja-build gcc libc6-dev pkg-config python3 libzydis-dev libjson-c-dev
-	libcmocka-dev"
+	libncurses-dev libcmocka-dev"
 CHECK_PACKAGES="clang clang-format clang-tidy libclang-rt-14-dev shellcheck
 	valgrind"
 # libelf1: objtool, which kernel/selftest is built with.

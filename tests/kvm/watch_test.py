@@ -3,12 +3,15 @@
 
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -271,6 +274,105 @@ class Explain(Base):
                         {"clusters": [{**stats["clusters"][0], "graph": [{**block, **spoil}]}]})
 
 
+class Top(Base):
+    ROW = r"^ +[0-9a-f]+ +(\d+) +(\d+) +64 +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)$"
+
+    def busy(self, vmm, *arguments):
+        """The output of top while the VMM's guests run."""
+        top = subprocess.Popen((NOEXIT, "top", "--batch", "-p", str(vmm.pid), *arguments),
+                               text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while top.poll() is None:
+            vmm.do("run")
+        out, errors = top.communicate()
+        self.assertEqual(top.returncode, 0, errors)
+        return out
+
+    def test_batch(self):
+        with Vmm(vms=2) as vmm:
+            frames = self.busy(vmm, "-n", "2", "-i", "0.3").split("\n\nwatched")
+            one = self.busy(vmm, "-n", "1", "-m", "1")
+            none = self.busy(vmm, "-n", "1", "-m", "7")
+        self.assertEqual(len(frames), 2)
+        for frame in frames:
+            self.assertIn(f"process {vmm.pid}: VMs: 2, vCPUs: 2; all VMs", frame)
+            taken, avoided, share = re.search(
+                r"exits/s: (\d+) taken, (\d+) avoided \((\d+\.\d\d)%\)", frame).groups()
+            self.assertGreater(int(avoided), 0)
+            # The rates are rounded.
+            self.assertAlmostEqual(float(share), 100 * int(avoided) / (int(taken) + int(avoided)),
+                                   delta=1)
+            self.assertRegex(frame, r"(?m)^stays by us( +[-0-9+]+: \d+%)+$")
+            self.assertRegex(frame, r"(?m)^instructions between exits( +[-0-9+]+: \d+%)+$")
+            self.assertRegex(frame, r"(?m)^post +80 +\d+ +\d+$")
+        rows = re.findall(self.ROW, frames[1], re.M)
+        self.assertGreaterEqual(len(rows), 2)
+        rates = [int(row[5]) for row in rows]
+        self.assertEqual(rates, sorted(rates, reverse=True))
+        self.assertGreater(rates[0], 0)
+        self.assertEqual({row[0] for row in rows}, {"0", "1"})
+        self.assertEqual({row[0] for row in re.findall(self.ROW, one, re.M)}, {"1"})
+        self.assertIn("; VM 1, clusters by", one)
+        self.assertEqual(re.findall(self.ROW, none, re.M), [])
+
+    def test_sorts(self):
+        with Vmm() as vmm:
+            for word, column in (("executions", 4), ("instructions", 2), ("total", 6)):
+                values = [int(row[column]) for row in
+                          re.findall(self.ROW, self.busy(vmm, "-n", "1", "-s", word), re.M)]
+                self.assertTrue(values)
+                self.assertEqual(values, sorted(values, reverse=True))
+            self.refused(run(NOEXIT, "top", "--batch", "-s", "name"), "avoided executions")
+
+    def test_off(self):
+        with Vmm("--off") as vmm:
+            self.assertIn("VM 0, vCPU 0: off: asked for with --off",
+                          self.busy(vmm, "-n", "1"))
+
+    def test_no_terminal(self):
+        with Vmm() as vmm:
+            self.refused(run(NOEXIT, "top", "-p", str(vmm.pid)), "--batch")
+
+    def test_keys(self):
+        """On a terminal: keys choose what is shown, and q quits."""
+        with Vmm(vms=2) as vmm:
+            ours, theirs = pty.openpty()
+            top = subprocess.Popen((NOEXIT, "top", "-p", str(vmm.pid), "-i", "0.2"), stdin=theirs,
+                                   stdout=theirs, stderr=subprocess.PIPE,
+                                   env={**os.environ, "TERM": "xterm", "LINES": "30",
+                                        "COLUMNS": "150"})
+            try:
+                for key, text in ((b"", b"exits avoided per second"), (b"t", b"since the start"),
+                                  (b"v", b"VM 0"), (b"v", b"1"), (b"v", b"all VMs")):
+                    os.write(ours, key)
+                    seen, deadline = b"", time.monotonic() + 20
+                    while text not in seen and time.monotonic() < deadline:
+                        vmm.do("run")
+                        if select.select([ours], [], [], 0.1)[0]:
+                            seen += os.read(ours, 65536)
+                    self.assertIn(text, seen, key)
+                os.write(ours, b"q")
+                while top.poll() is None:
+                    if select.select([ours], [], [], 0.1)[0]:
+                        os.read(ours, 65536)
+                self.assertEqual(top.returncode, 0, top.stderr.read())
+            finally:
+                top.kill()
+                top.communicate()
+                os.close(ours)
+                os.close(theirs)
+
+    def test_unknown_terminal(self):
+        with Vmm() as vmm:
+            ours, theirs = pty.openpty()
+            result = subprocess.run((NOEXIT, "top", "-p", str(vmm.pid)), stdin=theirs,
+                                    stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=60,
+                                    check=False, env={**os.environ, "TERM": "no-such-terminal"})
+            os.close(theirs)
+            os.close(ours)
+        self.assertEqual(result.returncode, REFUSED)
+        self.assertIn("TERM", result.stderr)
+
+
 class Names(Base):
     def vmm(self, *options):
         vmm = Vmm("--perf-map", *options)
@@ -330,12 +432,15 @@ class Names(Base):
 
 class Which(Base):
     def test_arguments(self):
-        for command in ("stat", "explain"):
-            self.refused(run(NOEXIT, command, "-p", "4194304"), "no process 4194304")
-            self.refused(run(NOEXIT, command, "-p", "x"), "process id")
-            self.refused(run(NOEXIT, command, "-p", str(os.getpid())), "no VM under noexit")
+        for command in ("stat", "explain", "top"):
+            batch = ("--batch",) if command == "top" else ()
+            self.refused(run(NOEXIT, command, *batch, "-p", "4194304"), "no process 4194304")
+            self.refused(run(NOEXIT, command, *batch, "-p", "x"), "process id")
+            self.refused(run(NOEXIT, command, *batch, "-p", str(os.getpid())),
+                         "no VM under noexit")
         self.refused(run(NOEXIT, "stat", "-i", "never"), "number of seconds")
         self.refused(run(NOEXIT, "stat", "-n", "-1"), "number of lines")
+        self.refused(run(NOEXIT, "top", "--batch", "-i", "0"), "number of seconds")
         self.refused(run(NOEXIT, "stat", "7"), "too many")
 
     def test_several(self):

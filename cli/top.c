@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* top.c - noexit top: a VMM's exits and hottest clusters, live. */
+#define _GNU_SOURCE
+#include "cli.h"
+
+#include <argp.h>
+#include <ncurses.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "frame.h"
+
+enum { KEY_BATCH = 0x10000 };
+
+struct options {
+	pid_t pid;
+	double interval;
+	unsigned long count; /* of frames; 0: no end */
+	bool batch;
+	struct frame_choice choice;
+};
+
+static const struct {
+	char key;
+	const char *word;
+} sorts[] = {
+#define NX_X(name, key, word, text) {key, word},
+    FRAME_SORTS(NX_X)
+#undef NX_X
+};
+
+/* ---- Arguments ---- */
+
+static error_t parse_sort(struct options *options, const char *word, struct argp_state *state)
+{
+	for (unsigned i = 0; i < FRAME_SORT_COUNT; i++) {
+		if (!strcmp(word, sorts[i].word)) {
+			options->choice.sort = (enum frame_sort)i;
+			return 0;
+		}
+	}
+	argp_error(state,
+		   "the argument of -s must be one of"
+#define NX_X(name, key, text, help) " " text
+		   FRAME_SORTS(NX_X)
+#undef NX_X
+		       ", which '%s' is not",
+		   word);
+	return 0;
+}
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+	struct options *options = state->input;
+	unsigned long number;
+
+	switch (key) {
+	case 'p':
+		options->pid = cli_parse_pid(text);
+		if (!options->pid)
+			argp_error(state,
+				   "the argument of -p must be a process id, which '%s' is not",
+				   text);
+		return 0;
+	case 'i':
+		options->interval = cli_parse_seconds(text);
+		if (options->interval == 0)
+			argp_error(state,
+				   "the argument of -i must be a number of seconds, which '%s' is "
+				   "not",
+				   text);
+		return 0;
+	case 'n':
+		if (!cli_parse_number(text, &options->count) || !options->count)
+			argp_error(
+			    state,
+			    "the argument of -n must be a number of times, which '%s' is not",
+			    text);
+		return 0;
+	case 'm':
+		if (!cli_parse_number(text, &number) || number > 65535)
+			argp_error(state,
+				   "the argument of -m must be a VM's number, which '%s' is not",
+				   text);
+		options->choice.vm = (int)number;
+		return 0;
+	case 's':
+		return parse_sort(options, text, state);
+	case KEY_BATCH:
+		options->batch = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "'%s' is one argument too many; a process is named with -p",
+			   text);
+		return EINVAL;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static const struct argp_option argp_options[] = {
+    {"pid", 'p', "PID", 0, "The VMM to look at (default: the one that runs)", 0},
+    {"interval", 'i', "SECONDS", 0, "Time between two looks (default 1)", 0},
+    {"count", 'n', "N", 0, "End after N looks", 0},
+    {"vm", 'm', "N", 0, "Only the VM with this number, from 0", 0},
+    {"sort", 's', "BY", 0, "Clusters by avoided, executions, instructions or total", 0},
+    {"batch", KEY_BATCH, NULL, 0, "Print, one look below the other", 0},
+    {0},
+};
+
+static const struct argp parser = {
+    .options = argp_options,
+    .parser = parse,
+    .doc =
+	"Shows a running VMM's exits and hottest clusters, live.\vKeys: a, x, i, t sort by exits "
+	"avoided, executions, instructions, total; v chooses the next VM; q quits. Exit status "
+	"2: there is no such VMM, or it is not yours.",
+};
+
+/* ---- The screen ---- */
+
+static void draw(const struct frame *frame)
+{
+	erase();
+	for (unsigned i = 0; i < frame->lines && (int)i < LINES; i++) {
+		attrset(frame->heading[i] ? A_REVERSE : A_NORMAL);
+		mvaddnstr((int)i, 0, frame->line[i], COLS);
+	}
+	attrset(A_NORMAL);
+	refresh();
+}
+
+/* All, the first, the second, and so on. */
+static void choose_next_vm(struct frame_choice *choice, const struct watch *watch)
+{
+	int next = -1;
+
+	for (unsigned i = 0; i < watch->vcpus; i++) {
+		int vm = (int)watch->vcpu[i].vm;
+
+		if (vm > choice->vm && (next < 0 || vm < next))
+			next = vm;
+	}
+	choice->vm = next;
+}
+
+/* Whether to go on. */
+static bool obey(int key, struct options *options, const struct watch *watch)
+{
+	for (unsigned i = 0; i < FRAME_SORT_COUNT; i++) {
+		if (key == sorts[i].key)
+			options->choice.sort = (enum frame_sort)i;
+	}
+	if (key == 'v')
+		choose_next_vm(&options->choice, watch);
+	return key != 'q';
+}
+
+/* Shows the time between two looks until it is time for the next one; false: the user has enough.
+ */
+static bool show(const struct watch *before, const struct watch *now, struct options *options)
+{
+	static struct frame frame;
+	int left = (int)(options->interval * 1000);
+
+	if (options->batch) {
+		frame_make(&frame, before, now, &options->choice);
+		for (unsigned i = 0; i < frame.lines; i++)
+			puts(frame.line[i]);
+		putchar('\n');
+		fflush(stdout);
+		return true;
+	}
+	for (; left > 0; left -= 100) {
+		int key;
+
+		frame_make(&frame, before, now, &options->choice);
+		draw(&frame);
+		timeout(left < 100 ? left : 100);
+		key = getch();
+		if (key != ERR && !obey(key, options, now))
+			return false;
+	}
+	return true;
+}
+
+/* false: the VMM has ended. */
+static bool look_again_and_again(struct watch *before, struct options *options)
+{
+	/* The first two looks are close together, or the screen would stay empty. */
+	double pause = options->interval < 0.2 ? options->interval : 0.2;
+	bool more = true;
+
+	for (unsigned long i = 0; more && (!options->count || i < options->count); i++) {
+		struct watch now;
+
+		cli_sleep(pause);
+		if (watch_read(before->pid, true, &now))
+			return false;
+		more = show(before, &now, options);
+		pause = options->batch ? options->interval : 0;
+		watch_free(before);
+		*before = now;
+	}
+	return true;
+}
+
+static int on_screen(struct watch *watch, struct options *options)
+{
+	bool alive;
+
+	if (!newterm(NULL, stdout, stdin))
+		return cli_refuse("this terminal's type is not known; set TERM, or use --batch");
+	cbreak();
+	noecho();
+	curs_set(0);
+	alive = look_again_and_again(watch, options);
+	endwin();
+	if (!alive)
+		printf("process %d (%s) has ended\n", (int)watch->pid, watch->command);
+	return 0;
+}
+
+int cli_top(int argc, char **argv)
+{
+	struct options options = {.interval = 1, .choice = {.vm = -1}};
+	enum watch_result result;
+	struct watch watch;
+	pid_t pid;
+	int refused;
+
+	argp_parse(&parser, argc, argv, 0, NULL, &options);
+	if (!options.batch && (!isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO)))
+		return cli_refuse("noexit top needs a terminal; without one, use --batch");
+	refused = watch_choose(options.pid, &pid);
+	if (refused)
+		return refused;
+	result = watch_read(pid, true, &watch);
+	if (result)
+		return watch_refuse(pid, result);
+	if (options.batch)
+		look_again_and_again(&watch, &options);
+	else
+		refused = on_screen(&watch, &options);
+	watch_free(&watch);
+	return refused;
+}
