@@ -67,6 +67,8 @@ struct nx_share_clusters {
 	uint8_t data[NX_SHARE_DATA];
 };
 
+_Static_assert(offsetof(struct nx_share_clusters, data) % 8 == 0, "blocks are aligned");
+
 struct nx_share_vcpu {
 	uint32_t living;
 	uint32_t number;         /* in the VM, by age */

@@ -15,7 +15,7 @@ static struct nx_place *place_find(struct nx_stats *stats, unsigned kind, uint64
 		if (!place->used) {
 			place->kind = (uint8_t)kind;
 			place->address = address;
-			place->used = true;
+			place->used = 1;
 			return place;
 		}
 		if (place->kind == kind && place->address == address)

@@ -72,7 +72,7 @@ enum nx_unfit {
 
 /* Exits at a port or in a page of device memory; kind is that of enum nx_exit_kind. */
 struct nx_place {
-	bool used;
+	uint8_t used; /* 1: yes */
 	uint8_t kind;
 	uint64_t address; /* port, or the page's guest-physical address */
 	uint64_t taken, avoided;

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 """What noexit shows of running VMs: stat, top and explain, against the statistics at the end."""
 
+import fcntl
 import json
+import mmap
 import os
 import pty
+import random
 import re
 import select
 import shutil
@@ -371,6 +374,65 @@ class Top(Base):
             os.close(ours)
         self.assertEqual(result.returncode, REFUSED)
         self.assertIn("TERM", result.stderr)
+
+
+class Hostile(Base):
+    """A VMM may write into its memory what it likes."""
+
+    F_ADD_SEALS, F_SEAL_SHRINK = 1033, 2
+
+    def shown(self):
+        """What a VMM shows, as bytes."""
+        with Vmm() as vmm:
+            vmm.do("run")
+            for name in os.listdir(f"/proc/{vmm.pid}/fd"):
+                path = f"/proc/{vmm.pid}/fd/{name}"
+                if "noexit-counters" in os.readlink(path):
+                    return bytearray(Path(path).read_bytes())
+        self.fail("it shows nothing")
+
+    def look(self, content, seal=True):
+        """The commands look at this process, which shows the content."""
+        file = os.memfd_create("noexit-counters", os.MFD_ALLOW_SEALING)
+        try:
+            os.write(file, content)
+            if seal:
+                fcntl.fcntl(file, self.F_ADD_SEALS, self.F_SEAL_SHRINK)
+            with mmap.mmap(file, 4096):
+                return [run(*command, "-p", str(os.getpid()), errors="surrogateescape") for command
+                        in ((NOEXIT, "stat"), (NOEXIT, "stat", "--json"),
+                            (NOEXIT, "top", "--batch", "-n", "1", "-i", "0.01"),
+                            (NOEXIT, "explain", "-n", "0"))]
+        finally:
+            os.close(file)
+
+    def test_as_it_is(self):
+        for result in self.look(self.shown()):
+            self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_other_versions(self):
+        shown = self.shown()
+        for result in self.look(shown, seal=False) + self.look(shown[:5000]):
+            self.refused(result, "another version")
+        for at in (0, 8, 12, 16):
+            other = bytearray(shown)
+            other[at] ^= 1
+            for result in self.look(other):
+                self.refused(result, "another version")
+
+    def test_nonsense(self):
+        shown = self.shown()
+        chance = random.Random(5)
+        where = [at for at in range(24, len(shown)) if shown[at]]
+        for turn in range(25):
+            other = bytearray(shown)
+            for _ in range(1 << turn % 12):
+                # Where something is, mostly: counts, lengths, offsets, code.
+                at = chance.choice(where) if chance.random() < 0.8 else chance.randrange(24, len(shown))
+                other[at] = chance.choice((0, 1, 0x7f, 0x80, 0xff, chance.randrange(256)))
+            for result in self.look(other):
+                self.assertIn(result.returncode, (0, REFUSED), (turn, result.stderr))
+                self.assertTrue(all(32 <= ord(c) < 127 or c == "\n" for c in result.stdout), turn)
 
 
 class Names(Base):
