@@ -87,9 +87,20 @@ static void note_edge(struct notes *notes, const struct nx_share_block *block, u
 		     limits[block->limit[edge] <= NX_EDGE_IDLE ? block->limit[edge] : 0]);
 }
 
-static void note_edges(struct notes *notes, const struct nx_share_block *block, unsigned number,
-		       bool branches, bool falls_through)
+static bool is(const char *text, const char *mnemonic)
 {
+	return !strncmp(text, mnemonic, strlen(mnemonic));
+}
+
+/* text is the block's last instruction. */
+static void note_edges(struct notes *notes, const struct nx_share_block *block, unsigned number,
+		       const char *text, bool exits)
+{
+	bool branches =
+	    !block->targets && (*text == 'j' || is(text, "loop") || is(text, "call 0x"));
+	/* What exits is gone on behind wherever the cluster is entered next. */
+	bool falls_through = !is(text, "jmp") && !is(text, "ret") && !is(text, "call") &&
+			     !(exits && block->edge[0] == NX_CLUSTER_NOWHERE);
 	const char *separator = "";
 
 	if (branches) {
@@ -111,11 +122,6 @@ static void note_edges(struct notes *notes, const struct nx_share_block *block, 
 
 /* ---- A cluster ---- */
 
-static bool is(const char *text, const char *mnemonic)
-{
-	return !strncmp(text, mnemonic, strlen(mnemonic));
-}
-
 static void print_insn(char mark, uint64_t rip, bool exits, const char *text, const char *note)
 {
 	printf("  %c %12" PRIx64 "  %c %-*s%s%s\n", mark, rip, exits ? '*' : ' ', *note ? 40 : 0,
@@ -131,7 +137,7 @@ static void print_block(const struct listing *listing, const struct nx_share_blo
 	printf("B%u:\n", number);
 	for (unsigned i = 0; i < block->instructions; i++) {
 		unsigned end = at + (shape[i] & NX_SHAPE_LENGTH);
-		bool last = i + 1 == block->instructions, first = i == 0;
+		bool exits = shape[i] & NX_SHAPE_EXITS, first = i == 0;
 
 		if (end > block->bytes)
 			end = block->bytes;
@@ -141,15 +147,11 @@ static void print_block(const struct listing *listing, const struct nx_share_blo
 			char text[128];
 			unsigned length = disassemble(listing, code + at, end - at, block->rip + at,
 						      text, sizeof(text));
-			bool jumps = is(text, "jmp") || is(text, "ret") || is(text, "call");
 
-			if (last && (!length || at + length >= end))
-				note_edges(&notes, block, number,
-					   !block->targets && (*text == 'j' || is(text, "loop") ||
-							       is(text, "call 0x")),
-					   !jumps);
-			print_insn(first && block->entry ? '>' : ' ', block->rip + at,
-				   shape[i] & NX_SHAPE_EXITS, text, notes.text);
+			if (i + 1 == block->instructions && (!length || at + length >= end))
+				note_edges(&notes, block, number, text, exits);
+			print_insn(first && block->entry ? '>' : ' ', block->rip + at, exits, text,
+				   notes.text);
 			at = length ? at + length : end;
 			first = false;
 		}

@@ -16,6 +16,7 @@
 	X(VERIFIER, "verifier", "the verifier refuses every translation")         \
 	X(PAGE_WALK, "page-walk", "guest memory is not where its slots say")      \
 	X(COUNTERS, "counters", "no memory for a VM's counters")                  \
+	X(WATCH, "watch", "no memory file for those who watch")                   \
 	X(SLOTS, "slots", "no memory to note a memory slot in")                   \
 	X(RUN_PAGE, "run-page", "a vCPU's run page cannot be mapped")             \
 	X(SYNC_REGS, "sync-regs", "KVM without KVM_CAP_SYNC_REGS")                \

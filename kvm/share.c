@@ -58,7 +58,9 @@ static void *map_part(struct nx_kvm_vm *vm, uint64_t offset, size_t size)
 
 static void file_make(struct nx_kvm_vm *vm)
 {
-	int fd = memfd_create(NX_SHARE_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int fd = nx_faulty(NX_FAULT_WATCH)
+		     ? -1
+		     : memfd_create(NX_SHARE_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	struct stat status;
 
 	vm->share_fd = -1;

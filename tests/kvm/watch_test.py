@@ -230,6 +230,8 @@ class Explain(Base):
         for line in lines:
             self.assertEqual(line["star"] == "*", line["text"].startswith(("in ", "out ")),
                              line[0])
+            if line["star"] == "*":
+                self.assertIsNone(line["note"], line[0])
         texts = [line["text"] for line in lines]
         for text in ("in ax, dx", "and dword ptr [rsi], 0xfffffeff", "in al, dx", "test al, 0x8",
                      "out 0x80, al"):
