@@ -50,6 +50,25 @@ struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, const struct nx_cache *ca
 	return NULL;
 }
 
+bool nx_cache_has_entry_near(const struct nx_vcpu *vcpu, uint64_t rip)
+{
+	const struct nx_cache *cache = &vcpu->cache;
+
+	for (unsigned len = 0; len <= 15; len++) {
+		uint32_t slot = slot_of(rip + len);
+
+		for (; cache->bucket[slot].cluster; slot = (slot + 1) % NX_ENTRY_BUCKETS) {
+			const struct nx_cluster *cluster =
+			    &cache->cluster[cache->bucket[slot].cluster - 1];
+
+			if (cluster->entry[cache->bucket[slot].entry].rip == rip + len &&
+			    !cluster->dropped)
+				return true;
+		}
+	}
+	return false;
+}
+
 nx_status nx_make_code(struct nx_vcpu *vcpu, struct nx_cache *cache)
 {
 	uint8_t *code = vcpu->emitted;

@@ -120,7 +120,7 @@ nx_status nx_help_idiv(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	return NX_OK;
 }
 
-/* Changes *word as BT, BTS, BTR or BTC says, in one atomic operation; returns the old value. */
+/* Changes *word as BTS, BTR or BTC says, in one atomic operation; returns the old value. */
 #define CHANGE_BIT(type, word, mask, mnemonic)                                      \
 	((mnemonic) == ZYDIS_MNEMONIC_BTS                                           \
 	     ? __atomic_fetch_or((type *)(word), (type)(mask), __ATOMIC_SEQ_CST)    \
@@ -128,15 +128,41 @@ nx_status nx_help_idiv(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	     ? __atomic_fetch_and((type *)(word), (type) ~(mask), __ATOMIC_SEQ_CST) \
 	     : __atomic_fetch_xor((type *)(word), (type)(mask), __ATOMIC_SEQ_CST))
 
+static uint64_t change_bit_locked(void *word, unsigned size, uint64_t mask, ZydisMnemonic mnemonic)
+{
+	switch (size) {
+	case 2:
+		return CHANGE_BIT(uint16_t, word, mask, mnemonic);
+	case 4:
+		return CHANGE_BIT(uint32_t, word, mask, mnemonic);
+	default:
+		return CHANGE_BIT(uint64_t, word, mask, mnemonic);
+	}
+}
+
+static uint64_t changed_bit(uint64_t old, uint64_t mask, ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+	case ZYDIS_MNEMONIC_BTS:
+		return old | mask;
+	case ZYDIS_MNEMONIC_BTR:
+		return old & ~mask;
+	default:
+		return old ^ mask;
+	}
+}
+
 /*
  * BT and relatives with memory and a register: the register counts bits from the operand's address
- * on, in both directions. They are atomic with LOCK and may be without.
+ * on, in both directions.
  */
 nx_status nx_help_bit_string(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 {
+	const bool locked = (d->insn.attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0;
 	const ZydisDecodedOperand *m = &d->op[0];
+	const enum nx_sreg seg = nx_segment_of(m);
 	unsigned size = m->size / 8u, bits = size * 8;
-	uint64_t address = nx_effective_address(vcpu, d, m), index, mask, old = 0;
+	uint64_t address = nx_effective_address(vcpu, d, m), index, mask, old = 0, new;
 	nx_status status = read_operand(vcpu, d, &d->op[1], &index);
 	int64_t position = nx_sign_extend(index, size);
 	void *host = NULL;
@@ -145,18 +171,20 @@ nx_status nx_help_bit_string(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	address += (uint64_t)(position >> __builtin_ctz(bits)) * size;
 	address &= nx_size_mask(d->insn.address_width / 8u);
 	mask = 1ull << (index & (bits - 1));
-	if (status == NX_OK && d->insn.mnemonic == ZYDIS_MNEMONIC_BT)
-		status = nx_guest_read(vcpu, nx_segment_of(m), address, &old, size);
+	if (status == NX_OK && locked)
+		status = nx_guest_pointer(vcpu, seg, address, size, &host);
 	else if (status == NX_OK)
-		status = nx_guest_pointer(vcpu, nx_segment_of(m), address, size, &host);
+		status = nx_guest_read(vcpu, seg, address, &old, size);
+	if (status == NX_OK && locked && (uintptr_t)host % NX_CACHE_LINE + size > NX_CACHE_LINE)
+		status = NX_LEAVE_SPLIT_LOCK;
+	if (status == NX_OK && locked) {
+		old = change_bit_locked(host, size, mask, d->insn.mnemonic);
+	} else if (status == NX_OK && d->insn.mnemonic != ZYDIS_MNEMONIC_BT) {
+		new = changed_bit(old, mask, d->insn.mnemonic);
+		status = nx_guest_write(vcpu, seg, address, &new, size);
+	}
 	if (status != NX_OK)
 		return status;
-	if (host && size == 2)
-		old = CHANGE_BIT(uint16_t, host, mask, d->insn.mnemonic);
-	else if (host && size == 4)
-		old = CHANGE_BIT(uint32_t, host, mask, d->insn.mnemonic);
-	else if (host)
-		old = CHANGE_BIT(uint64_t, host, mask, d->insn.mnemonic);
 	nx_set_arithmetic_flags(vcpu, (nx_get_rflags(vcpu) & ~(uint64_t)NX_FL_CF) |
 					  (old & mask ? NX_FL_CF : 0));
 	return NX_OK;

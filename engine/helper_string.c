@@ -3,13 +3,10 @@
  * helper_string.c - string instructions, with and without a repeat prefix, on memory and devices.
  *
  * Each element is an instruction of its own as far as faults and interrupts are concerned, so a
- * repetition that cannot go on, or has done its share (NX_STRING_BOUND), leaves with the registers
- * as they are then and rip on the instruction.
+ * repetition that cannot go on, or has done its share (NX_STRING_ELEMENTS), leaves with the
+ * registers as they are then and rip on the instruction.
  */
 #include "helper.h"
-
-/* Elements per execution: some microseconds. */
-#define NX_STRING_BOUND 4096
 
 struct string {
 	struct nx_vcpu *vcpu;
@@ -204,11 +201,12 @@ static nx_status run(const struct string *s, nx_status (*one)(const struct strin
 
 	if (!is_repeated(s->d))
 		return one(s);
-	for (unsigned done = 0; address(s, NX_RCX); done++) {
-		nx_status status = done < NX_STRING_BOUND ? one(s) : NX_LEAVE_LATENCY;
+	while (address(s, NX_RCX)) {
+		nx_status status = vcpu->elements ? one(s) : NX_LEAVE_LATENCY;
 
 		if (status != NX_OK)
 			return status;
+		vcpu->elements--;
 		nx_set_reg(vcpu->context.gpr, &count, address(s, NX_RCX) - 1);
 		if (compares && !(nx_get_rflags(vcpu) & NX_FL_ZF) ==
 				    !(s->d->insn.attributes & ZYDIS_ATTRIB_HAS_REPNE))

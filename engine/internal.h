@@ -25,6 +25,7 @@
 
 #define NX_PAGE_SIZE 4096u
 #define NX_PAGE_MASK (~(uint64_t)(NX_PAGE_SIZE - 1))
+#define NX_CACHE_LINE 64u
 
 /* Calls of memcpy and friends, which gcc emits on its own as well; freestanding.c has them. */
 #define nx_memcpy __builtin_memcpy
@@ -162,12 +163,15 @@ enum nx_track_verdict {
  */
 enum nx_track_verdict nx_tracker_note(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
 				      unsigned len, unsigned properties, uint64_t now);
-/* Formation found nothing for this pc: passes over it for a while that doubles each time. */
+/* It has been translated before: if it is known since its last exit only, it is hot. */
+bool nx_tracker_remember(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
+			 unsigned len);
 /* Properties noted for this instruction, 0: none. Counts nothing. */
 unsigned nx_tracker_properties(const struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
 			       unsigned len);
 /* The instruction's accesses go to memory after all. */
 void nx_tracker_forget(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len);
+/* Formation found nothing for this pc: passes over it for a while that doubles each time. */
 void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len);
 
 /* ---- walk.c ---- */
@@ -518,6 +522,8 @@ void nx_cache_init(struct nx_cache *cache, uint32_t begin, uint32_t end);
 /* The cluster with an entry at rip, in the vCPU's current mode; *offset: of its code. */
 struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, const struct nx_cache *cache, uint64_t rip,
 				 uint32_t *offset);
+/* Is there an entry, in whatever mode, at rip or behind an instruction at rip? */
+bool nx_cache_has_entry_near(const struct nx_vcpu *vcpu, uint64_t rip);
 /* Is it valid, in the vCPU's current mode? */
 bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster);
 /*
@@ -575,6 +581,8 @@ bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, nx_status *statu
 
 /* Runs the cluster's code from an offset; the state is up to date before and after. */
 void nx_run(struct nx_vcpu *vcpu, struct nx_cluster *cluster, uint32_t offset);
+/* Have interrupts waited for as long as nx_config.latency_ns lets them? */
+bool nx_stay_is_long(struct nx_vcpu *vcpu);
 /* Describes the instruction exit at a site. */
 void nx_describe_insn(struct nx_vcpu *vcpu, const struct nx_site *site, struct nx_exit *exit);
 /* Do two stores fill adjacent halves of a quadword? Bytes of both, one after the other. */

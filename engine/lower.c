@@ -113,21 +113,53 @@ static void emit_segment(struct nx_translator *t, const struct nx_insn *insn, en
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_ADD, r(NX_R14, 4), nx_op_slot(slot + NX_SEG_BASE, 4));
 }
 
-/* r14, an offset in seg, becomes a host pointer for size bytes. The flags are in the context. */
-static void emit_access(struct nx_translator *t, const struct nx_insn *insn, enum nx_sreg seg,
-			unsigned size, bool write, bool mmio_form)
+/* r14, a linear address, becomes a host pointer for size bytes. The flags are in the context. */
+static void emit_check(struct nx_translator *t, const struct nx_insn *insn, unsigned size,
+		       bool write, bool mmio_form)
 {
-	uint16_t site;
+	uint16_t site = nx_add_site(t, NX_SITE_ACCESS, insn);
 	uint32_t branch;
 
-	emit_segment(t, insn, seg, size, write);
-	site = nx_add_site(t, NX_SITE_ACCESS, insn);
 	t->out->site[site].size = (uint8_t)size;
 	t->out->site[site].write = write;
 	t->out->site[site].mmio_form = mmio_form;
 	branch = nx_emit_snippet(t, nx_check_snippet(size, write));
 	nx_add_stub(t, NX_STUB_MISS, branch, site);
 	t->flags_in_host = false;
+}
+
+/* Likewise from r14, an offset in seg. */
+static void emit_access(struct nx_translator *t, const struct nx_insn *insn, enum nx_sreg seg,
+			unsigned size, bool write, bool mmio_form)
+{
+	emit_segment(t, insn, seg, size, write);
+	emit_check(t, insn, size, write, mmio_form);
+}
+
+/*
+ * A locked access across two cache lines stops all processors, or this process (split-lock
+ * detection). r14 is the linear address, whose last bits are the host's, too.
+ */
+static void emit_line_check(struct nx_translator *t, const struct nx_insn *insn)
+{
+	uint16_t site;
+
+	/* Do the first and the last byte differ in more than the place in their lines? */
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R11, 8),
+		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, insn->size - 1, 8));
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_XOR, r(NX_R11, 8), r(NX_R14, 8));
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_TEST, r(NX_R11, 4), nx_op_imm(-(int)NX_CACHE_LINE));
+	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JNZ, false);
+	site = nx_add_site(t, NX_SITE_LEAVE, insn);
+	t->out->site[site].reason = NX_LEAVE_SPLIT_LOCK;
+	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, site);
+}
+
+/* With memory, XCHG locks without being told. */
+static bool is_locked(const struct nx_decoded *d)
+{
+	return (d->insn.attributes & ZYDIS_ATTRIB_HAS_LOCK) ||
+	       d->insn.mnemonic == ZYDIS_MNEMONIC_XCHG;
 }
 
 /* AND, OR, XOR and TEST leave AF undefined, and nothing else. */
@@ -305,8 +337,10 @@ static void lower_plain(struct nx_translator *t, const struct nx_insn *insn)
 	if (memory) {
 		nx_keep_flags_in_context(t);
 		emit_effective_address(t, insn, &d, memory);
-		emit_access(t, insn, nx_segment_of(memory), insn->size, insn->memory_write,
-			    insn->mmio_form);
+		emit_segment(t, insn, nx_segment_of(memory), insn->size, insn->memory_write);
+		if (is_locked(&d) && insn->size > 1)
+			emit_line_check(t, insn);
+		emit_check(t, insn, insn->size, insn->memory_write, insn->mmio_form);
 	}
 	flags_before(t, &d);
 	if (is_verbatim(t, &d))

@@ -99,6 +99,33 @@ nx_status nx_code_page(struct nx_vcpu *vcpu, uint64_t linear, const uint8_t **ho
 	return NX_OK;
 }
 
+/*
+ * A load whose bytes are on two pages of memory: *host is a copy of them. A store would be half
+ * done where the second page turns out not to be there, so those leave.
+ */
+static nx_status read_across(struct nx_vcpu *vcpu, uint64_t linear, unsigned size, void **host)
+{
+	unsigned first = NX_PAGE_SIZE - (unsigned)(linear & ~NX_PAGE_MASK);
+	struct nx_target low, high;
+	nx_status status;
+
+	/* Nor does an access wrap. */
+	if (size > sizeof(vcpu->across) ||
+	    (vcpu->mode.bits != 64 && linear + size - 1 > UINT32_MAX))
+		return NX_LEAVE_PAGE_CROSSING;
+	status = nx_resolve(vcpu, linear, first, NX_READ, &low);
+	if (status == NX_OK)
+		status = nx_resolve(vcpu, linear + first, size - first, NX_READ, &high);
+	if (status != NX_OK)
+		return status;
+	if (low.device || high.device)
+		return NX_LEAVE_PAGE_CROSSING;
+	nx_memcpy(vcpu->across, low.host, first);
+	nx_memcpy(vcpu->across + first, high.host, size - first);
+	*host = vcpu->across;
+	return NX_OK;
+}
+
 void *nx_runtime_miss(struct nx_vcpu *vcpu)
 {
 	const struct nx_site *site = &vcpu->running->site[vcpu->context.site];
@@ -115,6 +142,8 @@ void *nx_runtime_miss(struct nx_vcpu *vcpu)
 	else
 		status =
 		    nx_resolve(vcpu, linear, site->size, site->write ? NX_WRITE : NX_READ, &target);
+	if (status == NX_LEAVE_PAGE_CROSSING && !site->write)
+		status = read_across(vcpu, linear, site->size, &target.host);
 	if (status == NX_OK && !target.device)
 		return target.host;
 	vcpu->stop_is_mmio = status == NX_OK;
@@ -215,8 +244,12 @@ nx_status nx_guest_read(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
 			unsigned size)
 {
 	void *host;
+	uint64_t linear;
 	nx_status status = guest_access(vcpu, seg, offset, size, false, &host);
 
+	if (status == NX_LEAVE_PAGE_CROSSING &&
+	    segment_linear(vcpu, seg, offset, size, false, &linear) == NX_OK)
+		status = read_across(vcpu, linear, size, &host);
 	if (status == NX_OK)
 		*to = load(host, size);
 	return status;

@@ -109,6 +109,7 @@ struct nx_state {
 	X(CODE_UNREADABLE, "the guest code cannot be read")                                   \
 	X(PAGE_FAULT, "an access that needs the processor (missing page or access rights)")   \
 	X(PAGE_CROSSING, "an access that crosses a page")                                     \
+	X(SPLIT_LOCK, "a locked access across two cache lines")                               \
 	X(SEGMENT, "an access outside a segment's limit or rights")                           \
 	X(HOST_PAGE, "memory that the host does not let the engine touch")                    \
 	X(HOST_ROUTE, "a device that the kernel handles")                                     \
@@ -278,7 +279,10 @@ enum nx_route { NX_ROUTE_EXIT, NX_ROUTE_LEAVE };
  * call back into the engine for the same vCPU, and must not block for long.
  */
 struct nx_host {
-	/* The page at gpa (4096-byte aligned). */
+	/*
+	 * The page at gpa (4096-byte aligned). A host that models the A20 gate clears bit 20 here
+	 * while the gate is closed, and in nx_exit.gpa: the engine knows nothing of it.
+	 */
 	void (*map_page)(void *data, uint64_t gpa, struct nx_page *page);
 	/* Who handles this access: the VMM (EXIT) or only the kernel (LEAVE)? */
 	enum nx_route (*route_io)(void *data, uint16_t port, unsigned size, bool write,

@@ -65,6 +65,9 @@ static bool note_exit(struct nx_vcpu *vcpu, uint64_t pc, unsigned properties)
 							vcpu->host->now(vcpu->host_data));
 
 	vcpu->forced = verdict == NX_TRACK_FORCE;
+	/* The tracker forgets what does not fit, though its cluster may still be there. */
+	if (verdict == NX_TRACK_COLD && nx_cache_has_entry_near(vcpu, pc))
+		return nx_tracker_remember(&vcpu->tracker, pc, NULL, 0);
 	return verdict != NX_TRACK_COLD;
 }
 
@@ -522,16 +525,13 @@ static void begin_stay(struct nx_vcpu *vcpu)
 		vcpu->stay_began = vcpu->host->now(vcpu->host_data);
 }
 
-/* Interrupts have waited long enough (DESIGN.md 3.7). Never so at a stay's first resume. */
-static bool is_overdue(struct nx_vcpu *vcpu)
+bool nx_stay_is_long(struct nx_vcpu *vcpu)
 {
 	uint64_t bound = vcpu->config.latency_ns;
 
-	if (!bound || !vcpu->stay_exits)
-		return false;
 	if (!(vcpu->state.rflags & NX_FL_IF))
 		bound *= 20;
-	return vcpu->host->now(vcpu->host_data) - vcpu->stay_began > bound;
+	return bound && vcpu->host->now(vcpu->host_data) - vcpu->stay_began > bound;
 }
 
 void nx_flush(struct nx_vcpu *vcpu)
@@ -560,11 +560,14 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	exit->count = 1;
 	exit->string = NULL;
 	vcpu->context.idle_turns = NX_IDLE_TURNS;
+	vcpu->elements = NX_STRING_ELEMENTS;
 	if (!vcpu->in_stay)
 		begin_stay(vcpu);
 	if (vcpu->stop)
 		return leave(vcpu, exit, NX_LEAVE_STOP);
-	if (is_overdue(vcpu))
+	/* A stay's first resume is never denied: the guest makes progress on a slow machine, too.
+	 */
+	if (vcpu->stay_exits && nx_stay_is_long(vcpu))
 		return leave(vcpu, exit, NX_LEAVE_LATENCY);
 	status = load_processor_state(vcpu);
 	if (status != NX_OK)

@@ -157,6 +157,8 @@ static nx_status step(struct nx_vcpu *vcpu, bool *exits)
 
 	if (vcpu->stop)
 		return NX_LEAVE_STOP;
+	if (nx_stay_is_long(vcpu))
+		return NX_LEAVE_LATENCY;
 	block = find_block(vcpu, &offset, &status);
 	if (!block)
 		return status;

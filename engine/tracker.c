@@ -14,6 +14,13 @@
  * pushing exit is translated and not passed over. (Barren exits are not counted here: there is
  * nothing to translate.)
  *
+ * The hash takes pc, length and bytes of the instruction. Of an exit that the hardware delivered
+ * the host knows rip alone, and reading guest code before every decision would cost more than it
+ * tells: there pc is hashed without bytes. What the tracker says is a guess in any case. Other code
+ * at the same rip, in another mode or address space, is translated a little earlier or later than
+ * its own exits ask for; what it is translated to, and whether that may run, is decided from its
+ * bytes.
+ *
  * Rows are FIFOs, not LRU lists: an exit that is still counted has not been translated, and one
  * that recurs reaches its third exit long before it falls out of a row that does not leak.
  */
@@ -160,6 +167,17 @@ enum nx_track_verdict nx_tracker_note(struct nx_tracker *tracker, uint64_t pc, c
 		return NX_TRACK_COLD;
 	}
 	return entry->count >= COUNT_HOT ? NX_TRACK_HOT : NX_TRACK_COLD;
+}
+
+bool nx_tracker_remember(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
+			 unsigned len)
+{
+	struct nx_tracker_entry *entry = find(tracker, hash(pc, bytes, len));
+
+	if (!entry || entry->count)
+		return false;
+	entry->count = COUNT_HOT;
+	return true;
 }
 
 void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len)

@@ -8,6 +8,9 @@
 #include "internal.h"
 
 #define NX_MAX_CLUSTERS 1024
+/* Of repeated string instructions from one exit to the next: some microseconds. */
+#define NX_STRING_ELEMENTS 4096
+#define NX_MAX_LOAD 8 /* bytes of one operand that is loaded and not stored */
 #define NX_FORM_SCRATCH_SIZE (160u * 1024)
 #define NX_TRANSLATE_SCRATCH_SIZE (64u * 1024)
 #define NX_SNIPPETS 15
@@ -115,10 +118,12 @@ struct nx_vcpu {
 	enum nx_pending_kind pending;
 	struct nx_site pending_site;
 	struct nx_string_pending string_pending;
+	unsigned elements; /* that string instructions may still do in this resume */
 	uint8_t string[NX_STRING_BYTES];
 	/* device.c: a device operand on loan to an instruction, at its linear address. */
 	bool bounce_active;
 	uint64_t bounce, bounce_linear, bounce_gpa;
+	uint8_t across[NX_MAX_LOAD]; /* memory.c: what a load finds on two pages */
 	struct nx_cluster single;
 	/* trace.c: the ways that the present trace has taken. */
 	struct {

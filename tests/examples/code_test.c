@@ -174,7 +174,6 @@ static void store_into_own_code_ends_the_cluster(void **state)
 	for (enum mock_mode mode = MOCK_FLAT32; mode <= MOCK_PAE32; mode++) {
 		struct mock *m = mock_new(mode, 0, NX_LEVEL_BRANCHES);
 		uint64_t after = MOCK_CODE + (uint64_t)(own_after - own);
-		uint64_t rip;
 
 		MOCK_LOAD(m, own);
 		m->start.gpr[NX_RDX] = 0x1f0;
@@ -188,11 +187,13 @@ static void store_into_own_code_ends_the_cluster(void **state)
 		mock_run(m);
 		assert_int_equal(m->reason, NX_LEAVE_CODE_WRITE);
 		assert_int_equal(m->exits, 0);
-		rip = nx_vcpu_state(m->vcpu)->rip;
-		/* Before the store or after it. */
-		if (rip != after)
-			assert_int_equal(rip, MOCK_CODE + (uint64_t)(own_store - own));
-		assert_int_equal(m->ram[after + 1], rip == after ? 0x99 : 0x66);
+		/* Before the store, with nothing of it done and all before it. */
+		assert_int_equal(m->ram[after + 1], 0x66);
+		m->want.rip = MOCK_CODE + (uint64_t)(own_store - own);
+		m->want.gpr[NX_RBX]++;
+		m->want.rflags = nx_vcpu_state(m->vcpu)->rflags;
+		mock_check(m);
+		mock_check_native(m);
 		/* By another address, too. */
 		if (mode != MOCK_FLAT32) {
 			mock_set_pte(m, MOCK_EXTRA, MOCK_CODE | PTE_ALL);

@@ -332,7 +332,7 @@ static void segment_bases_are_added(void **state)
 	mock_free(m);
 }
 
-static void page_crossing_is_right_or_leaves(void **state)
+static void loads_cross_pages_and_stores_leave(void **state)
 {
 	(void)state;
 	for (enum mock_mode mode = MOCK_REAL16; mode <= MOCK_PAE32; mode++) {
@@ -342,25 +342,73 @@ static void page_crossing_is_right_or_leaves(void **state)
 
 		m->start.gpr[NX_RBX] = base + 0xfff - 0x20;
 		mock_run(m);
-		if (m->reason == NX_LEAVE_PAGE_CROSSING) {
-			check_left(m, AT_LOAD, NX_LEAVE_PAGE_CROSSING);
-		} else {
-			mock_check_ended(m);
-			memcpy(&value, m->start_ram + MOCK_DATA + 0xfff,
-			       mode <= MOCK_PROT16 ? 2 : 4);
-			assert_int_equal((uint32_t)nx_vcpu_state(m->vcpu)->gpr[NX_RCX] &
-					     (mode <= MOCK_PROT16 ? 0xffff : 0xffffffff),
-					 value);
-		}
+		mock_check_ended(m);
+		memcpy(&value, m->start_ram + MOCK_DATA + 0xfff, mode <= MOCK_PROT16 ? 2 : 4);
+		assert_int_equal((uint32_t)nx_vcpu_state(m->vcpu)->gpr[NX_RCX] &
+				     (mode <= MOCK_PROT16 ? 0xffff : 0xffffffff),
+				 value);
 		/* Into a missing page: never done, whatever of it would fit. */
 		if (mode >= MOCK_PAGED32) {
 			mock_set_pte(m, MOCK_DATA + 0x1000, 0);
-			mock_run(m);
-			assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->resume_rip);
-			assert_int_equal(m->exits, 0);
+			check_left(m, AT_LOAD, NX_LEAVE_PAGE_FAULT);
+			mock_set_pte(m, MOCK_DATA + 0x1000, (MOCK_DATA + 0x1000) | PTE_ALL);
 		}
+		m->page[MOCK_DATA / 4096 + 1] = MOCK_PAGE_DEVICE;
+		check_left(m, AT_LOAD, NX_LEAVE_PAGE_CROSSING);
+		m->page[MOCK_DATA / 4096 + 1] = MOCK_PAGE_RAM;
+		m->start.gpr[NX_RBX] = base + 0x100;
+		m->start.gpr[NX_RDI] = base + 0xfff;
+		check_left(m, store_offset(m), NX_LEAVE_PAGE_CROSSING);
 		mock_free(m);
 	}
+}
+
+/* ---- Locked accesses across cache lines, which cost the whole machine, are the processor's ----
+ */
+
+GUEST(lock_add, 64, "in al, dx", "lock add [rsi], rcx; out dx, al", "ret");
+GUEST(lock_xchg, 64, "in al, dx", "xchg [rsi], rcx; out dx, al", "ret");
+GUEST(lock_bts, 64, "in al, dx", "lock bts [rsi], r8; out dx, al", "ret");
+GUEST(plain_add, 64, "in al, dx", "add [rsi], rcx; out dx, al", "ret");
+GUEST(plain_bts, 64, "in al, dx", "bts [rsi], r8; out dx, al", "ret");
+
+static void check_lines(const uint8_t *code, const uint8_t *resume, const uint8_t *stop,
+			const uint8_t *end, bool locks)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_BRANCHES);
+	const uint32_t line = MOCK_DATA + 0x440;
+
+	mock_load(m, code, resume, stop, end);
+	m->start.gpr[NX_R8] = 5;
+	m->start.gpr[NX_RSI] = line;
+	mock_warm(m);
+	/* Eight bytes from each offset: up to 56 they are in one line. */
+	for (unsigned offset = 1; offset < 64; offset++) {
+		m->start.gpr[NX_RSI] = line + offset;
+		mock_run(m);
+		if (locks && offset > 56) {
+			assert_int_equal(m->reason, NX_LEAVE_SPLIT_LOCK);
+			m->want.rip = m->resume_rip;
+			mock_check(m);
+		} else {
+			mock_check_ended(m);
+			assert_int_equal(m->exits, 1);
+		}
+		mock_check_native(m);
+	}
+	mock_free(m);
+}
+
+#define CHECK_LINES(name, locks) check_lines(name, name##_resume, name##_stop, name##_end, locks)
+
+static void locks_across_lines_leave(void **state)
+{
+	(void)state;
+	CHECK_LINES(lock_add, true);
+	CHECK_LINES(lock_xchg, true);
+	CHECK_LINES(lock_bts, true);
+	CHECK_LINES(plain_add, false);
+	CHECK_LINES(plain_bts, false);
 }
 
 GUEST(fs_64, 64, "in al, dx", "mov ecx, fs:[rsi]; mov gs:[rdi], ecx; mov r8, ds:[rsi]; out dx, al",
@@ -410,7 +458,8 @@ int main(void)
 	    cmocka_unit_test(real_mode_wraps_at_64_kib),
 	    cmocka_unit_test(segment_limits_and_rights),
 	    cmocka_unit_test(segment_bases_are_added),
-	    cmocka_unit_test(page_crossing_is_right_or_leaves),
+	    cmocka_unit_test(loads_cross_pages_and_stores_leave),
+	    cmocka_unit_test(locks_across_lines_leave),
 	    cmocka_unit_test(long_mode_has_two_bases),
 	};
 

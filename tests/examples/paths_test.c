@@ -159,6 +159,7 @@ static void example_12_not_before(void **state)
 
 	(void)state;
 	script(m, "abc", log);
+	memset(m->memory.arena, 0, m->memory.arena_size);
 	m->vcpu = nx_vcpu_create(
 	    &m->memory, &m->host, m,
 	    &(struct nx_config){

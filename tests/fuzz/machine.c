@@ -298,6 +298,7 @@ static void make_engine(struct machine *m, uint8_t level, uint8_t options)
 	/* Most inputs' guests have all of them: helpers run them, not this processor. */
 	config.guest_features = ~(uint32_t)(options >> 4 & level >> 4);
 	config.latency_ns = options & 8 ? 2000 : 0;
+	memset(memory.arena, 0, memory.arena_size);
 	m->vcpu = nx_vcpu_create(&memory, &host, m, &config);
 	FUZZ_CHECK(m->vcpu, "no vCPU in memory that does");
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * Expand-down data segments: what lies above the limit is inside, up to 64 KiB or 4 GiB.
+ * Segments of odd shapes: expand-down ones, where what lies above the limit is inside, up to 64 KiB
+ * or 4 GiB; real mode's, with loads and large limits; and the A20 gate.
  */
 #include "mock.h"
 
@@ -215,6 +216,111 @@ static void real_mode_loads(void **state)
 	mock_free(m);
 }
 
+/* ---- Real mode with limits left over from protected mode ---- */
+
+GUEST(big_16, 16, "in al, dx", "mov ecx, [esi]; mov [edi], ecx; out 0x80, al", "ret");
+
+static void real_mode_with_large_limits(void **state)
+{
+	struct mock *m = mock_new(MOCK_REAL16, 0, NX_LEVEL_STRAIGHT);
+	struct nx_segment *ds = &m->start.seg[NX_DS];
+	const uint32_t far = MOCK_EXTRA - MOCK_DATA; /* 128 KiB above DS */
+
+	(void)state;
+	MOCK_LOAD(m, big_16);
+	m->start.gpr[NX_RSI] = far + 4;
+	m->start.gpr[NX_RDI] = far + 0x10008;
+	ds->limit = 0xffffffff;
+	mock_poke(m, MOCK_EXTRA + 4, "\x12\x34\x56\x78", 4);
+	mock_warm(m);
+	mock_check_ended(m);
+	assert_int_equal(m->exits, 1);
+	m->want.gpr[NX_RCX] = 0x78563412;
+	m->want.rip = m->stop_rip;
+	mock_want_memory(m, MOCK_EXTRA + 0x10008, 4, 0x78563412);
+	mock_check(m);
+	/* 4 GiB, but no more: the sum wraps, an access across the end is none. */
+	m->start.gpr[NX_RSI] = 0xfffffffd;
+	check_refused(m);
+	m->start.gpr[NX_RSI] = 0u - MOCK_DATA + MOCK_EXTRA + 4;
+	m->start.gpr[NX_RDI] = 0u - MOCK_DATA + MOCK_EXTRA + 8;
+	check_run(m);
+	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], 0x78563412);
+	/* Between 64 KiB and 4 GiB. */
+	m->start.gpr[NX_RSI] = far + 4;
+	m->start.gpr[NX_RDI] = far + 8;
+	ds->limit = far + 11;
+	check_run(m);
+	ds->limit = far + 10;
+	mock_run(m);
+	assert_int_equal(m->reason, NX_LEAVE_SEGMENT);
+	ds->limit = 0xffff;
+	check_refused(m);
+	mock_check(m);
+	/* An expand-down one: processors differ in what its limit means here. */
+	ds->type = EXPAND_DOWN;
+	for (unsigned i = 0; i < 4; i++)
+		mock_run(m);
+	assert_int_equal(m->reason, NX_LEAVE_SEGMENT);
+	mock_free(m);
+}
+
+/* ---- The A20 gate, which is the host's: its pages are ---- */
+
+#define BIT_20 0x100000u
+
+static void (*open_map)(void *data, uint64_t gpa, struct nx_page *page);
+
+static void closed_map(void *data, uint64_t gpa, struct nx_page *page)
+{
+	open_map(data, gpa & ~(uint64_t)BIT_20, page);
+}
+
+GUEST(gate_16, 16, "in al, dx", "mov cx, [bx]; mov [bx+2], cx; out 0x80, al", "ret");
+GUEST(gate_32, 32, "in al, dx", "mov [esi], cl; out 0x80, al", "ret");
+
+static void a20(void **state)
+{
+	const uint32_t low = 0x10;
+	struct mock *m = mock_new(MOCK_REAL16, 0, NX_LEVEL_STRAIGHT);
+	const struct mock_access above[] = {LOAD(BIT_20 + low, 2, 0x5a5a),
+					    STORE(BIT_20 + low + 2, 2, 0x5a5a), OUT(0x80, 1, 0x11)};
+
+	(void)state;
+	MOCK_LOAD(m, gate_16);
+	m->start.seg[NX_DS].base = 0xffff0;
+	m->start.seg[NX_DS].selector = 0xffff;
+	m->start.gpr[NX_RBX] = low + 0x10;
+	m->start.gpr[NX_RAX] = 0x11;
+	m->input[0] = 0x5a5a;
+	mock_poke(m, low, "\xcd\xab", 2);
+	/* Open: real-mode addresses go on above 1 MiB, which is a device here. */
+	mock_warm(m);
+	mock_check_log(m, above, 3);
+	/* Closed: they begin again at 0. */
+	open_map = m->host.map_page;
+	m->host.map_page = closed_map;
+	check_run(m);
+	m->want.gpr[NX_RCX] = (m->start.gpr[NX_RCX] & ~0xffffull) | 0xabcd;
+	m->want.rip = m->stop_rip;
+	mock_want_memory(m, low + 2, 2, 0xabcd);
+	mock_check(m);
+	mock_free(m);
+
+	/* Its own code by the other address. */
+	m = mock_new(MOCK_FLAT32, 0, NX_LEVEL_STRAIGHT);
+	MOCK_LOAD(m, gate_32);
+	m->host.map_page = closed_map;
+	m->start.gpr[NX_RSI] = MOCK_DATA | BIT_20;
+	mock_warm(m);
+	mock_check_ended(m);
+	assert_int_equal(m->ram[MOCK_DATA], m->start.gpr[NX_RCX] & 0xff);
+	m->start.gpr[NX_RSI] = (MOCK_CODE + 0x800) | BIT_20;
+	mock_run(m);
+	assert_int_equal(m->reason, NX_LEAVE_CODE_WRITE);
+	mock_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -222,6 +328,8 @@ int main(void)
 	    cmocka_unit_test(helpers),
 	    cmocka_unit_test(stacks),
 	    cmocka_unit_test(real_mode_loads),
+	    cmocka_unit_test(real_mode_with_large_limits),
+	    cmocka_unit_test(a20),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -121,6 +121,72 @@ static void completed_exits_do_not_begin_a_stay(void **state)
 	mock_free(m);
 }
 
+/* A trace: the first time that a way leads too far for formation to see an exit. */
+
+GUEST(far_away, 64, "in al, dx", ".rept 24; jc 1f; 1:; .endr; out dx, al", "ret");
+
+static uint64_t step_ns;
+
+static uint64_t stepping_now(void *data)
+{
+	struct mock *m = data;
+
+	return m->time += step_ns;
+}
+
+static void traces_are_bounded(void **state)
+{
+	struct nx_config config;
+	struct mock *m;
+
+	(void)state;
+	nx_config_default(&config);
+	config.latency_ns = BOUND;
+	for (unsigned i = 0; i < 2; i++) {
+		m = mock_new_config(MOCK_LONG64, 0, &config);
+		MOCK_LOAD(m, far_away);
+		m->host.now = stepping_now;
+		/* The clock is looked at before each of the 25 blocks. */
+		step_ns = i ? BOUND / 10 : BOUND / 30;
+		do
+			mock_run(m);
+		while (m->reason == NX_LEAVE_COLD && !m->exits);
+		if (i) {
+			assert_int_equal(m->exits, 0);
+			assert_int_equal(m->reason, NX_LEAVE_LATENCY);
+			assert_true(nx_vcpu_state(m->vcpu)->rip > m->resume_rip);
+		} else {
+			assert_int_equal(m->exits, 1);
+		}
+		assert_int_equal(nx_vcpu_counters(m->vcpu)->traces, 1);
+		mock_free(m);
+	}
+}
+
+GUEST(long_strings, 64, "in al, dx",
+      "mov rcx, rbx; rep stosb; mov rcx, r8; rep lodsb; out 0x80, al", "ret");
+
+/* All string instructions of a resume share one bound. */
+static void strings_are_bounded(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT);
+
+	(void)state;
+	MOCK_LOAD(m, long_strings);
+	m->start.gpr[NX_RSI] = m->start.gpr[NX_RDI] = MOCK_DATA;
+	m->start.gpr[NX_RBX] = 1000;
+	m->start.gpr[NX_R8] = 3096;
+	mock_warm(m);
+	mock_check_ended(m);
+	assert_int_equal(m->exits, 1);
+	m->start.gpr[NX_R8] = 3099;
+	mock_run(m);
+	assert_int_equal(m->reason, NX_LEAVE_LATENCY);
+	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], 3);
+	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RSI], MOCK_DATA + 3096);
+	mock_free(m);
+}
+
 static uint64_t real_now(void *data)
 {
 	struct timespec t;
@@ -167,6 +233,31 @@ static void longest_stay(void **state)
 	       long_ones);
 	/* Other processes may take the processor away: rarely in 50 us. */
 	assert_true(stays > 100 && long_ones <= stays / 10);
+	mock_free(m);
+}
+
+/* ---- What the tracker has forgotten, and the cache has not ---- */
+
+static void forgotten_by_the_tracker(void **state)
+{
+	struct mock *m = mock_new(MOCK_FLAT32, 0, NX_LEVEL_LOOPS);
+	const struct nx_counters *counters = nx_vcpu_counters(m->vcpu);
+	uint64_t translated;
+
+	(void)state;
+	MOCK_LOAD(m, polls);
+	m->start.gpr[NX_RDX] = 0x3da;
+	m->input[1] = 8;
+	mock_warm(m);
+	translated = counters->translated;
+	/* Exits elsewhere push its entry out; then they are old, and nothing leaks any more. */
+	for (uint64_t rip = 0; rip < 40000; rip++)
+		nx_worth_resuming(m->vcpu, 0x10000000 + rip * 64, NX_EXIT_IO);
+	m->time += 20000000000u;
+	assert_false(nx_worth_resuming(m->vcpu, 0x20000000, NX_EXIT_IO));
+	mock_run(m);
+	assert_true(m->exits > 0);
+	assert_int_equal(counters->translated, translated);
 	mock_free(m);
 }
 
@@ -254,7 +345,10 @@ int main(void)
 	    cmocka_unit_test(bound_by_the_clock),
 	    cmocka_unit_test(each_stay_makes_progress),
 	    cmocka_unit_test(completed_exits_do_not_begin_a_stay),
+	    cmocka_unit_test(traces_are_bounded),
+	    cmocka_unit_test(strings_are_bounded),
 	    cmocka_unit_test(longest_stay),
+	    cmocka_unit_test(forgotten_by_the_tracker),
 	    cmocka_unit_test(leaks_force_translation),
 	};
 

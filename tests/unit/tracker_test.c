@@ -122,6 +122,23 @@ static void properties_accumulate(void **state)
 	assert_int_equal(row[0].properties, NX_TRACK_IO | NX_TRACK_MMIO);
 }
 
+static void translated_before_is_hot_at_once(void **state)
+{
+	(void)state;
+	assert_false(nx_tracker_remember(&tracker, 0x42, in_al_dx, 1));
+	assert_int_equal(note(0x42, START), NX_TRACK_COLD);
+	assert_true(nx_tracker_remember(&tracker, 0x42, in_al_dx, 1));
+	assert_int_equal(note(0x42, START), NX_TRACK_HOT);
+	/* One that is counted, or passed over, is not new. */
+	note(0x43, START);
+	note(0x43, START);
+	assert_false(nx_tracker_remember(&tracker, 0x43, in_al_dx, 1));
+	assert_int_equal(note(0x43, START), NX_TRACK_HOT);
+	nx_tracker_barren(&tracker, 0x43, in_al_dx, 1);
+	assert_int_equal(note(0x43, START), NX_TRACK_COLD);
+	assert_false(nx_tracker_remember(&tracker, 0x43, in_al_dx, 1));
+}
+
 static void rows_are_fifos(void **state)
 {
 	const struct nx_tracker_entry *row;
@@ -351,6 +368,7 @@ int main(void)
 	    cmocka_unit_test_setup(third_exit_is_hot, fresh),
 	    cmocka_unit_test_setup(counts_are_per_instruction, fresh),
 	    cmocka_unit_test_setup(properties_accumulate, find_mates),
+	    cmocka_unit_test_setup(translated_before_is_hot_at_once, fresh),
 	    cmocka_unit_test_setup(rows_are_fifos, find_mates),
 	    cmocka_unit_test_setup(young_entry_falling_off_forces, find_mates),
 	    cmocka_unit_test_setup(threshold_is_ten_seconds, find_mates),
