@@ -26,7 +26,7 @@ def main():
     found.mkdir(exist_ok=True)
     crash.mkdir(exist_ok=True)
     status = subprocess.run(
-        [str(fuzzer), str(found), str(corpus), f"-max_total_time={seconds}", "-timeout=10",
+        [str(fuzzer), str(found), str(corpus), f"-max_total_time={seconds}", "-timeout=60",
          "-rss_limit_mb=2048", "-max_len=640", f"-dict={dictionary}", "-print_final_stats=1",
          "-verbosity=0", f"-artifact_prefix={crash}/"],
         env={**os.environ, **SANITIZERS}, check=False).returncode
