@@ -10,9 +10,11 @@ unpacks over the first.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import io
+import lzma
 import os
 import re
 import shutil
@@ -26,6 +28,24 @@ LAB = Path(__file__).resolve().parent
 MODULES = {
     "amd": ("virtio_pci", "virtio_console", "kvm-amd"),
     "intel": ("ata_piix", "sd_mod", "kvm-intel"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A kernel of Debian's that guests boot: its package, and the drivers that they may load."""
+    package: str
+    architecture: str
+    modules: tuple
+
+
+KERNELS = {
+    "cloud": Kernel("linux-image-cloud-amd64", "amd64",
+                    tuple(name for names in MODULES.values() for name in names)),
+    "amd64": Kernel("linux-image-amd64", "amd64",
+                    ("ata_piix", "sd_mod", "floppy", "e1000", "8139too", "virtio_pci",
+                     "virtio_net", "virtio_blk")),
+    "686-pae": Kernel("linux-image-686-pae", "i386", ("ata_piix", "sd_mod")),
 }
 
 FIRMWARE = ("bios*.bin", "kvmvapic.bin", "linuxboot*.bin", "multiboot*.bin", "pvh.bin", "qboot.rom",
@@ -179,13 +199,17 @@ def load_order(directory, names):
     return order
 
 
-def kernel_package():
-    """The package that linux-image-cloud-amd64 stands for today: apt names exactly one."""
-    text = run_tool("apt-cache", "depends", "linux-image-cloud-amd64")
-    match = re.search(r"Depends: (linux-image-\d[\w.+-]*-cloud-amd64)$", text, re.M)
-    if not match:
-        raise LabError("apt knows no linux-image-cloud-amd64; run 'apt-get update' as root")
-    return match[1]
+def unpacked_kernel(image):
+    """The kernel proper, where the image is one that takes an emulated guest minutes to unpack.
+
+    QEMU starts both. Where the packed kernel is in an image is in its header (boot.rst, setup_sects,
+    payload_offset and payload_length).
+    """
+    start = ((image[0x1f1] or 4) + 1) * 512 + int.from_bytes(image[0x248:0x24c], "little")
+    packed = image[start:start + int.from_bytes(image[0x24c:0x250], "little")]
+    if not packed.startswith(b"\xfd7zXZ"):
+        return image
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(packed)
 
 
 class Images:
@@ -197,39 +221,82 @@ class Images:
         self.say = say
         self.cache.mkdir(parents=True, exist_ok=True)
 
-    def kernel(self):
-        """The directory of the unpacked kernel package: vmlinuz and *.ko, without their paths.
+    def kernel(self, name="cloud"):
+        """The directory of an unpacked kernel package: vmlinuz and *.ko, without their paths.
 
         The package once fetched is used until `make clean`, so that figures stay comparable
         and no network is needed; apt alone chooses it the first time.
         """
-        target = self.cache / "kernel"
+        target = self.cache / ("kernel" if name == "cloud" else f"kernel-{name}")
         with locked(self.cache / "lock-kernel"):
             if not target.exists():
-                self._fetch_kernel(target)
+                self._fetch_kernel(target, KERNELS[name])
         return target
 
-    def _fetch_kernel(self, target):
-        package = kernel_package()
-        self.say(f"fetching {package} (once)")
+    def _fetch_kernel(self, target, kernel):
+        apt = self._apt(kernel.architecture)
+        text = run_tool("apt-cache", *apt, "depends", kernel.package)
+        # The package of today that the name stands for: apt names exactly one.
+        match = re.search(r"Depends: (linux-image-\d[\w.+-]*)$", text, re.M)
+        if not match:
+            raise LabError(f"apt knows no {kernel.package}; run 'apt-get update' as root")
+        with self._package(match[1], apt) as (deb, tree):
+            chosen = tree / "chosen"
+            chosen.mkdir()
+            image = next(tree.glob("boot/vmlinuz-*")).read_bytes()
+            (chosen / "vmlinuz").write_bytes(unpacked_kernel(image))
+            flat = tree / "flat"
+            flat.mkdir()
+            for module in tree.glob("lib/modules/**/*.ko"):
+                shutil.move(str(module), flat / module.name)
+            for module in load_order(flat, kernel.modules):
+                shutil.copy(module, chosen / module.name)
+            (chosen / "package").write_text(deb + "\n", encoding="ascii")
+            os.rename(chosen, target)
+
+    @contextlib.contextmanager
+    def _package(self, name, apt):
+        """Fetches and unpacks a package: yields its file's name and the tree, which goes away."""
+        self.say(f"fetching {name} (once)")
         with tempfile.TemporaryDirectory(dir=self.cache) as work:
             # apt drops its rights to download, so its user must reach the directory.
             os.chmod(work, 0o777)
-            run_tool("apt-get", "-q", "download", package, cwd=work)
-            debs = list(Path(work).glob("*.deb"))
-            run_tool("dpkg-deb", "-x", str(debs[0]), work + "/tree")
-            chosen = Path(work) / "chosen"
-            chosen.mkdir()
-            shutil.move(str(next(Path(work).glob("tree/boot/vmlinuz-*"))), chosen / "vmlinuz")
-            flat = Path(work) / "flat"
-            flat.mkdir()
-            for module in Path(work).glob("tree/lib/modules/**/*.ko"):
-                shutil.move(str(module), flat / module.name)
-            for names in MODULES.values():
-                for module in load_order(flat, names):
-                    shutil.copy(module, chosen / module.name)
-            (chosen / "package").write_text(debs[0].name + "\n", encoding="ascii")
-            os.rename(chosen, target)
+            run_tool("apt-get", "-q", *apt, "download", name, cwd=work)
+            deb = next(Path(work).glob("*.deb"))
+            tree = Path(work) / "tree"
+            run_tool("dpkg-deb", "-x", str(deb), str(tree))
+            yield deb.name, tree
+
+    def _apt(self, architecture):
+        """Options for packages of another architecture: lists of our own, the system's unchanged."""
+        if architecture == run_tool("dpkg", "--print-architecture").strip():
+            return []
+        state = self.cache / f"apt-{architecture}"
+        options = [f"APT::Architecture={architecture}", f"APT::Architectures::={architecture}",
+                   f"Dir::State={state}", f"Dir::State::status={state}/status",
+                   f"Dir::Cache={state}/cache"]
+        apt = [word for option in options for word in ("-o", option)]
+        if not any((state / "lists").glob("*_Packages*")):
+            for place in ("lists/partial", "cache/archives/partial"):
+                (state / place).mkdir(parents=True, exist_ok=True)
+            (state / "status").touch()
+            for place in (state, *state.rglob("*/")):
+                os.chmod(place, 0o777 if place.is_dir() else 0o666)
+            # One list that cannot be had now does not matter if the package is in another.
+            subprocess.run(["apt-get", "-q", *apt, "update"], capture_output=True, check=False)
+        return apt
+
+    def busybox(self, name="cloud"):
+        """A static busybox that runs on that kernel."""
+        architecture = KERNELS[name].architecture
+        if architecture == "amd64":
+            return self._busybox()
+        target = self.cache / f"busybox-{architecture}"
+        with locked(self.cache / "lock-busybox"):
+            if not target.exists():
+                with self._package("busybox-static", self._apt(architecture)) as (_, tree):
+                    os.rename(tree / "bin/busybox", target)
+        return target
 
     def guest(self):
         """The guest's initramfs."""

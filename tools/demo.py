@@ -277,9 +277,22 @@ def ratio(without, with_noexit):
 
 def table(comparison, out=sys.stdout):
     """The figures of one guest for people."""
-    record = comparison.record()
     print(f"\n{comparison.name} ({comparison.substrate}; "
           f"{len(comparison.without)} boot(s) each way)", file=out)
+    exit_table(comparison, out)
+    for mode, boot in (("without", comparison.without[-1]), ("with", comparison.with_noexit[-1])):
+        if boot.kernel_exits:
+            print(f"  KVM itself counted {sum(boot.kernel_exits.values())} returns to userspace "
+                  f"{mode} noexit, noexit {boot.taken}", file=out)
+    diff = comparison.difference()
+    print("  console transcripts: " + ("equal" if not diff else "DIFFERENT"), file=out)
+    for line in diff:
+        print(f"    {line}", file=out)
+
+
+def exit_table(comparison, out):
+    """Exits by device and the wall time."""
+    record = comparison.record()
     without, with_noexit, avoided = (
         by_device(comparison.without, "taken"), by_device(comparison.with_noexit, "taken"),
         by_device(comparison.with_noexit, "avoided"))
@@ -297,14 +310,6 @@ def table(comparison, out=sys.stdout):
     for row in rows:
         print(f"  {row[0]:{width}}  {row[1]:>8}  {row[2]:>8}  {row[3]:>8}  {row[4]:>6}", file=out)
     print(f"  {record['avoided_percent']}% fewer exits", file=out)
-    for mode, boot in (("without", comparison.without[-1]), ("with", comparison.with_noexit[-1])):
-        if boot.kernel_exits:
-            print(f"  KVM itself counted {sum(boot.kernel_exits.values())} returns to userspace "
-                  f"{mode} noexit, noexit {boot.taken}", file=out)
-    diff = comparison.difference()
-    print("  console transcripts: " + ("equal" if not diff else "DIFFERENT"), file=out)
-    for line in diff:
-        print(f"    {line}", file=out)
 
 
 def run(build, runs, keep):

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # The long runs: each fuzz target for SOAK_SECONDS (600), a million random sequences against the
-# processor, millions of mutants against the verifier, and the longer tests under valgrind.
+# processor, millions of mutants against the verifier, the longer tests under valgrind, and whole guests
+# in the lab, booted 200 times.
 # usage: soak.sh BUILD
 # FUZZ_TARGETS names the targets if not all; SOAK_SEQUENCES the number of sequences, SOAK_MUTANTS
 # that of mutants of each of 3000 translations.
@@ -44,4 +45,7 @@ for test in tracker_test coverage_time_test \
 	# shellcheck disable=SC2086 # a program and its options
 	sh "$root/tools/valgrind.sh" "$build/tests/unit/"$test || [ $? = 77 ] || status=1
 done
+
+echo "soak: whole systems in the lab" >&2
+NX_BUILD=$build python3 "$root/lab/guests" --all --soak || [ $? = 77 ] || status=1
 exit $status

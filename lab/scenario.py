@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""One scenario: a guest (or several) in the lab, without and with noexit, and what must be equal.
+
+The table is lab/scenarios.py. A scenario's guest runs `guest` after lab/scenario-init; beside it, in
+the lab's host VM, runs `drive` with the functions of lab/drive.sh.
+"""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.dont_write_bytecode = True
+sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tools")]
+
+import demo  # noqa: E402
+import transcript  # noqa: E402
+from image import Cpio, Images, LabError, load_order  # noqa: E402
+
+MODES = ("off", "on")
+
+
+@dataclass
+class Run:
+    """What a scenario left in one mode."""
+    consoles: dict  # by machine, in the order of their names
+    facts: str
+    boot: demo.Boot  # the figures of all its machines together
+
+    @property
+    def console(self):
+        return "".join(self.consoles.values())
+
+
+def guest_lines(run):
+    """What the guests said themselves, and the facts that the scenario collected."""
+    text = run.console.replace("\r", "")
+    return re.findall(r"guest: .*", text) + run.facts.splitlines()
+
+
+def same_lines(runs):
+    """The default comparison."""
+    lines = {mode: guest_lines(runs[mode]) for mode in MODES}
+    return transcript.unified(lines["off"], lines["on"])
+
+
+def same_transcript(runs):
+    """Everything on the console, but for what differs between any two boots."""
+    return transcript.difference(runs["off"].console, runs["on"].console)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A row of the table."""
+    name: str
+    about: str
+    drive: str = "boot vm -m 192; finish vm"
+    guest: str = ""
+    kernel: str = "cloud"  # of image.KERNELS
+    modules: tuple = ()
+    append: str = "quiet"
+    expect: tuple = ()  # regular expressions: what each run must have said
+    compare: Callable = same_lines
+    judge: Callable = lambda run: []  # problems of one run by itself
+    avoids: bool = True  # whether noexit has something to avoid here
+    smp: int = 1  # of the lab's host VM
+    mem: int = 1024
+    seconds: int = 600  # for both runs
+    check: bool = False  # part of `make check`
+    soak: int = 1  # times in `make soak`
+    files: Callable = lambda images, directory: ()  # more for the host VM's /scenario
+
+    def run(self, build, say, keep=None):
+        """Runs it both ways and returns the runs by mode; what they left is kept there."""
+        images = Images(build, say)
+        with tempfile.TemporaryDirectory(prefix="noexit-guests-") as temporary:
+            directory = Path(temporary)
+            put = directory / "put"
+            self._fill(images, put)
+            share = keep or directory / "out"
+            command = [str(ROOT / "lab/run"), "--share", str(share), "--smp", str(self.smp),
+                       "--mem", str(self.mem), "--timeout", str(self.seconds),
+                       "--put", f"{put}:/scenario", "--",
+                       "for mode in off on; do "
+                       f"sh /scenario/drive.sh $mode {self.seconds // 4}; done"]
+            lab = subprocess.run(command, env={**os.environ, "NX_BUILD": str(build)}, text=True,
+                                 stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            if lab.returncode:
+                raise LabError(f"lab/run ended with status {lab.returncode}:\n"
+                               f"{lab.stdout}{lab.stderr}")
+            return {mode: read_run(share / mode) for mode in MODES}
+
+    def _fill(self, images, put):
+        """What /scenario holds in the host VM."""
+        put.mkdir()
+        kernel = images.kernel(self.kernel)
+        (put / "vmlinuz").write_bytes((kernel / "vmlinuz").read_bytes())
+        (put / "initrd").write_bytes(self._initrd(images, kernel))
+        (put / "drive.sh").write_bytes((ROOT / "lab/drive.sh").read_bytes())
+        (put / "drive").write_text(f"append='{self.append}'\n{self.drive}\n", encoding="utf-8")
+        self.files(images, put)
+
+    def _initrd(self, images, kernel):
+        out = io.BytesIO()
+        archive = Cpio(out)
+        archive.copy(images.busybox(self.kernel), "/bin/busybox")
+        archive.link("/bin/sh", "busybox")
+        archive.device("/dev/console", 5, 1)
+        archive.copy(ROOT / "lab/scenario-init", "/init")
+        archive.add("/scenario", self.guest.encode() + b"\n")
+        order = load_order(kernel, self.modules)
+        for module in order:
+            archive.copy(module, f"/modules/{module.name}")
+        archive.add("/modules/order", "".join(f"{m.name}\n" for m in order).encode())
+        timer = images.build / "tests/lab/timer"
+        if timer.exists():
+            archive.copy(timer, "/bin/timer")
+        archive.finish()
+        return out.getvalue()
+
+    def problems(self, runs):
+        """What is wrong with the runs, as lines; none if noexit changed nothing but exits."""
+        found = []
+        for mode, run in runs.items():
+            text = run.console.replace("\r", "") + run.facts
+            found += [f"{mode}: nothing matches {pattern!r}" for pattern in self.expect
+                      if not re.search(pattern, text, re.M)]
+            found += [f"{mode}: {problem}" for problem in self.judge(run)]
+            found += [f"{mode}: {line}" for line in run.facts.splitlines() if "never true" in line]
+        if runs["off"].boot.avoided:
+            found.append("noexit avoided exits although it was off")
+        if self.avoids and not runs["on"].boot.avoided:
+            found.append("noexit avoided nothing")
+        return found + self.compare(runs)
+
+    def table(self, runs, out):
+        """Exits by device, for people."""
+        demo.exit_table(demo.Comparison(self.name, "lab-amd", [runs["off"].boot],
+                                        [runs["on"].boot]), out)
+
+
+def read_run(directory):
+    """Reads what lab/drive.sh left in one mode."""
+    def text(name):
+        path = directory / name
+        return path.read_bytes().decode(errors="replace") if path.exists() else ""
+
+    names = sorted(path.stem for path in directory.glob("*.messages"))
+    stats = {"exits_taken": 0, "exits_avoided": 0, "by": []}
+    consoles = {}
+    for name in names:
+        consoles[name] = text(f"{name}.console")
+        messages = text(f"{name}.messages").strip()
+        status = text(f"{name}.status").strip()
+        if status != "0":
+            tail = "\n".join(consoles[name].strip().splitlines()[-8:])
+            raise LabError(f"{directory.name}: machine {name} ended with status {status or 'none'};"
+                           f" QEMU and noexit said:\n{messages}\nand the console ended with:\n"
+                           f"{tail}\nthe scenario found:\n{text('facts')}")
+        figures = json.loads(text(f"{name}.stats"))
+        stats["by"] += figures["by"]
+        for key in ("exits_taken", "exits_avoided"):
+            stats[key] += figures[key]
+    wall = float(text("end") or 0) - float(text("start") or 0)
+    return Run(consoles, text("facts"), demo.Boot("".join(consoles.values()), wall, stats))

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""How the lab's scenarios are judged: what is lost, doubled or changed must be seen."""
+
+import unittest
+
+from lab_testing import main
+
+import demo
+from scenario import Run, Scenario
+from scenarios import SCENARIOS, lost_lines
+
+FLOOD = ("".join(f"guest: {i} the quick brown fox jumps over the lazy dog\r\n" for i in range(400))
+         + "".join(f"guest: {i} by the kernel, packed my box with five dozen jugs\r\n"
+                   for i in range(150)))
+PLAIN = Scenario("plain", "", expect=("^guest: end$",))
+
+
+def run(console, facts="", avoided=0):
+    stats = {"exits_taken": 10, "exits_avoided": avoided, "by": []}
+    return Run({"vm": console}, facts, demo.Boot(console, 1.0, stats))
+
+
+def runs(without, with_noexit, avoided=5):
+    return {"off": without, "on": run(with_noexit.console, with_noexit.facts, avoided)}
+
+
+class ProblemsTest(unittest.TestCase):
+    def test_equal(self):
+        self.assertEqual(PLAIN.problems(runs(run("guest: end\r\n"), run("guest: end\r\n"))), [])
+
+    def test_noise_around_the_guests_lines(self):
+        self.assertEqual(PLAIN.problems(runs(run("boot\nguest: end\n"), run("guest: end\n"))), [])
+
+    def test_differences(self):
+        for name, other in (("line lost", run("guest: end\n")),
+                            ("line changed", run("guest: 2\nguest: end\n")),
+                            ("line doubled", run("guest: 1\nguest: 1\nguest: end\n")),
+                            ("fact changed", run("guest: 1\nguest: end\n", "digest\n"))):
+            with self.subTest(name):
+                self.assertNotEqual(PLAIN.problems(runs(run("guest: 1\nguest: end\n"), other)), [])
+
+    def test_alike_but_wrong(self):
+        """Both ways the same is not enough."""
+        self.assertNotEqual(PLAIN.problems(runs(run("guest: 1\n"), run("guest: 1\n"))), [])
+        stuck = run("guest: end\n", "never true: ended vm\n")
+        self.assertNotEqual(PLAIN.problems(runs(stuck, stuck)), [])
+
+    def test_noexit_must_have_done_something(self):
+        end = run("guest: end\n")
+        self.assertNotEqual(PLAIN.problems(runs(end, end, avoided=0)), [])
+        self.assertNotEqual(PLAIN.problems({"off": run("guest: end\n", avoided=1),
+                                            "on": run("guest: end\n", avoided=1)}), [])
+
+
+class FloodTest(unittest.TestCase):
+    def test_lost_and_doubled(self):
+        self.assertEqual(lost_lines(run("boot\n" + FLOOD)), [])
+        index = FLOOD.index("jumps")
+        self.assertNotEqual(lost_lines(run(FLOOD[:index] + FLOOD[index + 1:])), [])
+        self.assertNotEqual(lost_lines(run(FLOOD[:index] + "j" + FLOOD[index:])), [])
+        line = FLOOD.index("guest: 77 by")
+        self.assertNotEqual(lost_lines(run(FLOOD[:line] + FLOOD[line:].partition("\n")[2])), [])
+
+
+class TableTest(unittest.TestCase):
+    def test_names_are_unique(self):
+        names = [scenario.name for scenario in SCENARIOS]
+        self.assertEqual(len(names), len(set(names)))
+
+    def test_each_run_has_something_to_show(self):
+        for scenario in SCENARIOS:
+            self.assertTrue(scenario.expect, scenario.name)
+
+
+if __name__ == "__main__":
+    main()
