@@ -74,6 +74,7 @@ void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type)
 		       size < (int)(2 * NX_HOST_PAGE)
 			   ? "this kernel's vCPUs have no run page as noexit knows it"
 			   : "out of memory");
+		free(vm);
 		return;
 	}
 	vm->fd = vm_fd;

@@ -87,4 +87,27 @@ guest_\bits\()_end:
 	.code64
 	flat 64, rax, rbx, rcx, rsi, rdi, rsp
 
+/* Counts in ebx how often time goes back. */
+	guest tsc
+	xor %ebx, %ebx
+	xor %r8d, %r8d
+1:	mov $0x3fd, %edx
+	in %dx, %al
+	rdtsc
+	shl $32, %rdx
+	or %rdx, %rax
+	cmp %r8, %rax
+	jae 2f
+	inc %ebx
+2:	mov %rax, %r8
+	xor %eax, %eax
+	out %al, $0x80
+	dec %ecx
+	jnz 1b
+	mov %ebx, %eax
+	mov $0xf4, %edx
+	out %eax, %dx
+	hlt
+guest_tsc_end:
+
 	.section .note.GNU-stack, "", @progbits

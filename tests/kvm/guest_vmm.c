@@ -3,7 +3,7 @@
  * guest_vmm.c - a small VMM for real KVM. It prints every access and the registers at the end, so
  * that runs with and without noexit can be compared line by line.
  *
- *	guest_vmm BITS CPL [look] [sync] [kick] [slots] [log] [unmap] [linked] [spawn]
+ *	guest_vmm BITS CPL [look] [sync] [kick] [slots] [log] [unmap] [tsc] [linked] [spawn]
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,11 +24,11 @@
 #define TURNS 60
 
 extern const char guest_16[], guest_16_end[], guest_32[], guest_32_end[], guest_64[],
-    guest_64_end[];
+    guest_64_end[], guest_tsc[], guest_tsc_end[];
 
 static struct tinyvm vm;
 static struct kvm_run *run;
-static bool looks, syncs, kicks, slots, logs, linked, unmaps;
+static bool looks, syncs, kicks, slots, logs, linked, unmaps, reads_tsc;
 static unsigned accesses, kicked;
 
 static void check(bool good, const char *what)
@@ -59,6 +59,10 @@ static void make_machine(int bits, int cpl)
 	struct kvm_regs regs = {.rcx = TURNS, .rsi = TINYVM_DEVICE};
 	const char *failed;
 
+	if (reads_tsc) {
+		code = guest_tsc;
+		end = guest_tsc_end;
+	}
 	if (linked) {
 		vm.ioctl = nx_ioctl;
 		vm.close = nx_close;
@@ -194,6 +198,7 @@ int main(int argc, char **argv)
 		slots |= !strcmp(argv[i], "slots");
 		logs |= !strcmp(argv[i], "log");
 		unmaps |= !strcmp(argv[i], "unmap");
+		reads_tsc |= !strcmp(argv[i], "tsc");
 		linked |= !strcmp(argv[i], "linked");
 	}
 	bool spawns = argc > 3 && !strcmp(argv[3], "spawn");

@@ -118,6 +118,13 @@ class Guests(unittest.TestCase):
                 self.assertRegex(said[1], "exits taken, 0 avoided")
                 self.assertEqual(stats["exits_avoided"], 0)
 
+    def test_time_does_not_go_back(self):
+        """Between a counter read in a cluster and one read by the processor: the guest counts."""
+        plain = run(VMM, "64", "0", "tsc")
+        result, _ = with_stats((), VMM, "64", "0", "tsc")
+        self.assertEqual(result.stdout, plain.stdout)
+        self.assertIn("end rax 0 rbx 0 ", result.stdout)
+
     def test_memory_that_goes_away(self):
         """Under a slot that the guest uses. KVM says what comes of it; the engine must not die."""
         plain = run(VMM, "64", "3", "unmap")
