@@ -25,9 +25,9 @@
  * accessed bits of the code's own pages (formation reads ahead), RF.
  *
  * Known differences of processors, not generated or not asked for, each at the place named:
- *  - an emulated AMD processor without segment limits: asked at start (kvm.c), then where the
- *    engine left for a segment's sake no fault is demanded; and instructions that it gets wrong:
- *    kvm_lacks() and kvm_differs() in kvm.c;
+ *  - QEMU's emulated AMD processor knows no segment limits: asked at start (kvm.c); then where the
+ *    engine left for a segment's sake no fault is demanded. Bochs's Intel processor does.
+ *  - Instructions that these two get wrong: kvm_lacks() and kvm_differs() in kvm.c.
  *  - KVM's instruction emulator, which executes what accesses devices: emulator_differs() in
  *    accept.c;
  *  - accessed and dirty bits of devices' pages and the like: bits_ignored() in page_bits.c.

@@ -109,6 +109,13 @@ struct nx_segment real_segment(struct generator *g, enum nx_sreg seg)
 				   .present = true};
 }
 
+/* A segment register that cannot be used: a null selector, in protected mode. */
+static bool can_be_null(const struct generator *g, enum nx_sreg seg)
+{
+	return processor->whole && g->hostile && seg != NX_CS && seg != NX_SS &&
+	       g->seq->mode != MODE_LONG64 && g->seq->mode != MODE_REAL16;
+}
+
 static void make_segments(struct generator *g)
 {
 	struct sequence *seq = g->seq;
@@ -133,6 +140,10 @@ static void make_segments(struct generator *g)
 							seq->mode == MODE_REAL16,
 							i == NX_CS ? seq->bits == 32 : -1));
 		s->dpl = seq->user ? 3 : 0;
+		if (processor->whole && !seq->user && !real)
+			s->selector &= 0xfffc; /* VMX wants them to agree */
+		if (can_be_null(g, i) && once_in(&g->random, 10))
+			*s = (struct nx_segment){.unusable = true};
 	}
 	/* A stack pointer that wraps around. */
 	if (g->hostile && seq->bits == 16 && once_in(&g->random, 6)) {

@@ -368,6 +368,12 @@ static bool advance(const struct sequence *seq, struct nx_state *state, struct r
 	return true;
 }
 
+/* What comes next may be another instruction now, with a boundary of its own. */
+static bool code_changed(const struct sequence *seq)
+{
+	return memcmp(pages[0], seq->code, CODE_SIZE) != 0;
+}
+
 /* One life of the guest: from the sequence's start until the engine leaves for good. */
 static void run(struct engine *engine, const struct sequence *seq, bool teach,
 		struct engine_result *result)
@@ -388,14 +394,20 @@ static void run(struct engine *engine, const struct sequence *seq, bool teach,
 				break;
 			}
 			answer(seq, state, &exit, result);
-			continue;
+			if (!code_changed(seq))
+				continue;
+			while (nx_complete_exit(engine->vcpu, &exit) == NX_COMPLETION_EXIT)
+				answer(seq, state, &exit, result);
+			exit.reason = NX_LEAVE_CODE_WRITE;
+			break;
 		}
 		/* Behind a device access that it did not expect there is no cluster yet. */
 		if (teach && state->rip != end && advance(seq, state, r)) {
 			insist(engine);
 			continue;
 		}
-		if (exit.reason != NX_LEAVE_COLD || state->rip == end || state->rip == last)
+		if (exit.reason != NX_LEAVE_COLD || state->rip == end || state->rip == last ||
+		    code_changed(seq))
 			break;
 		last = state->rip;
 		insist(engine);

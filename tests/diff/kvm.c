@@ -38,6 +38,7 @@ static struct {
 	bool owing; /* the last exit is not completed */
 	volatile sig_atomic_t ticks;
 	const struct sequence *seq;
+	uint8_t *stop; /* where HLT is put; NULL: nowhere */
 	/* Where the last run stopped, for beyond(). */
 	struct result at;
 } kvm;
@@ -67,9 +68,9 @@ static bool kvm_has_limits(void)
 	return kvm.limits;
 }
 
-/* ---- What QEMU 7.2's emulated AMD processor does differently ---- */
+/* ---- What the lab's emulated processors do differently: QEMU 7.2's AMD, Bochs 2.7's Intel ---- */
 
-/* They do not see the flags of the instruction before them, which they have to keep. */
+/* QEMU's: they do not see the flags of the instruction before them, which they have to keep. */
 static bool kvm_lacks(ZydisMnemonic mnemonic)
 {
 	return !kvm.limits &&
@@ -77,14 +78,17 @@ static bool kvm_lacks(ZydisMnemonic mnemonic)
 }
 
 /*
- * SHLD and SHRD with an immediate forget it when the address is relative to rip. MOVBE has 32 bits
- * in 16-bit code, and 16 with an operand-size prefix. And what reads flags has lost them if its
- * access to memory is an exit.
+ * Bochs's ENTER takes no other operand size in 64-bit mode.
+ * QEMU's SHLD and SHRD with an immediate forget it when the address is relative to rip. MOVBE has
+ * 32 bits in 16-bit code, and 16 with an operand-size prefix. And what reads flags has lost them if
+ * its access to memory is an exit.
  */
 static bool kvm_differs(const ZydisDecodedInstruction *decoded, bool relative, bool device)
 {
 	if (kvm.limits)
-		return false;
+		return decoded->mnemonic == ZYDIS_MNEMONIC_ENTER &&
+		       decoded->machine_mode == ZYDIS_MACHINE_MODE_LONG_64 &&
+		       decoded->operand_width != 64;
 	if (device && decoded->cpu_flags && decoded->cpu_flags->tested & ARITHMETIC_FLAGS)
 		return true;
 	if (decoded->mnemonic == ZYDIS_MNEMONIC_MOVBE)
@@ -160,17 +164,20 @@ static void settle(void)
 		enter_guest(true);
 }
 
-/* The last exit was a plain IN or OUT, and so many accesses have been made. */
-static bool port_reached(const struct result *r, unsigned limit)
+/*
+ * So many accesses have been made, and none is to follow it in the same instruction: it was a
+ * port's, or an element of a string.
+ */
+static bool limit_reached(const struct result *r, unsigned limit, bool string)
 {
-	return limit && r->accesses >= limit && machine.run->exit_reason == KVM_EXIT_IO;
+	return limit && r->accesses >= limit && (string || machine.run->exit_reason == KVM_EXIT_IO);
 }
 
 /*
  * Runs the guest until it halts, has made one step if it is stepped, or has made so many accesses
- * (0: no limit). NULL, or what else ended it.
+ * (0: no limit), by a string instruction. NULL, or what else ended it.
  */
-static const char *run_guest(struct result *r, unsigned limit)
+static const char *run_guest(struct result *r, unsigned limit, bool string)
 {
 	kvm.ticks = 0;
 	for (;;) {
@@ -198,18 +205,27 @@ static const char *run_guest(struct result *r, unsigned limit)
 		default:
 			return "an exit that no sequence makes";
 		}
-		if (port_reached(r, limit)) {
+		if (limit_reached(r, limit, string)) {
 			settle();
 			return NULL;
 		}
 	}
 }
 
+static bool is_string(uint64_t rip)
+{
+	const struct instruction *insn = instruction_at(kvm.seq, rip);
+
+	return insn &&
+	       (table[insn->row].form == FORM_STRING || table[insn->row].form == FORM_STRING_IO);
+}
+
 /*
  * One instruction from *r on; the state behind it, or behind the exception that it raised. Returns
- * the exception's vector, -1 for none, -2 for what did not end well.
+ * the exception's vector, -1 for none, -2 for what did not end well. KVM steps over a repeated
+ * string instruction whole if it exits: then until so many accesses have been made (0: no limit).
  */
-static int step(struct result *r, const char **end)
+static int step(struct result *r, unsigned limit, const char **end)
 {
 	struct kvm_guest_debug debug = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP};
 	int vector = -1;
@@ -222,7 +238,7 @@ static int step(struct result *r, const char **end)
 	ioctl(machine.vcpu, KVM_SET_VCPU_EVENTS, &machine.run->s.regs.events);
 	machine.run->kvm_dirty_regs = 0;
 	ioctl(machine.vcpu, KVM_SET_GUEST_DEBUG, &debug);
-	*end = run_guest(r, 0);
+	*end = run_guest(r, is_string(r->rip) ? limit : 0, true);
 	if (!*end)
 		vector = read_guest(&machine, kvm.seq, r);
 	settle();
@@ -246,11 +262,30 @@ static void begin(const struct sequence *seq, struct processor_result *result)
 	for (unsigned page = 0; page < PAGES; page++)
 		memcpy(machine.pages[page], initial_page(page), PAGE);
 	memcpy(machine.pages[0], seq->code, CODE_SIZE);
+	if (kvm.stop)
+		*kvm.stop = HLT;
 	build_tables(seq, machine.tables);
 	memcpy(start.gpr, seq->gpr, sizeof(start.gpr));
 	memcpy(start.seg, seq->seg, sizeof(start.seg));
 	settle();
 	set_guest(&machine, seq, &start);
+}
+
+/*
+ * Runs it from its start. The trap of a step before may come late, on an emulated Intel processor:
+ * no first instruction raises #DB by itself, so that it did is no result.
+ */
+static void start(const struct sequence *seq, unsigned limit, struct processor_result *result)
+{
+	for (unsigned tries = 0; tries < 2; tries++) {
+		begin(seq, result);
+		result->end = run_guest(&result->r, limit, false);
+		if (result->end)
+			return;
+		result->vector = read_guest(&machine, seq, &result->r);
+		if (result->vector != 1 || result->r.rip != seq->insn[0].rip)
+			return;
+	}
 }
 
 /* Whether the place where it stopped is the one that is looked for, this time. */
@@ -265,44 +300,42 @@ static void kvm_run(const struct sequence *seq, const struct result *until, bool
 		    struct processor_result *result)
 {
 	struct result *r = &result->r;
-	uint8_t *stop, original;
+	uint8_t *stop = code_at(seq, until->rip), original;
+	unsigned passes = 0;
 
 	(void)trace;
-	begin(seq, result);
-	stop = code_at(seq, until->rip);
-	original = *stop;
-	for (unsigned passes = 0;; passes++) {
-		*stop = HLT;
-		result->end = run_guest(r, 0);
-		if (result->end)
-			break;
-		result->vector = read_guest(&machine, seq, r);
-		result->end = "a halt";
+	original = seq->code[stop - machine.pages[0]];
+	kvm.stop = stop;
+	start(seq, 0, result);
+	while (!result->end) {
 		/* HLT is #GP to CPL 3. */
 		result->stopped = r->rip == until->rip &&
 				  (result->vector == -1 || (seq->user && result->vector == 13));
-		if (!result->stopped || original == HLT || is_reached(seq, r, until, passes))
+		if (!result->stopped || original == HLT || is_reached(seq, r, until, passes++))
 			break;
 		*stop = original;
-		if (step(r, &result->end) != -1) {
-			result->stopped = false;
+		result->stopped = step(r, until->accesses, &result->end) == -1;
+		if (!result->stopped)
 			break;
-		}
+		*stop = HLT;
+		result->end = run_guest(r, 0, false);
+		if (!result->end)
+			result->vector = read_guest(&machine, seq, r);
 	}
+	if (!result->end)
+		result->end = "a halt";
 	if (*stop == HLT)
 		*stop = original;
+	kvm.stop = NULL;
 	kvm.at = *r;
 }
 
 static void kvm_advance(const struct sequence *seq, unsigned accesses,
 			struct processor_result *result)
 {
-	begin(seq, result);
-	result->end = run_guest(&result->r, accesses);
-	if (result->end || machine.run->exit_reason == KVM_EXIT_HLT)
-		return;
-	read_guest(&machine, seq, &result->r);
-	result->stopped = instruction_at(seq, result->r.rip) != NULL;
+	start(seq, accesses, result);
+	result->stopped = !result->end && machine.run->exit_reason != KVM_EXIT_HLT &&
+			  instruction_at(seq, result->r.rip);
 }
 
 /*
@@ -328,7 +361,7 @@ static enum beyond kvm_beyond(const struct sequence *seq, struct processor_resul
 
 	if (!has_room_for_frame(seq, &r))
 		return BEYOND_UNKNOWN;
-	result->vector = step(&r, &result->end);
+	result->vector = step(&r, 0, &result->end);
 	if (result->vector == -1)
 		return BEYOND_RUNS;
 	/* A triple fault: there is no stack for the handler, or no way to it. */

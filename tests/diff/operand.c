@@ -143,7 +143,7 @@ bool offset_in(struct generator *g, enum nx_sreg seg, uint64_t linear, unsigned 
 	if (g->hostile && once_in(&g->random, 8) &&
 	    !(g->seq->mode == MODE_REAL16 && (s->type & 8) && write))
 		return true;
-	if (*offset + size - 1 > s->limit || (s->type & 12) == 4)
+	if (s->unusable || *offset + size - 1 > s->limit || (s->type & 12) == 4)
 		return false;
 	if (s->type & 8)
 		return !write && (s->type & 2);
@@ -296,6 +296,9 @@ bool random_memory(struct generator *g, unsigned size, bool write, bool atomic,
 			linear =
 			    g->seg[NX_SS].base + value_of(g, NX_RSP) + pick(&g->random, 256) - 128;
 	}
+	/* Somewhere around the stack's top: the device may be next to it. */
+	if (base == NX_RSP && linear < LOW + STACK_AT + 0x200)
+		g->on_device = true;
 	stack_base = base == NX_RSP || base == NX_RBP;
 	seg = base == NX_RSP ? NX_SS : random_segment(g, stack_base);
 	if (!offset_in(g, seg, linear, size, write, &offset))

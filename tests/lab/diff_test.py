@@ -17,7 +17,7 @@ CPU = os.environ.get("DIFF_CPU") or "amd"
 class DiffTest(unittest.TestCase):
     def test_sequences(self):
         result = subprocess.run(
-            [str(ROOT / "lab/run"), "--cpu", CPU, "--timeout", str(300 + SEQUENCES // 4), "--",
+            [str(ROOT / "lab/run"), "--cpu", CPU, "--timeout", str(300 + SEQUENCES), "--",
              f"/noexit/tests/diff/diff_test --kvm --count={SEQUENCES} --seed={SEED} --keep-going"],
             capture_output=True, text=True, env={**os.environ, "NX_BUILD": str(BUILD)},
             check=False)
