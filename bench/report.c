@@ -111,7 +111,8 @@ void bench_report_end(void)
 		list = json_object_new_array();
 	if (bench_options.json)
 		puts(json_object_to_json_string_ext(list, JSON_C_TO_STRING_PRETTY |
-							      JSON_C_TO_STRING_SPACED));
+							      JSON_C_TO_STRING_SPACED |
+							      JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(list);
 	list = NULL;
 }
