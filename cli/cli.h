@@ -5,6 +5,7 @@
 #ifndef NX_CLI_H
 #define NX_CLI_H
 
+#include <argp.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -27,12 +28,21 @@ int cli_refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
  */
 int cli_check_program(const char *path);
 
+/* What the commands that look at a VMM have in common. */
+struct cli_look {
+	pid_t pid;           /* 0: not named */
+	double interval;     /* seconds */
+	unsigned long count; /* as the command means it */
+};
+
+/*
+ * Parses -p, -i and -n, and refuses arguments that are no options; for use as a parser's last
+ * resort: ARGP_ERR_UNKNOWN means that it is none of these.
+ */
+error_t cli_parse_look(int key, char *text, struct argp_state *state, struct cli_look *look);
+
 /* A whole number without a sign; false: it is none. */
 bool cli_parse_number(const char *text, unsigned long *number);
-/* 0: no process id. */
-pid_t cli_parse_pid(const char *text);
-/* From a hundredth to a day's; 0: no such number. */
-double cli_parse_seconds(const char *text);
 void cli_sleep(double seconds);
 
 int cli_check(int argc, char **argv);

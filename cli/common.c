@@ -19,19 +19,39 @@ bool cli_parse_number(const char *text, unsigned long *number)
 	return *text >= '0' && *text <= '9' && !*end && !errno;
 }
 
-pid_t cli_parse_pid(const char *text)
+static bool parse_pid(const char *text, pid_t *pid)
 {
 	unsigned long number;
 
-	return cli_parse_number(text, &number) && number <= 1ul << 22 ? (pid_t)number : 0;
+	*pid = cli_parse_number(text, &number) && number <= 1ul << 22 ? (pid_t)number : 0;
+	return *pid;
 }
 
-double cli_parse_seconds(const char *text)
+static bool parse_seconds(const char *text, double *seconds)
 {
 	char *end;
-	double seconds = strtod(text, &end);
 
-	return end != text && !*end && seconds >= 0.01 && seconds <= 86400 ? seconds : 0;
+	*seconds = strtod(text, &end);
+	return end != text && !*end && *seconds >= 0.01 && *seconds <= 86400;
+}
+
+error_t cli_parse_look(int key, char *text, struct argp_state *state, struct cli_look *look)
+{
+	const char *needed = NULL;
+
+	if (key == 'p' && !parse_pid(text, &look->pid))
+		needed = "a process id";
+	else if (key == 'i' && !parse_seconds(text, &look->interval))
+		needed = "a number of seconds";
+	else if (key == 'n' && !cli_parse_number(text, &look->count))
+		needed = "a whole number";
+	if (needed)
+		argp_error(state, "the argument of -%c must be %s, which '%s' is not", key, needed,
+			   text);
+	if (key == ARGP_KEY_ARG)
+		argp_error(state, "'%s' is one argument too many; a process is named with -p",
+			   text);
+	return key == 'p' || key == 'i' || key == 'n' ? 0 : ARGP_ERR_UNKNOWN;
 }
 
 void cli_sleep(double seconds)

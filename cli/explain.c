@@ -13,8 +13,7 @@
 #include "watch.h"
 
 struct options {
-	pid_t pid;
-	unsigned long count; /* 0: all */
+	struct cli_look look; /* count: of clusters; 0: all */
 	const char *file;
 	bool one; /* only the cluster that begins at entry */
 	uint64_t entry;
@@ -28,20 +27,6 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	char *end;
 
 	switch (key) {
-	case 'p':
-		options->pid = cli_parse_pid(text);
-		if (!options->pid)
-			argp_error(state,
-				   "the argument of -p must be a process id, which '%s' is not",
-				   text);
-		return 0;
-	case 'n':
-		if (!cli_parse_number(text, &options->count))
-			argp_error(state,
-				   "the argument of -n must be a number of clusters, which '%s' is "
-				   "not",
-				   text);
-		return 0;
 	case 'e':
 		options->entry = strtoull(text, &end, 16);
 		options->one = true;
@@ -52,13 +37,13 @@ static error_t parse(int key, char *text, struct argp_state *state)
 				   text);
 		return 0;
 	case ARGP_KEY_ARG:
-		if (options->file || options->pid)
+		if (options->file || options->look.pid)
 			argp_error(state, "'%s' is one argument too many; name one file or -p PID",
 				   text);
 		options->file = text;
 		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return cli_parse_look(key, text, state, &options->look);
 	}
 }
 
@@ -125,8 +110,8 @@ static size_t explain_vmm(const struct watch *watch, const struct options *optio
 		return 0;
 	collect(watch, options, found);
 	qsort(found, count, sizeof(*found), compare);
-	if (options->count && count > options->count)
-		count = options->count;
+	if (options->look.count && count > options->look.count)
+		count = options->look.count;
 	for (size_t i = 0; i < count; i++) {
 		printf("%sVM %u, vCPU %u, ", i ? "\n" : "", found[i].vcpu->vm,
 		       found[i].vcpu->number);
@@ -142,7 +127,7 @@ static int explain_pid(const struct options *options)
 	struct watch watch;
 	size_t listed;
 	pid_t pid;
-	int refused = watch_choose(options->pid, &pid);
+	int refused = watch_choose(options->look.pid, &pid);
 
 	if (refused)
 		return refused;
@@ -167,7 +152,7 @@ static int explain_list(struct json_object *clusters, const struct options *opti
 	size_t listed = 0;
 
 	for (size_t i = 0; i < json_object_array_length(clusters); i++) {
-		if (options->count && listed == options->count)
+		if (options->look.count && listed == options->look.count)
 			break;
 		if (!listing_from_json(json_object_array_get_idx(clusters, i), &one))
 			return cli_refuse("cluster %zu in '%s' is not as this version of noexit "
@@ -206,7 +191,7 @@ static int explain_file(const struct options *options)
 
 int cli_explain(int argc, char **argv)
 {
-	struct options options = {.count = 10};
+	struct options options = {.look.count = 10};
 
 	argp_parse(&parser, argc, argv, 0, NULL, &options);
 	return options.file ? explain_file(&options) : explain_pid(&options);

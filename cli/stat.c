@@ -18,9 +18,7 @@
 enum { KEY_JSON = 0x100 };
 
 struct options {
-	pid_t pid;
-	double interval; /* seconds; 0: once */
-	unsigned count;  /* of intervals; 0: no end */
+	struct cli_look look; /* interval 0: once; count 0: no end */
 	bool json;
 };
 
@@ -29,43 +27,11 @@ struct options {
 static error_t parse(int key, char *text, struct argp_state *state)
 {
 	struct options *options = state->input;
-	unsigned long number;
 
-	switch (key) {
-	case 'p':
-		options->pid = cli_parse_pid(text);
-		if (!options->pid)
-			argp_error(state,
-				   "the argument of -p must be a process id, which '%s' is "
-				   "not",
-				   text);
-		return 0;
-	case 'i':
-		options->interval = cli_parse_seconds(text);
-		if (options->interval == 0)
-			argp_error(state,
-				   "the argument of -i must be a number of seconds, "
-				   "which '%s' is not",
-				   text);
-		return 0;
-	case 'n':
-		if (!cli_parse_number(text, &number) || !number || number > 1000000000)
-			argp_error(state,
-				   "the argument of -n must be a number of lines, which "
-				   "'%s' is not",
-				   text);
-		options->count = (unsigned)number;
-		return 0;
-	case KEY_JSON:
-		options->json = true;
-		return 0;
-	case ARGP_KEY_ARG:
-		argp_error(state, "'%s' is one argument too many; a process is named with -p",
-			   text);
-		return EINVAL;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
+	if (key != KEY_JSON)
+		return cli_parse_look(key, text, state, &options->look);
+	options->json = true;
+	return 0;
 }
 
 static const struct argp_option argp_options[] = {
@@ -268,10 +234,10 @@ static int print_once(const struct watch *watch, const struct options *options)
 
 static int print_repeatedly(struct watch *before, const struct options *options)
 {
-	for (unsigned line = 0; !options->count || line < options->count; line++) {
+	for (unsigned line = 0; !options->look.count || line < options->look.count; line++) {
 		struct watch now;
 
-		cli_sleep(options->interval);
+		cli_sleep(options->look.interval);
 		/* A VMM that ends is no error. */
 		if (watch_read(before->pid, options->json, &now))
 			break;
@@ -294,14 +260,14 @@ int cli_stat(int argc, char **argv)
 	int refused;
 
 	argp_parse(&parser, argc, argv, 0, NULL, &options);
-	refused = watch_choose(options.pid, &pid);
+	refused = watch_choose(options.look.pid, &pid);
 	if (refused)
 		return refused;
 	result = watch_read(pid, options.json, &watch);
 	if (result)
 		return watch_refuse(pid, result);
-	refused = options.interval > 0 ? print_repeatedly(&watch, &options)
-				       : print_once(&watch, &options);
+	refused = options.look.interval > 0 ? print_repeatedly(&watch, &options)
+					    : print_once(&watch, &options);
 	watch_free(&watch);
 	return refused;
 }

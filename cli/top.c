@@ -14,9 +14,7 @@
 enum { KEY_BATCH = 0x10000 };
 
 struct options {
-	pid_t pid;
-	double interval;
-	unsigned long count; /* of frames; 0: no end */
+	struct cli_look look; /* count: of frames; 0: no end */
 	bool batch;
 	struct frame_choice choice;
 };
@@ -56,28 +54,6 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	unsigned long number;
 
 	switch (key) {
-	case 'p':
-		options->pid = cli_parse_pid(text);
-		if (!options->pid)
-			argp_error(state,
-				   "the argument of -p must be a process id, which '%s' is not",
-				   text);
-		return 0;
-	case 'i':
-		options->interval = cli_parse_seconds(text);
-		if (options->interval == 0)
-			argp_error(state,
-				   "the argument of -i must be a number of seconds, which '%s' is "
-				   "not",
-				   text);
-		return 0;
-	case 'n':
-		if (!cli_parse_number(text, &options->count) || !options->count)
-			argp_error(
-			    state,
-			    "the argument of -n must be a number of times, which '%s' is not",
-			    text);
-		return 0;
 	case 'm':
 		if (!cli_parse_number(text, &number) || number > 65535)
 			argp_error(state,
@@ -90,12 +66,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	case KEY_BATCH:
 		options->batch = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		argp_error(state, "'%s' is one argument too many; a process is named with -p",
-			   text);
-		return EINVAL;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return cli_parse_look(key, text, state, &options->look);
 	}
 }
 
@@ -162,7 +134,7 @@ static bool obey(int key, struct options *options, const struct watch *watch)
 static bool show(const struct watch *before, const struct watch *now, struct options *options)
 {
 	static struct frame frame;
-	int left = (int)(options->interval * 1000);
+	int left = (int)(options->look.interval * 1000);
 
 	if (options->batch) {
 		frame_make(&frame, before, now, &options->choice);
@@ -189,17 +161,17 @@ static bool show(const struct watch *before, const struct watch *now, struct opt
 static bool look_again_and_again(struct watch *before, struct options *options)
 {
 	/* The first two looks are close together, or the screen would stay empty. */
-	double pause = options->interval < 0.2 ? options->interval : 0.2;
+	double pause = options->look.interval < 0.2 ? options->look.interval : 0.2;
 	bool more = true;
 
-	for (unsigned long i = 0; more && (!options->count || i < options->count); i++) {
+	for (unsigned long i = 0; more && (!options->look.count || i < options->look.count); i++) {
 		struct watch now;
 
 		cli_sleep(pause);
 		if (watch_read(before->pid, true, &now))
 			return false;
 		more = show(before, &now, options);
-		pause = options->batch ? options->interval : 0;
+		pause = options->batch ? options->look.interval : 0;
 		watch_free(before);
 		*before = now;
 	}
@@ -224,7 +196,7 @@ static int on_screen(struct watch *watch, struct options *options)
 
 int cli_top(int argc, char **argv)
 {
-	struct options options = {.interval = 1, .choice = {.vm = -1}};
+	struct options options = {.look.interval = 1, .choice = {.vm = -1}};
 	enum watch_result result;
 	struct watch watch;
 	pid_t pid;
@@ -233,7 +205,7 @@ int cli_top(int argc, char **argv)
 	argp_parse(&parser, argc, argv, 0, NULL, &options);
 	if (!options.batch && (!isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO)))
 		return cli_refuse("noexit top needs a terminal; without one, use --batch");
-	refused = watch_choose(options.pid, &pid);
+	refused = watch_choose(options.look.pid, &pid);
 	if (refused)
 		return refused;
 	result = watch_read(pid, true, &watch);

@@ -84,8 +84,10 @@ bool nx_share_open(struct nx_kvm_vm *vm)
 
 	file_make(vm);
 	header = map_part(vm, 0, nx_share_slot_offset(0));
-	if (!header)
+	if (!header) {
+		nx_share_close(vm);
 		return false;
+	}
 	header->version = NX_SHARE_VERSION;
 	header->header_size = sizeof(*header);
 	header->slot_size = sizeof(struct nx_share_vcpu);

@@ -503,7 +503,7 @@ class Which(Base):
             self.refused(run(NOEXIT, command, *batch, "-p", str(os.getpid())),
                          "no VM under noexit")
         self.refused(run(NOEXIT, "stat", "-i", "never"), "number of seconds")
-        self.refused(run(NOEXIT, "stat", "-n", "-1"), "number of lines")
+        self.refused(run(NOEXIT, "stat", "-n", "-1"), "whole number")
         self.refused(run(NOEXIT, "top", "--batch", "-i", "0"), "number of seconds")
         self.refused(run(NOEXIT, "stat", "7"), "too many")
 
