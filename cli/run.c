@@ -51,7 +51,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		enum nx_option option = (enum nx_option)(key - OPTION_KEY);
 
 		run->text[option] = text ? text : "1";
-		if (option == NX_OPTION_FAULT && !strcmp(text, "list")) {
+		if (option == NX_OPTION_FAULT && !strcmp(run->text[option], "list")) {
 			list_faults();
 			exit(0);
 		}
