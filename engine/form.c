@@ -20,6 +20,7 @@ struct former {
 	struct nx_vcpu *vcpu;
 	const struct nx_mode *mode;
 	struct nx_form_scratch *s;
+	unsigned max_path;
 };
 
 /* Exits whenever it is executed. */
@@ -158,7 +159,7 @@ static bool within_reach(const struct former *f, const struct nx_node *node, con
 	const struct nx_config *config = &f->vcpu->config;
 
 	if (way->on_path)
-		return way->gap < config->max_path;
+		return way->gap < f->max_path;
 	if (way->gap > config->max_gap || way->accesses > config->max_gap_accesses)
 		return false;
 	return nx_node_exits(node) ||
@@ -446,7 +447,8 @@ static void begin_graph(struct nx_graph *graph, const struct nx_mode *mode, uint
 
 bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip, struct nx_graph *graph)
 {
-	struct former f = {vcpu, mode, (struct nx_form_scratch *)vcpu->form_scratch};
+	struct former f = {vcpu, mode, (struct nx_form_scratch *)vcpu->form_scratch,
+			   nx_cost_max_path(vcpu)};
 
 	f.s->limit = NX_MAX_INSNS;
 retry:
@@ -474,7 +476,8 @@ retry:
 bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
 		   struct nx_graph *graph)
 {
-	struct former f = {vcpu, mode, (struct nx_form_scratch *)vcpu->form_scratch};
+	struct former f = {vcpu, mode, (struct nx_form_scratch *)vcpu->form_scratch,
+			   nx_cost_max_path(vcpu)};
 	struct nx_block *block = &graph->block[0];
 
 	begin_graph(graph, mode, rip);

@@ -149,6 +149,8 @@ struct nx_tracker {
 	uint64_t epoch_ns; /* when the current epoch began */
 	uint8_t epoch;     /* modulo 16; an epoch is 1 s */
 	uint64_t leaks;
+	uint16_t skip_first; /* nx_config */
+	bool give_up;
 };
 
 enum nx_track_verdict {
@@ -576,6 +578,19 @@ nx_status nx_string_exit(struct nx_vcpu *vcpu, const struct nx_string_pending *p
  * at an instruction boundary.
  */
 bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, nx_status *status);
+
+/* ---- cost.c ---- */
+
+/* The hardware's exit at pc may be taken over, as far as cost goes: then a stay is open. */
+bool nx_cost_open(struct nx_vcpu *vcpu, uint64_t pc);
+/* An exit is delivered in the stay. */
+void nx_cost_avoided(struct nx_vcpu *vcpu, enum nx_exit_kind kind);
+/* The stay, if one is open, is over: into the account of where it began. */
+void nx_cost_settle(struct nx_vcpu *vcpu);
+/* Turns of a loop without an exit, as many as take the time of an exit. */
+uint32_t nx_cost_idle_turns(const struct nx_vcpu *vcpu);
+/* Instructions on a path between two exits, likewise. */
+unsigned nx_cost_max_path(const struct nx_vcpu *vcpu);
 
 /* ---- runtime.c, for device.c and trace.c ---- */
 

@@ -321,6 +321,10 @@ struct nx_config {
 	uint16_t max_gap;          /* instructions between two exiting ones; paper: 16 */
 	uint16_t max_gap_accesses; /* memory accesses between two exiting ones; paper: 4 */
 	uint16_t max_path;         /* instructions between two exiting ones on an observed path */
+	uint16_t skip_first; /* exits of an instruction before the tracker's rule begins to count */
+	uint32_t max_stay;   /* instructions in clusters from one hardware exit on; 0: any number */
+	bool give_up;        /* where no cluster was found, none is looked for again */
+	bool ignore_costs;   /* taking over always pays */
 	/*
 	 * Two adjacent 32-bit stores, one after the other, that were seen to exit reach the host as
 	 * one of 64 bits: a PAE guest's page-table entry. Only on pages that the host calls traced;
@@ -343,6 +347,38 @@ struct nx_config {
 /* Fills *config with the defaults. */
 NX_API void nx_config_default(struct nx_config *config);
 
+/*
+ * Whose limits: the engine's own, by measured cost, or for comparison the constants of its
+ * predecessors. X(name, word, help).
+ */
+#define NX_LIMITS(X)                                                                             \
+	X(ADAPTIVE, "adaptive", "what pays by the measured costs (nx_vcpu_costs())")             \
+	X(PAPER, "paper", "16 instructions and 4 accesses ahead, loops, no paths, always taken") \
+	X(VBOX, "vbox",                                                                          \
+	  "VirtualBox's exit history: after 256 exits, 24 instructions ahead along any path, "   \
+	  "at most 8192 in a stay, and never again where nothing was found")
+
+enum nx_limits {
+#define NX_X(name, word, help) NX_LIMITS_##name,
+	NX_LIMITS(NX_X)
+#undef NX_X
+	    NX_LIMITS_COUNT
+};
+
+/* Sets the limits in *config; level may be lowered afterwards. */
+NX_API void nx_config_limits(struct nx_config *config, enum nx_limits limits);
+
+/*
+ * What things cost on this machine, in nanoseconds, as far as the host has measured it. Zero where
+ * it has not: then everything pays. The engine takes a guest over only where the exits that it
+ * avoids are worth it.
+ */
+struct nx_costs {
+	uint32_t exit[3];  /* by enum nx_exit_kind: guest to host and back, without the emulation */
+	uint32_t takeover; /* completing a hardware exit, fetching and writing back registers */
+	uint32_t resume;   /* one exit delivered by the engine, guest instructions included */
+};
+
 /* Counters, monotonic, written by the vCPU's thread only. X(name, description). */
 #define NX_COUNTERS(X)                                                     \
 	X(resumes, "nx_resume() calls")                                    \
@@ -360,6 +396,7 @@ NX_API void nx_config_default(struct nx_config *config);
 	X(retired, "clusters dropped because they avoided nothing")        \
 	X(exits_traced, "exits delivered on traces, by no cluster")        \
 	X(exits_flushed, "exits that flushed clusters had delivered")      \
+	X(declined, "exits not taken over since that has not paid there")  \
 	X(traces, "paths followed from one exit to the next")              \
 	X(traces_failed, "paths that led to no exit in reach")             \
 	X(grown, "clusters dropped to be formed anew with a new path")     \
@@ -452,6 +489,9 @@ NX_API void nx_forget_exit(struct nx_vcpu *vcpu);
 NX_API void nx_flush(struct nx_vcpu *vcpu);
 
 NX_API const struct nx_counters *nx_vcpu_counters(const struct nx_vcpu *vcpu);
+
+/* The vCPU's costs, for the host to fill in and to keep up to date between calls. */
+NX_API struct nx_costs *nx_vcpu_costs(struct nx_vcpu *vcpu);
 
 /* One cluster, for people: nx_cluster_next() walks them, starting from NULL. */
 struct nx_cluster_info {

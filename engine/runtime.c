@@ -5,59 +5,6 @@
 #include "form.h"
 #include "translate.h"
 
-void nx_config_default(struct nx_config *config)
-{
-	*config = (struct nx_config){
-	    .level = NX_LEVEL_COUNT - 1, .max_gap = 16, .max_gap_accesses = 4, .max_path = 512};
-}
-
-size_t nx_arena_size(void)
-{
-	return sizeof(struct nx_vcpu);
-}
-
-struct nx_vcpu *nx_vcpu_create(const struct nx_memory *memory, const struct nx_host *host,
-			       void *host_data, const struct nx_config *config)
-{
-	struct nx_vcpu *vcpu = memory->arena;
-	uint32_t traces;
-
-	if (!vcpu || (uintptr_t)vcpu % 64 || memory->arena_size < sizeof(*vcpu) ||
-	    !memory->code_rw || !memory->code_rx || memory->code_size < 65536 ||
-	    memory->code_size > INT32_MAX)
-		return NULL;
-	/* Most of the memory is never touched: the host has zeroed it. */
-	traces = (uint32_t)(memory->code_size / 4 * 3);
-	vcpu->memory = *memory;
-	vcpu->host = host;
-	vcpu->host_data = host_data;
-	vcpu->config = *config;
-	vcpu->context.thunk_exit = nx_thunk_exit;
-	vcpu->context.thunk_miss = nx_thunk_miss;
-	vcpu->context.thunk_helper = nx_thunk_helper;
-	for (unsigned i = 0; i < NX_TLB_ENTRIES; i++)
-		vcpu->context.tlb[i].read = vcpu->context.tlb[i].write = 1;
-	nx_cache_init(&vcpu->cache, 0, traces);
-	nx_cache_init(&vcpu->blocks, traces, (uint32_t)memory->code_size);
-	nx_snippets_init(vcpu);
-	return vcpu;
-}
-
-struct nx_state *nx_vcpu_state(struct nx_vcpu *vcpu)
-{
-	return &vcpu->state;
-}
-
-volatile int *nx_vcpu_stop_flag(struct nx_vcpu *vcpu)
-{
-	return &vcpu->stop;
-}
-
-const struct nx_counters *nx_vcpu_counters(const struct nx_vcpu *vcpu)
-{
-	return &vcpu->counters;
-}
-
 /* Is this exit to be translated? What has to be for the tracker's leaks alone is counted. */
 static bool note_exit(struct nx_vcpu *vcpu, uint64_t pc, unsigned properties)
 {
@@ -73,7 +20,9 @@ static bool note_exit(struct nx_vcpu *vcpu, uint64_t pc, unsigned properties)
 
 bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_exit_kind kind)
 {
-	vcpu->hot = note_exit(vcpu, exit_rip, kind == NX_EXIT_IO ? NX_TRACK_IO : NX_TRACK_MMIO);
+	nx_cost_settle(vcpu);
+	vcpu->hot = note_exit(vcpu, exit_rip, kind == NX_EXIT_IO ? NX_TRACK_IO : NX_TRACK_MMIO) &&
+		    nx_cost_open(vcpu, exit_rip);
 	vcpu->hot_rip = exit_rip;
 	vcpu->in_stay = false;
 	return vcpu->hot;
@@ -305,9 +254,11 @@ static enum nx_outcome deliver(struct nx_vcpu *vcpu, const struct nx_site *site,
 	vcpu->pending_site = *site;
 	credit(vcpu, site->gap);
 	vcpu->counters.instructions += site->gap + 1u;
+	vcpu->stay_instructions += site->gap + 1u;
 	vcpu->resume_cluster = site->resume ? vcpu->running : NULL;
 	vcpu->resume_offset = site->resume - 1;
 	vcpu->stay_exits++;
+	nx_cost_avoided(vcpu, exit->kind);
 	return NX_EXIT;
 }
 
@@ -520,7 +471,7 @@ static void begin_stay(struct nx_vcpu *vcpu)
 {
 	vcpu->in_stay = true;
 	vcpu->context.turns = NX_WEAK_TURNS;
-	vcpu->stay_exits = 0;
+	vcpu->stay_exits = vcpu->stay_instructions = 0;
 	if (vcpu->config.latency_ns)
 		vcpu->stay_began = vcpu->host->now(vcpu->host_data);
 }
@@ -529,6 +480,8 @@ bool nx_stay_is_long(struct nx_vcpu *vcpu)
 {
 	uint64_t bound = vcpu->config.latency_ns;
 
+	if (vcpu->config.max_stay && vcpu->stay_instructions > vcpu->config.max_stay)
+		return true;
 	if (!(vcpu->state.rflags & NX_FL_IF))
 		bound *= 20;
 	return bound && vcpu->host->now(vcpu->host_data) - vcpu->stay_began > bound;
@@ -559,7 +512,7 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	}
 	exit->count = 1;
 	exit->string = NULL;
-	vcpu->context.idle_turns = NX_IDLE_TURNS;
+	vcpu->context.idle_turns = nx_cost_idle_turns(vcpu);
 	vcpu->elements = NX_STRING_ELEMENTS;
 	if (!vcpu->in_stay)
 		begin_stay(vcpu);

@@ -43,6 +43,7 @@
  */
 #define BARREN_SKIP_FIRST 4u
 #define BARREN_MAX 14u /* 4 << 13 = 32768: the largest power of two that fits skip */
+#define SKIP_FOR_EVER UINT16_MAX
 _Static_assert((BARREN_SKIP_FIRST << (BARREN_MAX - 1)) <= UINT16_MAX, "skip overflows");
 _Static_assert((NX_TRACKER_ROWS & (NX_TRACKER_ROWS - 1)) == 0, "rows are chosen by a mask");
 
@@ -140,6 +141,7 @@ static bool insert(struct nx_tracker *tracker, uint64_t h, unsigned properties)
 	    .age = tracker->epoch & AGE_MASK,
 	    .properties = (uint8_t)properties,
 	    .valid = 1,
+	    .skip = leaked ? 0 : tracker->skip_first,
 	};
 	return leaked;
 }
@@ -163,7 +165,8 @@ enum nx_track_verdict nx_tracker_note(struct nx_tracker *tracker, uint64_t pc, c
 	if (entry->count < COUNT_MAX)
 		entry->count++;
 	if (entry->skip) {
-		entry->skip--;
+		if (entry->skip != SKIP_FOR_EVER)
+			entry->skip--;
 		return NX_TRACK_COLD;
 	}
 	return entry->count >= COUNT_HOT ? NX_TRACK_HOT : NX_TRACK_COLD;
@@ -192,7 +195,8 @@ void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *b
 		times++;
 	entry->properties = (uint8_t)((entry->properties & ((1u << NX_TRACK_BARREN_SHIFT) - 1)) |
 				      times << NX_TRACK_BARREN_SHIFT);
-	entry->skip = (uint16_t)(BARREN_SKIP_FIRST << (times - 1));
+	entry->skip =
+	    tracker->give_up ? SKIP_FOR_EVER : (uint16_t)(BARREN_SKIP_FIRST << (times - 1));
 }
 
 unsigned nx_tracker_properties(const struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,

@@ -79,6 +79,17 @@ struct nx_string_pending {
 	uint64_t gpa; /* MEMORY: where the input goes, within one page */
 };
 
+#define NX_ACCOUNTS 256
+
+/* Of an exiting instruction that stays begin at: cost.c. */
+struct nx_account {
+	uint64_t pc;
+	uint64_t saved;    /* nanoseconds, by the stays since the last decision */
+	uint32_t declined; /* exits still to be left alone */
+	uint8_t stays;
+	uint8_t losses; /* decisions against it in a row */
+};
+
 struct nx_vcpu {
 	struct nx_context context; /* first: r15 in emitted code points to the vCPU */
 	struct nx_state state;
@@ -113,6 +124,13 @@ struct nx_vcpu {
 	uint64_t stay_exits; /* exits delivered since the last one of the hardware's */
 	uint64_t stay_began; /* time of the first resume since then, if latency_ns is set */
 	bool in_stay;
+	uint64_t stay_instructions;
+	/* cost.c: what the exits of a stay are worth. The stay at hot_rip is open until the next.
+	 */
+	struct nx_costs costs;
+	bool stay_open;
+	uint64_t stay_saved, stay_made;
+	struct nx_account account[NX_ACCOUNTS];
 
 	/* An exit that the host owes us, with what completes it. */
 	enum nx_pending_kind pending;

@@ -292,8 +292,24 @@ struct nx_kvm_vcpu {
 	const struct nx_cluster *cluster_shown; /* the last one */
 	uint64_t clusters_refreshed;
 	unsigned resumes_untimed;
+
+	/* cost.c */
+	struct nx_cost_window {
+		uint32_t least, samples;
+	} cost[NX_COST_COUNT];
+	unsigned runs_seen;
 	bool reported; /* at the end of the process */
 };
+
+/* ---- cost.c ---- */
+
+/* Is the KVM_RUN that begins now to be timed? */
+bool nx_cost_due(struct nx_kvm_vcpu *vcpu);
+void nx_cost_sample(struct nx_kvm_vcpu *vcpu, enum nx_cost which, uint64_t ns);
+/* Gives the engine what has been measured. */
+void nx_cost_tell(struct nx_kvm_vcpu *vcpu);
+
+/* ---- vcpu.c ---- */
 
 void nx_vcpu_created(struct nx_kvm_vm *vm, int fd);
 int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request, void *argument);

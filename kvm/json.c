@@ -401,6 +401,11 @@ void nx_json_report(struct nx_json *out, const struct nx_report *report)
 	NX_KVM_COUNTERS(NX_X)
 #undef NX_X
 	nx_json_number(out, "longest_stay_ns", stats->longest_stay_ns);
+	nx_json_begin(out, "cost_ns", '{');
+#define NX_X(name, word, help) nx_json_number(out, word, stats->cost_ns[NX_COST_##name]);
+	NX_COSTS(NX_X)
+#undef NX_X
+	nx_json_end(out, '}');
 	print_list(out, "stays_by_us", stats->stay, NX_STAY_CLASSES);
 	nx_json_begin(out, "engine", '{');
 #define NX_X(name, help) nx_json_number(out, #name, figures->engine.name);

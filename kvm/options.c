@@ -93,6 +93,27 @@ static const char *parse_FAULT(const char *text, enum nx_fault *value)
 	return NULL;
 }
 
+static const char *parse_LIMITS(const char *text, enum nx_limits *value)
+{
+	static const char *const words[] = {
+#define NX_X(name, word, help) word,
+	    NX_LIMITS(NX_X)
+#undef NX_X
+	};
+
+	for (unsigned i = 0; i < NX_LIMITS_COUNT; i++) {
+		if (!strcmp(text, words[i])) {
+			*value = (enum nx_limits)i;
+			return NULL;
+		}
+	}
+	return "must be one of"
+#define NX_X(name, word, help) " " word
+	    NX_LIMITS(NX_X)
+#undef NX_X
+		;
+}
+
 const char *nx_option_set(struct nx_options *options, enum nx_option option, const char *text)
 {
 	const char *error = NULL;

@@ -10,7 +10,7 @@
 #include "noexit.h"
 
 /*
- * X(NAME, member, kind, switch, argument, help). Kinds: FLAG, PATH, NUMBER, LEVEL, FAULT.
+ * X(NAME, member, kind, switch, argument, help). Kinds: FLAG, PATH, NUMBER, LEVEL, LIMITS, FAULT.
  */
 #define NX_OPTIONS(X)                                                                          \
 	X(OFF, off, FLAG, "off", NULL, "Count exits, avoid none: the figures to compare with") \
@@ -22,6 +22,8 @@
 	X(LEVEL, level, LEVEL, "level", "NAME",                                                \
 	  "What clusters may contain: pairs, straight, dynamic, branches, loops, paths "       \
 	  "(default: the last)")                                                               \
+	X(LIMITS, limits, LIMITS, "limits", "NAME",                                            \
+	  "Whose limits: adaptive (by measured costs, the default), paper, vbox")              \
 	X(MAX_GAP, max_gap, NUMBER, "max-gap", "N",                                            \
 	  "Instructions between two exiting ones (default: the engine's)")                     \
 	X(NO_USER_CODE, no_user_code, FLAG, "no-user-code", NULL,                              \
@@ -39,6 +41,7 @@ typedef const char *nx_option_PATH;
 typedef unsigned nx_option_NUMBER;
 typedef enum nx_level nx_option_LEVEL;
 typedef enum nx_fault nx_option_FAULT;
+typedef enum nx_limits nx_option_LIMITS;
 
 struct nx_options {
 #define NX_X(NAME, member, kind, word, argument, help) nx_option_##kind member;

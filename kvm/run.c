@@ -77,11 +77,19 @@ static void note_exit(struct nx_kvm_vcpu *vcpu, bool calm)
 	vcpu->irq_seen = atomic_load(&vcpu->vm->irq_epoch);
 }
 
+static void time_exit(struct nx_kvm_vcpu *vcpu, uint64_t ns)
+{
+	if (vcpu->run->exit_reason == KVM_EXIT_IO)
+		nx_cost_sample(vcpu, NX_COST_IO, ns);
+	else if (vcpu->run->exit_reason == KVM_EXIT_MMIO)
+		nx_cost_sample(vcpu, NX_COST_MMIO, ns);
+}
+
 static int real_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
 	struct kvm_run *run = vcpu->run;
-	bool on = clustering(vcpu), calm, told;
-	uint64_t valid = run->kvm_valid_regs;
+	bool on = clustering(vcpu), timed = nx_cost_due(vcpu), calm, told;
+	uint64_t valid = run->kvm_valid_regs, began;
 	int result;
 
 	vcpu->resumable = false;
@@ -90,7 +98,10 @@ static int real_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	told = __atomic_load_n(&run->immediate_exit, __ATOMIC_RELAXED);
 	if (on)
 		run->kvm_valid_regs = valid | KVM_SYNC_X86_REGS;
+	began = timed ? nx_real.now() : 0;
 	result = nx_real.ioctl(fd, KVM_RUN, argument);
+	if (timed && !result)
+		time_exit(vcpu, nx_real.now() - began);
 	if (on)
 		run->kvm_valid_regs = valid;
 	if (vcpu->exported)
@@ -248,11 +259,14 @@ static bool must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 /* Reading the clock costs a good part of a short resume: so one in so many stands for all. */
 static enum nx_outcome timed_resume(struct nx_kvm_vcpu *vcpu)
 {
-	uint64_t began = nx_real.now();
+	uint64_t began = nx_real.now(), took;
 	enum nx_outcome outcome = nx_resume(vcpu->engine, &vcpu->exit);
 
 	vcpu->resumes_untimed = 0;
-	vcpu->stats->engine_ns += (nx_real.now() - began) * (TIMED_RESUME + 1);
+	took = nx_real.now() - began;
+	vcpu->stats->engine_ns += took * (TIMED_RESUME + 1);
+	if (outcome == NX_EXIT)
+		nx_cost_sample(vcpu, NX_COST_RESUME, took);
 	return outcome;
 }
 
@@ -379,7 +393,9 @@ static bool engine_make(struct nx_kvm_vcpu *vcpu)
 		return vcpu->engine;
 	vcpu->engine_tried = true;
 	nx_config_default(&config);
-	config.level = nx_options.level;
+	nx_config_limits(&config, nx_options.limits);
+	if (nx_options.level < config.level)
+		config.level = nx_options.level;
 	config.no_user_code = nx_options.no_user_code;
 	config.guest_features = vcpu->guest_features;
 	if (nx_options.max_gap)
@@ -402,6 +418,7 @@ static bool engine_make(struct nx_kvm_vcpu *vcpu)
 	pthread_mutex_lock(&vcpu->vm->vcpus_lock);
 	vcpu->engine = engine;
 	pthread_mutex_unlock(&vcpu->vm->vcpus_lock);
+	nx_cost_tell(vcpu);
 	return true;
 }
 
@@ -468,6 +485,7 @@ static enum step kernel_complete(struct nx_kvm_vcpu *vcpu, int fd, void *argumen
 static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
 	struct kvm_run *run = vcpu->run;
+	uint64_t began = nx_real.now();
 	enum nx_unfit unfit;
 	enum step step;
 	bool kicked;
@@ -494,6 +512,7 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	vcpu->tsc_known = vcpu->tsc_aux_known = false;
 	vcpu->stats->takeovers++;
 	vcpu->stay_began = nx_real.now();
+	nx_cost_sample(vcpu, NX_COST_TAKEOVER, vcpu->stay_began - began);
 	vcpu->stay_over = false;
 	vcpu->exit_open = false;
 	return stay_resume(vcpu);

@@ -100,6 +100,9 @@ static void stats_add(struct nx_stats *to, const struct nx_stats *from)
 		to->unfit[i] += from->unfit[i];
 	for (unsigned i = 0; i < NX_STAY_CLASSES; i++)
 		to->stay[i] += from->stay[i];
+	for (unsigned i = 0; i < NX_COST_COUNT; i++)
+		if (from->cost_ns[i])
+			to->cost_ns[i] = from->cost_ns[i];
 	if (from->longest_stay_ns > to->longest_stay_ns)
 		to->longest_stay_ns = from->longest_stay_ns;
 	for (unsigned i = 0; i < NX_STATS_PLACES; i++) {

@@ -64,6 +64,20 @@ enum nx_unfit {
 	    NX_UNFIT_COUNT
 };
 
+/* What is measured while the guest runs, in nanoseconds, 0: not yet. X(name, word, description). */
+#define NX_COSTS(X)                                                                      \
+	X(IO, "exit_io", "a port exit to the VMM and back, without its emulation")       \
+	X(MMIO, "exit_mmio", "a device-memory exit likewise")                            \
+	X(TAKEOVER, "takeover", "completing an exit and fetching the guest's registers") \
+	X(RESUME, "resume", "an exit delivered by the engine, guest instructions included")
+
+enum nx_cost {
+#define NX_X(name, word, text) NX_COST_##name,
+	NX_COSTS(NX_X)
+#undef NX_X
+	    NX_COST_COUNT
+};
+
 #define NX_EXIT_REASONS 64  /* KVM_EXIT_*; the last one takes whatever is beyond */
 #define NX_STATS_PLACES 512 /* power of two */
 #define NX_KVM_STATS 96
@@ -93,6 +107,7 @@ struct nx_stats {
 	uint64_t leaves[NX_HOST_LEAVE_COUNT];
 	uint64_t unfit[NX_UNFIT_COUNT];
 	uint64_t stay[NX_STAY_CLASSES];
+	uint32_t cost_ns[NX_COST_COUNT];
 	uint64_t longest_stay_ns;
 	struct nx_place place[NX_STATS_PLACES];
 	uint64_t place_overflow_taken, place_overflow_avoided;

@@ -13,6 +13,7 @@ struct nx_vcpu {
 	void *host_data;
 	struct nx_counters counters;
 	uint32_t fail; /* NX_FAIL_* */
+	struct nx_costs costs;
 	bool pending;
 	bool rmw; /* the pending exit is the read of an M_RMW */
 	struct nx_exit exit;
@@ -36,6 +37,16 @@ size_t nx_arena_size(void)
 void nx_config_default(struct nx_config *config)
 {
 	*config = (struct nx_config){.max_gap = 16, .max_gap_accesses = 4};
+}
+
+void nx_config_limits(struct nx_config *config, enum nx_limits limits)
+{
+	assert(config->max_gap && limits == NX_LIMITS_ADAPTIVE);
+}
+
+struct nx_costs *nx_vcpu_costs(struct nx_vcpu *vcpu)
+{
+	return &vcpu->costs;
 }
 
 struct nx_vcpu *nx_vcpu_create(const struct nx_memory *memory, const struct nx_host *host,

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* cost.c: where the engine takes over, and where it stays out because that does not pay. */
+#include "stage.h"
+
+#define PC 0x4000
+
+static struct mock *begin(uint32_t exit_ns, uint32_t takeover_ns)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);
+
+	*nx_vcpu_costs(m->vcpu) =
+	    (struct nx_costs){.exit = {exit_ns, exit_ns}, .takeover = takeover_ns, .resume = 100};
+	/* The third exit is hot. */
+	assert_false(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
+	assert_false(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
+	return m;
+}
+
+/* An exit at PC, and what its stay avoids if there is one. */
+static bool take_exit(struct mock *m, unsigned avoids)
+{
+	bool taken = nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO);
+
+	for (unsigned i = 0; taken && i < avoids; i++)
+		nx_cost_avoided(m->vcpu, NX_EXIT_IO);
+	return taken;
+}
+
+static unsigned taken_of(struct mock *m, unsigned exits, unsigned avoids)
+{
+	unsigned taken = 0;
+
+	for (unsigned i = 0; i < exits; i++)
+		taken += take_exit(m, avoids);
+	return taken;
+}
+
+static void test_pays(void **state)
+{
+	struct mock *m = begin(5000, 4000);
+
+	(void)state;
+	assert_int_equal(taken_of(m, 1000, 1), 1000);
+	assert_int_equal(m->vcpu->counters.declined, 0);
+	mock_free(m);
+}
+
+/* Sixteen stays without a gain, then ever more exits are left alone between two trials. */
+static void test_does_not_pay(void **state)
+{
+	struct mock *m = begin(5000, 6000);
+
+	(void)state;
+	for (unsigned declined = 64; declined <= 64u << 9; declined *= 2) {
+		assert_int_equal(taken_of(m, 16, 1), 16);
+		assert_int_equal(taken_of(m, declined, 1), 0);
+	}
+	assert_int_equal(taken_of(m, 16, 1), 16);
+	assert_int_equal(taken_of(m, 64u << 9, 1), 0);
+	/* The guest does something else there now: two exits are worth one takeover. */
+	assert_int_equal(taken_of(m, 1000, 2), 1000);
+	/* And the first loss after that costs no more than the very first one did. */
+	assert_in_range(taken_of(m, 64 + 32, 0), 16, 48);
+	mock_free(m);
+}
+
+/* What the engine itself needs for an exit counts against it. */
+static void test_engine_time(void **state)
+{
+	struct mock *m = begin(5000, 4950);
+
+	(void)state;
+	assert_int_equal(taken_of(m, 80, 1), 16);
+	mock_free(m);
+}
+
+static void test_unknown_or_ignored(void **state)
+{
+	struct mock *m = begin(0, 0);
+
+	(void)state;
+	assert_int_equal(taken_of(m, 1000, 0), 1000);
+	mock_free(m);
+
+	m = begin(5000, 6000);
+	m->vcpu->config.ignore_costs = true;
+	assert_int_equal(taken_of(m, 1000, 0), 1000);
+	mock_free(m);
+}
+
+/* A stay that has formed a cluster has made something for all later ones. */
+static void test_forming_is_not_counted(void **state)
+{
+	struct mock *m = begin(5000, 6000);
+
+	(void)state;
+	for (unsigned i = 0; i < 100; i++) {
+		assert_true(take_exit(m, 0));
+		m->vcpu->counters.formed++;
+	}
+	mock_free(m);
+}
+
+/* Limits that follow from the cost of an exit. */
+static void test_limits(void **state)
+{
+	struct mock *m = begin(0, 0);
+	struct nx_costs *costs = nx_vcpu_costs(m->vcpu);
+
+	(void)state;
+	assert_int_equal(nx_cost_idle_turns(m->vcpu), NX_IDLE_TURNS);
+	assert_int_equal(nx_cost_max_path(m->vcpu), m->vcpu->config.max_path);
+	costs->exit[NX_EXIT_MMIO] = 40000;
+	assert_int_equal(nx_cost_idle_turns(m->vcpu), 10000);
+	assert_int_equal(nx_cost_max_path(m->vcpu), m->vcpu->config.max_path);
+	costs->exit[NX_EXIT_MMIO] = 400;
+	assert_int_equal(nx_cost_max_path(m->vcpu), 200);
+	costs->exit[NX_EXIT_MMIO] = 4;
+	assert_int_equal(nx_cost_max_path(m->vcpu), m->vcpu->config.max_gap);
+	m->vcpu->config.ignore_costs = true;
+	assert_int_equal(nx_cost_max_path(m->vcpu), m->vcpu->config.max_path);
+	mock_free(m);
+}
+
+/* Of the predecessors' constants, those that show at once. */
+static void test_predecessors(void **state)
+{
+	struct nx_config config;
+	struct nx_tracker *tracker;
+	struct mock *m = begin(0, 0);
+	unsigned exits = 0;
+
+	(void)state;
+	nx_config_default(&config);
+	nx_config_limits(&config, NX_LIMITS_PAPER);
+	assert_int_equal(config.level, NX_LEVEL_LOOPS);
+	assert_int_equal(config.max_gap, 16);
+	assert_int_equal(config.max_gap_accesses, 4);
+
+	nx_config_default(&config);
+	nx_config_limits(&config, NX_LIMITS_VBOX);
+	assert_int_equal(config.max_path, 24);
+	assert_int_equal(config.max_stay, 8192);
+	tracker = &m->vcpu->tracker;
+	tracker->skip_first = config.skip_first;
+	tracker->give_up = config.give_up;
+	while (nx_tracker_note(tracker, 0x5000, NULL, 0, NX_TRACK_IO, 0) == NX_TRACK_COLD)
+		exits++;
+	assert_int_equal(exits + 1, 256);
+	nx_tracker_barren(tracker, 0x5000, NULL, 0);
+	for (unsigned i = 0; i < 100000; i++)
+		assert_int_equal(nx_tracker_note(tracker, 0x5000, NULL, 0, NX_TRACK_IO, 0),
+				 NX_TRACK_COLD);
+	mock_free(m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_pays),
+	    cmocka_unit_test(test_does_not_pay),
+	    cmocka_unit_test(test_engine_time),
+	    cmocka_unit_test(test_unknown_or_ignored),
+	    cmocka_unit_test(test_forming_is_not_counted),
+	    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_predecessors),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
