@@ -50,7 +50,7 @@ static const struct {
 	const char *key, *text;
 } cost_names[] = {
 #define NX_X(NAME, key, text) {key, text},
-    NX_COSTS(NX_X)
+    NX_MEASURED(NX_X)
 #undef NX_X
 };
 
@@ -65,7 +65,7 @@ struct check {
 	bool present, accessible, executable_memory, stock_kernel, measured;
 	int api;
 	int capability[CAPABILITY_COUNT];
-	struct nx_costs costs;
+	struct nx_measured costs;
 	struct verdict verdict[2]; /* CPL 0, CPL 3 */
 	char reason[256];          /* why it is not usable; empty: it is */
 };
@@ -132,12 +132,13 @@ static void try_memory(struct check *check)
 
 static void judge(struct check *check, unsigned user)
 {
-	const struct nx_costs *costs = &check->costs;
+	const struct nx_measured *costs = &check->costs;
 	struct verdict *verdict = &check->verdict[user];
 
-	verdict->saved_ns = costs->ns[NX_COST_PIO_0 + user] - costs->ns[NX_COST_ENGINE_0 + user];
+	verdict->saved_ns =
+	    costs->ns[NX_MEASURE_PIO_0 + user] - costs->ns[NX_MEASURE_ENGINE_0 + user];
 	/* The exit is completed, and the debug registers are asked for. */
-	verdict->price_ns = costs->ns[NX_COST_IMMEDIATE_EXIT] + costs->ns[NX_COST_GET_REGS];
+	verdict->price_ns = costs->ns[NX_MEASURE_IMMEDIATE_EXIT] + costs->ns[NX_MEASURE_GET_REGS];
 	if (verdict->saved_ns > 0 && costs->avoided[user] > 0)
 		verdict->break_even = (unsigned)(verdict->price_ns / verdict->saved_ns) + 1;
 }
@@ -155,7 +156,7 @@ static void try_costs(struct check *check)
 	const char *failed;
 
 	check->stock_kernel = nx_runs_stock_kernel();
-	failed = nx_costs_measure(&check->costs);
+	failed = nx_measure_costs(&check->costs);
 	if (failed) {
 		not_usable(check, "a small virtual machine does not work here: %s: %s", failed,
 			   strerror(errno));
@@ -195,10 +196,10 @@ static void print_verdict(const struct check *check, unsigned user)
 
 static void print_costs(const struct check *check)
 {
-	const struct nx_costs *costs = &check->costs;
+	const struct nx_measured *costs = &check->costs;
 
 	printf("\n%-54s %10s %12s\n", "What it costs, median", "ns", "cycles");
-	for (unsigned i = 0; i < NX_COST_COUNT; i++)
+	for (unsigned i = 0; i < NX_MEASURE_COUNT; i++)
 		printf("  %-52s %10.0f %12.0f\n", cost_names[i].text, costs->ns[i],
 		       costs->ns[i] * costs->cycles_per_ns);
 	printf("\nWhat it means\n");
@@ -243,11 +244,11 @@ static struct json_object *tenths(double value)
 	return number;
 }
 
-static struct json_object *json_costs(const struct nx_costs *costs)
+static struct json_object *json_costs(const struct nx_measured *costs)
 {
 	struct json_object *all = json_object_new_object();
 
-	for (unsigned i = 0; i < NX_COST_COUNT; i++) {
+	for (unsigned i = 0; i < NX_MEASURE_COUNT; i++) {
 		struct json_object *cost = json_object_new_object();
 
 		add(cost, "ns", tenths(costs->ns[i]));

