@@ -168,12 +168,12 @@ static const char *boot_once(const struct system *system, const char *option, co
 		kill(child, SIGTERM);
 	close(output);
 	waitpid(child, &status, 0);
+	boot->exits = exits_in(stats + strlen("--stats="));
+	unlink(stats + strlen("--stats="));
 	if (!ended)
 		return "the guest did not end in time";
 	if (WIFEXITED(status) && WEXITSTATUS(status))
 		return "QEMU failed; is it installed, and can /dev/kvm run this guest?";
-	boot->exits = exits_in(stats + strlen("--stats="));
-	unlink(stats + strlen("--stats="));
 	return boot->exits > 0 ? NULL : "noexit counted no exits";
 }
 
