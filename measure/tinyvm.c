@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #define PAGE 0x1000u
+#define GUARD TINYVM_MEMORY /* before and behind guest memory: touched by nobody */
+#define REGION (GUARD + TINYVM_MEMORY + GUARD)
 #define PTE_USER 0x7ull /* present, writable, user */
 #define PTE_LARGE 0x80ull
 #define CR0_PE (1ull << 0)
@@ -82,6 +84,16 @@ static bool set_mode(struct tinyvm *vm)
 	return !vm->ioctl(vm->vcpu, KVM_SET_SREGS, &sregs);
 }
 
+static bool map_memory(struct tinyvm *vm)
+{
+	uint8_t *region = mmap(NULL, REGION, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (region == MAP_FAILED)
+		return false;
+	vm->memory = region + GUARD;
+	return !mprotect(vm->memory, TINYVM_MEMORY, PROT_READ | PROT_WRITE);
+}
+
 static bool set_memory(struct tinyvm *vm)
 {
 	struct kvm_userspace_memory_region region = {
@@ -103,12 +115,8 @@ const char *tinyvm_open(struct tinyvm *vm, int bits, int cpl, const void *code, 
 			      .vcpu = -1,
 			      .bits = bits,
 			      .cpl = cpl};
-	vm->memory =
-	    mmap(NULL, TINYVM_MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (vm->memory == MAP_FAILED) {
-		vm->memory = NULL;
+	if (!map_memory(vm))
 		return "guest memory";
-	}
 	memcpy(vm->memory + TINYVM_CODE, code, size);
 	set_tables(vm);
 	vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -221,7 +229,7 @@ void tinyvm_close(struct tinyvm *vm)
 			vm->close(fds[i]);
 	}
 	if (vm->memory)
-		munmap(vm->memory, TINYVM_MEMORY);
+		munmap(vm->memory - GUARD, REGION);
 	vm->run = NULL;
 	vm->memory = NULL;
 	vm->kvm = vm->vm = vm->vcpu = -1;

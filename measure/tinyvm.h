@@ -13,9 +13,9 @@
  *	tinyvm_close(&vm);
  *
  * Memory: TINYVM_CODE has the code, TINYVM_STACK is the top of a stack, all of the megabyte is RAM,
- * mapped one to one. From TINYVM_DEVICE on (2 MiB; not in 16 bits) nothing is: device memory. At
- * CPL 3 the guest may use ports (IOPL 3), which is how code that runs natively makes exits even
- * where a KVM backend emulates the kernel's part of a guest.
+ * mapped one to one, and lies between guards in this process. From TINYVM_DEVICE on (2 MiB; not in
+ *16 bits) nothing is: device memory. At CPL 3 the guest may use ports (IOPL 3), which is how code
+ *that runs natively makes exits even where a KVM backend emulates the kernel's part of a guest.
  *
  * A struct tinyvm belongs to one thread. No function prints or exits.
  */
