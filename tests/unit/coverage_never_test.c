@@ -4,8 +4,6 @@
  * do not have it: long repetitions, divisions that fault, accesses into a missing page, code whose
  * page is another one.
  */
-#include <pthread.h>
-
 #include "mock.h"
 
 #define PTE_ALL 7u
@@ -229,59 +227,12 @@ static void remapped_code_page(void **state)
 	mock_free(m);
 }
 
-/* ---- Code that another thread writes all the time ---- */
-
-extern const uint8_t changing_here[];
-GUEST(changing, 32, "in al, dx", "changing_here: mov cl, 0x11; mov al, cl; out 0x80, al", "ret");
-
-static struct {
-	volatile uint8_t *at;
-	volatile bool stop;
-} writer;
-
-static void *write_code(void *unused)
-{
-	for (uint8_t value = 0x11; !writer.stop; value ^= 0x11 ^ 0x22)
-		*writer.at = value;
-	return unused;
-}
-
-static void code_that_a_thread_changes(void **state)
-{
-	struct mock *m = mock_new(MOCK_FLAT32, 0, NX_LEVEL_BRANCHES);
-	const struct nx_counters *counters = nx_vcpu_counters(m->vcpu);
-	unsigned seen[2] = {0, 0};
-	pthread_t thread;
-
-	(void)state;
-	MOCK_LOAD(m, changing);
-	writer.at = m->ram + m->code_gpa + (changing_here - changing) + 1;
-	assert_int_equal(pthread_create(&thread, NULL, write_code, NULL), 0);
-	for (unsigned i = 0; i < 20000 && (i < 1000 || !seen[0] || !seen[1]); i++) {
-		mock_run(m);
-		if (!m->exits)
-			continue;
-		/* One or the other, nothing between, and the guest's registers agree. */
-		assert_int_equal(m->exits, 1);
-		assert_true(m->log[0].data == 0x11 || m->log[0].data == 0x22);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xff, m->log[0].data);
-		seen[m->log[0].data == 0x22]++;
-	}
-	writer.stop = true;
-	pthread_join(thread, NULL);
-	print_message("%u and %u exits, %llu stale clusters\n", seen[0], seen[1],
-		      (unsigned long long)counters->stale);
-	assert_true(seen[0] + seen[1] > 0);
-	assert_int_equal(counters->refused, 0);
-	mock_free(m);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(long_repetitions),     cmocka_unit_test(long_copies_and_scans),
 	    cmocka_unit_test(divisions_that_fault), cmocka_unit_test(into_a_missing_page),
-	    cmocka_unit_test(remapped_code_page),   cmocka_unit_test(code_that_a_thread_changes),
+	    cmocka_unit_test(remapped_code_page),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
