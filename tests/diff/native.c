@@ -389,10 +389,22 @@ static BARE void handle(int signal, const siginfo_t *info, ucontext_t *context)
 	come_back(context, false);
 }
 
+/* A sequence that changed its code may have set AC: then unaligned accesses fault here too. */
+static BARE inline void clear_alignment_check(void)
+{
+	__asm__ volatile(
+	    "lea -128(%%rsp), %%rsp\n\tpushfq\n\tandl $0xfffbffff, (%%rsp)\n\tpopfq\n\t"
+	    "lea 128(%%rsp), %%rsp"
+	    :
+	    :
+	    : "cc", "memory");
+}
+
 static BARE void on_signal(int number, siginfo_t *info, void *data)
 {
 	ucontext_t *context = data;
 
+	clear_alignment_check();
 	if (native.inside) {
 		if (native.fsgsbase)
 			host_segments();
