@@ -4,6 +4,10 @@
  * do not have it: long repetitions, divisions that fault, accesses into a missing page, code whose
  * page is another one.
  */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
 #include "mock.h"
 
 #define PTE_ALL 7u
@@ -227,12 +231,107 @@ static void remapped_code_page(void **state)
 	mock_free(m);
 }
 
+/* ---- Code that another thread writes all the time ---- */
+
+extern const uint8_t changing_here[];
+GUEST(changing, 32, "in al, dx", "changing_here: mov cl, 0x11; mov al, cl; out 0x80, al", "ret");
+
+static struct {
+	volatile uint8_t *at;
+	atomic_int round, done; /* -1: as often as it can, until there is no more round */
+} writer;
+
+static void *write_code(void *unused)
+{
+	for (int round = 0; round >= 0; round = atomic_load(&writer.round)) {
+		if (round == atomic_load(&writer.done)) {
+			sched_yield();
+			continue;
+		}
+		*writer.at = (uint8_t)round;
+		atomic_store(&writer.done, round);
+	}
+	return unused;
+}
+
+static void *write_code_always(void *unused)
+{
+	for (uint8_t value = 0x11; !atomic_load(&writer.done); value ^= 0x11 ^ 0x22)
+		*writer.at = value;
+	return unused;
+}
+
+/* Written by another processor between two executions: each sees what was written last. */
+static void code_that_a_thread_changed(void **state)
+{
+	struct mock *m = mock_new(MOCK_FLAT32, 0, NX_LEVEL_BRANCHES);
+	unsigned runs = 0;
+	pthread_t thread;
+
+	(void)state;
+	MOCK_LOAD(m, changing);
+	/* What each run starts from. */
+	writer.at = m->start_ram + m->code_gpa + (changing_here - changing) + 1;
+	atomic_store(&writer.round, 0);
+	atomic_store(&writer.done, 0);
+	assert_int_equal(pthread_create(&thread, NULL, write_code, NULL), 0);
+	for (int round = 1; round < 100; round++) {
+		atomic_store(&writer.round, round);
+		while (atomic_load(&writer.done) != round)
+			sched_yield();
+		mock_run(m);
+		mock_run(m);
+		if (!m->exits)
+			continue;
+		assert_int_equal(m->log[0].data, round);
+		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xff, round);
+		runs++;
+	}
+	atomic_store(&writer.round, -1);
+	pthread_join(thread, NULL);
+	assert_true(runs > 10);
+	assert_true(nx_vcpu_counters(m->vcpu)->stale > 10);
+	mock_free(m);
+}
+
+/* Written meanwhile: one or the other, nothing between, and the guest's registers agree. */
+static void code_that_a_thread_changes(void **state)
+{
+	struct mock *m = mock_new(MOCK_FLAT32, 0, NX_LEVEL_BRANCHES);
+	unsigned runs = 0;
+	pthread_t thread;
+
+	(void)state;
+	MOCK_LOAD(m, changing);
+	writer.at = m->ram + m->code_gpa + (changing_here - changing) + 1;
+	atomic_store(&writer.done, 0);
+	assert_int_equal(pthread_create(&thread, NULL, write_code_always, NULL), 0);
+	for (unsigned i = 0; i < 500; i++) {
+		mock_run(m);
+		if (!m->exits)
+			continue;
+		assert_int_equal(m->exits, 1);
+		assert_true(m->log[0].data == 0x11 || m->log[0].data == 0x22);
+		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xff, m->log[0].data);
+		runs++;
+	}
+	atomic_store(&writer.done, 1);
+	pthread_join(thread, NULL);
+	assert_true(runs > 0);
+	assert_int_equal(nx_vcpu_counters(m->vcpu)->refused, 0);
+	mock_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(long_repetitions),     cmocka_unit_test(long_copies_and_scans),
-	    cmocka_unit_test(divisions_that_fault), cmocka_unit_test(into_a_missing_page),
+	    cmocka_unit_test(long_repetitions),
+	    cmocka_unit_test(long_copies_and_scans),
+	    cmocka_unit_test(divisions_that_fault),
+	    cmocka_unit_test(into_a_missing_page),
 	    cmocka_unit_test(remapped_code_page),
+	    cmocka_unit_test(code_that_a_thread_changed),
+	    cmocka_unit_test(code_that_a_thread_changes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
