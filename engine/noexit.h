@@ -465,6 +465,7 @@ NX_API bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_e
  * if any, from exit->data, then executes. On NX_LEAVE no effect of the instruction at the new
  * rip has taken place. If an exit's input cannot be completed, which cannot happen for an exit
  * that the engine delivered, the function does not return NX_LEAVE on a half-done instruction.
+ * A host does not resume a guest that has breakpoints armed in its debug registers.
  */
 NX_API enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit);
 

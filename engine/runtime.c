@@ -115,7 +115,7 @@ static nx_status load_processor_state(struct nx_vcpu *vcpu)
 	bool protected_mode = (s->cr0 & NX_CR0_PE) != 0;
 	struct nx_mode *mode = &vcpu->mode;
 
-	if (s->rflags & (NX_FL_TF | NX_FL_VM | NX_FL_RF))
+	if (s->rflags & (NX_FL_TF | NX_FL_VM))
 		return NX_LEAVE_STATE;
 	vcpu->cpl = protected_mode ? s->seg[NX_SS].dpl : 0;
 	/* Alignment checks: the emitted code does not make any. */
@@ -239,6 +239,10 @@ static enum nx_outcome leave(struct nx_vcpu *vcpu, struct nx_exit *exit, nx_stat
 {
 	vcpu->running = NULL;
 	vcpu->hot = vcpu->in_stay = false;
+	/* Still at the instruction that it belongs to, or at the next elements of a repeated one. */
+	if (vcpu->resume_flag && vcpu->state.rip == vcpu->resume_rip)
+		vcpu->state.rflags |= NX_FL_RF;
+	vcpu->resume_flag = false;
 	exit->reason = (enum nx_leave_reason)reason;
 	vcpu->counters.leaves[reason]++;
 	return NX_LEAVE;
@@ -470,6 +474,13 @@ static enum nx_outcome end_cluster(struct nx_vcpu *vcpu, struct nx_exit *exit)
 static void begin_stay(struct nx_vcpu *vcpu)
 {
 	vcpu->in_stay = true;
+	/*
+	 * RF is set between the elements of a repeated instruction, and cleared by the next
+	 * instruction that completes. No host takes a guest over with breakpoints armed.
+	 */
+	vcpu->resume_flag = (vcpu->state.rflags & NX_FL_RF) != 0;
+	vcpu->resume_rip = vcpu->state.rip;
+	vcpu->state.rflags &= ~(uint64_t)NX_FL_RF;
 	vcpu->context.turns = NX_WEAK_TURNS;
 	vcpu->stay_exits = vcpu->stay_instructions = 0;
 	if (vcpu->config.latency_ns)

@@ -124,6 +124,8 @@ struct nx_vcpu {
 	uint64_t stay_exits; /* exits delivered since the last one of the hardware's */
 	uint64_t stay_began; /* time of the first resume since then, if latency_ns is set */
 	bool in_stay;
+	bool resume_flag; /* RF was set when the stay began, here: */
+	uint64_t resume_rip;
 	uint64_t stay_instructions;
 	/* cost.c: what the exits of a stay are worth. The stay at hot_rip is open until the next.
 	 */

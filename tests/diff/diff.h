@@ -192,6 +192,7 @@ struct engine_result {
 	struct result r;
 	enum nx_leave_reason reason;
 	const char *broken; /* the contract was broken in this way */
+	bool lost; /* in code that the sequence has changed: no processor can be stopped there */
 };
 
 void engine_run(struct engine *engine, const struct sequence *seq, struct engine_result *result);

@@ -374,6 +374,16 @@ static bool code_changed(const struct sequence *seq)
 	return memcmp(pages[0], seq->code, CODE_SIZE) != 0;
 }
 
+/* Can the processor not be stopped at rip, since the sequence has written there, or before it? */
+static bool is_lost(const struct sequence *seq, uint64_t rip)
+{
+	uint64_t at = sequence_linear(seq, rip) - LOW - CODE_AT;
+	unsigned count = at < CODE_SIZE - 15 ? 15 : 0;
+
+	return code_changed(seq) &&
+	       (!instruction_at(seq, rip) || memcmp(pages[0] + at, seq->code + at, count) != 0);
+}
+
 /* One life of the guest: from the sequence's start until the engine leaves for good. */
 static void run(struct engine *engine, const struct sequence *seq, bool teach,
 		struct engine_result *result)
@@ -413,6 +423,7 @@ static void run(struct engine *engine, const struct sequence *seq, bool teach,
 		insist(engine);
 	}
 	result->reason = exit.reason;
+	result->lost = is_lost(seq, state->rip);
 	memcpy(r->gpr, state->gpr, sizeof(r->gpr));
 	memcpy(r->seg, state->seg, sizeof(r->seg));
 	r->rip = state->rip;

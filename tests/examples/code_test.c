@@ -7,6 +7,7 @@
 #define PTE_ALL 7u
 #define IF 0x200u
 #define TF 0x100u
+#define RF (1u << 16)
 #define DF 0x400u
 
 /* ---- Code that changes between two executions ---- */
@@ -420,8 +421,14 @@ static void single_step_and_alignment_checks(void **state)
 	assert_int_equal(m->exits, 2);
 	m->start.rflags |= TF;
 	check_state_refused(m, NX_LEAVE_STATE);
-	m->start.rflags = good.rflags | 1u << 16; /* RF */
+	/* RF stays where no instruction has completed, and goes with the first one. */
+	m->start.rflags |= RF;
 	check_state_refused(m, NX_LEAVE_STATE);
+	assert_true(nx_vcpu_state(m->vcpu)->rflags & RF);
+	m->start.rflags = good.rflags | RF;
+	mock_run(m);
+	assert_int_equal(m->exits, 2);
+	assert_false(nx_vcpu_state(m->vcpu)->rflags & RF);
 	m->start.rflags = good.rflags | 1u << 17; /* VM */
 	check_state_refused(m, NX_LEAVE_STATE);
 	m->start.rflags = good.rflags | 1u << 18; /* AC, with CR0.AM: alignment checks */
