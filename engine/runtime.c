@@ -239,7 +239,8 @@ static enum nx_outcome leave(struct nx_vcpu *vcpu, struct nx_exit *exit, nx_stat
 {
 	vcpu->running = NULL;
 	vcpu->hot = vcpu->in_stay = false;
-	/* Still at the instruction that it belongs to, or at the next elements of a repeated one. */
+	/* Still at the instruction that it belongs to, or at the next elements of a repeated one.
+	 */
 	if (vcpu->resume_flag && vcpu->state.rip == vcpu->resume_rip)
 		vcpu->state.rflags |= NX_FL_RF;
 	vcpu->resume_flag = false;
