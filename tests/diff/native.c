@@ -513,9 +513,13 @@ static void install_handlers(void)
 
 	sigaltstack(&alternate, NULL);
 	sigfillset(&action.sa_mask);
-	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		sigdelset(&action.sa_mask, signals[i]);
-	}
+	/*
+	 * The watchdog waits for the end of a handler: in the middle of one, nobody knows whose the
+	 * segment registers are. The others cannot wait, they are mistakes there.
+	 */
+	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		if (signals[i] != SIGALRM)
+			sigdelset(&action.sa_mask, signals[i]);
 	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		sigaction(signals[i], &action, NULL);
 	/* A sequence that does not end is a mistake of the generator, but it has to be seen. */

@@ -67,6 +67,9 @@ static void add_stack(const struct sequence *seq, const struct step *step,
 	}
 }
 
+static const ZydisRegister stack_pointer[] = {ZYDIS_REGISTER_SP, ZYDIS_REGISTER_ESP,
+					      ZYDIS_REGISTER_RSP};
+
 static void fill_context(const struct step *step, ZydisRegisterContext *context)
 {
 	memset(context, 0, sizeof(*context));
@@ -139,6 +142,11 @@ static void add_operands(const struct sequence *seq, const struct step *step, bo
 	    !decode(seq, insn, &decoded, operands) || !accesses_memory(&decoded, step))
 		return;
 	fill_context(step, &context);
+	/* POP to memory computes its address when the stack pointer has moved on (SDM vol. 2, POP).
+	 */
+	if (decoded.mnemonic == ZYDIS_MNEMONIC_POP)
+		for (unsigned i = 0; i < 3; i++)
+			context.values[stack_pointer[i]] += decoded.operand_width / 8u;
 	for (unsigned i = 0; i < decoded.operand_count; i++) {
 		const ZydisDecodedOperand *operand = &operands[i];
 		unsigned size = operand->size / 8;
