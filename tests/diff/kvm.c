@@ -78,17 +78,18 @@ static bool kvm_lacks(ZydisMnemonic mnemonic)
 }
 
 /*
- * Bochs's ENTER takes no other operand size in 64-bit mode.
+ * Bochs's ENTER takes no other operand size in 64-bit mode; user mode has that one natively.
  * QEMU's SHLD and SHRD with an immediate forget it when the address is relative to rip. MOVBE has
  * 32 bits in 16-bit code, and 16 with an operand-size prefix. And what reads flags has lost them if
  * its access to memory is an exit.
  */
 static bool kvm_differs(const ZydisDecodedInstruction *decoded, bool relative, bool device)
 {
+	if (decoded->mnemonic == ZYDIS_MNEMONIC_ENTER &&
+	    decoded->machine_mode == ZYDIS_MACHINE_MODE_LONG_64 && decoded->raw.prefix_count)
+		return true;
 	if (kvm.limits)
-		return decoded->mnemonic == ZYDIS_MNEMONIC_ENTER &&
-		       decoded->machine_mode == ZYDIS_MACHINE_MODE_LONG_64 &&
-		       decoded->attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE;
+		return false;
 	if (device && decoded->cpu_flags && decoded->cpu_flags->tested & ARITHMETIC_FLAGS)
 		return true;
 	if (decoded->mnemonic == ZYDIS_MNEMONIC_MOVBE)
