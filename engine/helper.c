@@ -131,7 +131,13 @@ nx_status nx_help_pusha(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	unsigned size = operand_size(d);
 	void *host;
 
-	/* All or nothing: one of the eight may be on another page than the first. */
+	/*
+	 * All or nothing: one of the eight may be outside the segment, or on another page than the
+	 * first. Pages are looked at last, since that marks them.
+	 */
+	for (unsigned i = 1; i <= 8; i++)
+		if (!nx_guest_is_inside(vcpu, NX_SS, (s.rsp - i * size) & s.mask, size, true))
+			return NX_LEAVE_SEGMENT;
 	for (unsigned i = 1; i <= 8; i++) {
 		nx_status status =
 		    nx_guest_pointer(vcpu, NX_SS, (s.rsp - i * size) & s.mask, size, &host);

@@ -221,6 +221,9 @@ nx_status nx_guest_read(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
 			unsigned size);
 nx_status nx_guest_write(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
 			 const uint64_t *from, unsigned size);
+/* Does the segment allow the access? Marks nothing. */
+bool nx_guest_is_inside(const struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
+			unsigned size, bool write);
 /* The host's pointer to guest memory that can be written. */
 nx_status nx_guest_pointer(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, unsigned size,
 			   void **host);

@@ -170,6 +170,14 @@ static nx_status segment_linear(const struct nx_vcpu *vcpu, enum nx_sreg seg, ui
 	return NX_OK;
 }
 
+bool nx_guest_is_inside(const struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
+			unsigned size, bool write)
+{
+	uint64_t linear;
+
+	return segment_linear(vcpu, seg, offset, size, write, &linear) == NX_OK;
+}
+
 /* A TLB hit: what emitted code checks inline. */
 static void *tlb_lookup(const struct nx_vcpu *vcpu, uint64_t linear, unsigned size, bool write)
 {

@@ -172,6 +172,36 @@ static void stacks(void **state)
 	}
 }
 
+GUEST(pusha_32, 32, "in al, dx", "pusha; popa; out 0x80, al", "ret");
+
+/* Two of eight words fit: the page is not marked for an instruction that faults. */
+static void half_a_pusha_marks_nothing(void **state)
+{
+	const uint64_t marks = 0x60, stack = MOCK_STACK | 7;
+	struct nx_config config;
+	struct mock *m;
+
+	(void)state;
+	nx_config_default(&config);
+	config.max_gap_accesses = 16;
+	m = mock_new_config(MOCK_PAE32, 0, &config);
+	MOCK_LOAD(m, pusha_32);
+	mock_set_pte(m, MOCK_STACK, stack);
+	m->start.seg[NX_SS].base = MOCK_STACK;
+	m->start.seg[NX_SS].limit = 0xfff;
+	m->start.gpr[NX_RSP] = 32;
+	mock_warm(m);
+	assert_int_equal(m->exits, 1);
+	assert_int_equal(mock_pte(m, m->ram, MOCK_STACK) & marks, marks);
+	m->start.gpr[NX_RSP] = 8;
+	mock_run(m);
+	assert_int_equal(m->exits, 0);
+	assert_int_equal(m->reason, NX_LEAVE_SEGMENT);
+	assert_int_equal(mock_pte(m, m->ram, MOCK_STACK) & marks, 0);
+	mock_check(m);
+	mock_free(m);
+}
+
 /* ---- Real mode: loads of segment registers, for a host that takes them back ---- */
 
 GUEST(loads_16, 16, "in al, dx",
@@ -327,6 +357,7 @@ int main(void)
 	    cmocka_unit_test(accesses),
 	    cmocka_unit_test(helpers),
 	    cmocka_unit_test(stacks),
+	    cmocka_unit_test(half_a_pusha_marks_nothing),
 	    cmocka_unit_test(real_mode_loads),
 	    cmocka_unit_test(real_mode_with_large_limits),
 	    cmocka_unit_test(a20),
