@@ -214,6 +214,21 @@ void nx_cache_flush(struct nx_vcpu *vcpu, struct nx_cache *cache)
 	}
 }
 
+struct nx_cluster *nx_cache_add(struct nx_vcpu *vcpu, struct nx_cache *cache, nx_status *status)
+{
+	for (unsigned attempt = 0; attempt < 2; attempt++) {
+		struct nx_cluster *cluster;
+
+		*status = nx_make_code(vcpu, cache);
+		cluster = *status == NX_OK ? nx_cache_insert(vcpu, cache) : NULL;
+		if (cluster || (*status != NX_OK && *status != NX_LEAVE_CACHE_FULL))
+			return cluster;
+		nx_cache_flush(vcpu, cache);
+	}
+	*status = NX_LEAVE_CACHE_FULL;
+	return NULL;
+}
+
 const struct nx_cluster *nx_cluster_next(const struct nx_vcpu *vcpu,
 					 const struct nx_cluster *cluster)
 {

@@ -539,6 +539,11 @@ bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *
 nx_status nx_make_code(struct nx_vcpu *vcpu, struct nx_cache *cache);
 /* Keeps what nx_make_code() has put there; NULL: no room. */
 struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache);
+/*
+ * Both: the vCPU's graph becomes a cluster of the cache. A full cache is flushed, and it is tried
+ * once more. NULL: *status says why.
+ */
+struct nx_cluster *nx_cache_add(struct nx_vcpu *vcpu, struct nx_cache *cache, nx_status *status);
 void nx_cache_drop(struct nx_vcpu *vcpu, struct nx_cluster *cluster);
 void nx_cache_flush(struct nx_vcpu *vcpu, struct nx_cache *cache);
 

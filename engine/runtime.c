@@ -171,26 +171,17 @@ static void store_context(struct nx_vcpu *vcpu)
 
 /* ---- Clusters ---- */
 
-/* Makes the graph a cluster. A full cache is flushed, and it is tried once more. */
+/* Makes the graph a cluster. */
 static struct nx_cluster *translate(struct nx_vcpu *vcpu, nx_status *status)
 {
-	for (unsigned attempt = 0; attempt < 2; attempt++) {
-		struct nx_cluster *cluster;
+	struct nx_cluster *cluster = nx_cache_add(vcpu, &vcpu->cache, status);
 
-		*status = nx_make_code(vcpu, &vcpu->cache);
-		cluster = *status == NX_OK ? nx_cache_insert(vcpu, &vcpu->cache) : NULL;
-		if (cluster) {
-			vcpu->counters.translated++;
-			vcpu->counters.forced += vcpu->forced;
-			vcpu->forced = false;
-			return cluster;
-		}
-		if (*status != NX_OK && *status != NX_LEAVE_CACHE_FULL)
-			return NULL;
-		nx_cache_flush(vcpu, &vcpu->cache);
-	}
-	*status = NX_LEAVE_CACHE_FULL;
-	return NULL;
+	if (!cluster)
+		return NULL;
+	vcpu->counters.translated++;
+	vcpu->counters.forced += vcpu->forced;
+	vcpu->forced = false;
+	return cluster;
 }
 
 /* The cluster with an entry at the state's rip, formed now if the exit is hot. */

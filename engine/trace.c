@@ -133,14 +133,7 @@ static struct nx_cluster *find_block(struct nx_vcpu *vcpu, uint32_t *offset, nx_
 	*status = NX_LEAVE_NO_CLUSTER;
 	if (!nx_form_block(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->graph))
 		return NULL;
-	for (unsigned attempt = 0; attempt < 2; attempt++) {
-		*status = nx_make_code(vcpu, &vcpu->blocks);
-		block = *status == NX_OK ? nx_cache_insert(vcpu, &vcpu->blocks) : NULL;
-		if (block || (*status != NX_OK && *status != NX_LEAVE_CACHE_FULL))
-			break;
-		*status = NX_LEAVE_CACHE_FULL;
-		nx_cache_flush(vcpu, &vcpu->blocks);
-	}
+	block = nx_cache_add(vcpu, &vcpu->blocks, status);
 	if (!block)
 		return NULL;
 	*offset = block->entry[0].offset;

@@ -100,18 +100,16 @@ static const char *parse_LIMITS(const char *text, enum nx_limits *value)
 	    NX_LIMITS(NX_X)
 #undef NX_X
 	};
+	unsigned found = find_word(text, words, NX_LIMITS_COUNT);
 
-	for (unsigned i = 0; i < NX_LIMITS_COUNT; i++) {
-		if (!strcmp(text, words[i])) {
-			*value = (enum nx_limits)i;
-			return NULL;
-		}
-	}
-	return "must be one of"
+	if (found == NX_LIMITS_COUNT)
+		return "must be one of"
 #define NX_X(name, word, help) " " word
-	    NX_LIMITS(NX_X)
+		    NX_LIMITS(NX_X)
 #undef NX_X
-		;
+			;
+	*value = (enum nx_limits)found;
+	return NULL;
 }
 
 const char *nx_option_set(struct nx_options *options, enum nx_option option, const char *text)
@@ -143,11 +141,8 @@ enum nx_option nx_option_find(const char *word)
 	    NX_OPTIONS(NX_X)
 #undef NX_X
 	};
-	unsigned option = 0;
 
-	while (option < NX_OPTION_COUNT && strcmp(words[option], word) != 0)
-		option++;
-	return (enum nx_option)option;
+	return (enum nx_option)find_word(word, words, NX_OPTION_COUNT);
 }
 
 const char *nx_option_env(enum nx_option option)
