@@ -110,18 +110,6 @@ static struct nx_slot *slot_find(struct nx_kvm_vcpu *vcpu, uint64_t gpa)
 	return NULL;
 }
 
-/* Several vCPUs may look it up at once: they find the same. */
-static uint8_t slot_access(struct nx_slot *slot)
-{
-	uint8_t access = atomic_load_explicit(&slot->access, memory_order_relaxed);
-
-	if (access == NX_HOST_UNKNOWN) {
-		access = nx_host_access(slot->host, slot->size);
-		atomic_store_explicit(&slot->access, access, memory_order_relaxed);
-	}
-	return access;
-}
-
 /* ---- Devices inside the kernel ---- */
 
 static bool overlaps(uint64_t address, unsigned size, uint64_t first, uint64_t last)
@@ -178,7 +166,7 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 		page->kind = NX_PAGE_DEVICE;
 		return;
 	}
-	access = slot->flags & MEM_GUEST_MEMFD ? 0 : slot_access(slot);
+	access = slot->flags & MEM_GUEST_MEMFD ? 0 : nx_host_slot_access(slot);
 	if (!(access & NX_HOST_READ) || nx_faulty(NX_FAULT_PAGE_WALK)) {
 		vcpu->pages_refused++;
 		return;

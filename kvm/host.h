@@ -191,15 +191,15 @@ bool nx_ioeventfd_signal(struct nx_kvm_vm *vm, struct nx_exit *exit);
 #define NX_HOST_WRITE 2
 #define NX_HOST_UNKNOWN 0x80
 
-/* What this process may do with all of the range: NX_HOST_* bits. */
-uint8_t nx_host_access(uint64_t host, uint64_t size);
+/* What the engine may do with a slot's memory: NX_HOST_* bits. vm->lock is held. */
+uint8_t nx_host_slot_access(struct nx_slot *slot);
 /* A slot's memory is there. */
 void nx_host_covered(uint64_t host, uint64_t size);
-/*
- * Sets what the engines may do with all slots that have some of the range, in every VM: 0 before
- * the process's mapping of it changes, NX_HOST_UNKNOWN after that. false: there is no such slot.
- */
-bool nx_host_set_access(uint64_t host, uint64_t size, uint8_t access);
+/* Whether a slot may have some of the range, or had; cheap. */
+bool nx_host_covers(uint64_t host, uint64_t size);
+/* Before the process's mapping of the range changes, and after it did: always both. */
+void nx_host_changes(uint64_t host, uint64_t size);
+void nx_host_changed(uint64_t host, uint64_t size);
 
 /* ---- vm.c ---- */
 
@@ -262,6 +262,7 @@ struct nx_kvm_vcpu {
 	atomic_uint disturbances, disturbing;
 	unsigned disturbances_seen;
 	unsigned irq_seen;
+	unsigned handlers_seen; /* when the present KVM_RUN was called */
 	bool exported; /* our registers wait in the run page, marked dirty */
 
 	unsigned pages_refused; /* to the engine */
@@ -318,6 +319,8 @@ void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why);
 void nx_vcpu_read_kvm_stats(struct nx_kvm_vcpu *vcpu);
 
 int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument);
+/* A signal handler of the VMM's runs on this thread. Async-signal-safe. */
+void nx_handler_runs(void);
 /* Completes an open exit that KVM would have completed before its VMM saw it. */
 void nx_exit_settle(struct nx_kvm_vcpu *vcpu);
 /* Owner lock; false: this very thread holds it (a signal handler interrupted it). */

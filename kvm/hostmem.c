@@ -5,7 +5,8 @@
  * process's own map before its first use, and what does not allow an access is left to KVM.
  *
  * A VMM may take memory away, or protect it, while a slot uses it: preload.c stands before the
- * functions that do so. Meanwhile the engines leave the slot alone, then they look it up again.
+ * functions that do so, and who links the library says so. Meanwhile the engines leave the slot
+ * alone, then they look it up again.
  */
 #define _GNU_SOURCE
 #include "host.h"
@@ -74,7 +75,7 @@ static void read_map(int fd, struct range *range)
 	}
 }
 
-uint8_t nx_host_access(uint64_t host, uint64_t size)
+static uint8_t look_up(uint64_t host, uint64_t size)
 {
 	struct range range = {host, host + size, NX_HOST_READ | NX_HOST_WRITE};
 	int saved = errno;
@@ -103,16 +104,18 @@ void nx_host_covered(uint64_t host, uint64_t size)
 		;
 }
 
+/* Changes under way. While there are any, what is looked up now may be wrong a moment later. */
+static atomic_uint changing;
+
 struct change {
 	uint64_t host, size;
 	uint8_t access;
-	bool found;
 };
 
 static void change_vm(struct nx_object *object, void *data)
 {
 	struct nx_kvm_vm *vm = (struct nx_kvm_vm *)object;
-	struct change *change = data;
+	const struct change *change = data;
 
 	if (object->type != NX_OBJECT_VM)
 		return;
@@ -121,21 +124,52 @@ static void change_vm(struct nx_object *object, void *data)
 		struct nx_slot *slot = &vm->slot[i];
 
 		if (slot->host < change->host + change->size &&
-		    change->host < slot->host + slot->size) {
+		    change->host < slot->host + slot->size)
 			atomic_store(&slot->access, change->access);
-			change->found = true;
-		}
 	}
 	nx_vm_unquiesce(vm);
 }
 
-bool nx_host_set_access(uint64_t host, uint64_t size, uint8_t access)
+static void set_access(uint64_t host, uint64_t size, uint8_t access)
 {
 	struct change change = {.host = host, .size = size, .access = access};
 	int saved = errno;
 
-	if (host < atomic_load(&covered_to) && atomic_load(&covered_from) < host + size)
+	if (nx_host_covers(host, size))
 		nx_fd_for_each(change_vm, &change);
 	errno = saved;
-	return change.found;
+}
+
+bool nx_host_covers(uint64_t host, uint64_t size)
+{
+	return host < atomic_load(&covered_to) && atomic_load(&covered_from) < host + size;
+}
+
+void nx_host_changes(uint64_t host, uint64_t size)
+{
+	atomic_fetch_add(&changing, 1);
+	set_access(host, size, 0);
+}
+
+void nx_host_changed(uint64_t host, uint64_t size)
+{
+	atomic_fetch_sub(&changing, 1);
+	set_access(host, size, NX_HOST_UNKNOWN);
+}
+
+/*
+ * Inside nx_resume(), so no change begins meanwhile: who begins one waits for the engines. Several
+ * vCPUs may look the same slot up at once: they find the same.
+ */
+uint8_t nx_host_slot_access(struct nx_slot *slot)
+{
+	uint8_t access = atomic_load_explicit(&slot->access, memory_order_relaxed);
+
+	if (access != NX_HOST_UNKNOWN)
+		return access;
+	if (atomic_load(&changing))
+		return 0;
+	access = look_up(slot->host, slot->size);
+	atomic_store_explicit(&slot->access, access, memory_order_relaxed);
+	return access;
 }

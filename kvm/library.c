@@ -59,6 +59,21 @@ int nx_close(int fd)
 	return close(fd);
 }
 
+void nx_kvm_memory_changes(const void *at, size_t size)
+{
+	nx_host_changes((uintptr_t)at, size);
+}
+
+void nx_kvm_memory_changed(const void *at, size_t size)
+{
+	nx_host_changed((uintptr_t)at, size);
+}
+
+void nx_kvm_signalled(void)
+{
+	nx_handler_runs();
+}
+
 const char *nx_kvm_option(const char *name, const char *value)
 {
 	enum nx_option option = nx_option_find(name);

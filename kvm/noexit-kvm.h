@@ -21,7 +21,10 @@
  *  - Every ioctl on /dev/kvm, on a VM and on a vCPU goes through nx_ioctl(). An ioctl that
  *    noexit does not know turns clustering off for that VM or vCPU, and is passed on.
  *  - Descriptors of VMs and vCPUs are closed with nx_close() and not duplicated.
- *  - Memory stays mapped as long as a memory slot uses it.
+ *  - While a memory slot uses memory, it is unmapped, mapped anew or protected only between
+ *    nx_kvm_memory_changes() and nx_kvm_memory_changed().
+ *  - A signal that is to get a thread out of KVM_RUN has a handler that sets run->immediate_exit or
+ *    calls nx_kvm_signalled(), or KVM_SET_SIGNAL_MASK lets it through.
  *
  * Threads: as with ioctl() on KVM, one thread at a time runs a vCPU; everything else may be called
  * at any time, and run->immediate_exit set from anywhere, signal handlers included. A forked
@@ -43,6 +46,28 @@ NX_API int nx_ioctl(int fd, unsigned long request, ...);
 
 /* As close(2). Other descriptors may be closed with it, too. */
 NX_API int nx_close(int fd);
+
+/*
+ * Around a change of mappings (munmap, mmap over them, mremap, mprotect, guard pages, a memory file
+ * cut short) while memory slots use them, or may: what no slot uses costs little.
+ *
+ *	nx_kvm_memory_changes(at, size);
+ *	munmap(at, size);
+ *	nx_kvm_memory_changed(at, size);
+ *
+ * In between, and for what the process may no longer touch afterwards, KVM alone accesses the
+ * memory of these slots, and answers as it does without noexit. Always both, with the same range;
+ * from any thread, also with several changes at once; not from a signal handler.
+ */
+NX_API void nx_kvm_memory_changes(const void *at, size_t size);
+NX_API void nx_kvm_memory_changed(const void *at, size_t size);
+
+/*
+ * For signal handlers, anywhere in them: if the thread is in KVM_RUN, it returns with EINTR or an
+ * exit, as when a signal arrives in the kernel. Without it the guest may go on after the handler,
+ * should that run while noexit is at work.
+ */
+NX_API void nx_kvm_signalled(void);
 
 /*
  * Sets an option of `noexit run` by its name, before the first VM is made: nx_kvm_option("latency",

@@ -29,6 +29,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +41,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+typedef void (*handler)(int);
+typedef void (*handler_with_info)(int, siginfo_t *, void *);
+#define SIGACTION_ARGUMENTS (int, const struct sigaction *, struct sigaction *)
 
 /* The real functions: found on first use, since other libraries' constructors may run first. */
 #define REALS(X)                                                    \
@@ -58,6 +63,10 @@
 	X(mremap, void *, (void *, size_t, size_t, int, ...))       \
 	X(mprotect, int, (void *, size_t, int))                     \
 	X(pkey_mprotect, int, (void *, size_t, int, int))           \
+	X(sigaction, int, SIGACTION_ARGUMENTS)                      \
+	X(signal, handler, (int, handler))                          \
+	X(sysv_signal, handler, (int, handler))                     \
+	X(__sysv_signal, handler, (int, handler))                   \
 	X(_exit, void, (int))                                       \
 	X(_Exit, void, (int))
 
@@ -349,17 +358,99 @@ EXPORT void closefrom(int first)
 	REAL(closefrom)(first);
 }
 
+/* ---- Signal handlers ---- */
+
+/*
+ * KVM_RUN must return after a handler also when we had it in our hands (rule 5 of run.c), so we
+ * have to know that one ran. Each handler is called by ours; nothing else about the signal changes,
+ * and who asks for the handler gets his own. The kernel passes three arguments in any case.
+ */
+static _Atomic(handler) handlers[NSIG];
+
+static void handle(int number, siginfo_t *info, void *context)
+{
+	nx_handler_runs();
+	((handler_with_info)(uintptr_t)atomic_load(&handlers[number]))(number, info, context);
+}
+
+#define OUR_HANDLER ((handler)(uintptr_t)handle)
+
+static bool is_handler(handler what)
+{
+	return what != SIG_DFL && what != SIG_IGN && what != SIG_ERR && what != SIG_HOLD;
+}
+
+/* What the kernel is given instead; *before is who handled the signal so far. */
+static handler handler_take(int number, handler wanted, handler *before)
+{
+	if (number <= 0 || number >= NSIG)
+		return wanted;
+	*before = atomic_load(&handlers[number]);
+	if (!is_handler(wanted) || wanted == OUR_HANDLER)
+		return wanted;
+	atomic_store(&handlers[number], wanted);
+	return OUR_HANDLER;
+}
+
+static handler handler_told(handler told, handler before)
+{
+	return told == OUR_HANDLER ? before : told;
+}
+
+EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *old)
+{
+	struct sigaction ours;
+	handler before = SIG_DFL;
+	int result;
+
+	if (action) {
+		ours = *action;
+		ours.sa_handler = handler_take(number, action->sa_handler, &before);
+	} else if (number > 0 && number < NSIG) {
+		before = atomic_load(&handlers[number]);
+	}
+	result = REAL(sigaction)(number, action ? &ours : NULL, old);
+	if (!result && old)
+		old->sa_handler = handler_told(old->sa_handler, before);
+	return result;
+}
+
+EXPORT handler signal(int number, handler wanted)
+{
+	handler before = SIG_DFL, ours = handler_take(number, wanted, &before);
+
+	return handler_told(REAL(signal)(number, ours), before);
+}
+
+/* What signal() is in programs for strict X/Open. */
+EXPORT handler sysv_signal(int number, handler wanted)
+{
+	handler before = SIG_DFL, ours = handler_take(number, wanted, &before);
+
+	return handler_told(REAL(sysv_signal)(number, ours), before);
+}
+
+EXPORT handler __sysv_signal(int number, handler wanted)
+{
+	handler before = SIG_DFL, ours = handler_take(number, wanted, &before);
+
+	return handler_told(REAL(__sysv_signal)(number, ours), before);
+}
+
 /* ---- Mappings: hostmem.c ---- */
 
 static bool mapping_changes(const void *at, size_t size)
 {
-	return nx_process.has_vm && size && nx_process_ours() &&
-	       nx_host_set_access((uintptr_t)at, size, 0);
+	if (!nx_process.has_vm || !size || !nx_process_ours() ||
+	    !nx_host_covers((uintptr_t)at, size))
+		return false;
+	nx_host_changes((uintptr_t)at, size);
+	return true;
 }
 
 static void mapping_changed(const void *at, size_t size)
 {
-	nx_host_set_access((uintptr_t)at, size, NX_HOST_UNKNOWN);
+	nx_host_changed((uintptr_t)at, size);
 }
 
 EXPORT void *mmap(void *at, size_t size, int rights, int flags, int fd, off_t offset)

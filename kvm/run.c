@@ -18,7 +18,9 @@
  *     KVM_RUN. Only REGS are ever marked: SREGS and EVENTS written back could lose events.
  *  4. Each stay makes progress: its first resume is never denied for time, and each stay is
  *     followed by a real KVM_RUN, where interrupts and requests get in.
- *  5. The VMM's kvm_valid_regs and kvm_dirty_regs are its own: we add for the length of a call,
+ *  5. A signal handler that runs while KVM_RUN is in our hands ends it as it ends the kernel's:
+ * with EINTR, unless an exit is returned anyhow. Who only looks at EINTR needs it.
+ *  6. The VMM's kvm_valid_regs and kvm_dirty_regs are its own: we add for the length of a call,
  *     and what it marked dirty wins over what the engine has.
  */
 #include "host.h"
@@ -45,6 +47,14 @@ static bool clustering(struct nx_kvm_vcpu *vcpu)
 {
 	return !atomic_load_explicit(&vcpu->off, memory_order_relaxed) &&
 	       !atomic_load_explicit(&vcpu->vm->off, memory_order_relaxed);
+}
+
+/* Of this thread, as far as we hear of them. */
+static __thread volatile unsigned handlers_run __attribute__((tls_model("initial-exec")));
+
+void nx_handler_runs(void)
+{
+	handlers_run++;
 }
 
 /* ---- The real KVM_RUN ---- */
@@ -247,7 +257,7 @@ static bool must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 		*why = NX_HOST_LEAVE_INTERRUPT;
 	else if (interruptible && vcpu->run->request_interrupt_window)
 		*why = NX_HOST_LEAVE_WINDOW;
-	else if (signal_due(vcpu))
+	else if (handlers_run != vcpu->handlers_seen || signal_due(vcpu))
 		*why = NX_HOST_LEAVE_SIGNAL;
 	else if (nx_real.now() - vcpu->stay_began > (uint64_t)bound * 1000)
 		*why = NX_HOST_LEAVE_BOUND;
@@ -529,8 +539,23 @@ static enum step decide(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	return may_take_over(vcpu) ? take_over(vcpu, fd, argument) : STEP_ENTER;
 }
 
+/* The kernel takes our registers, finishes what is due, and returns. */
+static int interrupted_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
+{
+	uint8_t none = 0;
+	bool ours =
+	    __atomic_compare_exchange_n(&vcpu->run->immediate_exit, &none, OUR_IMMEDIATE_EXIT,
+					false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	int result = real_run(vcpu, fd, argument);
+
+	if (ours)
+		immediate_exit_give_back(vcpu->run);
+	return result;
+}
+
 int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
+	unsigned handlers = handlers_run;
 	int saved = errno;
 	enum step step;
 
@@ -541,6 +566,7 @@ int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 		nx_vcpu_off(vcpu, "the VMM uses a vCPU from a signal handler");
 		return nx_real.ioctl(fd, KVM_RUN, argument);
 	}
+	vcpu->handlers_seen = handlers;
 	step = decide(vcpu, fd, argument);
 	nx_vcpu_release(vcpu);
 	switch (step) {
@@ -556,5 +582,6 @@ int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 		break;
 	}
 	errno = saved;
-	return real_run(vcpu, fd, argument);
+	return handlers_run != handlers ? interrupted_run(vcpu, fd, argument)
+					: real_run(vcpu, fd, argument);
 }

@@ -38,6 +38,8 @@ int main(void)
 	printf("%d ", nx_close(-1) == -1 && errno == EBADF);
 	printf("%d %d ", !nx_kvm_option("latency", "70"), !nx_kvm_option("off", "1"));
 	printf("[%s] [%s] ", nx_kvm_option("level", "high"), nx_kvm_option("speed", "1"));
+	nx_kvm_memory_changes(&config, sizeof(config));
+	nx_kvm_memory_changed(&config, sizeof(config));
 	nx_kvm_totals(&totals);
 	nx_kvm_report();
 	printf("%d %d\n", totals.taken + totals.avoided == 0, lines);

@@ -190,6 +190,12 @@ class Behaviour(Base):
     def test_errno(self):
         self.both("errno")
 
+    def test_signal_handlers(self):
+        """Ours is called first; nobody can tell."""
+        result = self.both("signals")
+        self.assertIn("handler with info 10 7 1\n", result.stdout)
+        self.assertNotIn("unknown", result.stdout)
+
     def test_closed_stderr(self):
         """Nothing of ours lands in a file that got standard error's number."""
         path = self.path / "disk"

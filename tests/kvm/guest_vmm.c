@@ -106,6 +106,16 @@ static void look(void)
 	printf("rbx %#lx rcx %#lx rsp %#lx\n", (long)regs.rbx, (long)regs.rcx, (long)regs.rsp);
 }
 
+/* Below a slot. */
+static void unmap_stack(void)
+{
+	if (linked)
+		nx_kvm_memory_changes(vm.memory, TINYVM_CODE);
+	check(!munmap(vm.memory, TINYVM_CODE), "munmap");
+	if (linked)
+		nx_kvm_memory_changed(vm.memory, TINYVM_CODE);
+}
+
 /* false: the end. */
 static bool handle(void)
 {
@@ -113,9 +123,8 @@ static bool handle(void)
 		look();
 	if (slots && accesses % 7 == 3)
 		set_memory();
-	/* The guest's stack goes. */
 	if (unmaps && accesses == 200)
-		check(!munmap(vm.memory, TINYVM_CODE), "munmap");
+		unmap_stack();
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
 		access_data("io", run->io.port, run->io.size, run->io.direction,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,6 +125,52 @@ static int reopen_stderr(const char *path)
 	return write(open(path, O_WRONLY | O_CREAT, 0600), "disk", 4) == 4 ? 0 : 1;
 }
 
+static void on_signal(int number)
+{
+	printf("handler %d\n", number);
+}
+
+static void on_signal_info(int number, siginfo_t *info, void *context)
+{
+	printf("handler with info %d %d %d\n", number, info->si_value.sival_int, context != NULL);
+}
+
+static const char *handler_name(void (*handler)(int))
+{
+	return handler == SIG_DFL                                    ? "default"
+	       : handler == SIG_IGN                                  ? "ignore"
+	       : handler == on_signal                                ? "on_signal"
+	       : handler == (void (*)(int))(uintptr_t)on_signal_info ? "on_signal_info"
+								     : "unknown";
+}
+
+/* Whoever asks for a handler gets what was set, and a signal gets to it. */
+static int signals(void)
+{
+	struct sigaction action = {.sa_flags = SA_SIGINFO | SA_RESETHAND}, old;
+
+	puts(handler_name(signal(SIGUSR1, on_signal)));
+	raise(SIGUSR1);
+	action.sa_sigaction = on_signal_info;
+	show("sigaction", sigaction(SIGUSR1, &action, &old));
+	printf("%s %#x\n", handler_name(old.sa_handler), (unsigned)old.sa_flags);
+	show("sigaction", sigaction(SIGUSR1, NULL, &old));
+	printf("%s %#x\n", handler_name(old.sa_handler), (unsigned)old.sa_flags);
+	sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 7});
+	show("sigaction", sigaction(SIGUSR1, &old, &action));
+	puts(handler_name(action.sa_handler));
+	puts(handler_name(signal(SIGUSR1, SIG_IGN)));
+	raise(SIGUSR1);
+	puts(handler_name(sysv_signal(SIGUSR1, on_signal)));
+	raise(SIGUSR1);
+	puts(handler_name(signal(SIGUSR1, on_signal)));
+	show("sigaction", sigaction(SIGKILL, &old, NULL));
+	show("sigaction", sigaction(-1, &old, NULL));
+	show("sigaction", sigaction(NSIG, NULL, &old));
+	printf("%d\n", signal(1000, on_signal) == SIG_ERR);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
@@ -157,6 +204,8 @@ int main(int argc, char **argv)
 		return loaded();
 	if (!strcmp(verb, "descriptors"))
 		return descriptors();
+	if (!strcmp(verb, "signals"))
+		return signals();
 	if (!strcmp(verb, "errno"))
 		return keep_errno();
 	if (!strcmp(verb, "reopen-stderr"))

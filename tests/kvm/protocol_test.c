@@ -317,6 +317,55 @@ static void test_immediate_exit_is_given_back(void **state)
 	fake_stop();
 }
 
+static void signalled_now(void)
+{
+	nx_handler_runs();
+}
+
+/* Rule 5 of run.c: a handler that does nothing more than to run. */
+static void test_handler_runs(void **state)
+{
+	unsigned resumes, eintr = 0;
+
+	(void)state;
+	start(ports, COUNT(ports), fast, false);
+	assert_true(vmm_run(&without));
+	fake_stop();
+	start(ports, COUNT(ports), fast, true);
+	fake_engine.exits_per_stay = 2;
+	fake_engine.in_resume = signalled_now;
+	assert_true(vmm_run(&with));
+	assert_true(vmm_equal(&without, &with));
+	fake_stop();
+
+	start(ports, COUNT(ports), fast, true);
+	fake_engine.exits_per_stay = 2;
+	fake_engine.in_resume = signalled_now;
+	for (int i = 0; i < 60; i++) {
+		resumes = fake_engine.resumes;
+		if (!vmm_step(&with))
+			continue;
+		/* Nothing else ended it, and the kernel's registers are those of the moment. */
+		assert_int_equal(errno, EINTR);
+		assert_int_equal(fake_engine.resumes, resumes + 1);
+		assert_int_equal(fake.run->immediate_exit, 0);
+		assert_int_equal(fake.run->kvm_dirty_regs, 0);
+		eintr++;
+	}
+	assert_true(eintr > 5);
+	assert_true(with.accesses > 5);
+	fake_stop();
+
+	/* Before KVM_RUN it is too early, as with the kernel. */
+	start(ports, COUNT(ports), fast, true);
+	nx_handler_runs();
+	assert_int_equal(vmm_step(&with), 0);
+	nx_handler_runs();
+	assert_int_equal(vmm_step(&with), 0);
+	assert_int_equal(fake_engine.exits, 1);
+	fake_stop();
+}
+
 /* A signal that only KVM_SET_SIGNAL_MASK unblocks must get KVM_RUN to enter the kernel. */
 static void test_pending_signal(void **state)
 {
@@ -599,6 +648,7 @@ int main(void)
 	    TEST(test_kick_during_completion),
 	    TEST(test_kick_at_engine_exit),
 	    TEST(test_immediate_exit_is_given_back),
+	    TEST(test_handler_runs),
 	    TEST(test_pending_signal),
 	    TEST(test_latency_bound),
 	    TEST(test_interrupts_get_in),

@@ -134,6 +134,11 @@ class Guests(unittest.TestCase):
         self.assertEqual(result.stdout, plain.stdout)
         self.assertGreater(stats["exits_avoided"], 100)
 
+        # Who links the library says so himself.
+        linked = run(VMM, "64", "3", "linked", "unmap")
+        self.assertEqual(linked.returncode, plain.returncode, linked.stderr)
+        self.assertEqual(linked.stdout, plain.stdout)
+
     def test_several_vmms_below_one_command(self):
         """At once and one after the other: each has a file of its own."""
         with tempfile.TemporaryDirectory() as directory:

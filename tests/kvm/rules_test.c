@@ -174,15 +174,45 @@ static void test_mapping_changes(void **state)
 	assert_ptr_not_equal(some, MAP_FAILED);
 	assert_int_equal(vm_ioctl(KVM_SET_USER_MEMORY_REGION, &region), 0);
 	assert_true(page_at(0).writable);
-	assert_false(nx_host_set_access((uintptr_t)some + 2 * 4096ul, 4096, 0));
+	assert_true(nx_host_covers((uintptr_t)some + 4096, 4096));
+	nx_host_changes((uintptr_t)some + 2 * 4096ul, 4096);
 	assert_true(page_at(0).writable);
-	assert_true(nx_host_set_access((uintptr_t)some + 4096, 2 * 4096ul, 0));
+	nx_host_changed((uintptr_t)some + 2 * 4096ul, 4096);
+	assert_true(page_at(0).writable);
+	nx_host_changes((uintptr_t)some + 4096, 2 * 4096ul);
 	assert_int_equal(page_at(0).kind, NX_PAGE_LEAVE);
 	mprotect(some + 4096, 4096, PROT_READ);
-	assert_true(nx_host_set_access((uintptr_t)some + 4096, 2 * 4096ul, NX_HOST_UNKNOWN));
+	nx_host_changed((uintptr_t)some + 4096, 2 * 4096ul);
 	assert_int_equal(page_at(0).kind, NX_PAGE_RAM);
 	assert_false(page_at(0).writable);
 	munmap(some, 3 * 4096);
+}
+
+/* One ends while the other is under way: what is looked up in between must not be kept. */
+static void test_two_mapping_changes(void **state)
+{
+	char *some =
+	    mmap(NULL, 2 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct kvm_userspace_memory_region region = {.memory_size = 2 * 4096,
+						     .userspace_addr = (uintptr_t)some};
+
+	(void)state;
+	assert_ptr_not_equal(some, MAP_FAILED);
+	assert_int_equal(vm_ioctl(KVM_SET_USER_MEMORY_REGION, &region), 0);
+	nx_host_changes((uintptr_t)some, 4096);
+	nx_host_changes((uintptr_t)some + 4096, 4096);
+	nx_host_changed((uintptr_t)some, 4096);
+	assert_int_equal(page_at(0).kind, NX_PAGE_LEAVE);
+	/* Also by a slot that is new. */
+	region.guest_phys_addr = 0x10000;
+	region.slot = 1;
+	assert_int_equal(vm_ioctl(KVM_SET_USER_MEMORY_REGION, &region), 0);
+	assert_int_equal(page_at(0x10000).kind, NX_PAGE_LEAVE);
+	munmap(some + 4096, 4096);
+	nx_host_changed((uintptr_t)some + 4096, 4096);
+	assert_int_equal(page_at(0).kind, NX_PAGE_LEAVE);
+	assert_int_equal(page_at(0x10000).kind, NX_PAGE_LEAVE);
+	munmap(some, 4096);
 }
 
 static void test_smm_address_space_is_not_ours(void **state)
@@ -469,6 +499,7 @@ int main(void)
 	    TEST(test_slot_flags),
 	    TEST(test_host_rights),
 	    TEST(test_mapping_changes),
+	    TEST(test_two_mapping_changes),
 	    TEST(test_smm_address_space_is_not_ours),
 	    TEST(test_refused_slot_changes_nothing),
 	    TEST(test_irqchip_ports),
