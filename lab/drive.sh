@@ -1,13 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # Runs one scenario in the lab's host VM, once: what is sourced below uses these functions.
-# usage: drive.sh on|off [SECONDS]: the longest that anything is waited for
-# Leaves in /out/on or /out/off, for each machine NAME: NAME.console, NAME.stats (by noexit),
+# usage: drive.sh on|off [SECONDS [PLACE]]: the longest that anything is waited for; PLACE: on or off
+# Leaves in /out/PLACE, for each machine NAME: NAME.console, NAME.stats (by noexit),
 # NAME.messages (QEMU's and noexit's), NAME.status; and what the scenario itself found out, in "facts".
 set -u
 mode=$1
-out=/out/$mode
-work=/tmp/$mode
+place=${3:-$mode}
+out=/out/$place
+work=/tmp/$place
 append= # to the kernel command line
 mkdir -p "$out" "$work"
 export TMPDIR="$work"

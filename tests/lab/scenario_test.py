@@ -6,6 +6,7 @@ import unittest
 from lab_testing import main
 
 import demo
+import load
 from scenario import Run, Scenario
 from scenarios import SCENARIOS, lost_lines
 
@@ -60,6 +61,63 @@ class FloodTest(unittest.TestCase):
         self.assertNotEqual(lost_lines(run(FLOOD[:index] + "j" + FLOOD[index:])), [])
         line = FLOOD.index("guest: 77 by")
         self.assertNotEqual(lost_lines(run(FLOOD[:line] + FLOOD[line:].partition("\n")[2])), [])
+
+
+class LoadTest(unittest.TestCase):
+    """What the guest under load must have said."""
+
+    @staticmethod
+    def console(rounds=3, passes=2):
+        lines = []
+        for number, line in enumerate(load.flood(rounds)):
+            kernel = "by the kernel" in line
+            lines.append(f"[   {number}.000001] {line}" if kernel else line)
+        lines += [f"guest: {rounds} rounds"]
+        lines += [f"guest: disk {i} {load.digest_of(i)} {load.digest_of(i - 1)} "
+                  for i in range(passes)]
+        return "\r\n".join(["boot", *lines, "guest: forks 5 of 5", "guest: slots 9 of 9", "guest: end",
+                            ""])
+
+    FACTS = "8 stops, 1 migrations begun, 2 done, 500 signals\n"
+
+    def judged(self, console, facts=FACTS):
+        return load.judge(run(console, facts, 5))
+
+    def test_nothing_lost(self):
+        self.assertEqual(self.judged(self.console()), [])
+        self.assertEqual(load.load(1).problems({"on": run(self.console(), self.FACTS, 5)}), [])
+
+    def test_what_the_kernel_says_by_itself(self):
+        """Also in the middle of a line."""
+        at = self.console().index("fox")
+        text = self.console()
+        self.assertEqual(self.judged(text[:at] + "[    7.123456] hrtimer: slow\r\n" + text[at:]), [])
+
+    def test_lost_doubled_changed(self):
+        text = self.console()
+        fox, kernel = text.index("fox", 500), text.index("guest: 7 by")
+        line = text.index("guest: 30 the")
+        for name, other in (
+                ("character lost", text[:fox] + text[fox + 1:]),
+                ("character doubled", text[:fox] + "f" + text[fox:]),
+                ("line lost", text[:line] + text[line:].partition("\n")[2]),
+                ("line of the kernel's changed", text[:kernel] + text[kernel:].replace("7", "8", 1)),
+                ("round lost", text.replace("guest: 3 rounds", "guest: 4 rounds")),
+                ("no end of the flood", text.replace("guest: 3 rounds", "")),
+                ("disk", text.replace(load.digest_of(1), load.digest_of(2))),
+                ("no disk", text.replace("guest: disk", "guest: none")),
+                ("fork lost", text.replace("forks 5 of 5", "forks 4 of 5")),
+                ("slot wrong", text.replace("slots 9 of 9", "slots 8 of 9")),
+                ("slots not tried", text.replace("slots 9 of 9", "slots 0 of 0"))):
+            with self.subTest(name):
+                self.assertNotEqual(self.judged(other), [])
+
+    def test_not_disturbed(self):
+        self.assertNotEqual(self.judged(self.console(), ""), [])
+        self.assertNotEqual(self.judged(self.console(), self.FACTS.replace("2 done", "0 done")), [])
+
+    def test_noexit_must_have_done_something(self):
+        self.assertNotEqual(load.load(1).problems({"on": run(self.console(), self.FACTS, 0)}), [])
 
 
 class TableTest(unittest.TestCase):
