@@ -18,9 +18,9 @@ demo: all
 check: all
 	@sh tools/check.sh $(BUILD)
 
-# Fuzzing and random sequences for a long time: SOAK_SECONDS for each fuzz target.
+# The long runs; PARTS="boots load": only these. tools/soak.sh says what there is.
 soak: all
-	@sh tools/soak.sh $(BUILD)
+	@sh tools/soak.sh $(BUILD) $(PARTS)
 
 # To PREFIX (/usr/local), below DESTDIR if that is set.
 install: all

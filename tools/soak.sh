@@ -1,55 +1,108 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-# The long runs: each fuzz target for SOAK_SECONDS (600), a million random sequences against the
-# processor, millions of mutants against the verifier, the longer tests under valgrind, and whole guests
-# in the lab, booted 200 times.
-# usage: soak.sh BUILD
-# FUZZ_TARGETS names the targets if not all; SOAK_SEQUENCES the number of sequences, SOAK_MUTANTS
-# that of mutants of each of 3000 translations.
-set -eu
-build=$1
+# The long runs, in parts; each ends with a line that says whether it passed and how long it took, and
+# all these lines come again at the end.
+# usage: soak.sh BUILD [PART...]: all parts, or these
+#   fuzz-engine fuzz-walk fuzz-verify   a fuzz target each, for SOAK_SECONDS (600)
+#   diff                  SOAK_SEQUENCES (1000000) random sequences against the processor, but 1 in 50
+#   diff-amd diff-intel   those, and a twentieth of those, on a whole processor in the lab
+#   mutants               SOAK_MUTANTS (1000) mutants of each of 3000 translations for the verifier
+#   valgrind              the longer unit tests under it
+#   guests                the whole systems in the lab, each without and with noexit; SOAK_GUESTS: these
+#   boots                 SOAK_BOOTS (200) boots of the lab's guest
+#   load                  a guest of 4 vCPUs under load and disturbed, for SOAK_MINUTES (30)
+# SOAK_KEEP: where consoles and the like go (soak, below BUILD).
+# Exit status: 1 if a part failed.
+set -u
+build=$(cd "$1" && pwd) || exit 2
+shift
 root=$(cd "$(dirname "$0")/.." && pwd)
-seconds=${SOAK_SECONDS:-600}
-status=0
-
-for target in ${FUZZ_TARGETS:-engine walk verify}; do
-	fuzzer=$build/tests/fuzz/fuzz_$target
-	if [ ! -x "$fuzzer" ]; then
-		echo "soak: fuzz-$target skipped: there is no libFuzzer; run 'make deps' as root" >&2
-		continue
-	fi
-	echo "soak: fuzz-$target for $seconds s" >&2
-	FUZZ_SECONDS=$seconds python3 "$root/tests/fuzz/run.py" "$fuzzer" \
-		"$root/tests/fuzz/fuzz.dict" "$root/tests/fuzz/corpus/$target" || status=1
-done
-
-# Seeds that no soak run has had before.
+keep=${SOAK_KEEP:-$build/soak}
+export NX_BUILD="$build"
 sequences=${SOAK_SEQUENCES:-1000000}
 whole=$((sequences / 50))
+# Seeds that no soak run has had before.
 seed=$(date +%s)000000
-echo "soak: diff, $((sequences - whole)) sequences from seed $seed" >&2
-"$build/tests/diff/diff_test" "--count=$((sequences - whole))" "--seed=$seed" --keep-going ||
-	status=1
-for cpu in amd intel; do
+
+fuzz()
+{
+	fuzzer=$build/tests/fuzz/fuzz_$1
+	if [ ! -x "$fuzzer" ]; then
+		echo "there is no libFuzzer; run 'make deps' as root"
+		return 77
+	fi
+	FUZZ_SECONDS=${SOAK_SECONDS:-600} python3 "$root/tests/fuzz/run.py" "$fuzzer" \
+		"$root/tests/fuzz/fuzz.dict" "$root/tests/fuzz/corpus/$1"
+}
+
+# On a whole processor, in the lab: CPU COUNT.
+diff_whole()
+{
+	DIFF_CPU=$1 DIFF_SEQUENCES=$2 DIFF_SEED=$seed python3 "$root/tests/lab/diff_test.py"
+}
+
+valgrind_tests()
+{
+	worst=0
+	for test in tracker_test coverage_time_test \
+		"verify_generated_test --collect-only --per-cell=60 --seed=$seed"; do
+		echo "soak: valgrind, $test"
+		# shellcheck disable=SC2086 # a program and its options
+		sh "$root/tools/valgrind.sh" "$build/tests/unit/"$test
+		code=$?
+		[ $code = 0 ] || [ $worst = 1 ] || worst=$code
+		[ $code = 0 ] || [ $code = 77 ] || worst=1
+	done
+	return $worst
+}
+
+guests()
+{
+	# shellcheck disable=SC2086 # a list of names
+	python3 "$root/lab/guests" --soak --keep "$keep/guests" ${SOAK_GUESTS:---all}
+}
+
+part()
+{
+	case $1 in
+	fuzz-engine|fuzz-walk|fuzz-verify) fuzz "${1#fuzz-}" ;;
+	diff) "$build/tests/diff/diff_test" "--count=$((sequences - whole))" "--seed=$seed" --keep-going ;;
+	diff-amd) diff_whole amd $whole ;;
 	# Intel's segment limits are worth a few; the emulator is slow.
-	[ $cpu = amd ] || whole=$((whole / 20))
-	echo "soak: diff, $whole on a whole processor, in the lab ($cpu)" >&2
-	NX_BUILD=$build DIFF_CPU=$cpu DIFF_SEQUENCES=$whole DIFF_SEED=$seed \
-		python3 "$root/tests/lab/diff_test.py" || [ $? = 77 ] || status=1
+	diff-intel) diff_whole intel $((whole / 20)) ;;
+	mutants) "$build/tests/unit/verify_generated_test" --per-cell=120 \
+		"--mutants=${SOAK_MUTANTS:-1000}" "--seed=$seed" ;;
+	valgrind) valgrind_tests ;;
+	guests) guests ;;
+	boots) python3 "$root/lab/boots" --total "${SOAK_BOOTS:-200}" --keep "$keep/boots" ;;
+	load) python3 "$root/lab/guests" --minutes "${SOAK_MINUTES:-30}" --keep "$keep" load ;;
+	*)
+		echo "soak: there is no part '$1'; 'sh tools/soak.sh' has a list at its top" >&2
+		return 2
+		;;
+	esac
+}
+
+[ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
+	guests boots load
+status=0
+summary=
+for name; do
+	echo "soak: $name begins (seed $seed)"
+	began=$(date +%s)
+	part "$name"
+	case $? in
+	0) verdict=passed ;;
+	77) verdict=skipped ;;
+	*)
+		verdict=FAILED
+		status=1
+		;;
+	esac
+	line="soak: $name $verdict, $(($(date +%s) - began)) s"
+	echo "$line"
+	summary="$summary$line
+"
 done
-
-mutants=${SOAK_MUTANTS:-1000}
-echo "soak: verifier, $mutants mutants of each translation from seed $seed" >&2
-"$build/tests/unit/verify_generated_test" --per-cell=120 "--mutants=$mutants" "--seed=$seed" ||
-	status=1
-
-for test in tracker_test coverage_time_test \
-	"verify_generated_test --collect-only --per-cell=60 --seed=$seed"; do
-	echo "soak: valgrind, $test" >&2
-	# shellcheck disable=SC2086 # a program and its options
-	sh "$root/tools/valgrind.sh" "$build/tests/unit/"$test || [ $? = 77 ] || status=1
-done
-
-echo "soak: whole systems in the lab" >&2
-NX_BUILD=$build python3 "$root/lab/guests" --all --soak || [ $? = 77 ] || status=1
+printf '\n%s' "$summary"
 exit $status
