@@ -114,6 +114,7 @@ say $(cat /tmp/slots)
 """
 
 DRIVE = """
+limit=240
 devices()
 {
 	echo -m 160 -smp %(vcpus)d -pidfile "$work/pid" -drive "file=$work/disk,format=raw,if=ide" \\
