@@ -64,6 +64,7 @@ slots()
 	begun=0 right=0
 	while [ ! -e /tmp/stop ]; do
 		decode 002
+		begun=$((begun + 1))
 		devmem $bar 32 $begun
 		decode 000
 		shadow 021
@@ -71,8 +72,8 @@ slots()
 		shadow 063
 		decode 002
 		kept=$(devmem $bar 32)
-		[ $((gone)) != $((0xffffffff)) ] || [ $((kept)) != $begun ] || right=$((right + 1))
-		begun=$((begun + 1))
+		[ $((gone)) != 0 ] || [ $((kept)) != $begun ] || right=$((right + 1))
+		usleep 50000
 	done
 	echo "slots $right of $begun" >/tmp/slots
 }
@@ -81,6 +82,7 @@ look_at_slots()
 {
 	while [ ! -e /tmp/stop ]; do
 		devmem $bar 32 >/dev/null
+		usleep 10000
 	done
 }
 
@@ -194,11 +196,11 @@ move()
 		[ $tries != 20 ] || hmp $machine stop
 		[ $tries -lt 200 ] || break
 	done
+	! ended $machine || return
 	case $(status) in
 	*completed*) ;;
-	*) fact "a migration that is not completed: $(status)" ;;
+	*) fact "a migration that does not end: $(status)" ;;
 	esac
-	! ended $machine || return
 	hmp $machine quit
 	finish $machine
 	moves=$((moves + 1))
@@ -224,8 +226,11 @@ while ! ended $machine; do
 		grown
 		seconds
 	done
-	printed $machine 'guest: [0-9]* rounds' || move
-	! printed $machine 'guest: [0-9]* rounds' || finish $machine
+	if grep -aq 'guest: [0-9]* rounds' $out/*.console; then
+		finish $machine
+	else
+		move
+	fi
 done
 wait
 fact $stops stops, $logged migrations begun, $moves done, \\
