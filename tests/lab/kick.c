@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -18,8 +19,11 @@ static unsigned long sent;
 
 static void pause_some(void)
 {
-	struct timespec time = {.tv_nsec = rand() % 4000 * 1000L};
+	static uint32_t random = 1;
+	struct timespec time;
 
+	random = random * 1103515245 + 12345;
+	time = (struct timespec){.tv_nsec = (random >> 16) % 4000 * 1000L};
 	nanosleep(&time, NULL);
 }
 
