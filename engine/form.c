@@ -493,7 +493,8 @@ bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t ri
 		if (!is_passable(&f, insn) || !nx_graph_add_bytes(vcpu, insn, graph))
 			break;
 		graph->insns++;
-		if (nx_decides(insn->op) || nx_op_exits(insn->op) || insn->string_io)
+		if (nx_decides(insn->op) || nx_op_exits(insn->op) || insn->string_io ||
+		    vcpu->config.uncached)
 			break;
 		rip = nx_next_rip(mode, insn);
 	}

@@ -337,6 +337,11 @@ struct nx_config {
 	uint32_t guest_features; /* NX_FEATURE_*: what the guest's processor has */
 	uint32_t fail; /* NX_FAIL_*: steps that do not succeed, to try what becomes of it */
 	/*
+	 * To compare with: no clusters; each instruction up to the next exit is decoded,
+	 * translated, verified and run by itself, every time anew.
+	 */
+	bool uncached;
+	/*
 	 * A resume leaves instead of running when the stay that began at the hardware's exit has
 	 * lasted longer than this, and twenty times longer with interrupts disabled in the guest.
 	 * 0: the host keeps a bound of its own.
@@ -503,6 +508,9 @@ struct nx_cluster_info {
 	uint32_t code_bytes;  /* of host code */
 	uint64_t executions;  /* entries from a resume */
 	uint64_t exits;       /* exits that it delivered */
+	uint64_t exits_mmio;  /* of these, device-memory exits */
+	uint64_t stays;       /* executions that a hardware exit was taken over for */
+	uint64_t made_ns;     /* time that forming, translating and verifying it took */
 	uint8_t bits;         /* 16, 32 or 64 */
 	bool dropped;         /* stale, retired or grown: it will not run again */
 	uint32_t code_offset; /* of the host code, in nx_memory.code_rx */

@@ -32,7 +32,7 @@ bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_exit_kin
  * Every exit that was avoided is some cluster's, or a trace's; gap: instructions since the one
  * before.
  */
-static void credit(struct nx_vcpu *vcpu, unsigned gap)
+static void credit(struct nx_vcpu *vcpu, enum nx_exit_kind kind, unsigned gap)
 {
 	unsigned class = gap ? 32 - (unsigned)__builtin_clz(gap) : 0;
 
@@ -41,6 +41,7 @@ static void credit(struct nx_vcpu *vcpu, unsigned gap)
 		return;
 	}
 	vcpu->running->exits++;
+	vcpu->running->exits_mmio += kind == NX_EXIT_MMIO;
 	vcpu->counters.distance[class < NX_DISTANCES ? class : NX_DISTANCES - 1]++;
 }
 
@@ -56,7 +57,7 @@ enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
 		if (!nx_finish_bounce_read(vcpu, exit))
 			return NX_COMPLETION_DONE;
 		vcpu->counters.exits_mmio++;
-		credit(vcpu, 0);
+		credit(vcpu, NX_EXIT_MMIO, 0);
 		return NX_COMPLETION_EXIT;
 	default:
 		nx_finish_pending(vcpu, exit->data);
@@ -171,8 +172,8 @@ static void store_context(struct nx_vcpu *vcpu)
 
 /* ---- Clusters ---- */
 
-/* Makes the graph a cluster. */
-static struct nx_cluster *translate(struct nx_vcpu *vcpu, nx_status *status)
+/* Makes the graph a cluster; began: when its formation did. */
+static struct nx_cluster *translate(struct nx_vcpu *vcpu, uint64_t began, nx_status *status)
 {
 	struct nx_cluster *cluster = nx_cache_add(vcpu, &vcpu->cache, status);
 
@@ -181,6 +182,7 @@ static struct nx_cluster *translate(struct nx_vcpu *vcpu, nx_status *status)
 	vcpu->counters.translated++;
 	vcpu->counters.forced += vcpu->forced;
 	vcpu->forced = false;
+	cluster->made_ns = vcpu->host->now(vcpu->host_data) - began;
 	return cluster;
 }
 
@@ -188,7 +190,7 @@ static struct nx_cluster *translate(struct nx_vcpu *vcpu, nx_status *status)
 static struct nx_cluster *find_cluster(struct nx_vcpu *vcpu, uint32_t *offset, nx_status *status)
 {
 	struct nx_cluster *cluster = vcpu->resume_cluster;
-	uint64_t pc = vcpu->state.rip;
+	uint64_t pc = vcpu->state.rip, began;
 	bool hot = vcpu->hot;
 
 	/* The code after the exit that has just been completed; an entry's rip alone may be shared.
@@ -208,13 +210,14 @@ static struct nx_cluster *find_cluster(struct nx_vcpu *vcpu, uint32_t *offset, n
 		*status = NX_LEAVE_COLD;
 		return NULL;
 	}
+	began = vcpu->host->now(vcpu->host_data);
 	if (!nx_form(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->graph)) {
 		*status = NX_LEAVE_NO_CLUSTER;
 		vcpu->barren_pc = pc;
 		return NULL;
 	}
 	vcpu->counters.formed++;
-	cluster = translate(vcpu, status);
+	cluster = translate(vcpu, began, status);
 	if (!cluster) {
 		nx_tracker_barren(&vcpu->tracker, pc, NULL, 0);
 		return NULL;
@@ -248,7 +251,7 @@ static enum nx_outcome deliver(struct nx_vcpu *vcpu, const struct nx_site *site,
 	exit->rip = site->rip;
 	vcpu->pending = pending;
 	vcpu->pending_site = *site;
-	credit(vcpu, site->gap);
+	credit(vcpu, exit->kind, site->gap);
 	vcpu->counters.instructions += site->gap + 1u;
 	vcpu->stay_instructions += site->gap + 1u;
 	vcpu->resume_cluster = site->resume ? vcpu->running : NULL;
@@ -397,7 +400,7 @@ void nx_run(struct nx_vcpu *vcpu, struct nx_cluster *cluster, uint32_t offset)
 /* Nothing is in static reach of this exit: the guest runs on in a trace, which may find a way. */
 static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
-	uint64_t rip = vcpu->state.rip;
+	uint64_t rip = vcpu->state.rip, began;
 	enum nx_outcome outcome;
 	nx_status status = NX_LEAVE_NO_CLUSTER;
 
@@ -410,9 +413,10 @@ static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	/* device.c has the graph and the code on loan for a device's answer. */
 	if (vcpu->pending == NX_PENDING_BOUNCE_READ || vcpu->pending == NX_PENDING_BOUNCE_WRITE)
 		return outcome;
+	began = vcpu->host->now(vcpu->host_data);
 	if (nx_form(vcpu, &vcpu->mode, rip, &vcpu->graph)) {
 		vcpu->counters.formed++;
-		translate(vcpu, &status);
+		translate(vcpu, began, &status);
 	} else {
 		vcpu->counters.barren++;
 		nx_tracker_barren(&vcpu->tracker, vcpu->barren_pc, NULL, 0);
@@ -459,6 +463,15 @@ static enum nx_outcome end_cluster(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	return end_at_site(vcpu, exit);
 }
 
+/* nx_config.uncached: traces all the way. */
+static enum nx_outcome step_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
+{
+	nx_status status;
+
+	vcpu->resume_cluster = NULL;
+	return nx_trace(vcpu, NULL, &status) ? end_at_site(vcpu, exit) : leave(vcpu, exit, status);
+}
+
 /*
  * The first resume since the hardware delivered an exit. A host may complete exits by itself, so
  * that none is pending does not tell it.
@@ -499,6 +512,7 @@ void nx_flush(struct nx_vcpu *vcpu)
 enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
 	struct nx_cluster *cluster;
+	bool first = !vcpu->in_stay;
 	uint32_t offset;
 	nx_status status;
 
@@ -529,6 +543,8 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	if (status != NX_OK)
 		return leave(vcpu, exit, status);
 	load_context(vcpu); /* walks need rflags (AC) */
+	if (vcpu->config.uncached)
+		return step_on(vcpu, exit);
 	cluster = find_cluster(vcpu, &offset, &status);
 	if (!cluster && status == NX_LEAVE_NO_CLUSTER)
 		return trace_on(vcpu, exit);
@@ -541,6 +557,7 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 		return leave(vcpu, exit, status);
 	}
 	cluster->executions++;
+	cluster->stays += first;
 	vcpu->counters.enters++;
 	nx_run(vcpu, cluster, offset);
 	return end_cluster(vcpu, exit);

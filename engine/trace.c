@@ -123,8 +123,10 @@ static bool is_exit(const struct nx_vcpu *vcpu, const struct nx_site *site)
 /* The block at the state's rip, made now if it is not there. */
 static struct nx_cluster *find_block(struct nx_vcpu *vcpu, uint32_t *offset, nx_status *status)
 {
-	struct nx_cluster *block = nx_cache_find(vcpu, &vcpu->blocks, vcpu->state.rip, offset);
+	struct nx_cluster *block = NULL;
 
+	if (!vcpu->config.uncached)
+		block = nx_cache_find(vcpu, &vcpu->blocks, vcpu->state.rip, offset);
 	*status = block ? nx_check_code(vcpu, block) : NX_OK;
 	if (*status == NX_LEAVE_CODE_CHANGED)
 		block->dropped = true;

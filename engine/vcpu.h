@@ -37,6 +37,7 @@ struct nx_cluster {
 	struct nx_entry *entry;
 	const struct nx_insn *last; /* of a trace's block: what decides where control goes on */
 	uint64_t executions, exits;
+	uint64_t stays, exits_mmio, made_ns; /* as nx_cluster_info has them */
 };
 
 struct nx_cache {

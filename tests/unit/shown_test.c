@@ -122,12 +122,69 @@ static void test_distance(void **state)
 	mock_free(m);
 }
 
+/* What a benefit is reckoned from: exits by kind, stays, and the time it took to make. */
+static void test_worth(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_LOOPS);
+	const struct nx_cluster *cluster = warm(m);
+	struct nx_cluster_info before, after;
+
+	(void)state;
+	nx_cluster_describe(cluster, &before);
+	/* The clock of the test goes on by 100 at each look. */
+	assert_int_equal(before.made_ns, 100);
+	mock_run(m);
+	nx_cluster_describe(cluster, &after);
+	assert_int_equal(after.exits - before.exits, 3);
+	assert_int_equal(after.exits_mmio, 0);
+	assert_int_equal(after.stays - before.stays, 1);
+	/* From the hardware's exit, and again after each of its own but the last. */
+	assert_int_equal(after.executions - before.executions, 3);
+	assert_int_equal(after.made_ns, before.made_ns);
+	mock_free(m);
+}
+
+GUEST(devices, 64, "in ax, dx", "mov eax, [rdi]; out dx, eax; mov ecx, [rdi + 4]", "ret");
+
+/* Of all clusters together. */
+static struct nx_cluster_info sum(const struct mock *m)
+{
+	const struct nx_cluster *cluster = NULL;
+	struct nx_cluster_info all = {0}, one;
+
+	while ((cluster = nx_cluster_next(m->vcpu, cluster))) {
+		nx_cluster_describe(cluster, &one);
+		all.exits += one.exits;
+		all.exits_mmio += one.exits_mmio;
+		all.stays += one.stays;
+	}
+	return all;
+}
+
+static void test_worth_kinds(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);
+	struct nx_cluster_info before, after;
+
+	(void)state;
+	MOCK_LOAD(m, devices);
+	m->start.gpr[NX_RDI] = MOCK_DEVICE;
+	mock_warm(m);
+	before = sum(m);
+	mock_run(m);
+	after = sum(m);
+	assert_int_equal(after.exits - before.exits, 3);
+	assert_int_equal(after.exits_mmio - before.exits_mmio, 2);
+	assert_int_equal(after.stays - before.stays, 1);
+	mock_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_blocks),
-	    cmocka_unit_test(test_code_ends),
-	    cmocka_unit_test(test_distance),
+	    cmocka_unit_test(test_blocks),      cmocka_unit_test(test_code_ends),
+	    cmocka_unit_test(test_distance),    cmocka_unit_test(test_worth),
+	    cmocka_unit_test(test_worth_kinds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -225,13 +225,37 @@ static void test_blocks_are_kept(void **state)
 	mock_free(m);
 }
 
+/* nx_config.uncached: to the same exit with the same registers, one instruction at a time. */
+static void test_uncached(void **state)
+{
+	struct nx_config config;
+	struct mock *m;
+
+	(void)state;
+	nx_config_default(&config);
+	config.uncached = true;
+	m = mock_new_config(MOCK_LONG64, 0, &config);
+	MOCK_LOAD(m, winding);
+	mock_warm(m);
+	assert_int_equal(m->exits, 1);
+	assert_int_equal(m->log[0].kind, NX_EXIT_IO);
+	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_R10], 0x1234);
+	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RSP], m->start.gpr[NX_RSP]);
+	assert_int_equal(m->vcpu->cache.clusters, 0);
+	for (unsigned i = 0; i < m->vcpu->blocks.clusters; i++)
+		assert_int_equal(m->vcpu->blocks.cluster[i].insns, 1);
+	/* 20 instructions from the first exit to the second, and each run makes them all anew. */
+	assert_in_range(m->vcpu->blocks.clusters, 2 * 20, 1000);
+	mock_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_finds_exit),      cmocka_unit_test(test_finds_device),
 	    cmocka_unit_test(test_stops),           cmocka_unit_test(test_stop_flag),
 	    cmocka_unit_test(test_implausible),     cmocka_unit_test(test_code_write),
-	    cmocka_unit_test(test_blocks_are_kept),
+	    cmocka_unit_test(test_blocks_are_kept), cmocka_unit_test(test_uncached),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
