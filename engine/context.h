@@ -10,8 +10,9 @@
  *     rsp is never read by an operand. r14 (pointer), r11 and r10 are scratch. The other eleven
  *     hold the guest registers of the same number. Guest rsp, r10, r11, r14 and r15 live in
  *     their context slots (their "home") and visit a scratch register for one instruction.
- *     r15 is named as the base of a context slot only, never read as a value. nx_enter and the
- *     thunks leave no host address in r10 and r11, nor in r14 but for the pointer after a miss.
+ *     r15 is named as the base of a context slot, never read as a value but by the check sequence
+ *     (rule 4). nx_enter and the thunks leave no host address in r10 and r11, nor in r14 but for
+ *     the pointer after a miss.
  *  2. Memory is reached in three forms only:
  *       [r15 + disp]         a context slot, by rule 3;
  *       [r15 + r11 + disp]   the software TLB, inside the check sequence (rule 4) only;
@@ -29,12 +30,14 @@
  *       and r11d, NX_TLB_MASK
  *       lea r10, [r14 + N - 1]
  *       and r10, -4096
+ *       add r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
  *       cmp r10, [r15 + r11 + NX_CTX_TLB + NX_TLB_READ (or NX_TLB_WRITE)]
  *       jne miss
- *       add r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+ *       cmovne r14, r15
  *     back:
  *     and, out of line,
  *     miss:
+ *       sub r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
  *       mov [r15 + NX_CTX_LINEAR], r14
  *       mov dword [r15 + NX_CTX_SITE], K
  *       call [r15 + NX_CTX_THUNK_MISS]
@@ -43,6 +46,8 @@
  *     read as well). N is 1 to 64. Each check has a stub of its own. Nothing falls into the
  *     stub; only its jne leads there; nothing but the fall through and the stub's jmp leads to
  *     back; no branch and no entry lands inside either.
+ *     The cmovne is for a branch that is mispredicted: what follows then waits for the comparison,
+ *     and is done to the first slots, the guest's own registers.
  *     At back, r14 is a host pointer to N bytes, until r14 is overwritten, control arrives, or
  *     a helper runs. As long as r14 may be a pointer it is used as [r14], or overwritten in full
  *     by an instruction that does not read it (so not by xor, cmov or bsf): the guest must not

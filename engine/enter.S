@@ -7,6 +7,9 @@
  * before it goes back. r10, r11 and r14 never carry a host value back into emitted code, but for
  * r14 after a miss, which is the pointer that the code asked for: guest code must not learn host
  * addresses. The stack is 16-byte aligned while a translation runs.
+ *
+ * Every way into emitted code ends with lfence: what C did on a mispredicted way, and stores that a
+ * load could still overtake (the TLB's), are settled by then (docs/verifier.md, Speculation).
  */
 #include "context.h"
 
@@ -60,6 +63,7 @@ nx_enter:
 	mov	[r15 + NX_CTX_TARGET], rsi
 	load_guest
 	xor	r14d, r14d
+	lfence
 	jmp	[r15 + NX_CTX_TARGET]
 	.size	nx_enter, . - nx_enter
 
@@ -98,6 +102,7 @@ nx_thunk_miss:
 	jz	.Lreturn
 	mov	r14, rax
 	load_guest
+	lfence
 	ret
 	.size	nx_thunk_miss, . - nx_thunk_miss
 
@@ -118,6 +123,7 @@ nx_thunk_helper:
 	jz	.Lreturn
 	load_guest
 	xor	r14d, r14d
+	lfence
 	ret
 	.size	nx_thunk_helper, . - nx_thunk_helper
 

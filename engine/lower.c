@@ -69,6 +69,12 @@ static void emit_effective_address(struct nx_translator *t, const struct nx_insn
 	}
 	base = address_register(t, m->mem.base, NX_R14);
 	index = address_register(t, m->mem.index, NX_R11);
+	/* Moves are free on the way from an address to its data, additions are not. */
+	if (width == 64 && index == ZYDIS_REGISTER_NONE && displacement == 0) {
+		if (base != ZYDIS_REGISTER_R14)
+			mov(t, r(NX_R14, 8), nx_op_reg(base));
+		return;
+	}
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R14, width == 64 ? 8 : 4),
 		 nx_op_mem(base, index, index == ZYDIS_REGISTER_NONE ? 0 : m->mem.scale,
 			   displacement, 8));
@@ -402,6 +408,8 @@ static void emit_stack_offset(struct nx_translator *t, int delta)
 	unsigned bits = t->graph->mode.stack_bits;
 
 	mov(t, r(NX_R14, 8), nx_op_home(NX_RSP, 8));
+	if (bits == 64 && delta == 0)
+		return;
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R14, bits == 64 ? 8 : 4),
 		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, delta, 8));
 	if (bits == 16)

@@ -178,15 +178,14 @@ bool nx_guest_is_inside(const struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t o
 	return segment_linear(vcpu, seg, offset, size, write, &linear) == NX_OK;
 }
 
-/* A TLB hit: what emitted code checks inline. */
+/* A TLB hit: what emitted code checks inline, and no pointer on a mispredicted way either. */
 static void *tlb_lookup(const struct nx_vcpu *vcpu, uint64_t linear, unsigned size, bool write)
 {
 	const struct nx_tlb_entry *entry = &vcpu->context.tlb[(linear >> 12) % NX_TLB_ENTRIES];
 	uint64_t last = (linear + size - 1) & NX_PAGE_MASK;
+	uint64_t differs = (write ? entry->write : entry->read) ^ last;
 
-	return (write ? entry->write : entry->read) == last
-		   ? (void *)(uintptr_t)(linear + entry->addend)
-		   : NULL;
+	return (void *)(uintptr_t)((linear + entry->addend) & nx_mask_below(differs, 1));
 }
 
 static nx_status guest_access(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,

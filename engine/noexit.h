@@ -275,13 +275,32 @@ struct nx_page {
 enum nx_route { NX_ROUTE_EXIT, NX_ROUTE_LEAVE };
 
 /*
+ * All bits if a is below b, otherwise none. Computed, so that it holds as well where the processor
+ * runs ahead on a mispredicted way: behind a comparison of the two, say.
+ */
+static inline uint64_t nx_mask_below(uint64_t a, uint64_t b)
+{
+	uint64_t mask;
+
+	__asm__ volatile("cmpq %2, %1; sbbq %0, %0" : "=r"(mask) : "r"(a), "r"(b) : "cc");
+	return mask;
+}
+
+/* offset if it is below size, otherwise 0; on mispredicted ways, too. */
+static inline uint64_t nx_confine(uint64_t offset, uint64_t size)
+{
+	return offset & nx_mask_below(offset, size);
+}
+
+/*
  * What the host supplies. All callbacks run on the thread that called nx_resume(), must not
  * call back into the engine for the same vCPU, and must not block for long.
  */
 struct nx_host {
 	/*
 	 * The page at gpa (4096-byte aligned). A host that models the A20 gate clears bit 20 here
-	 * while the gate is closed, and in nx_exit.gpa: the engine knows nothing of it.
+	 * while the gate is closed, and in nx_exit.gpa: the engine knows nothing of it. A page's
+	 * place in the host's memory is computed with nx_confine(), or a guest reads beside it.
 	 */
 	void (*map_page)(void *data, uint64_t gpa, struct nx_page *page);
 	/* Who handles this access: the VMM (EXIT) or only the kernel (LEAVE)? */

@@ -55,10 +55,11 @@ static uint32_t check(struct nx_emitter *e, unsigned size, bool write)
 	nx_emit2(e, ZYDIS_MNEMONIC_LEA, r(NX_R10),
 		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, size - 1, 8));
 	nx_emit2(e, ZYDIS_MNEMONIC_AND, r(NX_R10), nx_op_imm(-(int64_t)NX_PAGE_SIZE));
+	nx_emit2(e, ZYDIS_MNEMONIC_ADD, r(NX_R14), tlb(NX_TLB_ADDEND));
 	nx_emit2(e, ZYDIS_MNEMONIC_CMP, r(NX_R10), tlb(write ? NX_TLB_WRITE : NX_TLB_READ));
 	nx_emit_branch(e, ZYDIS_MNEMONIC_JNZ, false);
 	branch = e->size;
-	nx_emit2(e, ZYDIS_MNEMONIC_ADD, r(NX_R14), tlb(NX_TLB_ADDEND));
+	nx_emit2(e, ZYDIS_MNEMONIC_CMOVNZ, r(NX_R14), nx_op_reg(NX_HOST_CONTEXT));
 	return branch;
 }
 
@@ -82,6 +83,7 @@ static uint32_t encode(struct nx_emitter *e, unsigned kind)
 		nx_emit1(e, ZYDIS_MNEMONIC_CALL, nx_op_slot(NX_CTX_THUNK_HELPER, 8));
 		break;
 	case NX_SNIPPET_MISS:
+		nx_emit2(e, ZYDIS_MNEMONIC_SUB, r(NX_R14), tlb(NX_TLB_ADDEND));
 		nx_emit2(e, ZYDIS_MNEMONIC_MOV, nx_op_slot(NX_CTX_LINEAR, 8), r(NX_R14));
 		patch = store_site(e);
 		nx_emit1(e, ZYDIS_MNEMONIC_CALL, nx_op_slot(NX_CTX_THUNK_MISS, 8));

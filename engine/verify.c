@@ -45,6 +45,13 @@ static void note_control(struct nx_verifier *v, unsigned ways, uint32_t target)
 	v->link[v->at + 1] = (uint16_t)target;
 }
 
+/* add or sub, as the mnemonic says, r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND] */
+static bool is_addend(const struct nx_verifier *v, ZydisMnemonic mnemonic)
+{
+	return v->insn.mnemonic == mnemonic && is_reg(v, 0, ZYDIS_REGISTER_R14) &&
+	       is_context(v, 1, ZYDIS_REGISTER_R11, NX_CTX_TLB + NX_TLB_ADDEND, 8);
+}
+
 /* mov [r15 + NX_CTX_LINEAR], r14 */
 static bool is_linear_store(const struct nx_verifier *v)
 {
@@ -126,13 +133,16 @@ static enum nx_verify_result verify_thunk(struct nx_verifier *v)
 									   : NX_VERIFY_SITE;
 }
 
-/* The first instruction of a miss stub has passed: the other three, exactly. */
+/* The first instruction of a miss stub has passed: the other four, exactly. */
 static enum nx_verify_result verify_stub(struct nx_verifier *v)
 {
 	uint32_t back;
 
 	v->map[v->at] |= FIXED;
 	switch (v->expect) {
+	case EXPECT_STUB_LINEAR:
+		v->expect = EXPECT_STUB_SITE;
+		return is_linear_store(v) ? NX_VERIFY_OK : NX_VERIFY_CHECK;
 	case EXPECT_STUB_SITE:
 		if (!is_site_store(v))
 			return NX_VERIFY_CHECK;
@@ -193,6 +203,8 @@ static bool matches_check(struct nx_verifier *v, unsigned step)
 	case CHECK_PAGE:
 		return mnemonic == ZYDIS_MNEMONIC_AND && is_reg(v, 0, ZYDIS_REGISTER_R10) &&
 		       is_imm(v, 1, -4096);
+	case CHECK_ADD:
+		return is_addend(v, ZYDIS_MNEMONIC_ADD);
 	case CHECK_COMPARE:
 		v->check_write = is_context(v, 1, ZYDIS_REGISTER_R11, NX_CTX_TLB + NX_TLB_WRITE, 8);
 		return mnemonic == ZYDIS_MNEMONIC_CMP && is_reg(v, 0, ZYDIS_REGISTER_R10) &&
@@ -202,27 +214,27 @@ static bool matches_check(struct nx_verifier *v, unsigned step)
 		return mnemonic == ZYDIS_MNEMONIC_JNZ && is_direct(v) &&
 		       v->insn.raw.prefix_count == 0 && branch_target(v, &v->check_stub);
 	default:
-		return mnemonic == ZYDIS_MNEMONIC_ADD && is_reg(v, 0, ZYDIS_REGISTER_R14) &&
-		       is_context(v, 1, ZYDIS_REGISTER_R11, NX_CTX_TLB + NX_TLB_ADDEND, 8);
+		return mnemonic == ZYDIS_MNEMONIC_CMOVNZ && is_reg(v, 0, ZYDIS_REGISTER_R14) &&
+		       is_reg(v, 1, ZYDIS_REGISTER_R15);
 	}
 }
 
 /*
  * Follows the sequence. *taken: the instruction is one that is allowed in it only, and done with.
- * From the comparison on there is no way but to the end.
+ * From the addition on there is no way but to the end.
  */
 static enum nx_verify_result verify_check(struct nx_verifier *v, bool *taken)
 {
 	*taken = false;
 	if (!matches_check(v, v->step)) {
-		if (v->step > CHECK_COMPARE)
+		if (v->step > CHECK_ADD)
 			return NX_VERIFY_CHECK;
 		v->step = CHECK_COPY;
 		if (!matches_check(v, CHECK_COPY))
 			return NX_VERIFY_OK;
 	}
 	v->step_at[v->step++] = v->at;
-	if (v->step <= CHECK_COMPARE)
+	if (v->step <= CHECK_ADD)
 		return NX_VERIFY_OK;
 	*taken = true;
 	if (v->step == CHECK_BRANCH + 1)
@@ -236,7 +248,7 @@ static enum nx_verify_result verify_check(struct nx_verifier *v, bool *taken)
 		return NX_VERIFY_FALLS_OFF;
 	v->map[v->next] |= FIXED | BACK;
 	v->link[v->next] = (uint16_t)v->check_stub;
-	/* The last byte of the addition is nobody's start: room for what the check asked for. */
+	/* The last byte of the selection is nobody's start: room for what the check asked for. */
 	v->link[v->next - 1] = (uint16_t)(v->check_bytes << 1 | v->check_write);
 	v->r14 = R14_POINTER;
 	v->pointer_bytes = v->check_bytes;
@@ -277,11 +289,11 @@ static enum nx_verify_result verify_instruction(struct nx_verifier *v)
 	result = verify_check(v, &taken);
 	if (result != NX_VERIFY_OK || taken)
 		return result;
-	if (!v->falls && is_linear_store(v)) {
-		/* Only the check's jne may lead here, so that r14 is a number. */
+	if (!v->falls && is_addend(v, ZYDIS_MNEMONIC_SUB)) {
+		/* Only the check's jne may lead here, so that r14 becomes a number. */
 		v->map[v->at] |= STUB | FIXED;
 		v->stub = v->at;
-		v->expect = EXPECT_STUB_SITE;
+		v->expect = EXPECT_STUB_LINEAR;
 		v->falls = true;
 		return NX_VERIFY_OK;
 	}

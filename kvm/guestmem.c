@@ -173,7 +173,7 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 	}
 	vcpu->pages_given = true;
 	page->kind = NX_PAGE_RAM;
-	page->host = (void *)(uintptr_t)(slot->host + (gpa - slot->gpa));
+	page->host = (void *)(uintptr_t)(slot->host + nx_confine(gpa - slot->gpa, slot->size));
 	page->store_is_mmio = slot->flags & KVM_MEM_READONLY;
 	page->writable =
 	    access & NX_HOST_WRITE && !(slot->flags & (KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES));

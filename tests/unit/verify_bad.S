@@ -458,7 +458,7 @@ verify_bad:
 	.set	REPLACED, 0
 	.set	PRECEDED, 1
 
-	/* One step of the sequence. 9 is the comparison, or the step itself where it comes later. */
+	/* One step of the sequence. 9 is the addition, or the step itself where it comes later. */
 	.macro	step number, how, step, insn, own:vararg
 	.if	\number == \step
 	.if	\how == PRECEDED
@@ -492,9 +492,10 @@ verify_bad:
 	step	2, \how, \step, "\insn", and r11d, NX_TLB_MASK
 	step	3, \how, \step, "\insn", lea r10, [r14 + 7]
 	step	4, \how, \step, "\insn", and r10, -4096
-	step	5, \how, \step, "\insn", cmp r10, [r15 + r11 + NX_CTX_TLB + NX_TLB_WRITE]
-	step	6, \how, \step, "\insn", jne 2f
-	step	7, \how, \step, "\insn", add r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	step	5, \how, \step, "\insn", add r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	step	6, \how, \step, "\insn", cmp r10, [r15 + r11 + NX_CTX_TLB + NX_TLB_WRITE]
+	step	7, \how, \step, "\insn", jne 2f
+	step	8, \how, \step, "\insn", cmovne r14, r15
 1:	mov	rax, [r14]
 	exit	LEAVE
 2:	stub	WRITE8, 1b
@@ -535,23 +536,31 @@ verify_bad:
 	bad_check check_last_byte_short, CHECK, REPLACED, 3, lea r10d, [r14 + 7]
 	bad_check check_page_mask, CHECK, REPLACED, 4, and r10, -8192
 	bad_check check_page_short, CHECK, REPLACED, 4, and r10d, -4096
-	bad_check check_compare_addend, CHECK, REPLACED, 5, cmp r10, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
-	bad_check check_compare_next_entry, CHECK, REPLACED, 5, cmp r10, [r15 + r11 + NX_CTX_TLB + NX_TLB_ENTRY_SIZE]
-	bad_check check_compare_scaled, CHECK, REPLACED, 5, cmp r10, [r15 + r11 * 2 + NX_CTX_TLB]
-	bad_check check_compare_short, CHECK, REPLACED, 5, cmp r10d, [r15 + r11 + NX_CTX_TLB]
-	bad_check check_compare_other, CHECK, REPLACED, 5, cmp rax, [r15 + r11 + NX_CTX_TLB]
-	bad_check check_compare_written, CHECK, REPLACED, 5, mov [r15 + r11 + NX_CTX_TLB], r10
-	bad_check check_compare_index, MEMORY, REPLACED, 5, cmp r10, [r15 + rcx + NX_CTX_TLB]
-	bad_check check_branch_above, CHECK, REPLACED, 6, ja 2f
-	bad_check check_branch_equal, CHECK, REPLACED, 6, je 2f
-	bad_check check_branch_missing, CHECK, REPLACED, 6, nop
-	bad_check check_addend_tag, CHECK, REPLACED, 7, add r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_READ]
-	bad_check check_addend_next, CHECK, REPLACED, 7, add r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND + NX_TLB_ENTRY_SIZE]
-	bad_check check_addend_sub, CHECK, REPLACED, 7, sub r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
-	bad_check check_addend_short, CHECK, REPLACED, 7, add r14d, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
-	bad_check check_addend_other, CHECK, REPLACED, 7, add rax, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
-	bad_check check_addend_loaded, CHECK, REPLACED, 7, mov r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
-	bad_check check_addend_missing, CHECK, REPLACED, 7, nop
+	bad_check check_compare_addend, CHECK, REPLACED, 6, cmp r10, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	bad_check check_compare_next_entry, CHECK, REPLACED, 6, cmp r10, [r15 + r11 + NX_CTX_TLB + NX_TLB_ENTRY_SIZE]
+	bad_check check_compare_scaled, CHECK, REPLACED, 6, cmp r10, [r15 + r11 * 2 + NX_CTX_TLB]
+	bad_check check_compare_short, CHECK, REPLACED, 6, cmp r10d, [r15 + r11 + NX_CTX_TLB]
+	bad_check check_compare_other, CHECK, REPLACED, 6, cmp rax, [r15 + r11 + NX_CTX_TLB]
+	bad_check check_compare_written, CHECK, REPLACED, 6, mov [r15 + r11 + NX_CTX_TLB], r10
+	bad_check check_compare_index, CHECK, REPLACED, 6, cmp r10, [r15 + rcx + NX_CTX_TLB]
+	bad_check check_branch_above, CHECK, REPLACED, 7, ja 2f
+	bad_check check_branch_equal, CHECK, REPLACED, 7, je 2f
+	bad_check check_branch_missing, CHECK, REPLACED, 7, nop
+	bad_check check_addend_tag, CHECK, REPLACED, 5, add r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_READ]
+	bad_check check_addend_next, CHECK, REPLACED, 5, add r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND + NX_TLB_ENTRY_SIZE]
+	bad_check check_addend_sub, CHECK, REPLACED, 5, sub r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	bad_check check_addend_short, CHECK, REPLACED, 5, add r14d, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	bad_check check_addend_other, CHECK, REPLACED, 5, add rax, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	bad_check check_addend_loaded, CHECK, REPLACED, 5, mov r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	bad_check check_addend_missing, CHECK, REPLACED, 5, /* nothing */
+	bad_check check_select_missing, CHECK, REPLACED, 8, nop
+	bad_check check_select_equal, CHECK, REPLACED, 8, cmove r14, r15
+	bad_check check_select_above, CHECK, REPLACED, 8, cmova r14, r15
+	bad_check check_select_short, CHECK, REPLACED, 8, cmovne r14d, r15d
+	bad_check check_select_other, CHECK, REPLACED, 8, cmovne r14, rax
+	bad_check check_select_elsewhere, CHECK, REPLACED, 8, cmovne rax, r15
+	bad_check check_select_always, CHECK, REPLACED, 8, mov r14, r15
+	bad_check check_fenced, CHECK, REPLACED, 8, lfence
 	bad_check check_interrupted_1, CHECK, PRECEDED, 1, nop
 	bad_check check_interrupted_2, CHECK, PRECEDED, 2, nop
 	bad_check check_interrupted_3, CHECK, PRECEDED, 3, nop
@@ -559,6 +568,7 @@ verify_bad:
 	bad_check check_interrupted_5, CHECK, PRECEDED, 5, nop
 	bad_check check_interrupted_6, CHECK, PRECEDED, 6, nop
 	bad_check check_interrupted_7, CHECK, PRECEDED, 7, nop
+	bad_check check_interrupted_8, CHECK, PRECEDED, 8, nop
 	check_entered 1
 	check_entered 2
 	check_entered 3
@@ -566,6 +576,7 @@ verify_bad:
 	check_entered 5
 	check_entered 6
 	check_entered 7
+	check_entered 8
 
 	/* Branches past a check, and its stub */
 
@@ -593,7 +604,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
 9:	jmp	1b
 	end	stub_without_call, CHECK, 9b
@@ -603,7 +615,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 9:	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 	jmp	1b
 	end	stub_without_site, CHECK, 9b
@@ -613,17 +626,45 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-9:	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+9:	mov	dword ptr [r15 + NX_CTX_SITE], READ8
+	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 	jmp	1b
 	end	stub_without_linear, CHECK, 9b
+
+	/* What is in r14 there is no address of the guest's. */
+	program	stub_without_subtraction
+	mov	r14, rsi
+	check	8, NX_TLB_READ, 2f
+1:	mov	rax, [r14]
+	exit	LEAVE
+2:
+9:	mov	[r15 + NX_CTX_LINEAR], r14
+	mov	dword ptr [r15 + NX_CTX_SITE], READ8
+	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
+	jmp	1b
+	end	stub_without_subtraction, RESERVED_REGISTER, 9b
+
+	program	stub_other_subtraction
+	mov	r14, rsi
+	check	8, NX_TLB_READ, 2f
+1:	mov	rax, [r14]
+	exit	LEAVE
+2:
+9:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_READ]
+	mov	[r15 + NX_CTX_LINEAR], r14
+	mov	dword ptr [r15 + NX_CTX_SITE], READ8
+	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
+	jmp	1b
+	end	stub_other_subtraction, RESERVED_REGISTER, 9b
 
 	program	stub_without_jump
 	mov	r14, rsi
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
 	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 9:	nop
@@ -635,7 +676,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
 	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 9:	jz	1b
@@ -647,7 +689,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
 9:	call	qword ptr [r15 + NX_CTX_THUNK_HELPER]
 	jmp	1b
@@ -680,7 +723,7 @@ verify_bad:
 
 	program	stub_wrong_place
 	mov	r14, rsi
-	check	8, NX_TLB_READ, 2f + 7
+	check	8, NX_TLB_READ, 2f + 8
 1:	mov	rax, [r14]
 	exit	LEAVE
 2:	stub	READ8, 1b
@@ -710,7 +753,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
 3:	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 	jmp	1b
@@ -722,7 +766,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
 	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 3:	jmp	1b
@@ -783,7 +828,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
 	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 9:	jmp	3f
@@ -798,7 +844,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 9:	mov	dword ptr [r15 + NX_CTX_SITE], READ4
 	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 	jmp	1b
@@ -809,7 +856,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 9:	mov	dword ptr [r15 + NX_CTX_SITE], IO
 	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 	jmp	1b
@@ -820,7 +868,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 9:	mov	dword ptr [r15 + NX_CTX_SITE], HELPER
 	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 	jmp	1b
@@ -831,7 +880,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 9:	mov	dword ptr [r15 + NX_CTX_SITE], LEAVE
 	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 	jmp	1b
@@ -842,7 +892,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 9:	mov	dword ptr [r15 + NX_CTX_SITE], SITES
 	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 	jmp	1b
@@ -853,7 +904,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 9:	mov	dword ptr [r15 + NX_CTX_SITE], -1
 	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 	jmp	1b
@@ -1296,7 +1348,8 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	mov	[r15 + NX_CTX_LINEAR], r14
+2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
 9:	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
 	end	falls_off_in_stub, FALLS_OFF, 9b

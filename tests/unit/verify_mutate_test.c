@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include <Zydis/Zydis.h>
+
 #include "verify_mutate.h"
 #include "verify_oracle.h"
 #include "verify_programs.h"
@@ -112,6 +114,65 @@ static void test_good_programs_run(void **state)
 	assert_true(verify_sandbox_stats.helpers > 100);
 }
 
+/*
+ * The branch of every check, mispredicted: without it the code goes on with what is no pointer of
+ * the guest's. Returns how many checks there are; selection: whether they keep the cmovne.
+ */
+static unsigned mispredict(const struct verify_program *p, uint8_t *code, bool selection)
+{
+	ZydisDecoder decoder;
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	uint32_t before = 0;
+	unsigned checks = 0;
+
+	memcpy(code, p->code, p->size);
+	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	for (uint32_t at = 0; at < p->size; at += insn.length) {
+		assert_true(ZYAN_SUCCESS(
+		    ZydisDecoderDecodeFull(&decoder, code + at, p->size - at, &insn, op)));
+		if (insn.mnemonic == ZYDIS_MNEMONIC_CMOVNZ &&
+		    op[1].reg.value == ZYDIS_REGISTER_R15) {
+			memset(code + before, 0x90, at - before);
+			if (!selection)
+				memset(code + at, 0x90, insn.length);
+			checks++;
+		}
+		before = at;
+	}
+	return checks;
+}
+
+/* What follows a mispredicted check accesses the first slots, and nothing else. */
+static void test_mispredicted_checks(void **state)
+{
+	static uint8_t code[VERIFY_MUTATE_MAX_CODE];
+	unsigned checks = 0, harmful = 0;
+
+	(void)state;
+	for (const struct verify_program *p = verify_good; p < verify_good_end; p++) {
+		const char *error;
+
+		verify_program_translation(p, &translation);
+		if (!mispredict(p, code, true))
+			continue;
+		checks++;
+		for (uint64_t seed = 1; seed <= 100; seed++) {
+			error = verify_sandbox(code, (uint32_t)p->size, &translation, seed);
+			if (error)
+				print_error("%s: %s\n", p->name, error);
+			assert_null(error);
+		}
+		mispredict(p, code, false);
+		error = NULL;
+		for (uint64_t seed = 1; seed <= 100 && !error; seed++)
+			error = verify_sandbox(code, (uint32_t)p->size, &translation, seed);
+		harmful += error != NULL;
+	}
+	assert_true(checks >= 5);
+	assert_int_equal(harmful, checks);
+}
+
 static void test_mutants(void **state)
 {
 	struct verify_mutation sum = {0};
@@ -130,9 +191,8 @@ static void test_mutants(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_oracle_objects),
-	    cmocka_unit_test(test_sandbox_objects),
-	    cmocka_unit_test(test_good_programs_run),
+	    cmocka_unit_test(test_oracle_objects),    cmocka_unit_test(test_sandbox_objects),
+	    cmocka_unit_test(test_good_programs_run), cmocka_unit_test(test_mispredicted_checks),
 	    cmocka_unit_test(test_mutants),
 	};
 

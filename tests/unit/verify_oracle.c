@@ -9,9 +9,10 @@
 /* What is known at the start of an instruction, on all paths that were seen to lead there. */
 struct __attribute__((packed)) facts { /* packed: compared as bytes */
 	bool seen;
-	enum { UNKNOWN, NUMBER, HOST } r14;
+	/* RAW: a number and an addend of the TLB's, which need not belong together. */
+	enum { UNKNOWN, NUMBER, RAW, HOST } r14;
 	uint8_t bytes, write; /* HOST */
-	/* How r11, r10 and the flags follow from the r14 of now. */
+	/* How r11, r10 and the flags follow from the r14 of now, or before the addend. */
 	enum { R11_ANY, R11_COPY, R11_SHIFTED, R11_INDEX } r11;
 	enum { R10_ANY, R10_LAST, R10_PAGE } r10;
 	uint8_t r10_bytes;
@@ -213,6 +214,38 @@ static bool counts_turn(const struct oracle *o)
 	       (op->mem.disp.value == NX_CTX_TURNS || op->mem.disp.value == NX_CTX_IDLE_TURNS);
 }
 
+/* r14, and the addend of the entry that r14 belongs to */
+static bool has_addend(const struct oracle *o, const struct facts *f)
+{
+	return o->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+	       o->op[0].reg.value == ZYDIS_REGISTER_R14 &&
+	       o->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY && f->r11 == R11_INDEX &&
+	       reads_tlb(&o->op[1], NX_TLB_ADDEND);
+}
+
+/* To a number; and off again, which gives the number back. */
+static bool adds_addend(const struct oracle *o, const struct facts *f)
+{
+	return o->insn.mnemonic == ZYDIS_MNEMONIC_ADD && f->r14 == NUMBER && has_addend(o, f);
+}
+
+static bool subtracts_addend(const struct oracle *o, const struct facts *f)
+{
+	return o->insn.mnemonic == ZYDIS_MNEMONIC_SUB && f->r14 == RAW && has_addend(o, f);
+}
+
+/*
+ * cmovne r14, r15: after it r14 is a pointer, also where the branch behind the comparison has been
+ * mispredicted.
+ */
+static bool selects(const struct oracle *o, const struct facts *f)
+{
+	return o->insn.mnemonic == ZYDIS_MNEMONIC_CMOVNZ &&
+	       o->op[0].reg.value == ZYDIS_REGISTER_R14 &&
+	       o->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+	       o->op[1].reg.value == ZYDIS_REGISTER_R15 && f->r14 == RAW && f->compared && f->hit;
+}
+
 static const char *judge_memory(const struct oracle *o, const ZydisDecodedOperand *op,
 				const struct facts *f)
 {
@@ -232,8 +265,7 @@ static const char *judge_memory(const struct oracle *o, const ZydisDecodedOperan
 		    o->op[0].reg.value == ZYDIS_REGISTER_R10 &&
 		    (reads_tlb(op, NX_TLB_READ) || reads_tlb(op, NX_TLB_WRITE)))
 			return NULL;
-		if (o->insn.mnemonic == ZYDIS_MNEMONIC_ADD && f->hit &&
-		    o->op[0].reg.value == ZYDIS_REGISTER_R14 && reads_tlb(op, NX_TLB_ADDEND))
+		if (adds_addend(o, f) || subtracts_addend(o, f))
 			return NULL;
 		return "a TLB access that is not a check";
 	}
@@ -254,9 +286,11 @@ static const char *judge_register(const struct oracle *o, const ZydisDecodedOper
 	    o->insn.mnemonic == ZYDIS_MNEMONIC_BSF || o->insn.mnemonic == ZYDIS_MNEMONIC_BSR ||
 	    o->insn.mnemonic == ZYDIS_MNEMONIC_LZCNT || o->insn.mnemonic == ZYDIS_MNEMONIC_TZCNT;
 
+	if (selects(o, f))
+		return NULL;
 	if (reg == ZYDIS_REGISTER_R15 || reg == ZYDIS_REGISTER_RSP)
 		return "a reserved register";
-	if (reg == ZYDIS_REGISTER_R14 && kept && f->r14 != NUMBER)
+	if (reg == ZYDIS_REGISTER_R14 && kept && f->r14 != NUMBER && !subtracts_addend(o, f))
 		return "the pointer is read";
 	if (ZydisRegisterGetClass(op->reg.value) == ZYDIS_REGCLASS_SEGMENT ||
 	    ZydisRegisterGetClass(op->reg.value) == ZYDIS_REGCLASS_CONTROL ||
@@ -351,7 +385,10 @@ static void update(const struct oracle *o, struct facts *f)
 		f->r11 = R11_ANY;
 	if (sets_r10)
 		f->r10 = R10_ANY;
-	if (sets_r14) {
+	if (adds_addend(o, &was)) {
+		f->r14 = RAW;
+		f->linear = f->hit = false;
+	} else if (sets_r14) {
 		f->r14 = NUMBER;
 		f->r11 = R11_ANY;
 		f->r10 = R10_ANY;
@@ -381,14 +418,13 @@ static void update(const struct oracle *o, struct facts *f)
 	    o->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && o->op[1].imm.value.s == -4096)
 		f->r10 = R10_PAGE;
 	if (is(o, ZYDIS_MNEMONIC_CMP, ZYDIS_REGISTER_R10) && was.r10 == R10_PAGE &&
-	    was.r11 == R11_INDEX && o->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+	    was.r14 == RAW && was.r11 == R11_INDEX && o->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY &&
 	    (reads_tlb(&o->op[1], NX_TLB_READ) || reads_tlb(&o->op[1], NX_TLB_WRITE))) {
 		f->compared = true;
 		f->tag_bytes = was.r10_bytes;
 		f->tag_write = o->op[1].mem.disp.value == NX_CTX_TLB + NX_TLB_WRITE;
 	}
-	if (is(o, ZYDIS_MNEMONIC_ADD, ZYDIS_REGISTER_R14) && was.hit && was.r11 == R11_INDEX &&
-	    o->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY && reads_tlb(&o->op[1], NX_TLB_ADDEND)) {
+	if (selects(o, &was)) {
 		f->r14 = HOST;
 		f->bytes = was.tag_bytes;
 		f->write = was.tag_write;

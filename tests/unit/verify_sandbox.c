@@ -102,14 +102,24 @@ static uint8_t *map_between_guards(size_t bytes, int protection, int fd)
 	return area + PAGE;
 }
 
-static void set_up(void)
+/* Each time: cmocka has handlers of its own for each test. */
+static void catch_signals(void)
 {
 	static uint8_t stack[64 * 1024];
 	static const int numbers[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGVTALRM};
 	stack_t alternative = {.ss_sp = stack, .ss_size = sizeof(stack)};
 	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK | SA_NODEFER};
+
+	sigaltstack(&alternative, NULL);
+	for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		sigaction(numbers[i], &action, NULL);
+}
+
+static void set_up(void)
+{
 	int fd;
 
+	catch_signals();
 	if (box.context)
 		return;
 	fd = memfd_create("code", 0);
@@ -123,9 +133,6 @@ static void set_up(void)
 	box.context = (struct nx_context *)(void *)box.context_page;
 	box.guest[0] = map_between_guards(PAGE, PROT_READ | PROT_WRITE, -1);
 	box.guest[1] = map_between_guards(PAGE, PROT_READ, -1);
-	sigaltstack(&alternative, NULL);
-	for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		sigaction(numbers[i], &action, NULL);
 }
 
 static void tlb_add(unsigned page, bool write)
