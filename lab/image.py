@@ -365,7 +365,12 @@ class Images:
         for path, file in libraries(outputs).items():
             archive.copy(file, path)
         for file in outputs:
-            archive.copy(file, Path("/noexit") / file.relative_to(self.build))
+            path = Path("/noexit") / file.relative_to(self.build)
+            archive.copy(file, path)
+            # Programs ask for a library by its shorter names.
+            for name in file.parent.glob("*.so*"):
+                if name.is_symlink() and name.resolve() == file.resolve():
+                    archive.link(str(path.parent / name.name), file.name)
         for path, data in files.items():
             archive.add(path, data)
         for source, target in extra:

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""The tests of the suite "kvm" that want a machine's own KVM, once more in the lab: its kvm_amd and
+kvm_intel are complete ones, and a machine without /dev/kvm has them too.
+
+They are run as they are. Those in Python bring the interpreter along, with the modules that they
+import and no others.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from lab_testing import BUILD, ROOT, main, need_lab, skip
+
+from image import libraries, usr
+
+CPU = os.environ.get("KVM_CPU") or "amd"
+PYTHON = Path("/usr/bin/python3")
+# The lab's own shell is a static one, which noexit cannot get into.
+SHELL = Path("/bin/dash")
+SCRIPT = ROOT / "tests/kvm/real_test.py"
+# Prints the files of what the script imports.
+LIST_MODULES = """
+import importlib.util, sys
+sys.argv = sys.argv[1:] + ["noexit", "vmm", "storm"]
+spec = importlib.util.spec_from_file_location("listed", sys.argv[0])
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+for module in list(sys.modules.values()):
+    if getattr(module, "__file__", None):
+        print(module.__file__)
+"""
+
+
+def python_files():
+    """What the script needs of Python: {path in the lab: file}."""
+    if not PYTHON.exists():
+        skip(f"{PYTHON} is missing; install the package python3")
+    listed = subprocess.run([PYTHON, "-I", "-B", "-c", LIST_MODULES, SCRIPT], text=True, check=True,
+                            stdout=subprocess.PIPE).stdout.split()
+    files = [Path(file) for file in listed if Path(file) != SCRIPT]
+    programs = {str(PYTHON): PYTHON.resolve(), "/usr/sbin/sh": SHELL}
+    return {**programs, **{str(file): file for file in files},
+            **libraries([*programs.values(), *(f for f in files if f.suffix == ".so")])}
+
+
+def in_lab(command, put=()):
+    """Runs a command there; its output and its status."""
+    places = [word for path, file in put for word in ("--put", f"{file}:{path}")]
+    result = subprocess.run([str(ROOT / "lab/run"), "--cpu", CPU, "--timeout",
+                             "900" if CPU == "amd" else "3600", *places, "--", command],
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                            env={**os.environ, "NX_BUILD": str(BUILD)})
+    print(result.stdout)
+    return result
+
+
+class KvmTest(unittest.TestCase):
+    names = ()
+
+    def test_real(self):
+        put = [(usr(path), file) for path, file in python_files().items()]
+        programs = " ".join(f"/noexit/{name}" for name in ("cli/noexit", "tests/kvm/guest_vmm",
+                                                          "tests/kvm/storm_vmm"))
+        names = " ".join(self.names)
+        result = in_lab(f"cd /tmp && python3 -B /real_test.py {programs} {names}",
+                        [*put, ("/real_test.py", SCRIPT)])
+        self.assertEqual(result.returncode, 0)
+        ran = re.search(r"^Ran (\d+) tests in", result.stdout, re.M)
+        self.assertGreater(int(ran[1]), 0 if names else 15)
+        self.assertNotIn("skipped", result.stdout)
+
+    def test_hostile(self):
+        result = in_lab("/noexit/tests/security/hostile_kvm_test")
+        self.assertEqual(result.returncode, 0)
+        self.assertRegex(result.stdout, r"PASSED  \] \d+ test")
+
+
+if __name__ == "__main__":
+    need_lab(CPU)
+    # Names are those of the tests in there.
+    KvmTest.names, sys.argv[1:] = sys.argv[1:], []
+    main()
