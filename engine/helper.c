@@ -273,7 +273,17 @@ nx_status nx_help_std(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 
 /* ---- Segments ---- */
 
-/* MOV or POP to DS, ES, FS or GS in real mode: selector and base change, the limit stays. */
+/* In real mode: selector and base change, the limit stays. */
+static void load_real_segment(struct nx_vcpu *vcpu, unsigned seg, uint16_t selector)
+{
+	vcpu->context.seg[seg].selector = selector;
+	vcpu->context.seg[seg].base = (uint64_t)selector << 4;
+	vcpu->state.seg[seg].selector = selector;
+	vcpu->state.seg[seg].base = (uint64_t)selector << 4;
+	vcpu->state.segments_changed = true;
+}
+
+/* MOV or POP to DS, ES, FS or GS. */
 nx_status nx_help_load_sreg(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 {
 	unsigned seg = (unsigned)(d->op[0].reg.value - ZYDIS_REGISTER_ES);
@@ -293,12 +303,43 @@ nx_status nx_help_load_sreg(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	if (status != NX_OK)
 		return status;
 	stack_commit(&s);
-	selector &= 0xffff;
-	vcpu->context.seg[seg].selector = selector;
-	vcpu->context.seg[seg].base = selector << 4;
-	vcpu->state.seg[seg].selector = (uint16_t)selector;
-	vcpu->state.seg[seg].base = selector << 4;
-	vcpu->state.segments_changed = true;
+	load_real_segment(vcpu, seg, (uint16_t)selector);
+	return NX_OK;
+}
+
+/* LDS, LES, LFS, LGS: a general register from memory, and behind it the selector. */
+nx_status nx_help_load_far(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+{
+	uint64_t at = nx_effective_address(vcpu, d, &d->op[1]), offset = 0, selector = 0;
+	enum nx_sreg from = nx_segment_of(&d->op[1]);
+	unsigned size = operand_size(d), seg;
+	nx_status status;
+	struct nx_reg reg;
+
+	switch (d->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_LDS:
+		seg = NX_DS;
+		break;
+	case ZYDIS_MNEMONIC_LES:
+		seg = NX_ES;
+		break;
+	case ZYDIS_MNEMONIC_LFS:
+		seg = NX_FS;
+		break;
+	default:
+		seg = NX_GS;
+		break;
+	}
+	/* One operand: it does not wrap around between its halves. */
+	if (!nx_guest_is_inside(vcpu, from, at, size + 2, false))
+		return NX_LEAVE_SEGMENT;
+	status = nx_guest_read(vcpu, from, at, &offset, size);
+	if (status == NX_OK)
+		status = nx_guest_read(vcpu, from, at + size, &selector, 2);
+	if (status != NX_OK || !nx_reg_of(d->op[0].reg.value, &reg))
+		return status;
+	nx_set_reg(vcpu->context.gpr, &reg, offset);
+	load_real_segment(vcpu, seg, (uint16_t)selector);
 	return NX_OK;
 }
 
@@ -310,7 +351,7 @@ static bool is_sreg(const ZydisDecodedOperand *op)
 	       op->reg.value <= ZYDIS_REGISTER_GS;
 }
 
-/* Forms of MOV, PUSH, POP and BT that lower.c does not do. */
+/* Forms of MOV, PUSH, POP and BT that lower.c does not do, and what is run in some modes only. */
 static nx_helper *helper_for_form(const struct nx_mode *mode, const struct nx_decoded *d)
 {
 	switch (d->insn.mnemonic) {
@@ -325,6 +366,11 @@ static nx_helper *helper_for_form(const struct nx_mode *mode, const struct nx_de
 		    d->op[0].reg.value != ZYDIS_REGISTER_CS)
 			return nx_help_load_sreg;
 		return NULL;
+	case ZYDIS_MNEMONIC_LDS:
+	case ZYDIS_MNEMONIC_LES:
+	case ZYDIS_MNEMONIC_LFS:
+	case ZYDIS_MNEMONIC_LGS:
+		return mode->segment_loads ? nx_help_load_far : NULL;
 	case ZYDIS_MNEMONIC_PUSH:
 		return is_sreg(&d->op[0]) && d->insn.operand_width == 16 ? nx_help_push_sreg : NULL;
 	case ZYDIS_MNEMONIC_BT:

@@ -69,7 +69,8 @@ typedef nx_status nx_helper(struct nx_vcpu *vcpu, const struct nx_decoded *d);
 	X(OUTSD, nx_help_outs, 1)
 
 /* Forms of instructions that are otherwise plain: see nx_helper_form(). */
-nx_helper nx_help_pop_memory, nx_help_bit_string, nx_help_push_sreg, nx_help_load_sreg;
+nx_helper nx_help_pop_memory, nx_help_bit_string, nx_help_push_sreg, nx_help_load_sreg,
+    nx_help_load_far;
 
 #define NX_X(mnemonic, function, accesses) nx_helper function;
 NX_HELPERS(NX_X)

@@ -263,6 +263,36 @@ static void nothing_otherwise(void **state)
 	}
 }
 
+/* Neighbours of theirs in tables and encodings, which exit to no host. */
+
+GUEST(no_xtest, 64, "in al, dx", "xtest", "out 0x80, al; ret");
+GUEST(no_swapgs, 64, "in al, dx", "swapgs", "out 0x80, al; ret");
+GUEST(no_smsw, 64, "in al, dx", "smsw cx", "out 0x80, al; ret");
+GUEST(no_rdpmc, 64, "in al, dx", "rdpmc", "out 0x80, al; ret");
+GUEST(no_lgdt, 64, "in al, dx", "lgdt [rsi]", "out 0x80, al; ret");
+GUEST(no_sreg, 64, "in al, dx", "mov es, ecx", "out 0x80, al; ret");
+
+static void no_other_instruction(void **state)
+{
+	static const struct row others[] = {
+#define OTHER(guest)                                                                       \
+	{.name = #guest, .code = {[2] = {guest, guest##_resume, guest##_stop, guest##_end}}}
+	    OTHER(no_xtest), OTHER(no_swapgs), OTHER(no_smsw),
+	    OTHER(no_rdpmc), OTHER(no_lgdt),   OTHER(no_sreg),
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		struct mock *m = new_guest(&others[i], MOCK_LONG64, 0, ALL_EXITS);
+		struct nx_exit exit = {.size = 0};
+
+		if (run(m, &exit))
+			fail_msg("%s exits", others[i].name);
+		assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->resume_rip);
+		mock_free(m);
+	}
+}
+
 /* An exit that moves the guest to another address space: nothing that was looked up counts. */
 GUEST(switches, 64, "in al, dx", "mov rax, [rsi]; mov cr3, rbx; mov rcx, [rsi]; out 0x80, al",
       "ret");
@@ -309,6 +339,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(what_the_host_is_told),
 	    cmocka_unit_test(nothing_otherwise),
+	    cmocka_unit_test(no_other_instruction),
 	    cmocka_unit_test(another_address_space),
 	};
 

@@ -246,6 +246,76 @@ static void real_mode_loads(void **state)
 	mock_free(m);
 }
 
+GUEST(fars_16, 16, "in al, dx",
+      "les bx, [si]; mov ax, es:[bx]; lgs ebp, [si+4]; mov cx, gs:[bp]; lfs di, es:[bx+4]; "
+      "lds si, [si+4]; mov dx, [si]; out 0x80, al",
+      "ret");
+
+static struct mock *new_fars(void)
+{
+	static const uint16_t words[] = {0x300, MOCK_EXTRA >> 4, 0x310, 0x5a, MOCK_STACK >> 4};
+	static const uint16_t in_extra[] = {0xabcd, 0, 0x7777, 0x8888};
+	struct nx_config config;
+	struct mock *m;
+
+	nx_config_default(&config);
+	config.max_gap_accesses = 12;
+	config.segment_loads = true;
+	m = mock_new_config(MOCK_REAL16, 0, &config);
+	MOCK_LOAD(m, fars_16);
+	m->start.gpr[NX_RSI] = 0x200;
+	mock_poke(m, MOCK_DATA + 0x200, words, 4);
+	/* A 32-bit offset of which all counts for LGS, and 16 bits, selector behind, for LDS. */
+	mock_poke(m, MOCK_DATA + 0x204, words + 2, 6);
+	mock_poke(m, MOCK_EXTRA + 0x300, in_extra, 8);
+	return m;
+}
+
+static void real_mode_far_pointers(void **state)
+{
+	static const struct mock_access log[] = {OUT(0x80, 1, 0xcd)};
+	struct mock *m = new_fars();
+	struct nx_state got;
+
+	(void)state;
+	mock_warm(m);
+	mock_check_log(m, log, 1);
+	got = *nx_vcpu_state(m->vcpu);
+	assert_true(got.segments_changed);
+	assert_int_equal(got.seg[NX_ES].selector, MOCK_EXTRA >> 4);
+	assert_int_equal(got.seg[NX_ES].base, MOCK_EXTRA);
+	assert_int_equal(got.seg[NX_ES].limit, m->start.seg[NX_ES].limit);
+	assert_int_equal(got.gpr[NX_RBX] & 0xffff, 0x300);
+	assert_int_equal(got.seg[NX_GS].base, MOCK_STACK);
+	assert_int_equal(got.gpr[NX_RBP], 0x5a0310);
+	assert_int_equal(got.seg[NX_FS].base, 0x88880);
+	assert_int_equal(got.gpr[NX_RDI] & 0xffff, 0x7777);
+	assert_int_equal(got.seg[NX_DS].base, 0x5a0);
+	assert_int_equal(got.gpr[NX_RSI], 0x310);
+	mock_free(m);
+}
+
+/* The pointer is one operand: across the segment's end it faults, and does not wrap around. */
+static void far_pointer_at_the_limit(void **state)
+{
+	struct mock *m = new_fars();
+
+	(void)state;
+	mock_warm(m);
+	for (unsigned beyond = 0; beyond < 4; beyond++) {
+		m->start.gpr[NX_RSI] = 0xfffc + beyond;
+		mock_run(m);
+		if (!beyond) {
+			assert_int_not_equal(nx_vcpu_state(m->vcpu)->rip, m->resume_rip);
+			continue;
+		}
+		assert_int_equal(m->reason, NX_LEAVE_SEGMENT);
+		assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->resume_rip);
+		mock_check(m);
+	}
+	mock_free(m);
+}
+
 /* ---- Real mode with limits left over from protected mode ---- */
 
 GUEST(big_16, 16, "in al, dx", "mov ecx, [esi]; mov [edi], ecx; out 0x80, al", "ret");
@@ -359,6 +429,8 @@ int main(void)
 	    cmocka_unit_test(stacks),
 	    cmocka_unit_test(half_a_pusha_marks_nothing),
 	    cmocka_unit_test(real_mode_loads),
+	    cmocka_unit_test(real_mode_far_pointers),
+	    cmocka_unit_test(far_pointer_at_the_limit),
 	    cmocka_unit_test(real_mode_with_large_limits),
 	    cmocka_unit_test(a20),
 	};
