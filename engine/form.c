@@ -438,6 +438,20 @@ static void drop_islands(struct nx_form_scratch *s)
 		s->node[i].keep &= s->node[i].mark != 0;
 }
 
+/* Branches backwards, and how many of them stay in the cluster: the rest leave it when taken. */
+static void count_backedges(struct nx_vcpu *vcpu, const struct nx_form_scratch *s)
+{
+	for (unsigned i = 0; i < s->nodes; i++) {
+		const struct nx_node *node = &s->node[i];
+
+		if (!node->keep || (node->insn.op != NX_OP_JCC && node->insn.op != NX_OP_JMP) ||
+		    node->insn.target > node->insn.rip)
+			continue;
+		vcpu->counters.backedges++;
+		vcpu->counters.backedges_kept += node->edge[NX_EDGE_TAKEN] != NX_NOWHERE;
+	}
+}
+
 static void begin_graph(struct nx_graph *graph, const struct nx_mode *mode, uint64_t rip)
 {
 	graph->mode = *mode;
@@ -465,8 +479,10 @@ retry:
 	drop_islands(f.s);
 	if (!f.s->nodes || !f.s->node[0].keep)
 		return false;
-	if (nx_make_graph(vcpu, f.s, graph))
+	if (nx_make_graph(vcpu, f.s, graph)) {
+		count_backedges(vcpu, f.s);
 		return true;
+	}
 	/* Too many blocks or fragments: what is nearest makes a smaller cluster. */
 	if ((f.s->limit /= 2) >= NX_MAX_INSNS / 8)
 		goto retry;

@@ -413,6 +413,8 @@ struct nx_costs {
 	X(tlb_misses, "software TLB misses")                               \
 	X(formed, "clusters formed")                                       \
 	X(barren, "formations that found no exiting instruction in reach") \
+	X(backedges, "backward branches in the clusters formed")           \
+	X(backedges_kept, "of these, such as the cluster goes round by")   \
 	X(translated, "clusters translated and verified")                  \
 	X(refused, "translations that the verifier refused")               \
 	X(flushes, "code cache flushes")                                   \

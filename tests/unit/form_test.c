@@ -247,6 +247,28 @@ static void test_cycles(void **state)
 	mock_free(m);
 }
 
+GUEST(two_loops, 64, "in al, dx",
+      "1: in al, dx; test al, 8; jnz 1b; 2: dec ecx; jnz 2b; out dx, al", "hlt");
+
+/* A loop over an exit is kept; one over nothing is cut or, on paths, counted. */
+static void test_backedges_counted(void **state)
+{
+	struct mock *m = LOAD_GUEST(two_loops);
+	const struct nx_counters *counters = nx_vcpu_counters(m->vcpu);
+
+	(void)state;
+	assert_true(stage_form(m, NX_LEVEL_BRANCHES));
+	assert_int_equal(counters->backedges, 2);
+	assert_int_equal(counters->backedges_kept, 0);
+	assert_true(stage_form(m, NX_LEVEL_LOOPS));
+	assert_int_equal(counters->backedges, 4);
+	assert_int_equal(counters->backedges_kept, 1);
+	assert_true(stage_form(m, NX_LEVEL_PATHS));
+	assert_int_equal(counters->backedges, 6);
+	assert_int_equal(counters->backedges_kept, 3);
+	mock_free(m);
+}
+
 GUEST(calling, 64, "in al, dx",
       "call calling_fn; calling_back: out dx, al; hlt; calling_fn: inc ecx; calling_ret: ret",
       "hlt");
@@ -362,11 +384,17 @@ static void test_many_blocks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_levels),     cmocka_unit_test(test_forward_edges),
-	    cmocka_unit_test(test_dynamic),    cmocka_unit_test(test_limits),
-	    cmocka_unit_test(test_pruning),    cmocka_unit_test(test_cycles),
-	    cmocka_unit_test(test_paths),      cmocka_unit_test(test_page_border),
-	    cmocka_unit_test(test_full_graph), cmocka_unit_test(test_many_blocks),
+	    cmocka_unit_test(test_levels),
+	    cmocka_unit_test(test_forward_edges),
+	    cmocka_unit_test(test_dynamic),
+	    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_pruning),
+	    cmocka_unit_test(test_cycles),
+	    cmocka_unit_test(test_backedges_counted),
+	    cmocka_unit_test(test_paths),
+	    cmocka_unit_test(test_page_border),
+	    cmocka_unit_test(test_full_graph),
+	    cmocka_unit_test(test_many_blocks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
