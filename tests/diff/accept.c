@@ -238,6 +238,22 @@ static uint8_t kind_of(const struct row *row)
 	}
 }
 
+unsigned loaded_by(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+	case ZYDIS_MNEMONIC_LDS:
+		return NX_DS;
+	case ZYDIS_MNEMONIC_LES:
+		return NX_ES;
+	case ZYDIS_MNEMONIC_LFS:
+		return NX_FS;
+	case ZYDIS_MNEMONIC_LGS:
+		return NX_GS;
+	default:
+		return NX_SREGS;
+	}
+}
+
 /* The value was made by an instruction before it (compose.c). */
 static void load_segment(struct generator *g, unsigned seg)
 {
@@ -274,7 +290,9 @@ void append(struct generator *g, const struct row *row, const struct nx_insn *en
 	g->seq->pushes_flags |= row->form == FORM_PUSHF;
 	if (row->form == FORM_POPA)
 		g->constant = 0;
-	if (row->form == FORM_LOAD_SREG)
+	if (row->form == FORM_LOAD_SREG && loaded_by(row->mnemonic) < NX_SREGS)
+		load_segment(g, loaded_by(row->mnemonic));
+	else if (row->form == FORM_LOAD_SREG)
 		load_segment(g, operands[0].reg.value - ZYDIS_REGISTER_ES);
 	if (row->mnemonic == ZYDIS_MNEMONIC_LEAVE)
 		g->constant &= ~(1u << NX_RBP);

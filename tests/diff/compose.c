@@ -8,13 +8,7 @@
 
 #include "generate.h"
 
-static void put(struct generator *g, unsigned byte)
-{
-	g->bytes[g->len++] = (uint8_t)byte;
-}
-
-/* What is in g->bytes comes next, after what was prepared before. */
-static void prepare(struct generator *g, const struct row *row, bool memory)
+void prepare(struct generator *g, const struct row *row, bool memory)
 {
 	struct prepared *prepared = &g->prepared[g->prepared_count++];
 
@@ -26,8 +20,7 @@ static void prepare(struct generator *g, const struct row *row, bool memory)
 	memcpy(prepared->bytes, g->bytes, sizeof(prepared->bytes));
 }
 
-/* Room for so many instructions that no branch goes between. */
-static bool room(const struct generator *g, unsigned count)
+bool room(const struct generator *g, unsigned count)
 {
 	if (g->index + count > g->next_io || g->accesses < 2)
 		return false;
@@ -37,7 +30,7 @@ static bool room(const struct generator *g, unsigned count)
 	return true;
 }
 
-static bool prepare_mov(struct generator *g, unsigned reg, unsigned size, uint64_t value)
+bool prepare_mov(struct generator *g, unsigned reg, unsigned size, uint64_t value)
 {
 	ZydisEncoderRequest request = {.machine_mode = machine_mode(g->seq),
 				       .mnemonic = ZYDIS_MNEMONIC_MOV,
@@ -55,7 +48,7 @@ static bool prepare_mov(struct generator *g, unsigned reg, unsigned size, uint64
 	return true;
 }
 
-static unsigned natural_size(const struct generator *g)
+unsigned natural_size(const struct generator *g)
 {
 	return g->seq->bits == 16 ? 2 : 4;
 }
@@ -206,8 +199,7 @@ static bool compose_string_io(struct generator *g, const struct row *row)
 	return true;
 }
 
-/* It would be relative to where the first prepared instruction comes. */
-static bool is_relative_operand(const ZydisEncoderOperand *operand)
+bool is_relative_operand(const ZydisEncoderOperand *operand)
 {
 	return operand->mem.base == ZYDIS_REGISTER_RIP;
 }
@@ -289,124 +281,52 @@ static bool compose_xlat(struct generator *g, const struct row *row)
 	return true;
 }
 
-/*
- * A few turns of some instructions: MOV to the counter here, LOOP at the end. No branch from before
- * may lead between, past the MOV. What flags the second turn finds is not followed: none.
- */
-bool begin_loop(struct generator *g)
+/* LDS and so on: the two halves of the pointer are stored first. */
+static bool prepare_load_far(struct generator *g, const struct row *row, unsigned reg)
 {
-	unsigned body = 1 + pick(&g->random, 10), end = g->index + 1 + body;
-
-	if (g->loop_at || is_constant(g, NX_RCX) || g->index == g->next_io ||
-	    end + 1 >= g->planned || g->is_io[end])
-		return false;
-	for (unsigned i = g->index + 1; i <= end; i++)
-		if (g->branch_target[i])
-			return false;
-	if (!prepare_mov(g, NX_RCX, g->seq->bits == 16 ? 4 : g->seq->bits / 8,
-			 1 + pick(&g->random, 5)))
-		return false;
-	g->loop_head = g->index + 1;
-	g->loop_at = end;
-	return true;
-}
-
-bool make_loop_end(struct generator *g, const struct row **row)
-{
-	unsigned which = pick(&g->random, 3);
-
-	*row = table;
-	while ((*row)->mnemonic != ZYDIS_MNEMONIC_LOOP)
-		++*row;
-	/* LOOP, LOOPE, LOOPNE in the table. */
-	*row += which;
-	g->len = 0;
-	if (once_in(&g->random, 3))
-		put(g, 0x67);
-	put(g, 0xe2 - which);
-	put(g, 0);
-	g->target = g->loop_head;
-	g->has_displacement = false;
-	return true;
-}
-
-static unsigned jump_target(struct generator *g)
-{
-	unsigned last = (g->skipping ? g->planned - 1 : g->next_io) - (g->index + 1);
-
-	return g->index + 2 + pick(&g->random, last < 6 ? last : 6);
-}
-
-/* Forward to where a register or the stack's top says; the address itself is known later. */
-static bool compose_jump(struct generator *g, const struct row *row)
-{
-	unsigned last = g->skipping ? g->planned - 1 : g->next_io, reg = pick(&g->random, 8);
-	bool ret = row->form == FORM_RET;
-	const struct row *first = table;
-
-	if (!room(g, 2) || last < g->index + 2 || (!ret && (reg == NX_RSP || is_constant(g, reg))))
-		return false;
-	while (ret ? first->form != FORM_PUSH : first->form != FORM_RM_IMM)
-		first++;
-	g->len = 0;
-	put(g, ret ? 0x68 : 0xb8 + reg);
-	for (unsigned i = 0; i < natural_size(g); i++)
-		put(g, 0);
-	prepare(g, first, false);
-	g->len = 0;
-	if (ret) {
-		bool drops = once_in(&g->random, 3);
-
-		put(g, drops ? 0xc2 : 0xc3);
-		if (drops) {
-			put(g, pick(&g->random, 8) * 4);
-			put(g, 0);
-		}
-	} else {
-		put(g, 0xff);
-		put(g, (row->mnemonic == ZYDIS_MNEMONIC_CALL ? 0xd0 : 0xe0) + reg);
-	}
-	prepare(g, row, false);
-	g->prepared[1].target = g->prepared[0].address_of = jump_target(g);
-	return true;
-}
-
-/* The same, where memory says: the address is stored there first. */
-static bool compose_memory_jump(struct generator *g, const struct row *row)
-{
-	unsigned last = g->skipping ? g->planned - 1 : g->next_io, size = g->seq->bits / 8u;
-	ZydisEncoderRequest store = {.machine_mode = machine_mode(g->seq),
-				     .mnemonic = ZYDIS_MNEMONIC_MOV,
-				     .operand_count = 2};
-	ZydisEncoderRequest jump = {
-	    .machine_mode = machine_mode(g->seq), .mnemonic = row->mnemonic, .operand_count = 1};
-	const struct row *first = table;
+	ZydisEncoderRequest request = {.machine_mode = machine_mode(g->seq),
+				       .mnemonic = ZYDIS_MNEMONIC_MOV,
+				       .operand_count = 2};
+	unsigned size = once_in(&g->random, 2) ? 2 : 4;
+	const struct row *store = table;
+	ZydisEncoderOperand pointer;
+	uint64_t segment = 0;
 	bool made;
 
-	if (!room(g, 2) || last < g->index + 2)
-		return false;
-	while (first->mnemonic != ZYDIS_MNEMONIC_MOV || first->form != FORM_RM_IMM)
-		first++;
+	while (store->mnemonic != ZYDIS_MNEMONIC_MOV || store->form != FORM_RM_IMM)
+		store++;
 	g->centered = g->no_devices = true;
-	made = random_memory(g, size, true, false, &store.operands[0], &store.prefixes);
+	made = random_memory(g, 8, true, false, &pointer, &segment);
 	g->centered = g->no_devices = false;
-	if (!made || is_relative_operand(&store.operands[0]))
+	if (!made)
 		return false;
-	jump.operands[0] = store.operands[0];
-	jump.prefixes = store.prefixes;
-	store.operands[1].type = ZYDIS_OPERAND_TYPE_IMMEDIATE;
-	if (!encode_request(g, &store))
-		return false;
-	prepare(g, first, true);
-	if (!encode_request(g, &jump))
+	for (unsigned half = 0; half < 2; half++) {
+		request.operands[0] = pointer;
+		request.operands[0].mem.size = (uint16_t)(half ? 2 : size);
+		request.operands[0].mem.displacement += half ? size : 0;
+		g->displacement = request.operands[0].mem.displacement;
+		request.operands[1].type = ZYDIS_OPERAND_TYPE_IMMEDIATE;
+		request.operands[1].imm.u = half ? g->loading : random_next(&g->random) & 0xffff;
+		request.prefixes = segment;
+		if (!encode_request(g, &request))
+			return false;
+		prepare(g, store, true);
+	}
+	request.mnemonic = row->mnemonic;
+	request.operands[0] = plain_register(reg, size);
+	request.operands[1] = pointer;
+	request.operands[1].mem.size = (uint16_t)(size + 2);
+	request.prefixes = segment;
+	g->displacement = pointer.mem.displacement;
+	if (!encode_request(g, &request))
 		return false;
 	prepare(g, row, true);
-	g->prepared[1].target = g->prepared[0].address_of = jump_target(g);
 	return true;
 }
 
 /*
- * MOV and POP to ES, DS, FS or GS. Nothing may jump over it, or nobody knows the segment after it.
+ * MOV and POP to ES, DS, FS or GS, and far pointers. Nothing may jump over it, or nobody knows the
+ * segment after it.
  */
 static bool compose_load_sreg(struct generator *g, const struct row *row)
 {
@@ -416,11 +336,13 @@ static bool compose_load_sreg(struct generator *g, const struct row *row)
 	unsigned seg = segs[pick(&g->random, 4)], reg = pick(&g->random, 8);
 	const struct row *push = table;
 
-	if (!room(g, 2) || g->loop_at || reg == NX_RSP || is_constant(g, reg))
+	if (!room(g, 3) || g->accesses < 3 || g->loop_at || reg == NX_RSP || is_constant(g, reg))
 		return false;
 	for (unsigned i = g->index; i <= g->planned; i++)
 		if (g->branch_target[i])
 			return false;
+	if (row->mnemonic != ZYDIS_MNEMONIC_MOV && row->mnemonic != ZYDIS_MNEMONIC_POP)
+		seg = loaded_by(row->mnemonic);
 	g->loading = real_segment(g, seg).selector;
 	if (row->mnemonic == ZYDIS_MNEMONIC_MOV) {
 		if (!prepare_mov(g, reg, 2, g->loading))
@@ -431,6 +353,8 @@ static bool compose_load_sreg(struct generator *g, const struct row *row)
 		prepare(g, row, false);
 		return true;
 	}
+	if (row->mnemonic != ZYDIS_MNEMONIC_POP)
+		return prepare_load_far(g, row, reg);
 	while (push->form != FORM_PUSH)
 		push++;
 	g->len = 0;

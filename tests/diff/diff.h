@@ -3,11 +3,12 @@
  * diff.h - the differential tester: the same random instructions in the engine and on a processor;
  * then everything that the guest could see must be equal.
  *
- *	generate.c, accept.c, make.c, compose.c, operand.c, table.c, segments.c
+ *	generate.c, accept.c, make.c, compose.c, flow.c, operand.c, table.c, segments.c
  *			a seed becomes a sequence: code, registers, environment
  *	host.c		runs it in the engine, against page tables and RAM of its own
- *	native.c	runs it on the processor under us, in user mode
- *	kvm.c, kvm_guest.c
+ *	native.c, native_world.c
+ *			runs it on the processor under us, in user mode
+ *	kvm.c, kvm_guest.c, quirks.c
  *			runs it on a whole processor: real mode, CPL 0, page tables, INS and OUTS
  *	compare.c, page_bits.c
  *			compare, and print what differs
@@ -27,7 +28,7 @@
  * Known differences of processors, not generated or not asked for, each at the place named:
  *  - QEMU's emulated AMD processor knows no segment limits: asked at start (kvm.c); then where the
  *    engine left for a segment's sake no fault is demanded. Bochs's Intel processor does.
- *  - Instructions that these two get wrong: kvm_lacks() and kvm_differs() in kvm.c.
+ *  - Instructions that these two get wrong: quirks.c.
  *  - KVM's instruction emulator, which executes what accesses devices: emulator_differs() in
  *    accept.c;
  *  - accessed and dirty bits of devices' pages and the like: bits_ignored() in page_bits.c.
@@ -233,6 +234,7 @@ struct processor_result {
 	struct result r;
 	bool stopped;    /* at the boundary asked for; otherwise this ended it: */
 	const char *end; /* a signal or an exit */
+	bool lost;       /* ended by the system under it, not by the sequence: nothing to compare */
 	int vector;      /* of the exception, if there was one */
 	uint64_t fault_address;
 	unsigned steps; /* with trace */
@@ -255,8 +257,8 @@ struct processor {
 	unsigned (*init)(void);
 	/* Why not all of them can, one sentence, or NULL. */
 	const char *(*missing)(void);
-	/* FS and GS can have bases of their own. */
-	bool (*has_fs)(void);
+	/* Outside 64-bit mode FS and GS can have segments of their own, in whatever mode. */
+	bool (*has_segments)(void);
 	/* Segment limits and rights are checked. */
 	bool (*has_limits)(void);
 	/*
@@ -317,9 +319,9 @@ bool compare(const struct sequence *seq, const struct engine_result *engine,
 bool compare_page_bits(const struct sequence *seq, const struct processor_result *native);
 /*
  * Between the engine's page tables and a whole processor's, at the sequence's end or where the
- * engine left: what the instruction there marks, it may have marked.
+ * engine left, at rip: what the instruction there marks, it may have marked.
  */
-bool compare_tables(const struct sequence *seq, bool end, enum beyond beyond);
+bool compare_tables(const struct sequence *seq, uint64_t rip, enum beyond beyond);
 void print_sequence(const struct sequence *seq);
 bool state_equal(const struct sequence *seq, const struct result *a, const struct result *b);
 

@@ -124,7 +124,7 @@ static void make_segments(struct generator *g)
 
 	for (unsigned i = 0; i < NX_SREGS; i++) {
 		struct nx_segment *s = &seq->seg[i];
-		bool special = (i == NX_FS || i == NX_GS) && processor->has_fs();
+		bool special = (i == NX_FS || i == NX_GS) && processor->has_segments();
 
 		if (seq->mode == MODE_LONG64)
 			*s = flat_segment(i == NX_CS   ? 0x33

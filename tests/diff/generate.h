@@ -75,6 +75,12 @@ static inline uint64_t rip_here(const struct generator *g)
 	return LOW + CODE_AT + g->at - g->seq->seg[NX_CS].base;
 }
 
+/* A byte more of the instruction that is made. */
+static inline void put(struct generator *g, unsigned byte)
+{
+	g->bytes[g->len++] = (uint8_t)byte;
+}
+
 ZydisRegister register_of(unsigned number, unsigned size);
 ZydisEncoderOperand random_register(struct generator *g, unsigned size);
 ZydisEncoderOperand plain_register(unsigned number, unsigned size);
@@ -100,6 +106,18 @@ enum nx_sreg random_segment(struct generator *g, bool stack_base);
 unsigned segment_byte(const struct generator *g, enum nx_sreg seg);
 /* Rows that need other instructions before them: prepares all of them. */
 bool compose(struct generator *g, const struct row *row);
+/* What is in g->bytes comes next, after what was prepared before. */
+void prepare(struct generator *g, const struct row *row, bool memory);
+/* Room for so many instructions that no branch goes between. */
+bool room(const struct generator *g, unsigned count);
+bool prepare_mov(struct generator *g, unsigned reg, unsigned size, uint64_t value);
+/* Bytes of an operand, or an address, without prefixes. */
+unsigned natural_size(const struct generator *g);
+/* It would be relative to where the first prepared instruction comes. */
+bool is_relative_operand(const ZydisEncoderOperand *operand);
+/* flow.c */
+bool compose_jump(struct generator *g, const struct row *row);
+bool compose_memory_jump(struct generator *g, const struct row *row);
 /* A loop from the next instruction but one on. */
 bool begin_loop(struct generator *g);
 bool make_loop_end(struct generator *g, const struct row **row);
@@ -108,6 +126,8 @@ bool decode_bytes(const struct sequence *seq, const uint8_t *bytes, unsigned len
 		  ZydisDecodedInstruction *decoded, ZydisDecodedOperand *operands);
 /* It has an address relative to rip. */
 bool is_relative(const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands);
+/* The segment register that LDS and so on load; NX_SREGS: another instruction. */
+unsigned loaded_by(ZydisMnemonic mnemonic);
 struct nx_insn;
 bool acceptable(struct generator *g, const struct row *row, struct nx_insn *engine,
 		const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands);

@@ -25,7 +25,6 @@
 #include "kvm.h"
 
 #define HLT 0xf4
-#define ARITHMETIC_FLAGS 0x8d5u
 #define MAX_PASSES 64
 /* Memory: page tables, pages, the processor's own, as three stretches of one mapping. */
 #define MEMORY_PAGES (TABLES + PAGES + SYSTEM_PAGES)
@@ -58,7 +57,7 @@ static const uint8_t *kvm_tables(void)
 	return machine.tables[0];
 }
 
-static bool kvm_has_fs(void)
+static bool kvm_has_segments(void)
 {
 	return true;
 }
@@ -68,34 +67,14 @@ static bool kvm_has_limits(void)
 	return kvm.limits;
 }
 
-/* ---- What the lab's emulated processors do differently: QEMU 7.2's AMD, Bochs 2.7's Intel ---- */
-
-/* QEMU's: they do not see the flags of the instruction before them, which they have to keep. */
 static bool kvm_lacks(ZydisMnemonic mnemonic)
 {
-	return !kvm.limits &&
-	       (mnemonic == ZYDIS_MNEMONIC_CMPXCHG8B || mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B);
+	return !kvm.limits && qemu_lacks(mnemonic);
 }
 
-/*
- * Bochs's ENTER takes no other operand size in 64-bit mode; user mode has that one natively.
- * QEMU's SHLD and SHRD with an immediate forget it when the address is relative to rip. MOVBE has
- * 32 bits in 16-bit code, and 16 with an operand-size prefix. And what reads flags has lost them if
- * its access to memory is an exit.
- */
 static bool kvm_differs(const ZydisDecodedInstruction *decoded, bool relative, bool device)
 {
-	if (decoded->mnemonic == ZYDIS_MNEMONIC_ENTER &&
-	    decoded->machine_mode == ZYDIS_MACHINE_MODE_LONG_64 && decoded->raw.prefix_count)
-		return true;
-	if (kvm.limits)
-		return false;
-	if (device && decoded->cpu_flags && decoded->cpu_flags->tested & ARITHMETIC_FLAGS)
-		return true;
-	if (decoded->mnemonic == ZYDIS_MNEMONIC_MOVBE)
-		return decoded->machine_mode == ZYDIS_MACHINE_MODE_LEGACY_16;
-	return relative && (decoded->mnemonic == ZYDIS_MNEMONIC_SHLD ||
-			    decoded->mnemonic == ZYDIS_MNEMONIC_SHRD);
+	return kvm.limits ? bochs_differs(decoded) : qemu_differs(decoded, relative, device);
 }
 
 /* ---- Running ---- */
@@ -601,7 +580,7 @@ const struct processor kvm_processor = {
     .whole = true,
     .init = kvm_init,
     .missing = kvm_missing,
-    .has_fs = kvm_has_fs,
+    .has_segments = kvm_has_segments,
     .has_limits = kvm_has_limits,
     .lacks = kvm_lacks,
     .differs = kvm_differs,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* kvm.h - what kvm.c and kvm_guest.c share: the virtual machine of the processor's side. */
+/* kvm.h - what kvm.c, kvm_guest.c and quirks.c share: the virtual machine of the processor's side.
+ */
 #ifndef DIFF_KVM_H
 #define DIFF_KVM_H
 
@@ -15,6 +16,12 @@ struct machine {
 	/* Guest memory: page tables, the pages of page_use, the processor's own. */
 	uint8_t (*tables)[PAGE], (*pages)[PAGE], *system;
 };
+
+/* ---- quirks.c: struct processor's lacks() and differs() ---- */
+
+bool qemu_lacks(ZydisMnemonic mnemonic);
+bool qemu_differs(const ZydisDecodedInstruction *decoded, bool relative, bool device);
+bool bochs_differs(const ZydisDecodedInstruction *decoded);
 
 /* ---- kvm_guest.c ---- */
 

@@ -237,11 +237,6 @@ static bool make_stack_adjust(struct generator *g, const struct row *row,
 	return true;
 }
 
-static void put(struct generator *g, unsigned byte)
-{
-	g->bytes[g->len++] = (uint8_t)byte;
-}
-
 /* MOV between the accumulator and an absolute address as wide as addresses are. */
 static bool make_moffs(struct generator *g, unsigned size)
 {

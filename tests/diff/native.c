@@ -12,7 +12,7 @@
  * before anything else, and the sequence's last of all: so nothing here may use a stack protector
  * or be instrumented.
  */
-#include <asm/ldt.h>
+#include <asm/prctl.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,14 +25,18 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "diff.h"
+#include "native.h"
 
 #define BARE __attribute__((no_sanitize("address"), no_sanitize("undefined")))
 #define TF 0x100ull
 #define MAX_PASSES 64
 
 static struct {
-	bool fsgsbase;
+	bool fsgsbase; /* user code may set the bases of FS and GS */
+	bool segments; /* the local descriptor table is there */
+	/* The kernel returns to user code whatever is in rsp. In some virtual machines it cannot.
+	 */
+	bool wild_stacks;
 	const char *missing;
 	/* The process's own segments. */
 	uint64_t fs_base, gs_base;
@@ -66,9 +70,9 @@ __asm__(".pushsection .text\n"
 	".size diff_gate, . - diff_gate\n"
 	".popsection\n");
 
-static bool native_has_fs(void)
+static bool native_has_segments(void)
 {
-	return native.fsgsbase;
+	return native.segments;
 }
 
 static const uint8_t *native_page(unsigned page)
@@ -83,9 +87,25 @@ static const char *native_missing(void)
 
 /* ---- Segments ---- */
 
+/* Where user code may not set bases itself. libc's wrapper sets errno, which is behind FS. */
+static BARE inline void arch_prctl(int code, uint64_t argument)
+{
+	long result = SYS_arch_prctl;
+
+	__asm__ volatile("syscall"
+			 : "+a"(result)
+			 : "D"((long)code), "S"(argument)
+			 : "rcx", "r11", "memory");
+}
+
 static BARE inline void set_bases(uint64_t fs, uint64_t gs)
 {
-	__asm__ volatile("wrfsbase %0\n\twrgsbase %1" : : "r"(fs), "r"(gs));
+	if (native.fsgsbase) {
+		__asm__ volatile("wrfsbase %0\n\twrgsbase %1" : : "r"(fs), "r"(gs));
+	} else {
+		arch_prctl(ARCH_SET_FS, fs);
+		arch_prctl(ARCH_SET_GS, gs);
+	}
 }
 
 static BARE inline void set_selectors(uint16_t ds, uint16_t es, uint16_t fs, uint16_t gs)
@@ -118,8 +138,8 @@ static void save_host_segments(void)
 	__asm__ volatile("mov %%es, %0" : "=r"(native.es));
 	__asm__ volatile("mov %%fs, %0" : "=r"(native.fs));
 	__asm__ volatile("mov %%gs, %0" : "=r"(native.gs));
-	__asm__ volatile("rdfsbase %0" : "=r"(native.fs_base));
-	__asm__ volatile("rdgsbase %0" : "=r"(native.gs_base));
+	arch_prctl(ARCH_GET_FS, (uintptr_t)&native.fs_base);
+	arch_prctl(ARCH_GET_GS, (uintptr_t)&native.gs_base);
 }
 
 /* ---- Registers in a signal frame ---- */
@@ -383,6 +403,8 @@ static BARE void handle(int signal, const siginfo_t *info, ucontext_t *context)
 	if (signal == SIGSEGV && g[REG_TRAPNO] == 14 && answer_device(g, info->si_addr))
 		return;
 	read_frame(g, &native.result->r);
+	native.result->lost = !native.wild_stacks && g[REG_TRAPNO] == 13 &&
+			      (int64_t)((uint64_t)g[REG_RSP] << 16) >> 16 != g[REG_RSP];
 	native.result->end = "a signal";
 	native.result->vector = (int)g[REG_TRAPNO];
 	native.result->fault_address = (uint64_t)(uintptr_t)info->si_addr;
@@ -406,8 +428,7 @@ static BARE void on_signal(int number, siginfo_t *info, void *data)
 
 	clear_alignment_check();
 	if (native.inside) {
-		if (native.fsgsbase)
-			host_segments();
+		host_segments();
 		handle(number, info, context);
 	} else if (number == SIGILL && native.seq &&
 		   context->uc_mcontext.gregs[REG_RIP] == (greg_t)(uintptr_t)diff_gate) {
@@ -419,7 +440,7 @@ static BARE void on_signal(int number, siginfo_t *info, void *data)
 		signal(number, SIG_DFL);
 		return;
 	}
-	if (native.inside && native.fsgsbase)
+	if (native.inside)
 		guest_segments();
 }
 
@@ -447,8 +468,8 @@ static void run(const struct sequence *seq, const struct result *until, bool tra
 	*native.stop = native.original;
 }
 
-static void native_run(const struct sequence *seq, const struct result *until, bool trace,
-		       struct processor_result *result)
+void native_run(const struct sequence *seq, const struct result *until, bool trace,
+		struct processor_result *result)
 {
 	for (unsigned page = 0; page < PAGES; page++)
 		if (page_use[page] == READ_WRITE)
@@ -466,39 +487,6 @@ static void native_advance(const struct sequence *seq, unsigned accesses,
 	native.limit = accesses;
 	native_run(seq, &end, false, result);
 	native.limit = 0;
-}
-
-static bool map_at(uint64_t linear, size_t size, int protection, int flags)
-{
-	void *want = (void *)(uintptr_t)linear;
-
-	return mmap(want, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0) == want;
-}
-
-static bool map_pages(void)
-{
-	if (!map_at(LOW, LOW_PAGES * PAGE, PROT_NONE, MAP_FIXED_NOREPLACE) ||
-	    !map_at(HIGH, HIGH_PAGES * PAGE, PROT_NONE, MAP_FIXED_NOREPLACE))
-		return false;
-	for (unsigned page = 0; page < PAGES; page++) {
-		uint64_t linear = page_linear(page);
-		int protection = PROT_READ | PROT_WRITE;
-
-		if (page_use[page] == HOLE)
-			continue;
-		if (page_use[page] == CODE)
-			protection |= PROT_EXEC;
-		if (!map_at(linear, PAGE, protection, MAP_FIXED))
-			return false;
-		memcpy((void *)(uintptr_t)linear, initial_page(page), PAGE);
-		if (page_use[page] == DEVICE &&
-		    mprotect((void *)(uintptr_t)linear, PAGE, PROT_NONE))
-			return false;
-		if (page_use[page] == READ_ONLY &&
-		    mprotect((void *)(uintptr_t)linear, PAGE, PROT_READ))
-			return false;
-	}
-	return true;
 }
 
 static void install_handlers(void)
@@ -526,79 +514,33 @@ static void install_handlers(void)
 	setitimer(ITIMER_REAL, &watchdog, NULL);
 }
 
-static bool install_segment(unsigned number)
-{
-	struct nx_segment s = table_segment(number);
-	bool pages = s.limit > 0xfffff;
-	const struct user_desc descriptor = {.entry_number = number,
-					     .base_addr = (unsigned)s.base,
-					     .limit = pages ? s.limit >> 12 : s.limit,
-					     .seg_32bit = s.db,
-					     .contents = s.type >> 2,
-					     .read_exec_only = !(s.type & 2),
-					     .limit_in_pages = pages,
-					     .useable = 1};
-
-	return !syscall(SYS_modify_ldt, 0x11, &descriptor, sizeof(descriptor));
-}
-
-/* Whether code can be run in this segment at all: one OUT, and back. */
-static bool probe(enum mode mode, unsigned bits, const struct nx_segment *cs)
-{
-	static struct sequence seq;
-	static struct processor_result result;
-	struct result until = {.accesses = 1, .rflags = 0x202};
-
-	memset(&seq, 0, sizeof(seq));
-	memset(seq.code, 0xf4, sizeof(seq.code));
-	seq.mode = mode;
-	seq.bits = seq.stack_bits = (uint8_t)bits;
-	for (unsigned i = 0; i < NX_SREGS; i++)
-		seq.seg[i].selector = bits == 64 && i != NX_SS ? 0 : 0x2b;
-	seq.seg[NX_CS] = *cs;
-	if (mode == MODE_PROTECTED16)
-		seq.seg[NX_SS] = table_segment(6);
-	seq.rflags = 0x202;
-	memcpy(seq.code, "\xe6\x80", 2);
-	seq.insn[0] =
-	    (struct instruction){.rip = LOW - cs->base, .len = 2, .size = 1, .kind = KIND_OUT};
-	seq.insn[1].rip = LOW - cs->base + 2;
-	seq.instructions = 1;
-	until.rip = seq.insn[1].rip;
-	native_run(&seq, &until, false, &result);
-	return result.stopped && result.r.accesses == 1 && result.r.access[0].where == 0x80;
-}
-
 static unsigned native_init(void)
 {
 	const struct nx_segment long64 = {.selector = 0x33}, flat32 = {.selector = 0x23};
 	struct nx_segment code16 = table_segment(0), code32 = table_segment(1);
-	bool ldt = true;
 	unsigned modes = 0;
 
+	/* The kernel's word for it: CR4 has the bit set. */
 	native.fsgsbase = getauxval(AT_HWCAP2) & 2;
-	if (!map_pages()) {
+	if (!native_map_pages()) {
 		native.missing = "the addresses that the tests need are taken in this process";
 		return 0;
 	}
 	install_handlers();
-	if (!native.fsgsbase) {
-		native.missing = "the kernel does not let user code set the FS base (FSGSBASE)";
-		return probe(MODE_LONG64, 64, &long64) ? 1u << MODE_LONG64 : 0;
-	}
 	save_host_segments();
-	for (unsigned i = 0; i < table_segments(); i++)
-		ldt = ldt && install_segment(i);
-	if (probe(MODE_LONG64, 64, &long64))
+	native.segments = native_install_segments();
+	if (native_runs_code(MODE_LONG64, 64, &long64))
 		modes |= 1u << MODE_LONG64;
-	if (probe(MODE_FLAT32, 32, &flat32))
+	native.wild_stacks = native_bears_wild_stack(&long64);
+	if (native_runs_code(MODE_FLAT32, 32, &flat32))
 		modes |= 1u << MODE_FLAT32;
-	if (ldt && probe(MODE_SEGMENTED32, 32, &code32))
+	if (native.segments && native_runs_code(MODE_SEGMENTED32, 32, &code32))
 		modes |= 1u << MODE_SEGMENTED32;
-	if (ldt && probe(MODE_PROTECTED16, 16, &code16))
+	if (native.segments && native_runs_code(MODE_PROTECTED16, 16, &code16))
 		modes |= 1u << MODE_PROTECTED16 | 1u << MODE_REAL16;
-	if (!ldt)
-		native.missing = "the kernel refuses segments of our own (modify_ldt)";
+	if (!native.segments)
+		native.missing =
+		    "the kernel refuses segments of our own (modify_ldt), or they have no effect";
 	else if (modes != (1u << MODE_COUNT) - 1)
 		native.missing = "the kernel does not run 16-bit or 32-bit code";
 	return modes;
@@ -633,7 +575,7 @@ const struct processor native_processor = {
     .low = 0x20000000,
     .init = native_init,
     .missing = native_missing,
-    .has_fs = native_has_fs,
+    .has_segments = native_has_segments,
     .has_limits = native_has_limits,
     .lacks = native_lacks,
     .differs = native_differs,

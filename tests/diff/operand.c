@@ -156,12 +156,12 @@ enum nx_sreg random_segment(struct generator *g, bool stack_base)
 
 	if (g->seq->bits == 64) {
 		if (once_in(&g->random, 6))
-			return once_in(&g->random, 2) && processor->has_fs() ? NX_FS : NX_GS;
+			return once_in(&g->random, 2) ? NX_FS : NX_GS;
 		return standard;
 	}
 	if (!once_in(&g->random, 3))
 		return standard;
-	switch (pick(&g->random, processor->has_fs() ? 6 : 4)) {
+	switch (pick(&g->random, 6)) {
 	case 0:
 		return NX_ES;
 	case 1:

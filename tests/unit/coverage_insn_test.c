@@ -275,8 +275,12 @@ GUEST(no_sreg, 64, "in al, dx", "mov es, ecx", "out 0x80, al; ret");
 static void no_other_instruction(void **state)
 {
 	static const struct row others[] = {
-#define OTHER(guest)                                                                       \
-	{.name = #guest, .code = {[2] = {guest, guest##_resume, guest##_stop, guest##_end}}}
+#define OTHER(guest)                                                             \
+	{                                                                        \
+		.name = #guest, .code = {                                        \
+			[2] = {guest, guest##_resume, guest##_stop, guest##_end} \
+		}                                                                \
+	}
 	    OTHER(no_xtest), OTHER(no_swapgs), OTHER(no_smsw),
 	    OTHER(no_rdpmc), OTHER(no_lgdt),   OTHER(no_sreg),
 	};
