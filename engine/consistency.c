@@ -29,11 +29,6 @@ static const uint8_t *code_page(struct nx_vcpu *vcpu, uint64_t linear)
 	return host;
 }
 
-bool nx_note_code(struct nx_vcpu *vcpu, uint64_t rip)
-{
-	return code_page(vcpu, nx_code_linear(vcpu, rip)) != NULL;
-}
-
 nx_status nx_check_code(struct nx_vcpu *vcpu, const struct nx_cluster *cluster)
 {
 	const uint8_t *host = NULL;

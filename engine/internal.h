@@ -554,8 +554,6 @@ void nx_cache_flush(struct nx_vcpu *vcpu, struct nx_cache *cache);
  * is valid now, and notes its host pages in the vCPU (stores to them leave).
  */
 nx_status nx_check_code(struct nx_vcpu *vcpu, const struct nx_cluster *cluster);
-/* Notes the page of code that is about to run. false: it cannot be read, or there are too many. */
-bool nx_note_code(struct nx_vcpu *vcpu, uint64_t rip);
 
 /* ---- complete.c ---- */
 

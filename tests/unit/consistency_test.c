@@ -127,17 +127,29 @@ static void test_stores_are_caught(void **state)
 /* Pages of code are guarded; where no more fit, code is not run. */
 static void test_too_many_pages(void **state)
 {
+	enum { PAGES = NX_MAX_CODE_PAGES + 1 };
+	struct nx_fragment fragment[PAGES];
+	uint8_t bytes[PAGES];
+	struct nx_cluster cluster = {.fragment = fragment, .bytes = bytes};
 	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT);
 
 	(void)state;
 	stage_begin(m);
-	for (unsigned i = 0; i < NX_MAX_CODE_PAGES; i++) {
-		assert_true(nx_note_code(m->vcpu, MOCK_CODE + 0x1000 * i));
-		assert_true(nx_note_code(m->vcpu, MOCK_CODE + 0x1000 * i + 0xfff));
+	for (unsigned i = 0; i < PAGES; i++) {
+		uint32_t rip = MOCK_CODE + 0x1000 * i + (i & 1 ? 0xfff : 0);
+
+		fragment[i] = (struct nx_fragment){.rip = rip, .len = 1, .bytes = (uint16_t)i};
+		bytes[i] = m->ram[rip];
 	}
+	cluster.fragments = NX_MAX_CODE_PAGES;
+	assert_int_equal(nx_check_code(m->vcpu, &cluster), NX_OK);
 	assert_int_equal(m->vcpu->code_pages, NX_MAX_CODE_PAGES);
-	assert_false(nx_note_code(m->vcpu, MOCK_CODE + 0x1000 * NX_MAX_CODE_PAGES));
-	assert_true(nx_note_code(m->vcpu, MOCK_CODE));
+	cluster.fragments = PAGES;
+	assert_int_equal(nx_check_code(m->vcpu, &cluster), NX_LEAVE_CODE_UNREADABLE);
+	/* The others are known by now. */
+	cluster.fragments = NX_MAX_CODE_PAGES;
+	assert_int_equal(nx_check_code(m->vcpu, &cluster), NX_OK);
+	assert_int_equal(m->vcpu->code_pages, NX_MAX_CODE_PAGES);
 	mock_free(m);
 }
 
