@@ -63,7 +63,19 @@ static unsigned selector(const struct mock *m, enum nx_sreg reg)
 	return reg == NX_CS ? CS_32 : SS_USER;
 }
 
-/* One entry of the local table for each segment register. */
+/* Whether the processor sees the segment, without a fault if it does not. */
+static bool is_readable(unsigned selector)
+{
+	bool readable;
+
+	__asm__("verr %w1" : "=@ccz"(readable) : "r"(selector));
+	return readable;
+}
+
+/*
+ * One entry of the local table for each segment register. false: the kernel refuses, or it runs in
+ * a virtual machine where that table has no effect.
+ */
 static bool make_segments(const struct mock *m)
 {
 	for (unsigned reg = NX_ES; reg <= NX_DS; reg++) {
@@ -75,7 +87,8 @@ static bool make_segments(const struct mock *m)
 		    .useable = 1,
 		};
 
-		if (syscall(SYS_modify_ldt, 0x11, &desc, sizeof(desc)))
+		if (syscall(SYS_modify_ldt, 0x11, &desc, sizeof(desc)) ||
+		    !is_readable(selector(m, reg)))
 			return false;
 	}
 	return true;
@@ -291,6 +304,19 @@ static void run_guest(const struct mock *m, uint64_t stop)
 	free(stack.ss_sp);
 }
 
+/* Some kernels run no code but 64-bit code: the guest's first instruction is not reached then. */
+static bool runs_mode(const struct mock *m)
+{
+	run_guest(m, m->start.rip);
+	return !native.trouble;
+}
+
+static void unmap_guest(void)
+{
+	munmap((void *)(uintptr_t)LOW, MOCK_RAM_SIZE - LOW);
+	munmap(DEVICE_PAGE, MOCK_DEVICE_END - MOCK_DEVICE);
+}
+
 bool mock_check_native(const struct mock *m)
 {
 	static uint8_t ram[MOCK_RAM_SIZE];
@@ -301,11 +327,14 @@ bool mock_check_native(const struct mock *m)
 		return false;
 	if ((is_16_bit(m) && !make_segments(m)) || !map_guest(m))
 		return false;
+	if (m->mode != MOCK_LONG64 && !runs_mode(m)) {
+		unmap_guest();
+		return false;
+	}
 	run_guest(m, stop);
 	memcpy(ram, m->start_ram, LOW);
 	memcpy(ram + LOW, (void *)(uintptr_t)LOW, MOCK_RAM_SIZE - LOW);
-	munmap((void *)(uintptr_t)LOW, MOCK_RAM_SIZE - LOW);
-	munmap(DEVICE_PAGE, MOCK_DEVICE_END - MOCK_DEVICE);
+	unmap_guest();
 
 	if (native.trouble)
 		fail_msg("natively, at %#llx: %s", (unsigned long long)native.result.rip,
