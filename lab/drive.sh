@@ -23,6 +23,8 @@ start()
 	name=$1
 	shift
 	mkfifo "$work/$name.in" "$work/$name.out"
+	# Held open, so that what is said to the monitor early waits for it. Nothing is waited for here.
+	exec 3<>"$work/$name.in"
 	: >"$out/$name.console"
 	cat "$work/$name.out" >"$out/$name.monitor" &
 	launch "$@" &
@@ -59,7 +61,8 @@ hmp()
 {
 	name=$1
 	shift
-	ended "$name" || echo "$*" >"$work/$name.in"
+	# For reading too: nobody else may read any more, if the machine ended this moment.
+	ended "$name" || echo "$*" 1<>"$work/$name.in"
 }
 
 # until_true COMMAND...: waits until the command succeeds; says so if it never does.
