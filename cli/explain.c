@@ -8,13 +8,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "json.h"
 #include "listing.h"
 #include "watch.h"
+
+enum { KEY_JSON = 0x100 };
 
 struct options {
 	struct cli_look look; /* count: of clusters; 0: all */
 	const char *file;
+	bool json;
 	bool one; /* only the cluster that begins at entry */
 	uint64_t entry;
 };
@@ -36,6 +41,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
 				   "'%s' is not",
 				   text);
 		return 0;
+	case KEY_JSON:
+		options->json = true;
+		return 0;
 	case ARGP_KEY_ARG:
 		if (options->file || options->look.pid)
 			argp_error(state, "'%s' is one argument too many; name one file or -p PID",
@@ -51,6 +59,7 @@ static const struct argp_option argp_options[] = {
     {"pid", 'p', "PID", 0, "The VMM to look at (default: the one that runs)", 0},
     {"count", 'n', "N", 0, "The N clusters that avoided most exits (default 10; 0: all)", 0},
     {"entry", 'e', "ADDRESS", 0, "Only the cluster with this address, in hexadecimal", 0},
+    {"json", KEY_JSON, NULL, 0, "For machines: an object with the clusters, as in FILE", 0},
     {0},
 };
 
@@ -101,6 +110,18 @@ static size_t collect(const struct watch *watch, const struct options *options, 
 	return count;
 }
 
+static void print_json(const struct found *found, size_t count)
+{
+	struct nx_json out = {.fd = STDOUT_FILENO};
+
+	nx_json_open(&out);
+	nx_json_begin(&out, "clusters", '[');
+	for (size_t i = 0; i < count; i++)
+		nx_json_cluster(&out, found[i].vcpu->clusters, found[i].cluster);
+	nx_json_end(&out, ']');
+	nx_json_close(&out);
+}
+
 static size_t explain_vmm(const struct watch *watch, const struct options *options)
 {
 	size_t count = collect(watch, options, NULL);
@@ -112,7 +133,9 @@ static size_t explain_vmm(const struct watch *watch, const struct options *optio
 	qsort(found, count, sizeof(*found), compare);
 	if (options->look.count && count > options->look.count)
 		count = options->look.count;
-	for (size_t i = 0; i < count; i++) {
+	if (options->json)
+		print_json(found, count);
+	for (size_t i = 0; i < count && !options->json; i++) {
 		printf("%sVM %u, vCPU %u, ", i ? "\n" : "", found[i].vcpu->vm,
 		       found[i].vcpu->number);
 		listing_print(found[i].vcpu->clusters, found[i].cluster);
@@ -148,22 +171,37 @@ static int explain_pid(const struct options *options)
 /* Its clusters, most exits first. */
 static int explain_list(struct json_object *clusters, const struct options *options)
 {
+	struct json_object *file = json_object_new_object(), *list = json_object_new_array();
 	static struct nx_share_clusters one;
 	size_t listed = 0;
 
+	json_object_object_add(file, "clusters", list);
 	for (size_t i = 0; i < json_object_array_length(clusters); i++) {
+		struct json_object *cluster = json_object_array_get_idx(clusters, i);
+
 		if (options->look.count && listed == options->look.count)
 			break;
-		if (!listing_from_json(json_object_array_get_idx(clusters, i), &one))
+		if (!listing_from_json(cluster, &one)) {
+			json_object_put(file);
 			return cli_refuse("cluster %zu in '%s' is not as this version of noexit "
 					  "writes it; make the file anew with 'noexit run --stats'",
 					  i, options->file);
+		}
 		if (!wanted(options, &one.cluster[0]))
 			continue;
-		if (listed++)
+		listed++;
+		if (options->json) {
+			json_object_array_add(list, json_object_get(cluster));
+			continue;
+		}
+		if (listed > 1)
 			putchar('\n');
 		listing_print(&one, &one.cluster[0]);
 	}
+	if (options->json && listed)
+		puts(json_object_to_json_string_ext(file, JSON_C_TO_STRING_PLAIN |
+							      JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(file);
 	return listed ? 0 : cli_refuse("there is no such cluster in '%s'", options->file);
 }
 

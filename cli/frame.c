@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "json.h"
+#include "listing.h"
 
 #define MAX_DEVICES 8
 
@@ -91,6 +92,20 @@ static void add_stays(struct frame *frame, const struct span *span)
 	    "stays, %.1f%% in the engine",
 	    stays, stays > 0 ? stayed / stays / 1e3 : 0, (double)b->longest_stay_ns / 1e3,
 	    stayed / 1e7, engine / 1e7);
+}
+
+static void add_costs(struct frame *frame, const struct nx_stats *stats)
+{
+	char text[FRAME_WIDTH] = "costs in us";
+	size_t used = strlen(text);
+
+#define NX_X(name, word, help)                                                                 \
+	if (stats->cost_ns[NX_COST_##name] && used < sizeof(text))                             \
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "  %s: %.1f", word, \
+					 (double)stats->cost_ns[NX_COST_##name] / 1e3);
+	NX_COSTS(NX_X)
+#undef NX_X
+	add(frame, false, "%s", text);
 }
 
 /* One line: the classes' shares. */
@@ -216,6 +231,8 @@ static double key_of(const struct row *row, enum frame_sort sort)
 		return row->cluster->instructions;
 	case FRAME_SORT_TOTAL:
 		return (double)row->cluster->exits;
+	case FRAME_SORT_BENEFIT:
+		return (double)row->cluster->benefit_ns;
 	default:
 		return row->avoided;
 	}
@@ -255,15 +272,18 @@ static void add_clusters(struct frame *frame, const struct watch *before, const 
 		}
 	}
 	qsort(row, count, sizeof(*row), compare_rows);
-	add(frame, true, "%16s %3s %4s %4s %5s %7s %12s %12s %14s", "CLUSTER", "VM", "VCPU", "BITS",
-	    "INSNS", "EXITING", "EXECUTIONS/S", "AVOIDED/S", "AVOIDED");
+	add(frame, true, "%16s %3s %4s %4s %5s %7s %12s %12s %14s %12s", "CLUSTER", "VM", "VCPU",
+	    "BITS", "INSNS", "EXITING", "EXECUTIONS/S", "AVOIDED/S", "AVOIDED", "BENEFIT");
 	for (size_t i = 0; i < count; i++) {
 		const struct nx_share_cluster *cluster = row[i].cluster;
+		char benefit[32];
 
-		add(frame, false, "%16" PRIx64 " %3u %4u %4u %5u %7u %12.0f %12.0f %14" PRIu64,
+		listing_benefit(cluster, benefit, sizeof(benefit));
+		add(frame, false,
+		    "%16" PRIx64 " %3u %4u %4u %5u %7u %12.0f %12.0f %14" PRIu64 " %12s",
 		    cluster->entry_rip, row[i].vcpu->vm, row[i].vcpu->number, cluster->bits,
 		    cluster->instructions, cluster->exiting, row[i].executions, row[i].avoided,
-		    cluster->exits);
+		    cluster->exits, benefit);
 	}
 	free(row);
 }
@@ -293,6 +313,7 @@ void frame_make(struct frame *frame, const struct watch *before, const struct wa
 	    (int)now->pid, now->vms, now->vcpus, vm, sorts[choice->sort]);
 	add_exits(frame, &span);
 	add_stays(frame, &span);
+	add_costs(frame, &span.now.host);
 	add_classes(frame, "stays by us", span.before.host.stay, span.now.host.stay,
 		    NX_STAY_CLASSES);
 	add_classes(frame, "instructions between exits", span.before.engine.distance,

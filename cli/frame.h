@@ -13,7 +13,8 @@
 	X(AVOIDED, 'a', "avoided", "exits avoided per second")     \
 	X(EXECUTIONS, 'x', "executions", "executions per second")  \
 	X(INSTRUCTIONS, 'i', "instructions", "guest instructions") \
-	X(TOTAL, 't', "total", "exits avoided since the start")
+	X(TOTAL, 't', "total", "exits avoided since the start")    \
+	X(BENEFIT, 'b', "benefit", "time saved since the start")
 
 enum frame_sort {
 #define NX_X(name, key, word, text) FRAME_SORT_##name,

@@ -158,17 +158,32 @@ static void print_block(const struct listing *listing, const struct nx_share_blo
 	}
 }
 
+void listing_benefit(const struct nx_share_cluster *cluster, char *text, size_t size)
+{
+	double ns = (double)cluster->benefit_ns;
+
+	if (cluster->benefit_ns == NX_SHARE_UNMEASURED)
+		snprintf(text, size, "-");
+	else if (ns > -1e6 && ns < 1e6)
+		snprintf(text, size, "%.1f us", ns / 1e3);
+	else
+		snprintf(text, size, "%.2f ms", ns / 1e6);
+}
+
 void listing_print(const struct nx_share_clusters *in, const struct nx_share_cluster *cluster)
 {
 	const struct nx_share_block *block = NULL;
 	struct listing listing;
 	unsigned number = 0;
+	char benefit[32];
 
 	begin(&listing, cluster);
+	listing_benefit(cluster, benefit, sizeof(benefit));
 	printf("cluster %" PRIx64 ", %u bits%s: instructions %u, exiting %u; executions %" PRIu64
-	       ", exits avoided %" PRIu64 "\n",
+	       ", exits avoided %" PRIu64 ", taken over %" PRIu64 " times, benefit %s\n",
 	       cluster->entry_rip, cluster->bits, cluster->dropped ? ", dropped" : "",
-	       cluster->instructions, cluster->exiting, cluster->executions, cluster->exits);
+	       cluster->instructions, cluster->exiting, cluster->executions, cluster->exits,
+	       cluster->stays, benefit);
 	while ((block = nx_share_block_next(in, cluster, block)))
 		print_block(&listing, block, number++);
 	if (!number)

@@ -14,6 +14,9 @@
  */
 void listing_print(const struct nx_share_clusters *in, const struct nx_share_cluster *cluster);
 
+/* "1.25 ms", "-12.0 us"; "-": not measured yet. */
+void listing_benefit(const struct nx_share_cluster *cluster, char *text, size_t size);
+
 /*
  * Makes an element of the array "clusters" the only one in *to; false: it is none, or is not what
  * noexit writes.

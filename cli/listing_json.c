@@ -141,6 +141,19 @@ static bool parse_block(struct json_object *element, struct nx_share_clusters *t
 	       parse_code(json_object_get_string(code), (uint8_t *)(block + 1) + count);
 }
 
+/* null: not measured. */
+static bool get_benefit(struct json_object *object, int64_t *benefit)
+{
+	struct json_object *value;
+
+	*benefit = NX_SHARE_UNMEASURED;
+	if (!json_object_object_get_ex(object, "benefit_ns", &value))
+		return false;
+	if (value)
+		*benefit = json_object_get_int64(value);
+	return !value || json_object_is_type(value, json_type_int);
+}
+
 bool listing_from_json(struct json_object *element, struct nx_share_clusters *to)
 {
 	struct nx_share_cluster *cluster = &to->cluster[0];
@@ -156,6 +169,8 @@ bool listing_from_json(struct json_object *element, struct nx_share_clusters *to
 	    !get_number(element, "exiting", UINT32_MAX, &exiting) ||
 	    !get_number(element, "executions", UINT64_MAX, &cluster->executions) ||
 	    !get_number(element, "exits_avoided", UINT64_MAX, &cluster->exits) ||
+	    !get_number(element, "takeovers", UINT64_MAX, &cluster->stays) ||
+	    !get_benefit(element, &cluster->benefit_ns) ||
 	    !get_flag(element, "dropped", &cluster->dropped) ||
 	    !get(element, "graph", json_type_array, &graph))
 		return false;

@@ -125,6 +125,16 @@ static void print_classes(const char *title, const uint64_t *class, unsigned cou
 	}
 }
 
+static void print_costs(const struct nx_stats *stats)
+{
+	puts("\nmeasured here, in microseconds");
+#define NX_X(name, word, text)              \
+	if (stats->cost_ns[NX_COST_##name]) \
+		printf("%12.1f  %s\n", (double)stats->cost_ns[NX_COST_##name] / 1e3, text);
+	NX_COSTS(NX_X)
+#undef NX_X
+}
+
 static void print_engine(const struct nx_figures *figures)
 {
 	const struct nx_counters *engine = &figures->engine;
@@ -137,6 +147,7 @@ static void print_engine(const struct nx_figures *figures)
 	       engine->resumes, engine->instructions, (double)host->engine_ns / 1e6);
 	printf("%" PRIu64 " stays, %.3f ms with the VMM's work in them; the longest %.1f us\n",
 	       host->takeovers, (double)host->stays_ns / 1e6, (double)host->longest_stay_ns / 1e3);
+	print_costs(host);
 	print_leaves(figures);
 	print_classes("stays by microseconds", host->stay, NX_STAY_CLASSES);
 	print_classes("avoided exits by guest instructions since the exit before", engine->distance,

@@ -76,7 +76,7 @@ static const struct argp_option argp_options[] = {
     {"interval", 'i', "SECONDS", 0, "Time between two looks (default 1)", 0},
     {"count", 'n', "N", 0, "End after N looks", 0},
     {"vm", 'm', "N", 0, "Only the VM with this number, from 0", 0},
-    {"sort", 's', "BY", 0, "Clusters by avoided, executions, instructions or total", 0},
+    {"sort", 's', "BY", 0, "Clusters by avoided, executions, instructions, total or benefit", 0},
     {"batch", KEY_BATCH, NULL, 0, "Print, one look below the other", 0},
     {0},
 };
@@ -84,10 +84,11 @@ static const struct argp_option argp_options[] = {
 static const struct argp parser = {
     .options = argp_options,
     .parser = parse,
-    .doc =
-	"Shows a running VMM's exits and hottest clusters, live.\vKeys: a, x, i, t sort by exits "
-	"avoided, executions, instructions, total; v chooses the next VM; q quits. Exit status "
-	"2: there is no such VMM, or it is not yours.",
+    .doc = "Shows a running VMM's exits and hottest clusters, live.\vKeys: a, x, i, t, b sort by "
+	   "exits "
+	   "avoided, executions, instructions, total, benefit; v chooses the next VM; q quits. "
+	   "Exit status "
+	   "2: there is no such VMM, or it is not yours.",
 };
 
 /* ---- The screen ---- */

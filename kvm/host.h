@@ -58,8 +58,9 @@ void nx_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 struct nx_process {
 	pid_t id;
-	bool ready;  /* nx_process_start() has been called */
-	bool has_vm; /* or had one */
+	bool ready;     /* nx_process_start() has been called */
+	bool has_vm;    /* or had one */
+	bool unwatched; /* VMs made from now on are for measuring: nobody is to find them */
 	/* Gets the lines of nx_say() instead of standard error; NULL: nobody asked. */
 	void (*log)(const char *line);
 };
@@ -263,7 +264,7 @@ struct nx_kvm_vcpu {
 	unsigned disturbances_seen;
 	unsigned irq_seen;
 	unsigned handlers_seen; /* when the present KVM_RUN was called */
-	bool exported; /* our registers wait in the run page, marked dirty */
+	bool exported;          /* our registers wait in the run page, marked dirty */
 
 	unsigned pages_refused; /* to the engine */
 	bool pages_given;

@@ -277,14 +277,9 @@ static void print_block(struct nx_json *out, const struct nx_share_block *block)
 	nx_json_end(out, '}');
 }
 
-struct shown {
-	const struct nx_share_clusters *in;
-	const struct nx_share_cluster *cluster;
-};
-
-static void print_cluster(struct nx_json *out, const struct shown *shown)
+void nx_json_cluster(struct nx_json *out, const struct nx_share_clusters *in,
+		     const struct nx_share_cluster *cluster)
 {
-	const struct nx_share_cluster *cluster = shown->cluster;
 	const struct nx_share_block *block = NULL;
 
 	nx_json_element(out);
@@ -296,14 +291,27 @@ static void print_cluster(struct nx_json *out, const struct shown *shown)
 	nx_json_number(out, "code_bytes", cluster->code_bytes);
 	nx_json_number(out, "executions", cluster->executions);
 	nx_json_number(out, "exits_avoided", cluster->exits);
+	nx_json_number(out, "exits_avoided_mmio", cluster->exits_mmio);
+	nx_json_number(out, "takeovers", cluster->stays);
+	nx_json_number(out, "made_ns", cluster->made_ns);
+	name_print(out, "benefit_ns");
+	if (cluster->benefit_ns == NX_SHARE_UNMEASURED)
+		print(out, "null");
+	else
+		print(out, "%" PRId64, cluster->benefit_ns);
 	name_print(out, "dropped");
 	print(out, cluster->dropped ? "true" : "false");
 	nx_json_begin(out, "graph", '[');
-	while ((block = nx_share_block_next(shown->in, cluster, block)))
+	while ((block = nx_share_block_next(in, cluster, block)))
 		print_block(out, block);
 	nx_json_end(out, ']');
 	nx_json_end(out, '}');
 }
+
+struct shown {
+	const struct nx_share_clusters *in;
+	const struct nx_share_cluster *cluster;
+};
 
 /* qsort() may allocate: so a heap sort. The most exits come first. */
 static void sift(struct shown *heap, unsigned at, unsigned count)
@@ -351,7 +359,7 @@ static void print_clusters(struct nx_json *out, const struct nx_report *report)
 	sort(order, count);
 	nx_json_begin(out, "clusters", '[');
 	for (unsigned i = 0; i < count; i++)
-		print_cluster(out, &order[i]);
+		nx_json_cluster(out, order[i].in, order[i].cluster);
 	nx_json_end(out, ']');
 }
 

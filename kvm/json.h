@@ -46,6 +46,10 @@ struct nx_report {
 /* All members that describe the figures, in the object that is open. */
 void nx_json_report(struct nx_json *out, const struct nx_report *report);
 
+/* A cluster, as an element of the array that is open. */
+void nx_json_cluster(struct nx_json *out, const struct nx_share_clusters *in,
+		     const struct nx_share_cluster *cluster);
+
 /* part of whole in hundredths of a percent, rounded. */
 unsigned nx_hundredths(uint64_t part, uint64_t whole);
 

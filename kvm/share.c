@@ -58,12 +58,14 @@ static void *map_part(struct nx_kvm_vm *vm, uint64_t offset, size_t size)
 
 static void file_make(struct nx_kvm_vm *vm)
 {
-	int fd = nx_faulty(NX_FAULT_WATCH)
-		     ? -1
-		     : memfd_create(NX_SHARE_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	struct stat status;
+	int fd = -1;
 
 	vm->share_fd = -1;
+	if (nx_process.unwatched)
+		return;
+	if (!nx_faulty(NX_FAULT_WATCH))
+		fd = memfd_create(NX_SHARE_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) || fchmod(fd, 0600) ||
 	    fstat(fd, &status)) {
 		nx_say("this VM cannot be watched (noexit stat): no memory file could be made: %s",
@@ -156,13 +158,33 @@ void nx_share_vcpu_close(struct nx_kvm_vcpu *vcpu)
 
 /* ---- Clusters ---- */
 
-static void refresh_cluster(struct nx_share_cluster *to, const struct nx_cluster *from)
+static int64_t benefit(const struct nx_kvm_vcpu *vcpu, const struct nx_cluster_info *info)
+{
+	const uint32_t *cost = vcpu->stats->cost_ns;
+	uint64_t by_port = info->exits - info->exits_mmio;
+	int64_t saved, spent;
+
+	if (!cost[NX_COST_TAKEOVER] || !cost[NX_COST_RESUME] || (by_port && !cost[NX_COST_IO]) ||
+	    (info->exits_mmio && !cost[NX_COST_MMIO]))
+		return NX_SHARE_UNMEASURED;
+	saved = (int64_t)(by_port * cost[NX_COST_IO] + info->exits_mmio * cost[NX_COST_MMIO]);
+	spent = (int64_t)(info->exits * cost[NX_COST_RESUME] +
+			  info->stays * cost[NX_COST_TAKEOVER] + info->made_ns);
+	return saved - spent;
+}
+
+static void refresh_cluster(const struct nx_kvm_vcpu *vcpu, struct nx_share_cluster *to,
+			    const struct nx_cluster *from)
 {
 	struct nx_cluster_info info;
 
 	nx_cluster_describe(from, &info);
 	to->executions = info.executions;
 	to->exits = info.exits;
+	to->exits_mmio = info.exits_mmio;
+	to->stays = info.stays;
+	to->made_ns = info.made_ns;
+	to->benefit_ns = benefit(vcpu, &info);
 	to->dropped = info.dropped;
 }
 
@@ -220,7 +242,7 @@ static void append_cluster(struct nx_kvm_vcpu *vcpu, const struct nx_cluster *fr
 		to->data_bytes = clusters->used - to->data;
 	else
 		clusters->used = to->data;
-	refresh_cluster(to, from);
+	refresh_cluster(vcpu, to, from);
 	clusters->count++;
 	nx_names_add(vcpu, to);
 }
@@ -251,7 +273,7 @@ static void refresh(struct nx_kvm_vcpu *vcpu)
 	const struct nx_cluster *at = NULL;
 
 	for (uint32_t i = 0; i < clusters->count && (at = nx_cluster_next(vcpu->engine, at)); i++)
-		refresh_cluster(&clusters->cluster[i], at);
+		refresh_cluster(vcpu, &clusters->cluster[i], at);
 }
 
 void nx_share_publish(struct nx_kvm_vcpu *vcpu, uint64_t now)

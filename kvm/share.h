@@ -27,16 +27,24 @@
 
 #define NX_SHARE_NAME "noexit-counters"
 #define NX_SHARE_MAGIC 0x30746978656f6eull /* "noexit0" */
-#define NX_SHARE_VERSION 2
+#define NX_SHARE_VERSION 3
 #define NX_SHARE_CLUSTERS 512
 #define NX_SHARE_DATA (512u * 1024)
 #define NX_SHARE_LAZY_NS 20000000u
 #define NX_SHARE_TEXT 160
+#define NX_SHARE_UNMEASURED INT64_MIN
 
 /* A cluster; see struct nx_cluster_info. */
 struct nx_share_cluster {
 	uint64_t entry_rip;
-	uint64_t executions, exits;
+	uint64_t executions, exits, exits_mmio, stays, made_ns;
+	/*
+	 * Nanoseconds that the cluster has saved the guest so far: what its exits would have cost
+	 * in hardware, less what the engine took to deliver them, to take the guest over where a
+	 * stay began in this cluster, and to make it. At the costs measured last
+	 * (nx_stats.cost_ns); NX_SHARE_UNMEASURED until there are some.
+	 */
+	int64_t benefit_ns;
 	uint64_t code; /* host address of the translation */
 	uint32_t instructions, exiting, blocks, code_bytes;
 	/* Its blocks: bytes in nx_share_clusters.data; no bytes: there was no room for them. */

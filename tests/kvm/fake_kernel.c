@@ -18,6 +18,7 @@ struct fake_kernel fake;
 bool fake_has_tsc_offset;
 struct nx_real nx_real;
 struct nx_options nx_options;
+struct nx_process nx_process;
 char fake_said[2048];
 
 void nx_say(const char *format, ...)

@@ -95,14 +95,6 @@ static void run_once(const struct model_insn *program, bool on, struct vmm *vmm)
 	fake_stop();
 }
 
-static uint64_t signal_random;
-
-static void maybe_signal(void)
-{
-	if (!draw(&signal_random, 4))
-		nx_handler_runs();
-}
-
 static void test_random_guests(void **state)
 {
 	struct model_insn program[INSNS];
@@ -117,7 +109,6 @@ static void test_random_guests(void **state)
 		with.syncs = without.syncs = round % 4 == 2;
 		run_once(program, false, &without);
 		fake_engine = (struct fake_engine){.leave_every = round % 5, .random = round};
-		fake_engine.in_resume = round % 3 ? NULL : maybe_signal;
 		run_once(program, true, &with);
 		exits += fake_engine.exits;
 		if (!vmm_equal(&without, &with))

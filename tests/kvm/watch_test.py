@@ -124,6 +124,28 @@ class Stat(Base):
         for key in ("exits_taken", "exits_avoided"):
             self.assertEqual(sum(row[key] for row in live["per_vcpu"]), live[key])
 
+    def test_benefit(self):
+        """What a cluster has saved, by its own counts and the costs measured last."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "stats.json"
+            with Vmm(f"--stats={path}") as vmm:
+                # Costs are known after some hundred exits.
+                for _ in range(4):
+                    vmm.do("run")
+                vmm.end()
+            end = json.loads(path.read_text())
+        cost = end["cost_ns"]
+        self.assertTrue(all(cost[key] for key in ("exit_io", "takeover", "resume")), cost)
+        for cluster in end["clusters"]:
+            self.assertLessEqual(cluster["takeovers"], cluster["executions"])
+            self.assertEqual(cluster["exits_avoided_mmio"], 0)
+            self.assertGreater(cluster["made_ns"], 0)
+            self.assertEqual(cluster["benefit_ns"],
+                             cluster["exits_avoided"] * (cost["exit_io"] - cost["resume"])
+                             - cluster["takeovers"] * cost["takeover"] - cluster["made_ns"])
+        self.assertLessEqual(sum(cluster["takeovers"] for cluster in end["clusters"]),
+                             end["takeovers"])
+
     def test_grows(self):
         with Vmm() as vmm:
             vmm.do("run")
@@ -145,13 +167,17 @@ class Stat(Base):
 
     def test_text(self):
         with Vmm() as vmm:
-            vmm.do("run")
+            # What taking over costs is known after some of it.
+            for _ in range(6):
+                vmm.do("run")
             stats = self.stat("-p", str(vmm.pid))
             result = run(NOEXIT, "stat", "-p", str(vmm.pid))
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn(f"watched, process {vmm.pid}: VMs: 1, vCPUs: 1", result.stdout)
         self.assertIn(f"exits taken {stats['exits_taken']}, avoided {stats['exits_avoided']}",
                       result.stdout)
+        for text in ("a port exit to the VMM and back", "completing an exit"):
+            self.assertRegex(result.stdout, rf"(?m)^ +\d+\.\d  {text}")
         for row in stats["by"]:
             self.assertRegex(result.stdout, rf"(?m)^\S+ +{row['address'][2:]} +{row['taken']} "
                                             rf"+{row['avoided']}$")
@@ -208,9 +234,9 @@ class Explain(Base):
 
     def test_guest(self):
         live, filed, stats = self.both()
-        # Only the headings' counters may differ by a moment.
-        self.assertEqual([line for line in live.splitlines() if "cluster" not in line],
-                         [line for line in filed.splitlines() if "cluster" not in line])
+        # Only the headings' counters may differ by a moment, and with them the clusters' order.
+        self.assertEqual(sorted(line for line in live.splitlines() if "cluster" not in line),
+                         sorted(line for line in filed.splitlines() if "cluster" not in line))
         self.assertEqual(live.count("VM 0, vCPU 0, cluster "), len(stats["clusters"]))
         headings = [line for line in filed.splitlines() if line.startswith("cluster ")]
         self.assertEqual(len(headings), len(stats["clusters"]))
@@ -218,7 +244,8 @@ class Explain(Base):
             self.assertIn(f"cluster {cluster['entry'][2:]}, 64 bits", heading)
             self.assertIn(f"instructions {cluster['instructions']}, "
                           f"exiting {cluster['exiting']}", heading)
-            self.assertIn(f"exits avoided {cluster['exits_avoided']}", heading)
+            self.assertIn(f"exits avoided {cluster['exits_avoided']}, "
+                          f"taken over {cluster['takeovers']} times, benefit ", heading)
         self.check_listing(filed.split("\n\n")[0], stats["clusters"][0])
 
     def check_listing(self, listing, cluster):
@@ -255,6 +282,23 @@ class Explain(Base):
             self.assertIn(f"cluster {entry},", self.explain("-p", pid, "-e", f"0x{entry}"))
             self.refused(run(NOEXIT, "explain", "-p", pid, "-e", "1"), "no such cluster")
 
+    def test_json(self):
+        """As in the file of noexit run --stats, and so to be explained in turn."""
+        with tempfile.TemporaryDirectory() as directory:
+            path, one = Path(directory) / "stats.json", Path(directory) / "one.json"
+            with Vmm(f"--stats={path}") as vmm:
+                vmm.do("run")
+                live = json.loads(self.explain("-p", str(vmm.pid), "-n", "0", "--json"))
+                vmm.end()
+            filed = json.loads(self.explain("-n", "0", "--json", str(path)))
+            self.assertEqual(filed["clusters"], json.loads(path.read_text())["clusters"])
+            self.assertEqual(sorted(cluster["entry"] for cluster in live["clusters"]),
+                             sorted(cluster["entry"] for cluster in filed["clusters"]))
+            entry = filed["clusters"][0]["entry"]
+            one.write_text(self.explain("-e", entry, "--json", str(path)))
+            self.assertEqual(self.explain(str(one)), self.explain("-e", entry, str(path)))
+            self.refused(run(NOEXIT, "explain", "-e", "1", "--json", str(path)), "no such cluster")
+
     def test_files(self):
         _, _, stats = self.both()
         with tempfile.TemporaryDirectory() as directory:
@@ -270,7 +314,7 @@ class Explain(Base):
             refused("no clusters", {})
             refused("no clusters", {"clusters": 5})
             refused("not as this version", {"clusters": [5]})
-            for spoil in ({"entry": 5}, {"graph": None}, {"bits": 1000}):
+            for spoil in ({"entry": 5}, {"graph": None}, {"bits": 1000}, {"benefit_ns": "5"}):
                 refused("not as this version", {"clusters": [{**stats["clusters"][0], **spoil}]})
             block = stats["clusters"][0]["graph"][0]
             for spoil in ({"code": "0g"}, {"exits": [1000]}, {"lengths": [1] * 70000},
@@ -280,7 +324,7 @@ class Explain(Base):
 
 
 class Top(Base):
-    ROW = r"^ +[0-9a-f]+ +(\d+) +(\d+) +64 +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)$"
+    ROW = r"^ +[0-9a-f]+ +(\d+) +(\d+) +64 +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +(?:-|-?[0-9.]+ [um]s)$"
 
     def busy(self, vmm, *arguments):
         """The output of top while the VMM's guests run."""
@@ -321,6 +365,7 @@ class Top(Base):
 
     def test_sorts(self):
         with Vmm() as vmm:
+            self.busy(vmm, "-n", "1", "-s", "benefit")
             for word, column in (("executions", 4), ("instructions", 2), ("total", 6)):
                 values = [int(row[column]) for row in
                           re.findall(self.ROW, self.busy(vmm, "-n", "1", "-s", word), re.M)]
@@ -346,7 +391,8 @@ class Top(Base):
                                    env={**os.environ, "TERM": "xterm", "LINES": "30",
                                         "COLUMNS": "150"})
             try:
-                for key, text in ((b"", b"exits avoided per second"), (b"t", b"since the start"),
+                for key, text in ((b"", b"exits avoided per second"), (b"t", b"avoided since the start"),
+                                  (b"b", b"saved since the start"),
                                   (b"v", b"VM 0"), (b"v", b"1"), (b"v", b"all VMs")):
                     os.write(ours, key)
                     seen, deadline = b"", time.monotonic() + 20
@@ -517,6 +563,18 @@ class Which(Base):
             with Vmm() as two:
                 self.refused(run(NOEXIT, "stat"), " VMMs ", f"{one.pid} (watched)",
                              f"{two.pid} (watched)", "-p")
+
+    def test_measuring_is_not_found(self):
+        """check and bench make VMs of their own, which nobody wants to watch."""
+        for command in (("check",), ("bench", "--quick", "halt")):
+            with subprocess.Popen((NOEXIT, *command), stdout=subprocess.DEVNULL) as measuring:
+                seen = 0
+                while measuring.poll() is None:
+                    maps = Path(f"/proc/{measuring.pid}/maps").read_text()
+                    seen += "kvm-vcpu" in maps
+                    self.assertNotIn("noexit-counters", maps)
+                self.assertEqual(measuring.returncode, 0)
+                self.assertGreater(seen, 0)
 
     def test_killed(self):
         """Nothing is left of a VMM that was killed."""
