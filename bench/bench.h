@@ -21,6 +21,7 @@ struct bench_options {
 	bool json, quick;
 	const char *kernel, *initrd; /* of whole systems */
 	unsigned runs;               /* of a whole system, each way; at most BENCH_SAMPLES */
+	unsigned smp;                /* processors of the lab */
 };
 extern struct bench_options bench_options;
 
@@ -92,25 +93,32 @@ bool bench_filler(const char *name, unsigned number);
 
 /* ---- workload.c ---- */
 
-/* X(name, runs at CPL 3 too, help) */
-#define BENCH_WORKLOADS(X)                                                                 \
-	X(pair, true, "two port accesses back to back")                                    \
-	X(straight, true, "three port accesses with ordinary work between them")           \
-	X(cluster, true, "sixteen port accesses, three instructions between them")         \
-	X(polling, true, "a status port polled a thousand times")                          \
-	X(nested, true, "two polling loops and three writes")                              \
-	X(timeout, true, "a thousand polls inside counting loops")                         \
-	X(string, true, "64 bytes to a port in a loop")                                    \
-	X(console, true, "64 bytes by accessor functions behind pointers, polling first")  \
-	X(registers, true, "three device registers in memory, work between them")          \
-	X(copy, true, "64 words out of device memory")                                     \
-	X(delay, true, "sixteen port reads, a delay loop of 2000 instructions after each") \
-	X(sparse, true, "one exit in 200,000 instructions")                                \
-	X(compute, true, "half a million instructions and one exit")                       \
-	X(halt, false, "HLT, an exit that nothing can be done about")
+/*
+ * X(C name, name, runs at CPL 3 too, readings in a turn, help). Readings: of a clock, whose
+ * figures are those of one reading; 0: the figures are a turn's.
+ */
+#define BENCH_WORKLOADS(X)                                                                        \
+	X(pair, "pair", true, 0, "two port accesses back to back")                                \
+	X(straight, "straight", true, 0, "three port accesses with ordinary work between them")   \
+	X(cluster, "cluster", true, 0, "sixteen port accesses, three instructions between them")  \
+	X(polling, "polling", true, 0, "a status port polled a thousand times")                   \
+	X(nested, "nested", true, 0, "two polling loops and three writes")                        \
+	X(timeout, "timeout", true, 0, "a thousand polls inside counting loops")                  \
+	X(string, "string", true, 0, "64 bytes to a port in a loop")                              \
+	X(console, "console", true, 0, "64 bytes by accessors behind pointers, polling first")    \
+	X(registers, "registers", true, 0, "three device registers in memory, work between them") \
+	X(copy, "copy", true, 0, "64 words out of device memory")                                 \
+	X(delay, "delay", true, 0,                                                                \
+	  "sixteen port reads, each followed by 2000 instructions' delay")                        \
+	X(sparse, "sparse", true, 0, "one exit in 200,000 instructions")                          \
+	X(compute, "compute", true, 0, "half a million instructions and one exit")                \
+	X(halt, "halt", false, 0, "HLT, an exit that nothing can be done about")                  \
+	X(timer_rtc, "timer-rtc", true, 1, "the RTC's date: update flag, then six registers")     \
+	X(timer_acpi, "timer-acpi", true, 16, "the ACPI timer, each reading checked by two more") \
+	X(timer_hpet, "timer-hpet", true, 16, "the HPET's counter, under a lock")
 
 enum bench_workload_name {
-#define NX_X(name, user, help) BENCH_WORKLOAD_##name,
+#define NX_X(name, word, user, readings, help) BENCH_WORKLOAD_##name,
 	BENCH_WORKLOADS(NX_X)
 #undef NX_X
 };
@@ -120,24 +128,70 @@ bool bench_workload(const char *name, unsigned number);
 /* Nanoseconds of a KVM_RUN round trip for a port access at CPL 0; NAN: there is no KVM. */
 double bench_round_trip(void);
 
+/* A guest with noexit that others may watch, and its batches: nanoseconds of a turn. */
+struct bench_guest;
+/* NULL: it cannot be made, and said why. */
+struct bench_guest *bench_guest_open(const char *name, unsigned workload);
+bool bench_guest_batch(struct bench_guest *guest, double *ns);
+void bench_guest_close(struct bench_guest *guest);
+
 /* ---- boot.c ---- */
 
-/* X(C name, last message, boots the kernel, help, QEMU's arguments) */
-#define BENCH_SYSTEMS(X)                                                                        \
-	X(seabios, "No bootable device.", false, "SeaBIOS to its last message", "-m", "64")     \
-	X(debian, NULL, true, "Debian's kernel on a serial console, to power-off", "-m", "256", \
-	  "-cpu", "host")                                                                       \
-	X(debian2, NULL, true, "the same with two vCPUs", "-m", "256", "-cpu", "host", "-smp", "2")
+/*
+ * X(C name, name, message that begins the measured time, message that ends it, initramfs, kernel's
+ * arguments, help, QEMU's arguments). No message: the beginning and the end of QEMU. Initramfs:
+ * what its file's name has behind that given with --initrd; NULL: no kernel is booted.
+ */
+#define BENCH_SYSTEMS(X)                                                                           \
+	X(seabios, "seabios", NULL, "No bootable device.", NULL, NULL,                             \
+	  "SeaBIOS to its last message", "-m", "64")                                               \
+	X(debian, "debian", NULL, NULL, "", "",                                                    \
+	  "Debian's kernel on a serial console, to power-off", "-m", "256", "-cpu", "host")        \
+	X(debian2, "debian2", NULL, NULL, "", "", "the same with two vCPUs", "-m", "256", "-cpu",  \
+	  "host", "-smp", "2")                                                                     \
+	X(ide_pio, "ide-pio", "guest: begins", "guest: is through", "-disk", "quiet libata.dma=0", \
+	  "a MiB read from an IDE disk by programmed I/O", "-m", "192", "-cpu", "host", "-drive",  \
+	  "if=ide,driver=null-co,read-zeroes=on,size=16M")                                         \
+	X(ide_pio_write, "ide-pio-write", "guest: begins", "guest: is through", "-disk",           \
+	  "quiet libata.dma=0 disk=write", "256 KiB written likewise", "-m", "192", "-cpu",        \
+	  "host", "-drive", "if=ide,driver=null-co,read-zeroes=on,size=16M")
 
 enum bench_system_name {
-#define NX_X(name, end, kernel, help, ...) BENCH_SYSTEM_##name,
+#define NX_X(name, word, begin, end, initrd, append, help, ...) BENCH_SYSTEM_##name,
 	BENCH_SYSTEMS(NX_X)
 #undef NX_X
 };
 
 /* number: enum bench_system_name */
 bool bench_system(const char *name, unsigned number);
+/* Seconds of a clock that never goes back. */
+double bench_seconds(void);
 bool bench_levels(const char *name, unsigned number);
+/* How many guest instructions there are between one exit and the next. */
+bool bench_distance(const char *name, unsigned number);
+/* The same of all accesses that would exit, in QEMU's emulator (accesses.c). */
+bool bench_accesses(const char *name, unsigned number);
+
+/* ---- uncached.c ---- */
+
+/* X(workload): those whose exits lie close together. */
+#define BENCH_UNCACHED(X) \
+	X(pair)           \
+	X(straight)       \
+	X(cluster)        \
+	X(polling)        \
+	X(nested)         \
+	X(string)         \
+	X(console)        \
+	X(registers)      \
+	X(copy)
+
+/* number: counts the above. */
+bool bench_uncached(const char *name, unsigned number);
+
+/* ---- watching.c ---- */
+
+bool bench_watching(const char *name, unsigned number);
 
 /* ---- lab.c ---- */
 

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <json-c/json.h>
 #include <limits.h>
+#include <math.h>
 #include <noexit.h>
 #include <poll.h>
 #include <signal.h>
@@ -20,22 +21,24 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "watch.h"
 
 #define MAX_ARGUMENTS 48
 #define BOOT_SECONDS 900 /* emulation on a busy machine */
 
 static const struct system {
-	const char *end; /* the last message; NULL: QEMU ends by itself */
-	bool kernel;     /* boots the guest's kernel */
+	const char *begin, *end, *initrd, *append; /* as bench.h says */
 	const char *arguments[12];
 } systems[] = {
-#define NX_X(name, end, kernel, help, ...) {end, kernel, {__VA_ARGS__}},
+#define NX_X(name, word, begin, end, initrd, append, help, ...) \
+	{begin, end, initrd, append, {__VA_ARGS__}},
     BENCH_SYSTEMS(NX_X)
 #undef NX_X
 };
 
 struct boot {
 	double seconds, exits;
+	struct json_object *counters; /* NULL: none */
 };
 
 struct arguments {
@@ -49,7 +52,7 @@ static void add(struct arguments *to, const char *value)
 		to->value[to->count++] = value;
 }
 
-static double now(void)
+double bench_seconds(void)
 {
 	struct timespec time;
 
@@ -57,31 +60,77 @@ static double now(void)
 	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-/* `noexit run OPTION --stats=FILE -- QEMU ...` */
-static void command(struct arguments *line, const struct system *system, const char *option,
-		    const char *stats)
-{
-	static const char *const qemu[] = {
-	    "--",   "qemu-system-x86_64", "-accel",  "kvm",   "-net",     "none", "-vga",
-	    "none", "-nographic",         "-serial", "stdio", "-monitor", "none", "-no-reboot"};
+/* Texts of a command line that have to be put together. */
+struct texts {
+	char stats[PATH_MAX + 32], initrd[PATH_MAX], append[256];
+};
 
+/* In place of an option of noexit's: no KVM, and accesses.c counts. */
+static const char emulated[] = "emulated";
+
+/* The plugin, beside the command where that was built; NULL: it is not there. */
+static const char *plugin(void)
+{
+	static char path[PATH_MAX];
+	char *slash;
+	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 32);
+
+	if (length < 0)
+		return NULL;
+	path[length] = 0;
+	slash = strrchr(path, '/');
+	strcpy(slash, "/../bench/libaccesses.so"); /* NOLINT: room was left above */
+	return access(path, R_OK) ? NULL : path;
+}
+
+/* What stands before QEMU's arguments: `noexit run OPTION --stats=FILE -- QEMU -accel kvm`. */
+static void start_command(struct arguments *line, const char *option, const struct texts *texts)
+{
+	if (option == emulated) {
+		add(line, "qemu-system-x86_64");
+		add(line, "-accel");
+		add(line, "tcg");
+		add(line, "-plugin");
+		add(line, texts->stats);
+		return;
+	}
 	add(line, "/proc/self/exe");
 	add(line, "run");
 	if (option)
 		add(line, option);
-	add(line, stats);
+	add(line, texts->stats);
+	add(line, "--");
+	add(line, "qemu-system-x86_64");
+	add(line, "-accel");
+	add(line, "kvm");
+}
+
+static void command(struct arguments *line, const struct system *system, const char *option,
+		    struct texts *texts)
+{
+	static const char *const qemu[] = {"-net",    "none",  "-vga",     "none", "-nographic",
+					   "-serial", "stdio", "-monitor", "none", "-no-reboot"};
+
+	start_command(line, option, texts);
 	for (size_t i = 0; i < sizeof(qemu) / sizeof(*qemu); i++)
 		add(line, qemu[i]);
-	for (unsigned i = 0; system->arguments[i]; i++)
-		add(line, system->arguments[i]);
-	if (!system->kernel)
+	for (unsigned i = 0; system->arguments[i]; i++) {
+		/* The emulator has no host's processor. */
+		bool host = option == emulated && !strcmp(system->arguments[i], "host");
+
+		add(line, host ? "max" : system->arguments[i]);
+	}
+	if (!system->initrd)
 		return;
+	snprintf(texts->initrd, sizeof(texts->initrd), "%s%s", bench_options.initrd,
+		 system->initrd);
+	snprintf(texts->append, sizeof(texts->append), "console=ttyS0 panic=-1 %s", system->append);
 	add(line, "-kernel");
 	add(line, bench_options.kernel);
 	add(line, "-initrd");
-	add(line, bench_options.initrd);
+	add(line, texts->initrd);
 	add(line, "-append");
-	add(line, "console=ttyS0 panic=-1");
+	add(line, texts->append);
 }
 
 static pid_t start(const struct arguments *line, int *output)
@@ -98,7 +147,7 @@ static pid_t start(const struct arguments *line, int *output)
 		dup2(nothing, STDIN_FILENO);
 		dup2(ends[1], STDOUT_FILENO);
 		dup2(nothing, STDERR_FILENO);
-		execv(line->value[0], (char *const *)line->value);
+		execvp(line->value[0], (char *const *)line->value);
 		_exit(127);
 	}
 	close(ends[1]);
@@ -106,9 +155,19 @@ static pid_t start(const struct arguments *line, int *output)
 	return child;
 }
 
-/* Reads the console to the system's end; false: the time is up. */
-static bool follow(const struct system *system, int output, double deadline)
+/* The console may well print zeros. */
+static bool has(const char *window, size_t size, const char *message)
 {
+	return memmem(window, size, message, strlen(message));
+}
+
+/*
+ * Reads the console to the system's end; *began becomes the time of the message that begins what
+ * is measured. false: the time is up.
+ */
+static bool follow(const struct system *system, int output, double deadline, double *began)
+{
+	bool waits = system->begin;
 	char window[8192] = "";
 	size_t kept = 0;
 
@@ -116,7 +175,7 @@ static bool follow(const struct system *system, int output, double deadline)
 		struct pollfd event = {.fd = output, .events = POLLIN};
 		ssize_t count;
 
-		if (now() > deadline)
+		if (bench_seconds() > deadline)
 			return false;
 		if (poll(&event, 1, 1000) <= 0)
 			continue;
@@ -125,8 +184,11 @@ static bool follow(const struct system *system, int output, double deadline)
 			return true;
 		kept += (size_t)count;
 		window[kept] = 0;
-		/* The console may well print zeros. */
-		if (system->end && memmem(window, kept, system->end, strlen(system->end)))
+		if (waits && has(window, kept, system->begin)) {
+			*began = bench_seconds();
+			waits = false;
+		}
+		if (system->end && has(window, kept, system->end))
 			return true;
 		if (kept > sizeof(window) / 2) {
 			memmove(window, window + kept - 256, 256);
@@ -135,46 +197,57 @@ static bool follow(const struct system *system, int output, double deadline)
 	}
 }
 
-static double exits_in(const char *stats)
+static double exits_in(struct json_object *counters)
 {
-	struct json_object *counters = json_object_from_file(stats), *taken;
-	double exits = -1;
+	struct json_object *taken;
 
-	if (json_object_object_get_ex(counters, "exits_taken", &taken))
-		exits = json_object_get_double(taken);
-	json_object_put(counters);
-	return exits;
+	return json_object_object_get_ex(counters, "exits_taken", &taken)
+		   ? json_object_get_double(taken)
+		   : -1;
 }
 
-/* Returns NULL, or what is wrong. */
+/* Returns NULL, or what is wrong; *boot is then as it was. */
 static const char *boot_once(const struct system *system, const char *option, const char *directory,
 			     struct boot *boot)
 {
-	char stats[PATH_MAX + 16];
+	static struct texts texts;
+	const char *file;
 	struct arguments line = {.count = 0};
-	double began = now();
+	double began = bench_seconds();
+	struct boot here;
 	int output, status = 0;
 	bool ended;
 	pid_t child;
 
-	snprintf(stats, sizeof(stats), "--stats=%s/stats", directory);
-	command(&line, system, option, stats);
+	if (option == emulated)
+		snprintf(texts.stats, sizeof(texts.stats), "%s,out=%s/stats", plugin(), directory);
+	else
+		snprintf(texts.stats, sizeof(texts.stats), "--stats=%s/stats", directory);
+	file = strchr(texts.stats, '=') + 1;
+	command(&line, system, option, &texts);
 	child = start(&line, &output);
 	if (child < 0)
 		return "no process could be started";
-	ended = follow(system, output, began + BOOT_SECONDS);
-	boot->seconds = now() - began;
+	ended = follow(system, output, began + BOOT_SECONDS, &began);
+	here.seconds = bench_seconds() - began;
 	if (system->end || !ended)
 		kill(child, SIGTERM);
 	close(output);
 	waitpid(child, &status, 0);
-	boot->exits = exits_in(stats + strlen("--stats="));
-	unlink(stats + strlen("--stats="));
+	here.counters = json_object_from_file(file);
+	here.exits = exits_in(here.counters);
+	unlink(file);
+	if (ended && here.exits > 0 && !(WIFEXITED(status) && WEXITSTATUS(status))) {
+		*boot = here;
+		return NULL;
+	}
+	json_object_put(here.counters);
 	if (!ended)
 		return "the guest did not end in time";
-	if (WIFEXITED(status) && WEXITSTATUS(status))
-		return "QEMU failed; is it installed, and can /dev/kvm run this guest?";
-	return boot->exits > 0 ? NULL : "noexit counted no exits";
+	if (option == emulated)
+		return "QEMU failed; is it installed, and does it know plugins?";
+	return here.exits > 0 ? "QEMU failed; is it installed, and can /dev/kvm run this guest?"
+			      : "noexit counted no exits; can /dev/kvm run this guest?";
 }
 
 static const char *compare(const struct system *system, const char *name, const char *option,
@@ -192,6 +265,8 @@ static const char *compare(const struct system *system, const char *name, const 
 			wrong = boot_once(system, option, directory, &with);
 		if (wrong)
 			return wrong;
+		json_object_put(without.counters);
+		json_object_put(with.counters);
 		bench_sample(&time, without.seconds, with.seconds);
 		bench_sample(&exits, without.exits, with.exits);
 	}
@@ -202,13 +277,17 @@ static const char *compare(const struct system *system, const char *name, const 
 	return NULL;
 }
 
-static bool measure(const char *name, unsigned number, const char *option)
+/* Measures in a directory of its own. */
+typedef const char *measurement(const struct system *system, const char *name, const char *option,
+				const char *directory);
+
+static bool measure(const char *name, unsigned number, const char *option, measurement *how)
 {
 	char directory[] = "/tmp/noexit-bench-XXXXXX";
 	const struct system *system = &systems[number];
 	const char *wrong;
 
-	if (system->kernel && access(bench_options.kernel, R_OK)) {
+	if (system->initrd && access(bench_options.kernel, R_OK)) {
 		bench_skip(name,
 			   "'%s' is missing; give --kernel and --initrd, or measure it with "
 			   "--lab",
@@ -219,7 +298,7 @@ static bool measure(const char *name, unsigned number, const char *option)
 		bench_skip(name, "'%s' cannot be made: %s", directory, strerror(errno));
 		return false;
 	}
-	wrong = compare(system, name, option, directory);
+	wrong = how(system, name, option, directory);
 	rmdir(directory);
 	if (wrong)
 		bench_skip(name, "%s", wrong);
@@ -228,7 +307,7 @@ static bool measure(const char *name, unsigned number, const char *option)
 
 bool bench_system(const char *name, unsigned number)
 {
-	return measure(name, number, NULL);
+	return measure(name, number, NULL, compare);
 }
 
 /* What each thing that clusters may contain adds. */
@@ -245,7 +324,84 @@ bool bench_levels(const char *name, unsigned number)
 	for (unsigned i = 0; i < NX_LEVEL_COUNT; i++) {
 		snprintf(full, sizeof(full), "%s/%s", name, levels[i]);
 		snprintf(option, sizeof(option), "--level=%s", levels[i]);
-		good |= measure(full, number, option);
+		good |= measure(full, number, option, compare);
 	}
 	return good;
+}
+
+/* ---- How far apart exits are ---- */
+
+static double number_in(struct json_object *object, const char *key)
+{
+	struct json_object *value;
+
+	return json_object_object_get_ex(object, key, &value) ? json_object_get_double(value) : 0;
+}
+
+/*
+ * All exits are those without noexit, in the emulator, or those with it. whole 0: part is their
+ * number.
+ */
+static void report_share(const char *name, const char *what, bool with, double part, double whole)
+{
+	struct bench_figure figure = {NAN, NAN, NAN, NAN};
+	char full[96];
+
+	*(with ? &figure.with : &figure.without) = whole > 0 ? 100 * part / whole : part;
+	snprintf(full, sizeof(full), "%s/%s", name, what);
+	bench_report(full,
+		     whole <= 0 ? "all exits"
+		     : with     ? "share of all exits, %"
+				: "share of all exits, emulated, %",
+		     &figure);
+}
+
+/*
+ * One boot. Of an exit that a cluster delivered the engine knows how many instructions lie between
+ * it and the one before, on the shortest way. An exit that a trace delivered is near, but the way
+ * is not counted. Of those that the hardware delivered nobody knows: their way was in the guest.
+ */
+static const char *distances(const struct system *system, const char *name, const char *option,
+			     const char *directory)
+{
+	struct json_object *list, *engine;
+	double traced = 0, all;
+	struct boot boot;
+	const char *wrong = boot_once(system, option, directory, &boot);
+	char what[32];
+
+	if (wrong)
+		return wrong;
+	all = boot.exits + number_in(boot.counters, "exits_avoided");
+	report_share(name, "all", option != emulated, all, 0);
+	json_object_object_get_ex(boot.counters, "distance", &list);
+	for (unsigned i = 0; i < NX_DISTANCES; i++) {
+		watch_class_name(i, NX_DISTANCES, what, sizeof(what));
+		report_share(name, what, option != emulated,
+			     json_object_get_double(json_object_array_get_idx(list, i)), all);
+	}
+	if (option == emulated) {
+		json_object_put(boot.counters);
+		return NULL;
+	}
+	if (json_object_object_get_ex(boot.counters, "engine", &engine))
+		traced = number_in(engine, "exits_traced");
+	report_share(name, "on a trace", true, traced, all);
+	report_share(name, "by the hardware", true, boot.exits, all);
+	json_object_put(boot.counters);
+	return NULL;
+}
+
+bool bench_distance(const char *name, unsigned number)
+{
+	return measure(name, number, NULL, distances);
+}
+
+bool bench_accesses(const char *name, unsigned number)
+{
+	if (plugin())
+		return measure(name, number, emulated, distances);
+	bench_skip(name, "its plugin for QEMU is a part of the sources; build there, and use that "
+			 "noexit");
+	return false;
 }

@@ -180,6 +180,68 @@ bench_guest_\name\()_end:
 	jnz 1b
 .endm
 
+/* As Linux reads the date (mc146818-lib.c): accessors, and the update flag first. */
+.macro timer_rtc
+	lea r12, [rip + 4f]
+	jmp 1f
+4:	mov eax, edi		/* the accessor */
+	out 0x70, al
+	in al, 0x71
+	movzx eax, al
+	ret
+1:	mov edi, 0x0a
+	call r12
+	test al, 0x80
+	jnz 1b
+	xor ebx, ebx
+	lea rbp, [rip + 5f]
+	lea r8, [rsi + 0x100]
+2:	movzx edi, byte ptr [rbp + rbx]
+	call r12
+	mov [r8 + rbx * 4], eax
+	inc ebx
+	cmp ebx, 6
+	jb 2b
+	jmp 6f
+5:	.byte 0, 2, 4, 7, 8, 9
+6:
+.endm
+
+/* As Linux reads it where the chip may err (acpi_pm.c): three times, until they are in order. */
+.macro timer_acpi
+	mov r9d, 16
+1:	mov edx, 0x608
+	in eax, dx
+	mov r8d, eax
+	and r8d, 0xffffff
+	in eax, dx
+	mov ebx, eax
+	and ebx, 0xffffff
+	in eax, dx
+	and eax, 0xffffff
+	cmp r8d, ebx
+	ja 1b
+	cmp ebx, eax
+	ja 1b
+	mov [rsi + 0x80], ebx
+	dec r9d
+	jnz 1b
+	mov edx, 0x3fd
+.endm
+
+/* As Linux reads it (hpet.c): a lock, the counter, and who else waits. rdi: its registers. */
+.macro timer_hpet
+	mov r9d, 16
+1:	mov eax, 1
+	xor r8d, r8d
+	lock cmpxchg [rsi + 0x80], r8d
+	mov eax, [rdi + 0xf0]
+	mov [rsi + 0x88], eax
+	mov dword ptr [rsi + 0x80], 0
+	dec r9d
+	jnz 1b
+.endm
+
 	guest pair, pair
 	guest straight, straight
 	guest cluster, cluster
@@ -193,6 +255,29 @@ bench_guest_\name\()_end:
 	guest delay, delay
 	guest sparse, sparse
 	guest compute, compute
+	guest timer_rtc, timer_rtc
+	guest timer_acpi, timer_acpi
+	guest timer_hpet, timer_hpet
+
+/* The same for uncached.c: around an exit, for ever, and without the barrier. */
+.macro endless name, body:vararg
+	.globl bench_endless_\name, bench_endless_\name\()_end
+bench_endless_\name:
+	out dx, al
+	\body
+	jmp bench_endless_\name
+bench_endless_\name\()_end:
+.endm
+
+	endless pair, pair
+	endless straight, straight
+	endless cluster, cluster
+	endless polling, polling
+	endless nested, nested
+	endless string, string
+	endless console, console
+	endless registers, registers
+	endless copy, copy
 /* Each HLT is a turn; who runs it counts them. */
 	.globl bench_guest_halt, bench_guest_halt_end
 bench_guest_halt:

@@ -47,13 +47,15 @@ static void inner_command(char *text, size_t size, char **names, unsigned count)
 static bool run_lab(const char *run, const char *build, const char *share, const char *inner)
 {
 	int status = 0;
+	char processors[16];
 	pid_t child = fork();
 
 	if (!child) {
+		snprintf(processors, sizeof(processors), "%u", bench_options.smp);
 		dup2(STDERR_FILENO, STDOUT_FILENO);
 		setenv("NX_BUILD", build, 1);
-		execl(run, run, "--cpu", bench_options.lab, "--share", share, "--timeout",
-		      LAB_SECONDS, "--", inner, (char *)NULL);
+		execl(run, run, "--cpu", bench_options.lab, "--share", share, "--smp", processors,
+		      "--timeout", LAB_SECONDS, "--", inner, (char *)NULL);
 		_exit(127);
 	}
 	return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&

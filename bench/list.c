@@ -2,19 +2,40 @@
 /* list.c - the benchmarks there are. */
 #include "bench.h"
 
+enum {
+#define NX_X(name) UNCACHED_##name,
+	BENCH_UNCACHED(NX_X)
+#undef NX_X
+};
+
 static const struct bench benches[] = {
     {"engine", "the engine's steps against the round trip of an exit", bench_engine, 0},
 #define NX_X(name, help) {"filler-" #name, help, bench_filler, BENCH_FILLER_##name},
     BENCH_FILLERS(NX_X)
 #undef NX_X
-#define NX_X(name, user, help) {#name, help, bench_workload, BENCH_WORKLOAD_##name},
+#define NX_X(name, word, user, readings, help) {word, help, bench_workload, BENCH_WORKLOAD_##name},
 	BENCH_WORKLOADS(NX_X)
 #undef NX_X
-#define NX_X(name, end, kernel, help, ...) {#name, help, bench_system, BENCH_SYSTEM_##name},
-	    BENCH_SYSTEMS(NX_X)
+#define NX_X(name)                                                                                \
+	{"uncached-" #name, "its exits without clusters, each instruction translated for itself", \
+	 bench_uncached, UNCACHED_##name},
+	    BENCH_UNCACHED(NX_X)
 #undef NX_X
-		{"levels-seabios", "SeaBIOS with each --level", bench_levels, BENCH_SYSTEM_seabios},
+		{"watching", "a guest while others read its counters all the time", bench_watching,
+		 0},
+#define NX_X(name, word, begin, end, initrd, append, help, ...) \
+	{word, help, bench_system, BENCH_SYSTEM_##name},
+    BENCH_SYSTEMS(NX_X)
+#undef NX_X
+	{"levels-seabios", "SeaBIOS with each --level", bench_levels, BENCH_SYSTEM_seabios},
     {"levels-debian", "Debian's kernel with each --level", bench_levels, BENCH_SYSTEM_debian},
+    {"distance-seabios", "instructions between the exits of SeaBIOS", bench_distance,
+     BENCH_SYSTEM_seabios},
+    {"distance-debian", "instructions between the exits of Debian's kernel", bench_distance,
+     BENCH_SYSTEM_debian},
+    {"accesses-seabios", "the same without noexit, in QEMU's emulator", bench_accesses,
+     BENCH_SYSTEM_seabios},
+    {"accesses-debian", "the same of Debian's kernel", bench_accesses, BENCH_SYSTEM_debian},
 };
 
 const struct bench *bench_get(unsigned index)

@@ -46,19 +46,21 @@ static const char *shown(char *buffer, size_t size, double value)
 static void print(struct json_object *record)
 {
 	static bool headed;
-	char without[32], with[32], ratio[32];
+	char without[32], with[32], ratio[32], percent[32] = "-";
 	double spread = number_of(record, "spread");
+
+	if (isfinite(spread))
+		snprintf(percent, sizeof(percent), "%.0f%%", spread * 100);
 
 	if (!headed)
 		printf("%-24s %-28s %-9s %11s %11s %8s %7s\n", "name", "metric", "substrate",
 		       "without", "with", "ratio", "spread");
 	headed = true;
-	printf("%-24s %-28s %-9s %11s %11s %8s %6.0f%%\n", text_of(record, "name"),
+	printf("%-24s %-28s %-9s %11s %11s %8s %7s\n", text_of(record, "name"),
 	       text_of(record, "metric"), text_of(record, "substrate"),
 	       shown(without, sizeof(without), number_of(record, "without")),
 	       shown(with, sizeof(with), number_of(record, "with")),
-	       shown(ratio, sizeof(ratio), number_of(record, "ratio")),
-	       isfinite(spread) ? spread * 100 : 0);
+	       shown(ratio, sizeof(ratio), number_of(record, "ratio")), percent);
 	fflush(stdout);
 }
 

@@ -55,6 +55,22 @@ FIRMWARE_DIRS = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
 QEMU_MODULES = "/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so"
 
 
+DISK_MODULES = ("ata_piix", "sd_mod")
+# What is measured lies between the last two lines; nothing else is going on by then.
+DISK_GUEST = """
+wait_for /dev/sda
+say mode $(cat /sys/class/ata_device/dev1.0/xfer_mode 2>/dev/null)
+sleep 1
+say begins
+if grep -q disk=write /proc/cmdline; then
+	dd if=/dev/zero of=/dev/sda bs=64k count=4 oflag=direct 2>/dev/null
+else
+	dd if=/dev/sda of=/dev/null bs=64k count=16 iflag=direct 2>/dev/null
+fi
+say is through
+"""
+
+
 class LabError(Exception):
     """The lab itself cannot do what it was asked to; the text names the remedy."""
 
@@ -310,6 +326,23 @@ class Images:
         archive.device("/dev/console", 5, 1)
         archive.copy(LAB / "guest-init", "/init")
 
+    def guest_disk(self):
+        """The initramfs of `noexit bench ide-pio`: it reads or writes an IDE disk."""
+        modules = load_order(self.kernel(), DISK_MODULES)
+        init = LAB / "scenario-init"
+
+        def fill(archive):
+            archive.copy(self._busybox(), "/bin/busybox")
+            archive.link("/bin/sh", "busybox")
+            archive.device("/dev/console", 5, 1)
+            archive.copy(init, "/init")
+            archive.add("/scenario", DISK_GUEST.encode())
+            for module in modules:
+                archive.copy(module, f"/modules/{module.name}")
+            archive.add("/modules/order", "".join(f"{m.name}\n" for m in modules).encode())
+
+        return self._cached("disk", [init, self._busybox(), *modules], fill)
+
     def host(self, cpu):
         """The cached part of the host VM's initramfs."""
         qemu = shutil.which("qemu-system-x86_64")
@@ -318,7 +351,8 @@ class Images:
         firmware = sorted(f for d in FIRMWARE_DIRS for p in FIRMWARE for f in Path(d).glob(p))
         modules = load_order(self.kernel(), MODULES[cpu])
         programs = [Path(qemu)] + [Path(p) for p in (QEMU_MODULES,) if os.path.exists(p)]
-        parts = [LAB / "host-init", self._busybox(), self.guest(), self.kernel() / "vmlinuz",
+        parts = [LAB / "host-init", self._busybox(), self.guest(), self.guest_disk(),
+                 self.kernel() / "vmlinuz",
                  *firmware, *modules, *programs]
 
         def fill(archive):
@@ -343,6 +377,7 @@ class Images:
         archive.add("/modules/order", "".join(f"{m.name}\n" for m in modules).encode())
         archive.copy(self.kernel() / "vmlinuz", "/guest/vmlinuz")
         archive.copy(self.guest(), "/guest/initrd")
+        archive.copy(self.guest_disk(), "/guest/initrd-disk")
         archive.device("/dev/console", 5, 1)
         archive.copy(LAB / "host-init", "/init")
 

@@ -73,7 +73,7 @@ slots()
 		decode 002
 		kept=$(devmem $bar 32)
 		[ $((gone)) != 0 ] || [ $((kept)) != $begun ] || right=$((right + 1))
-		usleep 300000
+		usleep 50000
 	done
 	echo "slots $right of $begun" >/tmp/slots
 }
@@ -82,7 +82,7 @@ look_at_slots()
 {
 	while [ ! -e /tmp/stop ]; do
 		devmem $bar 32 >/dev/null
-		usleep 50000
+		usleep 10000
 	done
 }
 

@@ -70,8 +70,7 @@ class Scenario:
     compare: Callable = same_lines
     judge: Callable = lambda run: []  # problems of one run by itself
     avoids: bool = True  # whether noexit has something to avoid here
-    cpu: str = "amd"  # of the lab's host VM, as for lab/run
-    smp: int = 1
+    smp: int = 1  # of the lab's host VM
     mem: int = 1024
     seconds: int = 600  # for all runs
     modes: tuple = MODES  # without "off", the guest is judged by what it must have said alone
@@ -93,8 +92,8 @@ class Scenario:
         with tempfile.TemporaryDirectory(prefix="noexit-guests-") as temporary:
             put = Path(temporary) / "put"
             self._fill(images, put)
-            command = [str(ROOT / "lab/run"), "--cpu", self.cpu, "--share", str(share),
-                       "--smp", str(self.smp), "--mem", str(self.mem), "--timeout", str(self.seconds),
+            command = [str(ROOT / "lab/run"), "--share", str(share), "--smp", str(self.smp),
+                       "--mem", str(self.mem), "--timeout", str(self.seconds),
                        "--put", f"{put}:/scenario", "--", script]
             printed = []
             with subprocess.Popen(command, env={**os.environ, "NX_BUILD": str(images.build)},
@@ -154,7 +153,7 @@ class Scenario:
     def table(self, runs, out):
         """Exits by device, for people."""
         if "off" in runs:
-            demo.exit_table(demo.Comparison(self.name, f"lab-{self.cpu}", [runs["off"].boot],
+            demo.exit_table(demo.Comparison(self.name, "lab-amd", [runs["off"].boot],
                                             [runs["on"].boot]), out)
 
 

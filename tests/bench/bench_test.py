@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import unittest
@@ -30,10 +31,13 @@ class Bench(unittest.TestCase):
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         names = [line.split()[0] for line in result.stdout.splitlines()]
         self.assertEqual(len(names), len(set(names)))
-        self.assertTrue({"engine", "pair", "cluster", "halt"} <= set(names))
+        self.assertTrue({"engine", "pair", "halt", "timer-rtc", "timer-acpi", "timer-hpet", "ide-pio",
+                         "uncached-pair", "watching", "debian2", "levels-debian",
+                         "distance-debian", "accesses-debian"} <= set(names))
 
     def test_wrong_use(self):
-        for arguments in (("pear",), ("pair", "pear"), ("--jason",), ("--runs=many",)):
+        for arguments in (("pear",), ("pair", "pear"), ("--jason",), ("--runs=many",),
+                          ("--smp=0",)):
             result = bench(*arguments)
             self.assertEqual((result.returncode, result.stdout), (2, ""))
         self.assertIn("'pear'", bench("pear").stderr)
@@ -45,11 +49,40 @@ class Bench(unittest.TestCase):
         # Each instruction depends on the one before: no overlap can make a translation faster.
         self.assertLess(filler["ratio"], 1)
 
+    def test_steps_need_no_kvm(self):
+        """The same of the engine's steps: where there is no KVM, that is said."""
+        records = self.records("--quick", "engine")
+        self.assertEqual({name for name, _ in records},
+                         {"engine/next", "engine/next-10-fillers", "engine/take-over",
+                          "engine/translate"})
+        for record in records.values():
+            self.assertGreater(record["with"], 0)
+        if not os.path.exists("/dev/kvm"):
+            for record in records.values():
+                self.assertIsNone(record["without"])
+                self.assertIsNone(record["ratio"])
+            self.assertIn("round trip", bench("--quick", "engine").stderr)
+
+    def test_uncached(self):
+        """Whatever the machine: to translate each instruction again costs many times as much."""
+        names = ("uncached-pair", "uncached-console", "uncached-registers")
+        for record in self.records("--quick", *names).values():
+            self.assertGreater(record["ratio"], 5, record["name"])
+            self.assertEqual(record["metric"], "an exit to the next, ns")
+
+    @unittest.skipUnless(shutil.which("qemu-system-x86_64"), "no QEMU on this machine")
+    def test_accesses(self):
+        """SeaBIOS in QEMU's emulator: each access is in one class, and it makes some thousands."""
+        records = self.records("accesses-seabios")
+        self.assertGreater(records.pop(("accesses-seabios/all", "all exits"))["without"], 1000)
+        self.assertEqual(len(records), 11)
+        self.assertAlmostEqual(sum(record["without"] for record in records.values()), 100, delta=0.1)
+
     @unittest.skipUnless(os.access("/dev/kvm", os.R_OK | os.W_OK), "no KVM on this machine")
     def test_workload(self):
         """Sixteen exits without noexit, about one with it; in every mode of the guest."""
-        records = self.records("--quick", "--substrate=here", "cluster", "halt")
-        self.assertEqual(len(records), 6)
+        records = self.records("--quick", "--substrate=here", "cluster", "halt", "timer-acpi")
+        self.assertEqual(len(records), 10)
         for (name, metric), record in records.items():
             self.assertEqual(record["substrate"], "here")
             self.assertGreater(record["without"], 0)
@@ -57,9 +90,17 @@ class Bench(unittest.TestCase):
             if metric == "exits of a turn":
                 self.check_exits(name, record)
 
+        # Three port reads for each reading, sixteen readings for each hardware exit.
+        for name in ("timer-acpi/cpl3", "timer-acpi/cpl0"):
+            figure = records[name, "exits of a reading"]
+            self.assertAlmostEqual(figure["without"], 3, delta=0.2)
+            self.assertLess(figure["with"], 1)
+
     def check_exits(self, name, record):
         if name.startswith("halt"):
             self.assertAlmostEqual(record["with"], record["without"], delta=0.1)
+            return
+        if name.startswith("timer"):
             return
         self.assertAlmostEqual(record["without"], 16, delta=1)
         self.assertLess(record["with"], 2)

@@ -11,12 +11,14 @@ from lab_testing import BUILD, main, need_lab
 class BenchTest(unittest.TestCase):
     def test_lab(self):
         result = subprocess.run([str(BUILD / "cli/noexit"), "bench", "--lab", "--quick", "--json",
-                                 "cluster", "halt"], capture_output=True, text=True, check=False)
+                                 "cluster", "halt", "watching"], capture_output=True, text=True, check=False)
         self.assertEqual(result.returncode, 0, result.stderr)
         records = json.loads(result.stdout)
         self.assertEqual({(record["name"], record["substrate"]) for record in records},
                          {(name, "lab-amd") for name in ("cluster/cpl3", "cluster/cpl0",
-                                                         "halt/cpl0")})
+                                                         "halt/cpl0", "watching")})
+        by_name = {(record["name"], record["metric"]): record for record in records}
+        self.assertGreater(by_name["watching", "looks a second"]["with"], 1)
         for record in records:
             if record["name"] != "halt/cpl0" and record["metric"] == "exits of a turn":
                 self.assertGreater(record["ratio"], 2)
