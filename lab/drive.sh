@@ -10,6 +10,7 @@ place=${3:-$mode}
 out=/out/$place
 work=/tmp/$place
 append= # to the kernel command line
+options= # of noexit, for machines that are started from now on
 mkdir -p "$out" "$work"
 export TMPDIR="$work"
 limit=${2:-100}
@@ -22,6 +23,8 @@ start()
 {
 	name=$1
 	shift
+	seconds
+	echo "$place: $name started at $now s"
 	mkfifo "$work/$name.in" "$work/$name.out"
 	# Held open, so that what is said to the monitor early waits for it. Nothing is waited for here.
 	exec 3<>"$work/$name.in"
@@ -35,9 +38,9 @@ launch()
 	off=--off
 	[ "$mode" = off ] || off=
 	status=0
-	# shellcheck disable=SC2086 # $off is one word or none
-	noexit run $off --stats="$out/$name.stats" -- qemu-system-x86_64 -accel kvm -cpu host \
-		-no-user-config -display none -net none -vga none \
+	# shellcheck disable=SC2086 # words
+	noexit run $off $options --stats="$out/$name.stats" -- qemu-system-x86_64 -accel kvm -cpu host \
+		-no-user-config -pidfile "$work/$name.pid" -display none -net none -vga none \
 		-chardev "file,id=console,path=$out/$name.console" -serial chardev:console \
 		-chardev "pipe,id=monitor,path=$work/$name" -mon monitor "$@" \
 		</dev/null >"$out/$name.messages" 2>&1 || status=$?
@@ -74,6 +77,9 @@ until_true()
 		seconds
 		if [ $((now - begun)) -gt "$limit" ]; then
 			fact "never true: $*"
+			# For whoever looks at a lab that came to nothing.
+			echo "$place: after $limit s never true: $*"
+			tail -n 3 "$out"/*.console
 			return 1
 		fi
 		sleep 0.3
@@ -106,7 +112,15 @@ finish()
 	for name; do
 		until_true ended "$name" || hmp "$name" quit
 		until_true ended "$name"
+		seconds
+		echo "$place: $name ended by $now s"
 	done
+}
+
+# counted NAME LABEL: the machine's counters at this moment, for NAME.LABEL.counts.
+counted()
+{
+	ended "$1" || noexit stat -p "$(cat "$work/$1.pid")" --json >"$out/$1.$2.counts"
 }
 
 # fact WORD...: a line that must be the same without noexit and with it.

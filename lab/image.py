@@ -43,7 +43,7 @@ KERNELS = {
     "cloud": Kernel("linux-image-cloud-amd64", "amd64",
                     tuple(name for names in MODULES.values() for name in names)),
     "amd64": Kernel("linux-image-amd64", "amd64",
-                    ("ata_piix", "sd_mod", "floppy", "e1000", "8139too", "virtio_pci",
+                    ("ata_piix", "sd_mod", "floppy", "e1000", "8139cp", "virtio_pci",
                      "virtio_net", "virtio_blk")),
     "686-pae": Kernel("linux-image-686-pae", "i386", ("ata_piix", "sd_mod")),
 }
@@ -190,6 +190,17 @@ def run_tool(*command, cwd=None):
     return result.stdout
 
 
+def module_path(directory, name):
+    """A module's file: some files have hyphens where the names have underscores."""
+    path = directory / f"{name}.ko"
+    return path if path.exists() else directory / f"{name.replace('_', '-')}.ko"
+
+
+def has_modules(directory, names):
+    """Whether all those modules are there."""
+    return all(module_path(directory, name).exists() for name in names)
+
+
 def load_order(directory, names):
     """The modules and those they depend on, in load order.
 
@@ -199,10 +210,7 @@ def load_order(directory, names):
     order = []
 
     def visit(name):
-        path = directory / f"{name}.ko"
-        if not path.exists():
-            # Module names have underscores where some file names have hyphens.
-            path = directory / f"{name.replace('_', '-')}.ko"
+        path = module_path(directory, name)
         if path in order:
             return
         needs = re.search(rb"\0depends=([^\0]*)\0", path.read_bytes())
@@ -245,6 +253,8 @@ class Images:
         """
         target = self.cache / ("kernel" if name == "cloud" else f"kernel-{name}")
         with locked(self.cache / "lock-kernel"):
+            if target.exists() and not has_modules(target, KERNELS[name].modules):
+                shutil.rmtree(target)  # an older table's choice
             if not target.exists():
                 self._fetch_kernel(target, KERNELS[name])
         return target

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from image import LabError, run_tool
 from load import load
-from scenario import Scenario, same_transcript
+from scenario import SHADOW_PAGING, Scenario, same_transcript
+from scenarios_devices import DEVICES
+from scenarios_net import NETWORK
 
 GRUB = Path("/usr/lib/grub/i386-pc")
 GRUB_MODULES = ("biosdisk", "serial", "terminal", "echo", "hashsum", "gcry_md5", "halt")
@@ -21,9 +23,6 @@ md5sum ($root)0+400
 echo guest: end
 halt
 """
-# QEMU 7.2's emulation of nested paging does not translate by a guest's PAE tables: its kernel does
-# not get to its first line, with noexit and without. With shadow paging KVM walks them itself.
-SHADOW_PAGING = "rmmod kvm_amd && insmod /modules/kvm-amd.ko npt=0\n"
 # 400 lines from a program and 150 from the kernel, numbered.
 FLOOD = """
 flood 400
@@ -254,5 +253,7 @@ digest $work/screen
          "-drive file=$work/disk,format=raw,if=ide"),
     grub("grub-floppy", "GRUB from a floppy disk",
          "-drive file=$work/disk,format=raw,if=floppy"),
+    *DEVICES,
+    *NETWORK,
     load(1),
 )

@@ -7,6 +7,8 @@ from lab_testing import main
 
 import demo
 import load
+import scenarios_devices
+import scenarios_net
 from scenario import Run, Scenario
 from scenarios import SCENARIOS, lost_lines
 
@@ -118,6 +120,75 @@ class LoadTest(unittest.TestCase):
 
     def test_noexit_must_have_done_something(self):
         self.assertNotEqual(load.load(1).problems({"on": run(self.console(), self.FACTS, 0)}), [])
+
+
+def networked(exits_of_a_trip, got="aa"):
+    """Both machines of the network scenario, so many exits in a round trip each."""
+    cards = scenarios_net.CARDS
+    consoles = {"a": "".join(f"{card}: round-trip min/avg/max = 1.0/2.0/9.0 ms\n"
+                             f"guest: {card}: sent aa - got bb -\n" for card in cards),
+                "b": "".join(f"guest: {card}: sent bb - got {got} -\n" for card in cards)}
+    trips = scenarios_net.PINGS * exits_of_a_trip
+    row = {"device": "", "kind": "mmio", "address": "0xfebc0000", "avoided": 0}
+    counts = {(machine, f"{label}-{card}"): {"by": [{**row, "taken": taken}]}
+              for machine in ("a", "b") for card in cards
+              for label, taken in (("before", 7), ("after", 7 + trips))}
+    stats = {"exits_taken": 10, "exits_avoided": 0, "by": []}
+    return Run(consoles, "", demo.Boot("", 1.0, stats), counts=counts)
+
+
+class NetworkTest(unittest.TestCase):
+    @staticmethod
+    def judged(without, with_noexit):
+        return scenarios_net.compare({"off": without, "on": with_noexit})
+
+    def test_exits_of_a_round_trip(self):
+        figures = scenarios_net.figures(networked(10))
+        self.assertEqual(figures["net-e1000", "exits of a round trip"], 20)
+        self.assertEqual(figures["net-e1000", "time of a round trip, ms"], 2.0)
+        self.assertEqual(self.judged(networked(10), networked(7)), [])
+        self.assertNotEqual(self.judged(networked(10), networked(8)), [])
+
+    def test_data(self):
+        lost = networked(1, got="cc")
+        self.assertEqual(self.judged(networked(0), networked(0)), [])
+        self.assertNotEqual(self.judged(lost, lost), [])
+
+
+def faulty(name, messages, avoided=0, console="guest: end\n"):
+    """A machine with a fault."""
+    stats = {"exits_taken": 10, "exits_avoided": avoided, "by": []}
+    return Run({name: console}, "", demo.Boot(console, 1.0, stats), {name: stats},
+               {name: messages + "\nnoexit: 10 exits taken, 0 avoided (0.00%)"})
+
+
+class FaultTest(unittest.TestCase):
+    def judged(self, *arguments):
+        return scenarios_devices.one_line_each(faulty(*arguments))
+
+    def test_one_line(self):
+        self.assertEqual(self.judged("arena", "noexit: no exits are avoided: none"), [])
+        self.assertNotEqual(self.judged("arena", ""), [])
+        self.assertNotEqual(self.judged("arena", "noexit: one\nnoexit: two"), [])
+
+    def test_what_is_avoided(self):
+        self.assertNotEqual(self.judged("arena", "noexit: none", 5), [])
+        self.assertEqual(self.judged("watch", "noexit: nobody can watch", 5), [])
+        self.assertNotEqual(self.judged("watch", "noexit: nobody can watch", 0), [])
+
+    def test_consoles(self):
+        reference = faulty("none", "")
+        self.assertEqual(scenarios_devices.same_console(
+            {"off": reference, "on": faulty("arena", "noexit: x")}), [])
+        self.assertNotEqual(scenarios_devices.same_console(
+            {"off": reference, "on": faulty("arena", "noexit: x", 0, "guest: and\n")}), [])
+
+
+class LatenessTest(unittest.TestCase):
+    LINE = "timer: flood: 2000 wake-ups, late by us: p50 12 p90 34 p99 56 max 78\r\n"
+
+    def test_percentiles(self):
+        self.assertEqual(scenarios_devices.lateness(run(self.LINE)), {"flood": (12, 34, 56, 78)})
 
 
 class TableTest(unittest.TestCase):

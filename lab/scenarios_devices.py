@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""Rows of lab/guests about single devices and about what happens around a machine: screens, timers,
+a debugger, and steps of noexit's own that fail."""
+
+import re
+
+import transcript
+from image import LabError
+from scenario import MODES, SHADOW_PAGING, Scenario, same_transcript
+
+
+def program(name):
+    """What is built below tests/lab, for /scenario."""
+    def copy(images, directory):
+        source = images.build / "tests/lab" / name
+        if not source.exists():
+            raise LabError(f"{source} is not built; run 'make'")
+        (directory / name).write_bytes(source.read_bytes())
+    return copy
+
+
+SCREENS = """
+cp /scenario/screens.bin $work/disk
+truncate -s 1M $work/disk
+start vm -m 32 -vga std -drive file=$work/disk,format=raw,if=ide
+drawn() { [ "$(grep -ac 'guest: drawn' $out/vm.console)" -ge $turn ] || ended vm; }
+for turn in 1 2 3; do
+	until_true drawn
+	hmp vm "screendump $work/screen$turn"
+	settled vm
+	fact $(head -c 15 $work/screen$turn | tr '\\n' ' ' | cut -d ' ' -f 2-3)
+	digest $work/screen$turn
+	hmp vm sendkey ret
+done
+finish vm
+"""
+
+PIT_GUEST = """
+clocks=/sys/devices/system/clocksource/clocksource0
+echo pit >$clocks/current_clocksource
+turn=0 backwards=0 last=0
+while [ $turn -lt 300 ]; do
+	read -r now rest </proc/uptime
+	now=${now%.*}${now#*.}
+	[ "$now" -ge "$last" ] || backwards=$((backwards + 1))
+	last=$now turn=$((turn + 1))
+done
+say $(cat $clocks/current_clocksource) $turn readings $backwards backwards
+sleep 0.5
+say slept
+flood 50
+"""
+
+# The addresses are those of tests/lab/debugged.S. A guest that is stopped gets no keys.
+GDB_DRIVE = """
+for kind in hard soft; do
+	cp /scenario/debugged.bin $work/disk
+	truncate -s 1M $work/disk
+	start $kind -m 32 -vga none -gdb tcp:127.0.0.1:1234 -drive file=$work/disk,format=raw,if=ide
+	await $kind 'guest: waiting'
+	/noexit/tests/lab/gdb_client 1234 $kind 7c40 5 7ca0 120 >$work/hits 2>&1 &
+	until_true grep -q 'attached\\|gdb_client' $work/hits
+	debugged() { hmp $kind sendkey ret; grep -q 'hits\\|gdb_client' $work/hits; }
+	until_true debugged
+	finish $kind
+	fact $kind breakpoints: $(cat $work/hits)
+done
+"""
+
+LATENESS_GUEST = """
+timer idle 20000 100
+flood 600 &
+timer flood 20000 200 >/tmp/late
+wait
+cat /tmp/late
+stty -echo </dev/console
+flood_kernel 300 &
+timer kernel-flood 20000 200 >/tmp/late
+wait
+cat /tmp/late
+"""
+
+FAULTS_DRIVE = """
+if [ $mode = off ]; then
+	boot none -m 128
+	finish none
+else
+	for fault in $(noexit run --fault=list | cut -d ' ' -f 1); do
+		options=--fault=$fault
+		boot $fault -m 128
+		finish $fault
+	done
+fi
+"""
+# Only those who watch notice this one.
+STILL_AVOIDS = ("watch",)
+
+
+def lateness(run):
+    """Percentiles by phase, in us."""
+    found = re.findall(r"timer: (\S+): .*p50 (\d+) p90 (\d+) p99 (\d+) max (\d+)", run.console)
+    return {phase: tuple(int(number) for number in numbers) for phase, *numbers in found}
+
+
+def lateness_report(runs):
+    """How late a timer of 1 ms was, and how long noexit stayed outside guest mode."""
+    without, with_noexit = (lateness(runs[mode]) for mode in MODES)
+    for phase in with_noexit:
+        for name, one, other in zip(("p50", "p90", "p99", "max"), without.get(phase, ()),
+                                    with_noexit[phase]):
+            yield f"a timer of 20 ms is late, {phase}, {name}: {one} -> {other} us"
+    for figures in runs["on"].machines.values():
+        yield f"the longest stay outside guest mode: {figures['longest_stay_ns'] / 1000:.0f} us"
+        yield f"stays by us (0, 1, 2, 4, ...): {figures['stays_by_us']}"
+
+
+def same_console(runs):
+    """Each of the boots with a fault says what the one without noexit does."""
+    reference = runs["off"].console
+    return [f"{name}: {line}" for name, console in runs["on"].consoles.items()
+            for line in transcript.difference(reference, console)]
+
+
+def one_line_each(run):
+    """Each machine of a run with faults says once why nothing is avoided, and nothing is."""
+    problems = []
+    for name, figures in run.machines.items():
+        if name == "none":
+            continue
+        lines = [line for line in run.messages[name].splitlines()
+                 if line.startswith("noexit: ") and "exits taken" not in line]
+        if len(lines) != 1:
+            problems.append(f"{name}: one line should say why, there are {lines}")
+        if (figures["exits_avoided"] > 0) != (name in STILL_AVOIDS):
+            problems.append(f"{name}: {figures['exits_avoided']} exits avoided")
+    return problems
+
+
+def said_by_faults(runs):
+    """What noexit says for each fault."""
+    for name, messages in runs["on"].messages.items():
+        yield f"{name}: " + " | ".join(line for line in messages.splitlines()
+                                       if "exits taken" not in line)
+
+
+DEVICES = (
+    Scenario("vga-modes", "graphics modes of a VGA card, drawn by a boot sector", SCREENS,
+             files=program("screens.bin"),
+             expect=("^640 480", "^800 600", "^[0-9a-f]{32} screen3", "^guest: end")),
+    Scenario("pit", "the PIT and the PIC in the VMM, as clock and as timer", """
+%sboot vm -m 192 -machine pc,kernel_irqchip=split -no-hpet
+finish vm
+""" % SHADOW_PAGING, PIT_GUEST, kernel="686-pae", append="quiet nolapic noapic clocksource=pit",
+             seconds=1800,
+             expect=("^guest: pit 300 readings 0 b", "^guest: slept", "^guest: end")),
+    Scenario("gdb", "breakpoints set by a debugger in what clusters run", GDB_DRIVE,
+             files=program("debugged.bin"), compare=same_transcript, cpu="intel", seconds=1500,
+             expect=tuple(f"^{kind} breakpoints: attached 5 times at the gate, text "
+                          "guest: sphinx of black quartz, judge my vow k[.].*, 120 hits$"
+                          for kind in ("hard", "soft")) + ("^guest: end",)),
+    Scenario("lateness", "a periodic timer during console floods", "boot vm -m 160; finish vm",
+             LATENESS_GUEST, append="quiet printk.devkmsg=on printk.time=0 preempt=full",
+             expect=("^timer: kernel-flood: ", "^guest: end"), report=lateness_report),
+    Scenario("faults", "each step of noexit's own that can fail, in a boot", FAULTS_DRIVE,
+             "flood 20", judge=one_line_each, compare=same_console, report=said_by_faults,
+             expect=("^guest: 19 the", "^guest: end"), avoids=False),
+)
