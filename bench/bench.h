@@ -193,9 +193,19 @@ bool bench_uncached(const char *name, unsigned number);
 
 bool bench_watching(const char *name, unsigned number);
 
+/* ---- network.c ---- */
+
+#define BENCH_NETWORK "network"
+/* Only says where it is measured. */
+bool bench_network(const char *name, unsigned number);
+/* run: lab/run; share: a directory for a while. */
+bool bench_network_lab(const char *run, const char *build, const char *share);
+
 /* ---- lab.c ---- */
 
 /* Measures in the lab; without names everything. */
 bool bench_lab(char **names, unsigned count);
+/* Runs a tool of the lab's, its words to standard error; whether it did what it was told. */
+bool bench_lab_tool(const char *build, const char *const *line);
 
 #endif
