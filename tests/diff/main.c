@@ -22,6 +22,8 @@
 #define TRACE_EVERY 8
 /* An engine's life in sequences, so that caches fill, but a seed alone is enough to replay. */
 #define ENGINE_LIFE 512
+/* So many of those that tell have all rows of the table in them, the rare ones too. */
+#define ENOUGH (processor->whole ? 8000u : 2000u)
 /* Out of 100 sequences, strict or not, so many must run to their end in the engine. */
 #define SHARE_TO_END 60
 
@@ -219,7 +221,7 @@ static bool enough(const struct totals *totals, unsigned modes)
 			totals->to_end, totals->sequences);
 		good = false;
 	}
-	if (totals->traced < 2000)
+	if (totals->traced < ENOUGH)
 		return good;
 	for (unsigned i = 0; i < table_rows; i++) {
 		if (totals->rows[i] || table[i].form == FORM_FOREIGN || !usable(i, modes))
