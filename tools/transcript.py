@@ -20,12 +20,18 @@ MASKS = [(re.compile(pattern), replacement) for pattern, replacement in (
     (r"\[ *\d+\.\d{6}\] (pci \S+ \S+ took \d+ usecs|perf: interrupt took too long[^\n]*|"
      r"PM-Timer had inconsistent results[^\n]*|"
      r"hrtimer: interrupt took [^\n]*|hpet: Lost \d+ RTC interrupts|"
+     # The watchdog of a machine that is too busy to keep its clocks together.
+     r"clocksource: timekeeping watchdog on CPU\d+: Marking clocksource 'tsc' as unstable[^\n]*|"
+     r"clocksource: +'(kvm-clock|tsc|hpet|acpi_pm)' [^\n]*|TSC found unstable after boot[^\n]*|"
+     r"tsc: Marking TSC unstable due to clocksource watchdog|sched_clock: Marking unstable [^\n]*|"
      r"clocksource: Long readout interval, skipping watchdog check[^\n]*)\n", ""),
     # What the stack walk of a kernel warning marks as guesses.
     (r"(?m)^\[ *\d+\.\d+\]  \? \S+\n", ""),
     (r"(?m)^\[ *\d+\.\d+\] ", ""),
     (r"using sched offset of \d+ cycles", "using sched offset of N cycles"),
     (r"Marking stable \(.*\)->\(.*\)", "Marking stable (N)->(N)"),
+    # A page more or less, without noexit too: the kernel's address is random.
+    (r"Memory: \d+K/(\d+K available .*, )\d+K reserved", r"Memory: NK/\1NK reserved"),
     (r"audit\(\d+\.\d+:", "audit(TIME:"),
     (r"setting system clock to \S+ UTC \(\d+\)", "setting system clock to TIME"),
     (r"\d+\.\d+ MHz (TSC|processor)", r"N MHz \1"),

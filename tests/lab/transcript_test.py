@@ -33,6 +33,25 @@ class TranscriptTest(unittest.TestCase):
                  .replace("ffffffffa6403e70", "ffffffff8c803e70"))
         self.assertTrue(self.agree(other))
 
+    def test_a_page_more(self):
+        line = ("[    0.400000] Memory: %dK/261624K available (14343K kernel code, 2612K init, "
+                "%dK reserved, 0K cma-reserved)\r\n")
+        self.assertEqual(transcript.difference(BOOT + line % (211128, 50292),
+                                               BOOT + line % (211124, 50296)), [])
+        self.assertNotEqual(transcript.difference(
+            BOOT + line % (211128, 50292), BOOT + line.replace("14343", "14344") % (211128, 50292)), [])
+
+    def test_busy_clocks(self):
+        watchdog = "".join(f"[   46.944831] {line}\r\n" for line in (
+            "clocksource: timekeeping watchdog on CPU0: Marking clocksource 'tsc' as unstable because "
+            "the skew is too large:",
+            "clocksource:                       'kvm-clock' wd_nsec: 520366761 wd_now: 136be43c85",
+            "clocksource:                       'tsc' cs_nsec: 531162547 cs_now: 27b29fe12c",
+            "clocksource:                       'kvm-clock' (not 'tsc') is current clocksource.",
+            "tsc: Marking TSC unstable due to clocksource watchdog"))
+        self.assertTrue(self.agree(BOOT + watchdog))
+        self.assertFalse(self.agree(BOOT + watchdog.replace("clocksource 'tsc'", "clocksource 'hpet'")))
+
     def test_concurrent_and_slow_lines(self):
         lines = BOOT.splitlines(keepends=True)
         lines[7], lines[8] = lines[8], lines[7]
