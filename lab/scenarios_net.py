@@ -143,7 +143,7 @@ def compare(runs):
 NETWORK = (
     Scenario("network", "two guests joined by e1000, rtl8139 and virtio-net cards", DRIVE, GUEST,
              kernel="amd64", modules=("e1000", "8139cp", "virtio_pci", "virtio_net"),
-             append="quiet ipv6.disable=1", seconds=900, report=report, figures=figures,
+             append="quiet ipv6.disable=1", seconds=1000, report=report, figures=figures,
              compare=compare,
              expect=tuple(rf"^guest: {card}: {PINGS} packets transmitted, {PINGS} packets received"
                           for card in CARDS)),
