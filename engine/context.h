@@ -16,9 +16,8 @@
  *  2. Memory is reached in three forms only:
  *       [r15 + disp]         a context slot, by rule 3;
  *       [r15 + r11 + disp]   the software TLB, inside the check sequence (rule 4) only;
- *       [r14]                a guest access: no index, no displacement, no more bytes than the
- *                            check that dominates it asked for, and a store only after a check
- *                            for writing.
+ *       [r14 + disp]         a guest access: no index, within the bytes that the check that
+ *                            dominates it asked for, and a store only after a check for writing.
  *  3. Context slots: emitted code may read the slots below NX_CTX_TLB, may write those below
  *     NX_CTX_WRITABLE, without lock. NX_CTX_SITE is written by mov dword [r15 + NX_CTX_SITE], K
  *     only, with K a site of the translation, and the thunk that it is for follows at once. The
@@ -43,13 +42,15 @@
  *       call [r15 + NX_CTX_THUNK_MISS]
  *       jmp back
  *     where site K is an access of at least N bytes, for writing if the check is (then it may be
- *     read as well). N is 1 to 64. Each check has a stub of its own. Nothing falls into the
- *     stub; only its jne leads there; nothing but the fall through and the stub's jmp leads to
- *     back; no branch and no entry lands inside either.
+ *     read as well). N is 1 to NX_CHECK_BYTES. Each check has a stub of its own. Nothing falls
+ *     into the stub; only its jne leads there; nothing but the fall through and the stub's jmp
+ *     leads to back; no branch and no entry lands inside either.
+ *     Instead of a stub, jne may lead forward to code like any other, which does in another way
+ *     what was to be done with the pointer. There r14 has to be overwritten, as at any target.
  *     The cmovne is for a branch that is mispredicted: what follows then waits for the comparison,
  *     and is done to the first slots, the guest's own registers.
  *     At back, r14 is a host pointer to N bytes, until r14 is overwritten, control arrives, or
- *     a helper runs. As long as r14 may be a pointer it is used as [r14], or overwritten in full
+ *     a helper runs. As long as r14 may be a pointer it is used by rule 2, or overwritten in full
  *     by an instruction that does not read it (so not by xor, cmov or bsf): the guest must not
  *     learn host addresses. After an entry, a branch target or a helper r14 may be one: compute
  *     it anew between there and its use, the check included. Otherwise r14 is a number like
@@ -101,6 +102,7 @@
 #define NX_TLB_ENTRY_SIZE 32
 #define NX_TLB_MASK ((NX_TLB_ENTRIES - 1) * NX_TLB_ENTRY_SIZE)
 #define NX_TLB_SHIFT 7 /* linear address >> 7, masked, is an entry's offset: 4096 / 32 = 1 << 7 */
+#define NX_CHECK_BYTES 168 /* that a check vouches for, at most: of slots that may be written */
 #define NX_TLB_READ 0
 #define NX_TLB_WRITE 8
 #define NX_TLB_ADDEND 16

@@ -6,7 +6,8 @@
  *	decode.c     guest bytes to struct nx_insn
  *	form.c       what belongs to a cluster; graph.c: its blocks and fragments (struct nx_graph)
  *	paths.c      which ways control went, for clusters across indirect branches
- *	translate.c  graph to host code (emit.c: one host instruction; lower_*.c: families)
+ *	translate.c  graph to host code (lower.c: instructions; access.c, group.c: their memory
+ *	             accesses; emit.c: one host instruction)
  *	verify.c     proves the host code harmless; shares no code with translate.c
  *	trace.c      follows the guest to its next exit where formation knows no way
  *	cache.c      keeps translations, finds them by entry

@@ -3,9 +3,8 @@
  * lower.c - one guest instruction to host instructions.
  *
  * Most are the same instruction again: registers keep their numbers, the memory operand becomes
- * [r14] after the address has been computed and checked. Every memory access may end the
- * translation before its instruction, so nothing of the guest's state may have changed by then, and
- * the flags must be in the context, since the check destroys the host's.
+ * [r14] after the address has been computed and checked (access.c). Nothing of the guest's state
+ * may change before an instruction's last access, which may end the translation.
  */
 #include "translate.h"
 
@@ -22,150 +21,9 @@ static nx_operand r(unsigned number, unsigned size)
 	return nx_op_gpr(number, size);
 }
 
-static nx_operand pointer(unsigned size)
-{
-	return nx_op_mem(NX_HOST_POINTER, ZYDIS_REGISTER_NONE, 0, 0, size);
-}
-
 static void mov(struct nx_translator *t, nx_operand to, nx_operand from)
 {
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_MOV, to, from);
-}
-
-/*
- * The host register that has a guest register of an address, as 64 bits: the register itself, or
- * scratch with the home loaded into it.
- */
-static ZydisRegister address_register(struct nx_translator *t, ZydisRegister reg, unsigned scratch)
-{
-	struct nx_reg guest;
-
-	if (!nx_reg_of(reg, &guest))
-		return ZYDIS_REGISTER_NONE;
-	if (!nx_is_homed(guest.number))
-		return nx_zydis_reg(guest.number, 8);
-	mov(t, r(scratch, 8), nx_op_home(guest.number, 8));
-	return nx_zydis_reg(scratch, 8);
-}
-
-/* r14 = the effective address, truncated to the instruction's address size. */
-static void emit_effective_address(struct nx_translator *t, const struct nx_insn *insn,
-				   const struct nx_decoded *d, const ZydisDecodedOperand *m)
-{
-	unsigned width = d->insn.address_width;
-	int64_t displacement = m->mem.disp.has_displacement ? m->mem.disp.value : 0;
-	ZydisRegister base, index;
-
-	if (m->mem.base == ZYDIS_REGISTER_RIP || m->mem.base == ZYDIS_REGISTER_EIP ||
-	    (m->mem.base == ZYDIS_REGISTER_NONE && m->mem.index == ZYDIS_REGISTER_NONE)) {
-		if (m->mem.base != ZYDIS_REGISTER_NONE)
-			displacement += (int64_t)(insn->rip + insn->len);
-		if (width == 32)
-			displacement = (uint32_t)displacement;
-		else if (width == 16)
-			displacement = (uint16_t)displacement;
-		mov(t, r(NX_R14, 8), nx_op_imm(displacement));
-		return;
-	}
-	base = address_register(t, m->mem.base, NX_R14);
-	index = address_register(t, m->mem.index, NX_R11);
-	/* Moves are free on the way from an address to its data, additions are not. */
-	if (width == 64 && index == ZYDIS_REGISTER_NONE && displacement == 0) {
-		if (base != ZYDIS_REGISTER_R14)
-			mov(t, r(NX_R14, 8), nx_op_reg(base));
-		return;
-	}
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R14, width == 64 ? 8 : 4),
-		 nx_op_mem(base, index, index == ZYDIS_REGISTER_NONE ? 0 : m->mem.scale,
-			   displacement, 8));
-	if (width == 16)
-		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R14, 4), r(NX_R14, 2));
-}
-
-/* r14, an offset, becomes a linear address; leaves where the segment does not allow the access. */
-static void emit_segment(struct nx_translator *t, const struct nx_insn *insn, enum nx_sreg seg,
-			 unsigned size, bool write)
-{
-	const struct nx_mode *mode = &t->graph->mode;
-	unsigned slot = NX_CTX_SEG + NX_SEG_SIZE * (unsigned)seg;
-	uint16_t site;
-	uint32_t below = 0;
-
-	if (mode->bits == 64) {
-		if (seg == NX_FS || seg == NX_GS)
-			nx_emit2(&t->e, ZYDIS_MNEMONIC_ADD, r(NX_R14, 8),
-				 nx_op_slot(slot + NX_SEG_BASE, 8));
-		return;
-	}
-	if (mode->flat &&
-	    (seg == NX_DS || seg == NX_ES || seg == NX_SS || (seg == NX_CS && !write)))
-		return;
-	if (mode->lower & 1u << seg) {
-		nx_emit2(&t->e, ZYDIS_MNEMONIC_CMP, r(NX_R14, 8),
-			 nx_op_slot(NX_CTX_SEG_LOWER + 8 * (unsigned)seg, 8));
-		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JB, false);
-		below = t->e.size;
-	}
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R11, 8),
-		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, size, 8));
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_CMP, r(NX_R11, 8),
-		 nx_op_slot(slot + (write ? NX_SEG_WRITE_END : NX_SEG_READ_END), 8));
-	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JNBE, false);
-	site = nx_add_site(t, NX_SITE_LEAVE, insn);
-	t->out->site[site].reason = NX_LEAVE_SEGMENT;
-	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, site);
-	if (below)
-		nx_add_stub(t, NX_STUB_LEAVE, below, site);
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_ADD, r(NX_R14, 4), nx_op_slot(slot + NX_SEG_BASE, 4));
-}
-
-/* r14, a linear address, becomes a host pointer for size bytes. The flags are in the context. */
-static void emit_check(struct nx_translator *t, const struct nx_insn *insn, unsigned size,
-		       bool write, bool mmio_form)
-{
-	uint16_t site = nx_add_site(t, NX_SITE_ACCESS, insn);
-	uint32_t branch;
-
-	t->out->site[site].size = (uint8_t)size;
-	t->out->site[site].write = write;
-	t->out->site[site].mmio_form = mmio_form;
-	branch = nx_emit_snippet(t, nx_check_snippet(size, write));
-	nx_add_stub(t, NX_STUB_MISS, branch, site);
-	t->flags_in_host = false;
-}
-
-/* Likewise from r14, an offset in seg. */
-static void emit_access(struct nx_translator *t, const struct nx_insn *insn, enum nx_sreg seg,
-			unsigned size, bool write, bool mmio_form)
-{
-	emit_segment(t, insn, seg, size, write);
-	emit_check(t, insn, size, write, mmio_form);
-}
-
-/*
- * A locked access across two cache lines stops all processors, or this process (split-lock
- * detection). r14 is the linear address, whose last bits are the host's, too.
- */
-static void emit_line_check(struct nx_translator *t, const struct nx_insn *insn)
-{
-	uint16_t site;
-
-	/* Do the first and the last byte differ in more than the place in their lines? */
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R11, 8),
-		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, insn->size - 1, 8));
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_XOR, r(NX_R11, 8), r(NX_R14, 8));
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_TEST, r(NX_R11, 4), nx_op_imm(-(int)NX_CACHE_LINE));
-	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JNZ, false);
-	site = nx_add_site(t, NX_SITE_LEAVE, insn);
-	t->out->site[site].reason = NX_LEAVE_SPLIT_LOCK;
-	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, site);
-}
-
-/* With memory, XCHG locks without being told. */
-static bool is_locked(const struct nx_decoded *d)
-{
-	return (d->insn.attributes & ZYDIS_ATTRIB_HAS_LOCK) ||
-	       d->insn.mnemonic == ZYDIS_MNEMONIC_XCHG;
 }
 
 /* AND, OR, XOR and TEST leave AF undefined, and nothing else. */
@@ -235,8 +93,9 @@ static unsigned scratch_for(struct nx_translator *t, struct substitution *s, uns
 }
 
 /* Replaces what the host cannot name: homed registers, the memory operand, high bytes with it. */
-static void substitute(struct nx_translator *t, const struct nx_decoded *d, bool memory,
-		       ZydisEncoderRequest *request, struct substitution *s)
+static void substitute(struct nx_translator *t, const struct nx_decoded *d,
+		       const nx_operand *memory, ZydisEncoderRequest *request,
+		       struct substitution *s)
 {
 	for (unsigned i = 0; i < request->operand_count; i++) {
 		ZydisEncoderOperand *op = &request->operands[i];
@@ -244,7 +103,7 @@ static void substitute(struct nx_translator *t, const struct nx_decoded *d, bool
 		struct nx_reg reg;
 
 		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-			*op = pointer(op->mem.size);
+			op->mem = memory->mem;
 		} else if (op->type == ZYDIS_OPERAND_TYPE_REGISTER &&
 			   nx_reg_of(op->reg.value, &reg)) {
 			if (reg.high && memory) {
@@ -266,7 +125,8 @@ static void swap_high(struct nx_translator *t, const struct substitution *s)
 			 nx_op_reg(ZYDIS_REGISTER_AL + s->high));
 }
 
-static void emit_substituted(struct nx_translator *t, const struct nx_decoded *d, bool memory)
+static void emit_substituted(struct nx_translator *t, const struct nx_decoded *d,
+			     const nx_operand *memory)
 {
 	ZydisEncoderRequest request;
 	struct substitution s = {.count = 0};
@@ -289,25 +149,26 @@ static void emit_substituted(struct nx_translator *t, const struct nx_decoded *d
 			mov(t, nx_op_home(s.guest[i], 8), r(i ? NX_R11 : NX_R10, 8));
 }
 
-/* LEA in all address sizes, through r14. */
+/* LEA in all address sizes, through r10. */
 static void lower_lea(struct nx_translator *t, const struct nx_insn *insn,
 		      const struct nx_decoded *d)
 {
+	struct nx_place place = nx_place_of(insn, d, &d->op[1]);
 	struct nx_reg to;
 
 	if (!nx_reg_of(d->op[0].reg.value, &to)) {
 		t->e.failed = true;
 		return;
 	}
-	emit_effective_address(t, insn, d, &d->op[1]);
+	nx_emit_address(t, &place, NX_R10);
 	if (!nx_is_homed(to.number)) {
-		mov(t, r(to.number, to.size), r(NX_R14, to.size));
+		mov(t, r(to.number, to.size), r(NX_R10, to.size));
 	} else if (to.size == 2) {
-		mov(t, nx_op_home(to.number, 2), r(NX_R14, 2));
+		mov(t, nx_op_home(to.number, 2), r(NX_R10, 2));
 	} else {
 		if (to.size == 4)
-			mov(t, r(NX_R14, 4), r(NX_R14, 4));
-		mov(t, nx_op_home(to.number, 8), r(NX_R14, 8));
+			mov(t, r(NX_R10, 4), r(NX_R10, 4));
+		mov(t, nx_op_home(to.number, 8), r(NX_R10, 8));
 	}
 }
 
@@ -332,6 +193,7 @@ static void lower_plain(struct nx_translator *t, const struct nx_insn *insn)
 {
 	const ZydisDecodedOperand *memory;
 	struct nx_decoded d;
+	nx_operand operand;
 
 	if (!decode(t, insn, &d))
 		return;
@@ -341,19 +203,39 @@ static void lower_plain(struct nx_translator *t, const struct nx_insn *insn)
 	}
 	memory = nx_memory_operand(&d);
 	if (memory) {
-		nx_keep_flags_in_context(t);
-		emit_effective_address(t, insn, &d, memory);
-		emit_segment(t, insn, nx_segment_of(memory), insn->size, insn->memory_write);
-		if (is_locked(&d) && insn->size > 1)
-			emit_line_check(t, insn);
-		emit_check(t, insn, insn->size, insn->memory_write, insn->mmio_form);
+		struct nx_place place = nx_place_of(insn, &d, memory);
+		struct nx_access_kind kind = {.size = insn->size,
+					      .write = insn->memory_write,
+					      .mmio_form = insn->mmio_form,
+					      .locked = nx_is_locked(&d)};
+
+		operand = nx_emit_access(t, insn, &place, kind);
 	}
 	flags_before(t, &d);
 	if (is_verbatim(t, &d))
 		nx_emit_bytes(&t->e, insn->bytes, insn->len);
 	else
-		emit_substituted(t, &d, memory != NULL);
+		emit_substituted(t, &d, memory ? &operand : NULL);
 	flags_after(t, &d);
+}
+
+/* Reads or writes the stack, where it is when the instruction begins, or below. */
+static nx_operand emit_stack_access(struct nx_translator *t, const struct nx_insn *insn, bool write)
+{
+	struct nx_place place = nx_stack_place(t, write ? -(int64_t)insn->size : 0);
+	struct nx_access_kind kind = {.size = insn->size, .write = write};
+
+	return nx_emit_access(t, insn, &place, kind);
+}
+
+/* Reads the explicit memory operand, which no device may have. */
+static nx_operand emit_operand_read(struct nx_translator *t, const struct nx_insn *insn,
+				    const struct nx_decoded *d)
+{
+	struct nx_place place = nx_place_of(insn, d, &d->op[0]);
+	struct nx_access_kind kind = {.size = insn->size};
+
+	return nx_emit_access(t, insn, &place, kind);
 }
 
 /* A 32-bit source operand to a scratch register. */
@@ -374,8 +256,11 @@ static void emit_source(struct nx_translator *t, unsigned scratch, const ZydisDe
 /* Two adjacent 32-bit stores as one of 64 bits. */
 static void lower_store_pair(struct nx_translator *t, const struct nx_insn *insn)
 {
+	const struct nx_access_kind kind = {.size = 8, .write = true, .mmio_form = true};
 	struct nx_insn half = *insn;
 	struct nx_decoded d[2], *low, *high;
+	struct nx_place place;
+	nx_operand operand;
 	uint64_t next[2] = {insn->rip + insn->first_len, insn->rip + insn->len};
 	bool ascending;
 
@@ -392,28 +277,13 @@ static void lower_store_pair(struct nx_translator *t, const struct nx_insn *insn
 	/* An address relative to rip counts from the end of the store that has it. */
 	half.rip = ascending ? insn->rip : insn->rip + insn->first_len;
 	half.len = low->insn.length;
-	nx_keep_flags_in_context(t);
-	emit_effective_address(t, &half, low, &low->op[0]);
-	emit_access(t, insn, nx_segment_of(&low->op[0]), 8, true, true);
+	place = nx_place_of(&half, low, &low->op[0]);
+	operand = nx_emit_access(t, insn, &place, kind);
 	emit_source(t, NX_R10, &high->op[1]);
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_SHL, r(NX_R10, 8), nx_op_imm(32));
 	emit_source(t, NX_R11, &low->op[1]);
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_OR, r(NX_R10, 8), r(NX_R11, 8));
-	mov(t, pointer(8), r(NX_R10, 8));
-}
-
-/* r14 = the stack pointer plus delta, truncated to the stack's width. */
-static void emit_stack_offset(struct nx_translator *t, int delta)
-{
-	unsigned bits = t->graph->mode.stack_bits;
-
-	mov(t, r(NX_R14, 8), nx_op_home(NX_RSP, 8));
-	if (bits == 64 && delta == 0)
-		return;
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R14, bits == 64 ? 8 : 4),
-		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, delta, 8));
-	if (bits == 16)
-		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R14, 4), r(NX_R14, 2));
+	mov(t, operand, r(NX_R10, 8));
 }
 
 /* Moves the stack pointer, by way of r11; the upper part that the stack's width leaves alone stays.
@@ -437,31 +307,28 @@ static void lower_push(struct nx_translator *t, const struct nx_insn *insn)
 	unsigned size = insn->size;
 	struct nx_decoded d;
 	struct nx_reg reg;
+	nx_operand stack;
 
 	if (!decode(t, insn, &d))
 		return;
-	nx_keep_flags_in_context(t);
 	if (d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		/* The stack's check needs all scratch registers, so the value waits in the context.
 		 */
-		emit_effective_address(t, insn, &d, &d.op[0]);
-		emit_access(t, insn, nx_segment_of(&d.op[0]), size, false, false);
-		mov(t, r(NX_R10, size), pointer(size));
+		mov(t, r(NX_R10, size), emit_operand_read(t, insn, &d));
 		mov(t, nx_op_slot(NX_CTX_TEMP, size), r(NX_R10, size));
 	}
-	emit_stack_offset(t, -(int)size);
-	emit_access(t, insn, NX_SS, size, true, false);
+	stack = emit_stack_access(t, insn, true);
 	if (d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		mov(t, r(NX_R10, size), nx_op_slot(NX_CTX_TEMP, size));
-		mov(t, pointer(size), r(NX_R10, size));
+		mov(t, stack, r(NX_R10, size));
 	} else if (d.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
 		mov(t, r(NX_R10, 8), nx_op_imm(d.op[0].imm.value.s));
-		mov(t, pointer(size), r(NX_R10, size));
+		mov(t, stack, r(NX_R10, size));
 	} else if (nx_reg_of(d.op[0].reg.value, &reg) && nx_is_homed(reg.number)) {
 		mov(t, r(NX_R10, 8), nx_op_home(reg.number, 8));
-		mov(t, pointer(size), r(NX_R10, size));
+		mov(t, stack, r(NX_R10, size));
 	} else {
-		mov(t, pointer(size), r(reg.number, size));
+		mov(t, stack, r(reg.number, size));
 	}
 	emit_stack_adjust(t, -(int)size);
 }
@@ -474,10 +341,7 @@ static void lower_pop(struct nx_translator *t, const struct nx_insn *insn)
 
 	if (!decode(t, insn, &d) || !nx_reg_of(d.op[0].reg.value, &reg))
 		return;
-	nx_keep_flags_in_context(t);
-	emit_stack_offset(t, 0);
-	emit_access(t, insn, NX_SS, size, false, false);
-	mov(t, r(NX_R10, size), pointer(size));
+	mov(t, r(NX_R10, size), emit_stack_access(t, insn, false));
 	/* The adjustment first: POP SP's value wins over it. */
 	emit_stack_adjust(t, (int)size);
 	if (!nx_is_homed(reg.number))
@@ -509,14 +373,11 @@ static void lower_mov_from_sreg(struct nx_translator *t, const struct nx_insn *i
 /* The return address goes to the stack. */
 void nx_lower_call(struct nx_translator *t, const struct nx_insn *insn)
 {
-	unsigned size = insn->size;
+	nx_operand stack = emit_stack_access(t, insn, true);
 
-	nx_keep_flags_in_context(t);
-	emit_stack_offset(t, -(int)size);
-	emit_access(t, insn, NX_SS, size, true, false);
 	mov(t, r(NX_R10, 8), nx_op_imm((int64_t)nx_next_rip(&t->graph->mode, insn)));
-	mov(t, pointer(size), r(NX_R10, size));
-	emit_stack_adjust(t, -(int)size);
+	mov(t, stack, r(NX_R10, insn->size));
+	emit_stack_adjust(t, -(int)insn->size);
 }
 
 void nx_lower_ret(struct nx_translator *t, const struct nx_insn *insn)
@@ -524,7 +385,8 @@ void nx_lower_ret(struct nx_translator *t, const struct nx_insn *insn)
 	emit_stack_adjust(t, (int)(insn->size + insn->target));
 }
 
-void nx_lower_indirect_target(struct nx_translator *t, const struct nx_insn *insn)
+/* r10 = where an indirect branch goes, noted in the context; nothing has happened otherwise. */
+static void lower_indirect_target(struct nx_translator *t, const struct nx_insn *insn)
 {
 	unsigned size = insn->size;
 	struct nx_decoded d;
@@ -534,18 +396,14 @@ void nx_lower_indirect_target(struct nx_translator *t, const struct nx_insn *ins
 		return;
 	nx_keep_flags_in_context(t);
 	t->flags_in_host = false;
-	if (insn->op == NX_OP_RET) {
-		emit_stack_offset(t, 0);
-		emit_access(t, insn, NX_SS, size, false, false);
-	} else if (d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
-		emit_effective_address(t, insn, &d, &d.op[0]);
-		emit_access(t, insn, nx_segment_of(&d.op[0]), size, false, false);
-	}
 	if (insn->op == NX_OP_RET || d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		nx_operand from = insn->op == NX_OP_RET ? emit_stack_access(t, insn, false)
+							: emit_operand_read(t, insn, &d);
+
 		if (size == 2)
-			nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R10, 4), pointer(2));
+			nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R10, 4), from);
 		else
-			mov(t, r(NX_R10, size), pointer(size));
+			mov(t, r(NX_R10, size), from);
 	} else if (nx_reg_of(d.op[0].reg.value, &reg)) {
 		if (nx_is_homed(reg.number))
 			mov(t, r(NX_R10, 8), nx_op_home(reg.number, 8));
@@ -616,6 +474,20 @@ void nx_lower(struct nx_translator *t, const struct nx_insn *insn)
 {
 	switch ((enum nx_op)insn->op) {
 	case NX_OP_NOP:
+	/* All that they do is done with control. */
+	case NX_OP_JMP:
+	case NX_OP_JCC:
+	case NX_OP_IN:
+	case NX_OP_OUT:
+	case NX_OP_INSN_EXIT:
+		break;
+	case NX_OP_CALL:
+		nx_lower_call(t, insn);
+		break;
+	case NX_OP_RET:
+	case NX_OP_JMP_INDIRECT:
+	case NX_OP_CALL_INDIRECT:
+		lower_indirect_target(t, insn);
 		break;
 	case NX_OP_PLAIN:
 		lower_plain(t, insn);

@@ -45,7 +45,7 @@ static uint32_t store_site(struct nx_emitter *e)
 	return e->size - 4;
 }
 
-static uint32_t check(struct nx_emitter *e, unsigned size, bool write)
+static uint32_t check(struct nx_emitter *e, unsigned size, bool write, uint32_t *last_byte)
 {
 	uint32_t branch;
 
@@ -54,6 +54,7 @@ static uint32_t check(struct nx_emitter *e, unsigned size, bool write)
 	nx_emit2(e, ZYDIS_MNEMONIC_AND, nx_op_gpr(NX_R11, 4), nx_op_imm(NX_TLB_MASK));
 	nx_emit2(e, ZYDIS_MNEMONIC_LEA, r(NX_R10),
 		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, size - 1, 8));
+	*last_byte = e->size - 4; /* of a large one: 32 bits */
 	nx_emit2(e, ZYDIS_MNEMONIC_AND, r(NX_R10), nx_op_imm(-(int64_t)NX_PAGE_SIZE));
 	nx_emit2(e, ZYDIS_MNEMONIC_ADD, r(NX_R14), tlb(NX_TLB_ADDEND));
 	nx_emit2(e, ZYDIS_MNEMONIC_CMP, r(NX_R10), tlb(write ? NX_TLB_WRITE : NX_TLB_READ));
@@ -63,7 +64,8 @@ static uint32_t check(struct nx_emitter *e, unsigned size, bool write)
 	return branch;
 }
 
-static uint32_t encode(struct nx_emitter *e, unsigned kind)
+/* Returns what is to be patched; *range as well, where the number of bytes is. */
+static uint32_t encode(struct nx_emitter *e, unsigned kind, uint32_t *range)
 {
 	uint32_t patch = 0;
 
@@ -89,9 +91,13 @@ static uint32_t encode(struct nx_emitter *e, unsigned kind)
 		nx_emit1(e, ZYDIS_MNEMONIC_CALL, nx_op_slot(NX_CTX_THUNK_MISS, 8));
 		nx_emit_branch(e, ZYDIS_MNEMONIC_JMP, false);
 		break;
+	case NX_SNIPPET_RANGE:
+	case NX_SNIPPET_RANGE + 1:
+		patch = check(e, NX_CHECK_BYTES, kind == NX_SNIPPET_RANGE + 1, range);
+		break;
 	default:
-		patch =
-		    check(e, 1u << (kind - NX_SNIPPET_CHECK) / 2, (kind - NX_SNIPPET_CHECK) % 2);
+		patch = check(e, 1u << (kind - NX_SNIPPET_CHECK) / 2, (kind - NX_SNIPPET_CHECK) % 2,
+			      range);
 		break;
 	}
 	return patch;
@@ -102,8 +108,10 @@ void nx_snippets_init(struct nx_vcpu *vcpu)
 	for (unsigned kind = 0; kind < NX_SNIPPET_COUNT; kind++) {
 		struct nx_snippet *snippet = &vcpu->snippet[kind];
 		struct nx_emitter e = {.to = snippet->bytes, .capacity = sizeof(snippet->bytes)};
+		uint32_t range = 0;
 
-		snippet->patch = (uint8_t)encode(&e, kind);
+		snippet->patch = (uint8_t)encode(&e, kind, &range);
+		snippet->range = (uint8_t)range;
 		snippet->len = e.failed ? 0 : (uint8_t)e.size;
 	}
 }
@@ -125,6 +133,17 @@ void nx_emit_site_snippet(struct nx_translator *t, unsigned kind, uint16_t site)
 
 	if (!t->e.failed)
 		nx_memcpy(t->e.to + at, &number, 4);
+}
+
+uint32_t nx_emit_range_snippet(struct nx_translator *t, unsigned bytes, bool write)
+{
+	uint32_t at = t->e.size, last = bytes - 1;
+	unsigned kind = NX_SNIPPET_RANGE + write;
+	uint32_t branch = nx_emit_snippet(t, kind);
+
+	if (!t->e.failed)
+		nx_memcpy(t->e.to + at + t->vcpu->snippet[kind].range, &last, 4);
+	return branch;
 }
 
 unsigned nx_check_snippet(unsigned size, bool write)

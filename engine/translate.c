@@ -205,7 +205,6 @@ static void emit_indirect(struct nx_translator *t, const struct nx_block *block,
 {
 	uint16_t site;
 
-	nx_lower_indirect_target(t, insn);
 	for (unsigned i = 0; i < block->targets; i++) {
 		bool call = insn->op == NX_OP_CALL_INDIRECT;
 		uint32_t other;
@@ -228,7 +227,7 @@ static void emit_indirect(struct nx_translator *t, const struct nx_block *block,
 	nx_emit_exit(t, site);
 }
 
-/* The block's last instruction, where control flow is decided. */
+/* Behind the block's last instruction: control flow is decided. */
 static void end_block(struct nx_translator *t, const struct nx_block *block,
 		      const struct nx_insn *insn, uint16_t following)
 {
@@ -252,7 +251,6 @@ static void end_block(struct nx_translator *t, const struct nx_block *block,
 		emit_edge(t, insn, block, NX_EDGE_NEXT, next, following);
 		break;
 	case NX_OP_CALL:
-		nx_lower_call(t, insn);
 		emit_edge(t, insn, block, NX_EDGE_TAKEN, insn->target, following);
 		break;
 	case NX_OP_RET:
@@ -261,7 +259,6 @@ static void end_block(struct nx_translator *t, const struct nx_block *block,
 		emit_indirect(t, block, insn);
 		break;
 	default:
-		nx_lower(t, insn);
 		emit_edge(t, insn, block, NX_EDGE_NEXT, next, following);
 		break;
 	}
@@ -276,22 +273,26 @@ static void add_entry(struct nx_translator *t, uint64_t rip)
 static void emit_block(struct nx_translator *t, uint16_t number)
 {
 	const struct nx_block *block = &t->graph->block[number];
-	const struct nx_insn *insn = &t->graph->insn[block->first];
-	uint16_t following = (uint16_t)(number + 1u);
+	uint16_t last = (uint16_t)(block->first + block->count - 1u);
 
 	t->flags_in_context = t->s->flags_in_context[number];
 	t->flags_in_host = !t->flags_in_context;
 	if (block->entry)
-		add_entry(t, insn->rip);
+		add_entry(t, t->graph->insn[block->first].rip);
 	t->s->block_offset[number] = t->e.size;
-	for (unsigned i = 0; i < block->count; i++) {
-		t->insn = (uint16_t)(block->first + i);
-		t->s->block_of[t->insn] = number;
-		if (i + 1u == block->count)
-			end_block(t, block, &insn[i], following);
-		else
-			nx_lower(t, &insn[i]);
+	for (unsigned i = block->first; i <= last; i++)
+		t->s->block_of[i] = number;
+	for (unsigned i = block->first; i <= last && !t->e.failed;) {
+		unsigned group = nx_emit_group(t, (uint16_t)i, last + 1u - i);
+
+		i += group;
+		if (group)
+			continue;
+		t->insn = (uint16_t)i++;
+		nx_lower(t, &t->graph->insn[t->insn]);
 	}
+	t->insn = last;
+	end_block(t, block, &t->graph->insn[last], (uint16_t)(number + 1u));
 }
 
 /*
@@ -328,6 +329,9 @@ static void emit_stub(struct nx_translator *t, const struct nx_stub *stub)
 		break;
 	case NX_STUB_LEAVE:
 		nx_emit_exit(t, stub->site);
+		break;
+	case NX_STUB_GROUP:
+		nx_emit_apart(t, stub);
 		break;
 	case NX_STUB_EDGE:
 		t->insn = stub->insn;
@@ -370,7 +374,6 @@ bool nx_translate(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *c
 	place_flags(&t);
 	for (uint16_t i = 0; i < graph->blocks && !t.e.failed; i++)
 		emit_block(&t, i);
-	/* A backedge's stub adds one more. */
 	for (unsigned i = 0; i < t.s->stubs && !t.e.failed; i++) {
 		/* By value: a stub may add another. */
 		struct nx_stub stub = t.s->stub[i];

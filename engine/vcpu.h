@@ -13,7 +13,7 @@
 #define NX_MAX_LOAD 8 /* bytes of one operand that is loaded and not stored */
 #define NX_FORM_SCRATCH_SIZE (160u * 1024)
 #define NX_TRANSLATE_SCRATCH_SIZE (64u * 1024)
-#define NX_SNIPPETS 15
+#define NX_SNIPPETS 17
 #define NX_ENTRY_BUCKETS 4096         /* a power of 2; filled to three quarters at most */
 #define NX_STORE_BYTES (1024u * 1024) /* sites, entries and guest bytes of all clusters */
 
@@ -56,7 +56,8 @@ struct nx_cache {
 /* An encoded sequence, see snippet.c. */
 struct nx_snippet {
 	uint8_t len, patch;
-	uint8_t bytes[62];
+	uint8_t range; /* RANGE: where the bytes' number less 1 is */
+	uint8_t bytes[61];
 };
 
 enum nx_pending_kind {

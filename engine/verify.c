@@ -22,8 +22,8 @@
  *
  *	UNKNOWN   at entries and branch targets, after a helper: may be overwritten, nothing else
  *	VALUE     overwritten since: a number like any other
- *	POINTER   after a check: [r14] may be used; the pointer itself must not be read, since
- *	          the guest must not learn host addresses
+ *	POINTER   after a check: [r14 + disp] may be used; the pointer itself must not be read,
+ *since the guest must not learn host addresses
  */
 #include "verify.h"
 
@@ -196,7 +196,7 @@ static bool matches_check(struct nx_verifier *v, unsigned step)
 		    v->op[1].mem.index != ZYDIS_REGISTER_NONE)
 			return false;
 		disp = v->op[1].mem.disp.value;
-		if (disp < 0 || disp >= MAX_ACCESS)
+		if (disp < 0 || disp >= NX_CHECK_BYTES)
 			return false;
 		v->check_bytes = (uint32_t)disp + 1;
 		return true;
@@ -256,12 +256,19 @@ static enum nx_verify_result verify_check(struct nx_verifier *v, bool *taken)
 	return NX_VERIFY_OK;
 }
 
-/* The check that ends before back, and its stub, belong together and ask for the same. */
+/*
+ * The check that ends before back, and its stub, belong together and ask for the same. What is no
+ * stub is a target like any other; it is still to come, so that pass 2 sees that.
+ */
 static enum nx_verify_result verify_link(const struct nx_verifier *v, uint32_t back)
 {
 	uint32_t stub = v->link[back];
 	const struct nx_site *site;
 
+	if (!(v->map[stub] & STUB) && stub > back) {
+		v->map[stub] |= TARGET;
+		return NX_VERIFY_OK;
+	}
 	if (!(v->map[stub] & STUB) || v->link[stub] != back)
 		return NX_VERIFY_CHECK;
 	site = &v->translation->site[v->link[stub + 1]];

@@ -28,8 +28,8 @@
 #define VISITED (1u << 13)
 #define ON_PATH (1u << 14) /* link: the one before it */
 
-/* No access is longer than the longest operand of an integer instruction, and then some. */
-#define MAX_ACCESS 64
+/* A mispredicted check's accesses go to the first slots (rule 4). */
+_Static_assert(NX_CHECK_BYTES <= NX_CTX_WRITABLE, "that emitted code may write anyway");
 
 enum nx_listing {
 	REFUSED,  /* what is not in the list */

@@ -256,8 +256,9 @@ static enum nx_verify_result verify_memory(struct nx_verifier *v, unsigned i)
 			   : NX_VERIFY_MEMORY;
 	if (op->mem.base == ZYDIS_REGISTER_R15)
 		return verify_slot(v, op, bytes);
-	if (op->mem.base != ZYDIS_REGISTER_R14 || op->mem.disp.value != 0 ||
-	    v->r14 != R14_POINTER || bytes > v->pointer_bytes || (write && !v->pointer_write))
+	if (op->mem.base != ZYDIS_REGISTER_R14 || v->r14 != R14_POINTER || op->mem.disp.value < 0 ||
+	    op->mem.disp.value > NX_CHECK_BYTES || op->mem.disp.value + bytes > v->pointer_bytes ||
+	    (write && !v->pointer_write))
 		return NX_VERIFY_MEMORY;
 	v->map[v->at] |= POINTER;
 	return NX_VERIFY_OK;

@@ -57,7 +57,9 @@ bool compose_jump(struct generator *g, const struct row *row)
 	bool ret = row->form == FORM_RET;
 	const struct row *first = table;
 
-	if (!room(g, 2) || last < g->index + 2 || (!ret && (reg == NX_RSP || is_constant(g, reg))))
+	/* With a code address in rbp a LEAVE would find native.c's breakpoint on its stack. */
+	if (!room(g, 2) || last < g->index + 2 ||
+	    (!ret && (reg == NX_RSP || reg == NX_RBP || is_constant(g, reg))))
 		return false;
 	while (ret ? first->form != FORM_PUSH : first->form != FORM_RM_IMM)
 		first++;

@@ -42,6 +42,13 @@ struct generator {
 		int64_t displacement;
 	} prepared[4];
 	unsigned prepared_count, prepared_next;
+	/* The last operand that another may be next to: as fields of one structure are. */
+	struct neighbour {
+		bool valid, write, on_device;
+		uint64_t linear;
+		enum nx_sreg seg;
+		unsigned base, index, scale, width;
+	} neighbour;
 	/* Addresses keep away from their page's ends. */
 	bool centered;
 	bool no_devices;

@@ -271,6 +271,58 @@ static unsigned random_width(struct generator *g)
 	}
 }
 
+/* An address near the neighbour's: on its page, or, in hostile sequences, on the data's next. */
+static bool near_neighbour(struct generator *g, unsigned size, bool write, uint64_t *linear)
+{
+	const struct neighbour *n = &g->neighbour;
+	uint64_t first = n->linear + pick(&g->random, 256) - 128, last = first + size - 1;
+	uint64_t data = LOW + DATA_AT;
+
+	if (!n->valid || g->centered || (write && !n->write && !g->hostile))
+		return false;
+	if (n->on_device && (!g->devices || g->no_devices || size > 8))
+		return false;
+	*linear = first;
+	if ((first & -(uint64_t)PAGE) == (n->linear & -(uint64_t)PAGE) &&
+	    (last & -(uint64_t)PAGE) == (n->linear & -(uint64_t)PAGE)) {
+		g->on_device |= n->on_device;
+		return true;
+	}
+	return g->hostile && first >= data && last < data + 4 * PAGE;
+}
+
+static bool still_known(const struct generator *g, unsigned reg)
+{
+	return reg == NO_REGISTER || is_constant(g, reg);
+}
+
+/* Through the same registers as the last. */
+static bool neighbour_memory(struct generator *g, unsigned size, bool write,
+			     ZydisEncoderOperand *operand, uint64_t *segment)
+{
+	const struct neighbour *n = &g->neighbour;
+	uint64_t linear, offset;
+
+	*operand = (ZydisEncoderOperand){.type = ZYDIS_OPERAND_TYPE_MEMORY};
+	operand->mem.size = (ZyanU16)size;
+	if (!still_known(g, n->base) || !still_known(g, n->index) ||
+	    !near_neighbour(g, size, write, &linear) ||
+	    !offset_in(g, n->seg, linear, size, write, &offset))
+		return false;
+	*segment = segment_prefix(g, n->seg, n->base == NX_RBP);
+	if (n->base != NO_REGISTER)
+		operand->mem.base = register_of(n->base, n->width / 8);
+	if (n->index != NO_REGISTER)
+		operand->mem.index = register_of(n->index, n->width / 8);
+	operand->mem.scale = (ZyanU8)n->scale;
+	if (!displacement(n->width, offset, value_of(g, n->base) + value_of(g, n->index) * n->scale,
+			  &operand->mem.displacement))
+		return false;
+	g->has_displacement = true;
+	g->displacement = operand->mem.displacement;
+	return true;
+}
+
 bool random_memory(struct generator *g, unsigned size, bool write, bool atomic,
 		   ZydisEncoderOperand *operand, uint64_t *segment)
 {
@@ -279,6 +331,9 @@ bool random_memory(struct generator *g, unsigned size, bool write, bool atomic,
 	enum nx_sreg seg;
 	bool stack_base;
 
+	if (!atomic && g->neighbour.valid && !once_in(&g->random, 3))
+		return neighbour_memory(g, size, write, operand, segment);
+	g->neighbour.valid = false;
 	*operand = (ZydisEncoderOperand){.type = ZYDIS_OPERAND_TYPE_MEMORY};
 	operand->mem.size = (ZyanU16)size;
 	if (width == 16) {
@@ -321,6 +376,9 @@ bool random_memory(struct generator *g, unsigned size, bool write, bool atomic,
 	if (!displacement(width, offset, value_of(g, base) + value_of(g, index) * scale,
 			  &operand->mem.displacement))
 		return false;
+	if (base != NX_RSP && !atomic)
+		g->neighbour = (struct neighbour){true, write, g->on_device, linear, seg,
+						  base, index, scale,        width};
 	g->has_displacement = true;
 	g->displacement = operand->mem.displacement;
 	return true;

@@ -354,7 +354,12 @@ verify_bad:
 	bad_with_number memory_r14_number, MEMORY, mov rax, [r14]
 	bad_with_number memory_r14_number_written, MEMORY, mov [r14], rax
 	bad_with_number memory_r14_number_locked, MEMORY, lock inc dword ptr [r14]
-	bad_with_pointer pointer_displaced, MEMORY, 8, NX_TLB_WRITE, WRITE8, mov al, [r14 + 1]
+	bad_with_pointer pointer_displaced, MEMORY, 8, NX_TLB_WRITE, WRITE8, mov al, [r14 + 8]
+	bad_with_pointer pointer_displaced_across, MEMORY, 8, NX_TLB_WRITE, WRITE8, mov rax, [r14 + 1]
+	bad_with_pointer pointer_displaced_store, MEMORY, 8, NX_TLB_WRITE, WRITE8, mov [r14 + 5], eax
+	bad_with_pointer pointer_displaced_far, MEMORY, 8, NX_TLB_WRITE, WRITE8, mov al, [r14 + 0x7fffffff]
+	bad_with_pointer pointer_displaced_far_below, MEMORY, 8, NX_TLB_WRITE, WRITE8, mov al, [r14 - 0x80000000]
+	bad_with_pointer read_only_displaced, MEMORY, 8, NX_TLB_READ, READ8, mov [r14 + 4], al
 	bad_with_pointer pointer_displaced_below, MEMORY, 8, NX_TLB_WRITE, WRITE8, mov al, [r14 - 1]
 	bad_with_pointer pointer_indexed, MEMORY, 8, NX_TLB_WRITE, WRITE8, mov al, [r14 + rax]
 	bad_with_pointer pointer_as_index, MEMORY, 8, NX_TLB_WRITE, WRITE8, mov al, [rax + r14]
@@ -530,6 +535,7 @@ verify_bad:
 	bad_check check_mask_or, CHECK, REPLACED, 2, or r11d, NX_TLB_MASK
 	bad_check check_mask_other, CHECK, REPLACED, 2, and r10d, NX_TLB_MASK
 	bad_check check_last_byte_negative, CHECK, REPLACED, 3, lea r10, [r14 - 1]
+	bad_check check_last_byte_far, CHECK, REPLACED, 3, lea r10, [r14 + NX_CHECK_BYTES]
 	bad_check check_last_byte_huge, CHECK, REPLACED, 3, lea r10, [r14 + 4096]
 	bad_check check_last_byte_index, CHECK, REPLACED, 3, lea r10, [r14 + rax + 7]
 	bad_check check_last_byte_other, CHECK, REPLACED, 3, lea r10, [rsi + 7]
@@ -714,20 +720,93 @@ verify_bad:
 2:	stub	READ8, 3b
 	end	stub_jumps_elsewhere, CHECK, 1b
 
-	program	stub_missing
+	/* Code of its own instead of a stub */
+
+	.macro	bad_apart name, result, code:vararg
+	program	\name
 	mov	r14, rsi
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
+3:	exit	LEAVE
+2:
+9:	\code
+	jmp	3b
+	end	\name, \result, 9b
+	.endm
+
+	bad_apart apart_pointer, MEMORY, mov rax, [r14]
+	bad_apart apart_copied, RESERVED_REGISTER, mov rax, r14
+	bad_apart apart_added_to, RESERVED_REGISTER, add r14, 8
+	bad_apart apart_linear, RESERVED_REGISTER, mov [r15 + NX_CTX_LINEAR], r14
+	bad_apart apart_addend, CHECK, mov r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
+
+	program	apart_backward
+	jmp	3f
 2:	exit	LEAVE
-	end	stub_missing, CHECK, 1b
+3:	mov	r14, rsi
+	check	8, NX_TLB_READ, 2b
+1:	mov	rax, [r14]
+	exit	LEAVE
+	end	apart_backward, CHECK, 1b
+
+	program	apart_to_back
+	mov	r14, rsi
+	check	8, NX_TLB_READ, 1f
+1:	mov	rax, [r14]
+	exit	LEAVE
+	end	apart_to_back, CHECK, 1b
+
+	program	apart_fallen_into
+	mov	r14, rsi
+	check	8, NX_TLB_READ, 2f
+1:	mov	rax, [r14]
+2:
+9:	mov	rcx, [r14]
+	exit	LEAVE
+	end	apart_fallen_into, MEMORY, 9b
+
+	program	apart_inside
+	mov	r14, rsi
+7:	check	8, NX_TLB_READ, 2f + 1
+1:	mov	rax, [r14]
+2:	mov	ecx, 0xc3c3c3c3
+	exit	LEAVE
+	end	apart_inside, BRANCH
+
+	program	apart_at_thunk
+	mov	r14, rsi
+	check	8, NX_TLB_READ, 2f
+1:	mov	rax, [r14]
+	mov	dword ptr [r15 + NX_CTX_SITE], LEAVE
+2:	jmp	qword ptr [r15 + NX_CTX_THUNK_EXIT]
+	end	apart_at_thunk, BRANCH
+
+	program	apart_in_padding
+	mov	r14, rsi
+	check	8, NX_TLB_READ, 2f
+1:	mov	rax, [r14]
+	exit	LEAVE
+2:	int3
+	end	apart_in_padding, BRANCH
+
+	/* A turn, and no end */
+	program	apart_endless
+1:	mov	r14, rsi
+	check	8, NX_TLB_READ, 2f
+	mov	rax, [r14]
+	exit	LEAVE
+2:	inc	rsi
+	jmp	1b
+	end	apart_endless, ENDLESS
 
 	program	stub_wrong_place
 	mov	r14, rsi
 	check	8, NX_TLB_READ, 2f + 8
 1:	mov	rax, [r14]
 	exit	LEAVE
-2:	stub	READ8, 1b
-	end	stub_wrong_place, CHECK, 1b
+2:
+9:	stub	READ8, 1b
+	end	stub_wrong_place, CHECK, 9b
 
 	program	stub_fallen_into
 	mov	r14, rsi

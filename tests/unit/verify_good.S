@@ -158,6 +158,39 @@ verify_good:
 2:	stub	WRITE16, 1b
 	end	stores, OK
 
+	/* One check for many, and what is done instead: a check each, in places. */
+	program	group
+	lea	r14, [rsi - 8]
+	check	NX_CHECK_BYTES, NX_TLB_WRITE, 4f
+	mov	rax, [r14]
+	add	[r14 + 8], eax
+	mov	byte ptr [r14 + NX_CHECK_BYTES - 1], 5
+	inc	rbx
+	lock xadd [r14 + 24], rbx
+	mov	[r14 + NX_CHECK_BYTES - 8], rax
+	cmp	rax, [r14 + 100]
+1:	exit	IO
+4:	lea	r14, [rsi - 8]
+	check	8, NX_TLB_READ, 5f
+2:	mov	rax, [r14]
+	mov	r14, rsi
+	check	4, NX_TLB_WRITE, 6f
+3:	add	[r14], eax
+	jmp	1b
+5:	stub	READ8, 2b
+6:	stub	WRITE4, 3b
+	end	group, OK
+
+	/* Or nothing at all. */
+	program	group_or_leave
+	mov	r14, rsi
+	check	9, NX_TLB_READ, 2f
+	mov	r14, [r14 + 1]
+	check	8, NX_TLB_READ, 2f
+	mov	eax, [r14 + 4]
+2:	exit	LEAVE
+	end	group_or_leave, OK
+
 	program	branches
 	mov	ecx, 3
 	cmp	eax, ebx

@@ -11,13 +11,15 @@ struct __attribute__((packed)) facts { /* packed: compared as bytes */
 	bool seen;
 	/* RAW: a number and an addend of the TLB's, which need not belong together. */
 	enum { UNKNOWN, NUMBER, RAW, HOST } r14;
-	uint8_t bytes, write; /* HOST */
+	uint16_t bytes; /* HOST */
+	uint8_t write;
 	/* How r11, r10 and the flags follow from the r14 of now, or before the addend. */
 	enum { R11_ANY, R11_COPY, R11_SHIFTED, R11_INDEX } r11;
 	enum { R10_ANY, R10_LAST, R10_PAGE } r10;
-	uint8_t r10_bytes;
+	uint16_t r10_bytes;
 	bool compared, hit; /* flags say whether the tag fits; it does */
-	uint8_t tag_bytes, tag_write;
+	uint16_t tag_bytes;
+	uint8_t tag_write;
 	bool counted; /* flags say whether there was a turn left */
 	bool spent;   /* there was none */
 	bool linear;  /* NX_CTX_LINEAR is r14 */
@@ -269,7 +271,7 @@ static const char *judge_memory(const struct oracle *o, const ZydisDecodedOperan
 			return NULL;
 		return "a TLB access that is not a check";
 	}
-	if (op->mem.base != ZYDIS_REGISTER_R14 || op->mem.index != ZYDIS_REGISTER_NONE || first)
+	if (op->mem.base != ZYDIS_REGISTER_R14 || op->mem.index != ZYDIS_REGISTER_NONE || first < 0)
 		return "memory that is neither slot nor pointer";
 	if (f->r14 != HOST || last >= f->bytes)
 		return "an access beyond what was checked";
@@ -410,9 +412,9 @@ static void update(const struct oracle *o, struct facts *f)
 		f->r11 = R11_INDEX;
 	if (is(o, ZYDIS_MNEMONIC_LEA, ZYDIS_REGISTER_R10) &&
 	    o->op[1].mem.base == ZYDIS_REGISTER_R14 && o->op[1].mem.index == ZYDIS_REGISTER_NONE &&
-	    o->op[1].mem.disp.value >= 0 && o->op[1].mem.disp.value < 255) {
+	    o->op[1].mem.disp.value >= 0 && o->op[1].mem.disp.value < NX_CHECK_BYTES) {
 		f->r10 = R10_LAST;
-		f->r10_bytes = (uint8_t)(o->op[1].mem.disp.value + 1);
+		f->r10_bytes = (uint16_t)(o->op[1].mem.disp.value + 1);
 	}
 	if (is(o, ZYDIS_MNEMONIC_AND, ZYDIS_REGISTER_R10) && was.r10 == R10_LAST &&
 	    o->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && o->op[1].imm.value.s == -4096)
