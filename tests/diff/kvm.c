@@ -244,6 +244,10 @@ static void begin(const struct sequence *seq, struct processor_result *result)
 	memcpy(machine.pages[0], seq->code, CODE_SIZE);
 	if (kvm.stop)
 		*kvm.stop = HLT;
+	/* Real mode protects nothing: the step behind the last sequence's end may have been there.
+	 */
+	memset(machine.system, 0, SYSTEM_PAGES * PAGE);
+	build_system(machine.system);
 	build_tables(seq, machine.tables);
 	memcpy(start.gpr, seq->gpr, sizeof(start.gpr));
 	memcpy(start.seg, seq->seg, sizeof(start.seg));
