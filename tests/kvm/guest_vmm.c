@@ -33,10 +33,12 @@ static unsigned accesses, kicked;
 
 static void check(bool good, const char *what)
 {
+	int why = errno; /* perror() may change it */
+
 	if (good)
 		return;
 	perror(what);
-	exit(errno == ENOENT || errno == EACCES || errno == ENODEV ? 77 : 1);
+	exit(why == ENOENT || why == EACCES || why == ENODEV ? 77 : 1);
 }
 
 /* ---- The machine ---- */

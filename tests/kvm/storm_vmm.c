@@ -44,10 +44,12 @@ static atomic_uint left;
 
 static void check(int good, const char *what)
 {
+	int why = errno; /* perror() may change it */
+
 	if (good)
 		return;
 	perror(what);
-	exit(errno == ENOENT || errno == EACCES || errno == ENODEV ? 77 : 1);
+	exit(why == ENOENT || why == EACCES || why == ENODEV ? 77 : 1);
 }
 
 /* ---- A vCPU ---- */
