@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -443,68 +444,103 @@ static void page_tables(void **state)
 	prison_free(&p);
 }
 
+/*
+ * Each run finds memory as it was made, gets into its code, and then waits for the other thread's
+ * first change: so they meet on any machine. From there on both go on at once.
+ */
 struct other_vcpu {
 	const struct prison *p;
-	atomic_bool stop;
-	bool code; /* it changes the code as well */
-	uint64_t seed, writes;
+	pthread_mutex_t lock;
+	bool going, stop; /* under the lock */
+	bool code;        /* it changes the code as well */
+	uint64_t seed;
+	atomic_ullong writes;
 };
+
+static struct other_vcpu *other_vcpu;
+
+static void change_something(const struct other_vcpu *other, uint64_t random)
+{
+	uint8_t *ram = other->p->m->ram;
+	unsigned page = (unsigned)(random >> 33);
+	uint64_t entry = hostile_entry(random >> 20);
+
+	if (other->code && random >> 63)
+		__atomic_store_n(ram + MOCK_CODE + page % 48, (uint8_t)(random >> 24),
+				 __ATOMIC_RELAXED);
+	else if (page % 97 == 0)
+		__atomic_store_n((uint64_t *)(ram + 0xf2000) + page % 5, entry, __ATOMIC_RELAXED);
+	else
+		__atomic_store_n((uint64_t *)(ram + 0xf3000) + page % 256, entry, __ATOMIC_RELAXED);
+}
 
 static void *change_things(void *data)
 {
 	struct other_vcpu *other = data;
 	uint64_t state = other->seed;
-	uint8_t *ram = other->p->m->ram;
+	bool going, stop = false;
 
-	while (!atomic_load_explicit(&other->stop, memory_order_relaxed)) {
-		unsigned page;
-		uint64_t entry;
-
-		state = state * 6364136223846793005u + 1442695040888963407u;
-		page = (unsigned)(state >> 33);
-		entry = hostile_entry(state >> 20);
-		/* Seldom enough for the guest to get into its code between two changes. */
-		if (other->code && state >> 57 == 0)
-			__atomic_store_n(ram + MOCK_CODE + page % 48, (uint8_t)(state >> 24),
-					 __ATOMIC_RELAXED);
-		else if (page % 97 == 0)
-			__atomic_store_n((uint64_t *)(ram + 0xf2000) + page % 5, entry,
-					 __ATOMIC_RELAXED);
-		else
-			__atomic_store_n((uint64_t *)(ram + 0xf3000) + page % 256, entry,
-					 __ATOMIC_RELAXED);
-		other->writes++;
+	while (!stop) {
+		pthread_mutex_lock(&other->lock);
+		going = other->going;
+		stop = other->stop;
+		if (going) {
+			state = state * 6364136223846793005u + 1442695040888963407u;
+			change_something(other, state);
+			atomic_fetch_add(&other->writes, 1);
+		}
+		pthread_mutex_unlock(&other->lock);
+		if (!going)
+			sched_yield();
 	}
 	return NULL;
 }
 
-/* The guest got into its code, and into code that had changed. */
-static bool have_met(const struct nx_counters *counters, bool code)
+static void let_go(struct other_vcpu *other, bool going, bool stop)
 {
-	return counters->enters > 100 && (!code || counters->leaves[NX_LEAVE_CODE_CHANGED] > 10);
+	pthread_mutex_lock(&other->lock);
+	other->going = going;
+	other->stop = stop;
+	pthread_mutex_unlock(&other->lock);
+}
+
+static void meet_at_second_exit(struct mock *m, unsigned number)
+{
+	unsigned long long before = atomic_load(&other_vcpu->writes);
+
+	(void)m;
+	if (number != 2)
+		return;
+	let_go(other_vcpu, true, false);
+	while (atomic_load(&other_vcpu->writes) == before)
+		sched_yield();
 }
 
 static void attack_concurrently(bool code)
 {
 	struct prison p = prison_new(MOCK_LONG64, 0);
-	struct other_vcpu other = {.p = &p, .code = code, .seed = 0x2545f4914f6cdd1d};
+	struct other_vcpu other = {
+	    .p = &p, .lock = PTHREAD_MUTEX_INITIALIZER, .code = code, .seed = 0x2545f4914f6cdd1d};
 	const struct nx_counters *counters = nx_vcpu_counters(p.m->vcpu);
 	pthread_t thread;
 
 	load_walker(&p);
+	other_vcpu = &other;
+	p.m->on_exit = meet_at_second_exit;
 	assert_int_equal(pthread_create(&thread, NULL, change_things, &other), 0);
-	/* How the threads meet is the machine's business: enough is when it has happened. */
-	for (unsigned i = 0; i < 1500 || (i < 200000 && !have_met(counters, code)); i++) {
+	for (unsigned i = 0; i < 1500; i++) {
 		mock_run(p.m);
+		let_go(&other, false, false);
 		/* The tables change until the thread has ended: what is RAM is not known here. */
 		for (unsigned r = 0; r < NX_GPRS; r++)
 			check_value(&p, "a register", nx_vcpu_state(p.m->vcpu)->gpr[r]);
 	}
-	atomic_store(&other.stop, true);
+	let_go(&other, false, true);
 	pthread_join(thread, NULL);
 	assert_true(other.writes > 1000);
 	prison_check(&p, false);
-	assert_true(have_met(counters, code));
+	assert_true(counters->enters > 1500);
+	assert_true(!code || counters->leaves[NX_LEAVE_CODE_CHANGED] > 10);
 	prison_free(&p);
 }
 
