@@ -102,8 +102,10 @@ static void substitute(struct nx_translator *t, const struct nx_decoded *d,
 		bool store = (d->op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
 		struct nx_reg reg;
 
-		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && memory) {
 			op->mem = memory->mem;
+		} else if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+			t->e.failed = true; /* an address that nothing has checked */
 		} else if (op->type == ZYDIS_OPERAND_TYPE_REGISTER &&
 			   nx_reg_of(op->reg.value, &reg)) {
 			if (reg.high && memory) {
