@@ -22,8 +22,8 @@
  *
  *	UNKNOWN   at entries and branch targets, after a helper: may be overwritten, nothing else
  *	VALUE     overwritten since: a number like any other
- *	POINTER   after a check: [r14 + disp] may be used; the pointer itself must not be read,
- *since the guest must not learn host addresses
+ *	POINTER   after a check: [r14 + disp] may be used; the pointer itself must not be
+ *	          read, since the guest must not learn host addresses
  */
 #include "verify.h"
 

@@ -18,8 +18,8 @@
  *     KVM_RUN. Only REGS are ever marked: SREGS and EVENTS written back could lose events.
  *  4. Each stay makes progress: its first resume is never denied for time, and each stay is
  *     followed by a real KVM_RUN, where interrupts and requests get in.
- *  5. A signal handler that runs while KVM_RUN is in our hands ends it as it ends the kernel's:
- * with EINTR, unless an exit is returned anyhow. Who only looks at EINTR needs it.
+ *  5. A signal handler that runs while KVM_RUN is in our hands ends it as it ends the
+ *     kernel's: with EINTR, unless an exit is returned anyhow. Who only looks at EINTR needs it.
  *  6. The VMM's kvm_valid_regs and kvm_dirty_regs are its own: we add for the length of a call,
  *     and what it marked dirty wins over what the engine has.
  */
