@@ -8,6 +8,8 @@
 #include "form.h"
 
 #define CODE_ALIGN 16u
+/* Each time that forming anew was for nothing doubles the loss to wait for. */
+#define MAX_FUTILE 8u
 
 static uint32_t slot_of(uint64_t rip)
 {
@@ -136,6 +138,62 @@ static void keep_blocks(struct nx_cluster *cluster, const struct nx_graph *graph
 	}
 }
 
+static uint64_t mix(uint64_t hash, uint64_t with)
+{
+	hash = (hash ^ with) * 0x9e3779b97f4a7c15ull;
+	return hash ^ hash >> 29;
+}
+
+/* Of all that the graph's translation depends on, but for the mode. */
+static uint64_t shape_of(const struct nx_graph *graph)
+{
+	uint64_t hash = graph->insns + 1u;
+
+	for (unsigned i = 0; i < graph->insns; i++) {
+		const struct nx_insn *insn = &graph->insn[i];
+
+		hash = mix(hash, insn->path);
+		hash = mix(hash, insn->rip ^ (uint64_t)insn->op << 56 ^ (uint64_t)insn->weak << 55 ^
+				     (uint64_t)insn->first_len << 48);
+		for (unsigned b = 0; b < insn->len; b++)
+			hash = hash * 31 + insn->bytes[b];
+	}
+	for (unsigned i = 0; i < graph->blocks; i++) {
+		const struct nx_block *block = &graph->block[i];
+
+		hash = mix(hash, (uint64_t)block->count << 1 | block->entry);
+		for (unsigned e = 0; e < NX_EDGES; e++)
+			hash = mix(hash, (uint64_t)block->edge[e] << 8 | block->counted[e]);
+		for (unsigned t = 0; t < block->targets; t++)
+			hash = mix(hash, block->target[t]);
+	}
+	return hash;
+}
+
+struct nx_cluster *nx_cache_revive(struct nx_vcpu *vcpu)
+{
+	uint64_t shape = shape_of(&vcpu->graph);
+
+	for (uint32_t i = 0; i < vcpu->cache.clusters; i++) {
+		struct nx_cluster *cluster = &vcpu->cache.cluster[i];
+
+		if (!cluster->outgrown || cluster->shape != shape ||
+		    cluster->rip != vcpu->graph.rip)
+			continue;
+		cluster->dropped = false;
+		if (nx_cluster_is_current(vcpu, cluster)) {
+			cluster->outgrown = false;
+			cluster->lost = 0;
+			if (cluster->futile < MAX_FUTILE)
+				cluster->futile++;
+			vcpu->counters.same++;
+			return cluster;
+		}
+		cluster->dropped = true;
+	}
+	return NULL;
+}
+
 struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache)
 {
 	const struct nx_translation *made = &vcpu->translation;
@@ -156,6 +214,7 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache)
 	cluster = &cache->cluster[cache->clusters++];
 	nx_memset(cluster, 0, sizeof(*cluster));
 	cluster->rip = graph->rip;
+	cluster->shape = shape_of(graph);
 	cluster->mode = graph->mode;
 	cluster->cs_base = vcpu->state.seg[NX_CS].base;
 	cluster->cs_limit = vcpu->state.seg[NX_CS].limit;

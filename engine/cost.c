@@ -51,6 +51,20 @@ unsigned nx_cost_max_path(const struct nx_vcpu *vcpu)
 	return pays > vcpu->config.max_gap ? pays : vcpu->config.max_gap;
 }
 
+bool nx_cost_known(const struct nx_vcpu *vcpu)
+{
+	return dearest_exit(&vcpu->costs) && !vcpu->config.ignore_costs;
+}
+
+bool nx_cost_outgrown(const struct nx_vcpu *vcpu, struct nx_cluster *cluster)
+{
+	if (!nx_cost_known(vcpu))
+		return true;
+	cluster->lost += dearest_exit(&vcpu->costs) + vcpu->costs.takeover;
+	/* What it takes with the new way is not known; most of it is what there is. */
+	return cluster->lost >= cluster->made_ns << cluster->futile;
+}
+
 static struct nx_account *account_of(struct nx_vcpu *vcpu, uint64_t pc)
 {
 	struct nx_account *account =
@@ -80,10 +94,18 @@ void nx_cost_avoided(struct nx_vcpu *vcpu, enum nx_exit_kind kind)
 		vcpu->stay_saved += vcpu->costs.exit[kind] - vcpu->costs.resume;
 }
 
+/* What is done once and pays later: clusters formed, new paths followed. */
+static uint64_t once(const struct nx_vcpu *vcpu)
+{
+	const struct nx_counters *counters = &vcpu->counters;
+
+	return counters->formed + counters->traces - counters->followed;
+}
+
 void nx_cost_settle(struct nx_vcpu *vcpu)
 {
 	struct nx_account *account;
-	uint64_t made = vcpu->counters.formed + vcpu->counters.traces;
+	uint64_t made = once(vcpu);
 
 	if (vcpu->stay_open && made == vcpu->stay_made) {
 		account = account_of(vcpu, vcpu->hot_rip);
@@ -105,6 +127,6 @@ bool nx_cost_open(struct nx_vcpu *vcpu, uint64_t pc)
 	}
 	vcpu->stay_open = true;
 	vcpu->stay_saved = 0;
-	vcpu->stay_made = vcpu->counters.formed + vcpu->counters.traces;
+	vcpu->stay_made = once(vcpu);
 	return true;
 }

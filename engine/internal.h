@@ -373,6 +373,7 @@ struct nx_path {
 	uint8_t targets;
 	uint8_t leaves; /* how often clusters were left here since the last trace */
 	uint8_t traces; /* made from here: each doubles the leaves to wait for */
+	bool failed;    /* the latest one met no exit */
 };
 
 struct nx_paths {
@@ -386,7 +387,10 @@ bool nx_paths_seen(const struct nx_paths *paths, uint64_t from, uint64_t to);
 unsigned nx_paths_targets(const struct nx_paths *paths, uint64_t from, uint64_t *to);
 /* A cluster was left at this branch: is it time to trace on from there? */
 bool nx_paths_leave(struct nx_paths *paths, uint64_t from);
-void nx_paths_traced(struct nx_paths *paths, uint64_t from);
+/* found: the trace met an exit. */
+void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found);
+/* The way was seen, and following it from here has not failed lately. */
+bool nx_paths_leads(const struct nx_paths *paths, uint64_t from, uint64_t to);
 
 /* ---- form.c ---- */
 
@@ -546,6 +550,8 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache)
  */
 struct nx_cluster *nx_cache_add(struct nx_vcpu *vcpu, struct nx_cache *cache, nx_status *status);
 void nx_cache_drop(struct nx_vcpu *vcpu, struct nx_cluster *cluster);
+/* The cluster that was outgrown, if what has been formed in its place is the same; else NULL. */
+struct nx_cluster *nx_cache_revive(struct nx_vcpu *vcpu);
 void nx_cache_flush(struct nx_vcpu *vcpu, struct nx_cache *cache);
 
 /* ---- consistency.c ---- */
@@ -596,6 +602,13 @@ void nx_cost_avoided(struct nx_vcpu *vcpu, enum nx_exit_kind kind);
 void nx_cost_settle(struct nx_vcpu *vcpu);
 /* Turns of a loop without an exit, as many as take the time of an exit. */
 uint32_t nx_cost_idle_turns(const struct nx_vcpu *vcpu);
+/*
+ * A cluster was left on a way that is known but not in it: have such ways cost as much by now as
+ * forming it did?
+ */
+bool nx_cost_outgrown(const struct nx_vcpu *vcpu, struct nx_cluster *cluster);
+/* Have costs been measured, and do they count? */
+bool nx_cost_known(const struct nx_vcpu *vcpu);
 /* Instructions on a path between two exits, likewise. */
 unsigned nx_cost_max_path(const struct nx_vcpu *vcpu);
 

@@ -424,8 +424,11 @@ struct nx_costs {
 	X(exits_flushed, "exits that flushed clusters had delivered")      \
 	X(declined, "exits not taken over since that has not paid there")  \
 	X(traces, "paths followed from one exit to the next")              \
+	X(followed, "of these, known ones that the cluster does not have") \
 	X(traces_failed, "paths that led to no exit in reach")             \
 	X(grown, "clusters dropped to be formed anew with a new path")     \
+	X(same, "clusters formed anew that turned out to be the same")     \
+	X(blocks, "single blocks translated and verified for paths")       \
 	X(forced, "translations forced by the tracker's leak detection")   \
 	X(instructions, "guest instructions that clusters ran, at least")
 

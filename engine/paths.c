@@ -97,6 +97,11 @@ bool nx_paths_seen(const struct nx_paths *paths, uint64_t from, uint64_t to)
 	return false;
 }
 
+bool nx_paths_leads(const struct nx_paths *paths, uint64_t from, uint64_t to)
+{
+	return nx_paths_seen(paths, from, to) && !find(paths, from)->failed;
+}
+
 unsigned nx_paths_targets(const struct nx_paths *paths, uint64_t from, uint64_t *to)
 {
 	const struct nx_path *path = find(paths, from);
@@ -119,10 +124,11 @@ bool nx_paths_leave(struct nx_paths *paths, uint64_t from)
 /*
  * Also after a success the next one has to wait longer: a branch may go to more places than fit.
  */
-void nx_paths_traced(struct nx_paths *paths, uint64_t from)
+void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found)
 {
 	struct nx_path *path = find_or_make(paths, from);
 
+	path->failed = !found;
 	path->leaves = 0;
 	if (path->traces < MAX_TRACES)
 		path->traces++;

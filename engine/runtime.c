@@ -175,8 +175,11 @@ static void store_context(struct nx_vcpu *vcpu)
 /* Makes the graph a cluster; began: when its formation did. */
 static struct nx_cluster *translate(struct nx_vcpu *vcpu, uint64_t began, nx_status *status)
 {
-	struct nx_cluster *cluster = nx_cache_add(vcpu, &vcpu->cache, status);
+	struct nx_cluster *cluster = nx_cache_revive(vcpu);
 
+	if (cluster)
+		return cluster;
+	cluster = nx_cache_add(vcpu, &vcpu->cache, status);
 	if (!cluster)
 		return NULL;
 	vcpu->counters.translated++;
@@ -426,25 +429,34 @@ static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 
 /*
  * The cluster was left at a branch, not for the first time: does an exit follow where it went? Then
- * the cluster is formed anew, with that way in it.
+ * the cluster is formed anew, with that way in it, as soon as such ways have cost as much as that
+ * does. Until then they are followed block by block: the blocks are there.
  */
 static bool grow(struct nx_vcpu *vcpu, const struct nx_site *site, nx_status *status)
 {
 	struct nx_cluster *cluster = vcpu->running;
 	const struct nx_site left = *site;
-	bool found;
+	bool found, known;
 
-	if (vcpu->config.level < NX_LEVEL_PATHS || !left.from ||
-	    !nx_paths_leave(&vcpu->paths, left.from))
+	if (vcpu->config.level < NX_LEVEL_PATHS || !left.from)
 		return false;
+	known = nx_cost_known(vcpu) &&
+		nx_paths_leads(&vcpu->paths, left.from,
+			       left.reason == NX_LEAVE_GUARD ? vcpu->context.temp[0] : left.rip);
+	if (!known && !nx_paths_leave(&vcpu->paths, left.from))
+		return false;
+	vcpu->counters.followed += known;
 	found = nx_trace(vcpu, &left, status);
-	nx_paths_traced(&vcpu->paths, left.from);
+	if (!known || !found)
+		nx_paths_traced(&vcpu->paths, left.from, found);
 	if (!found)
 		return true;
 	if (left.reason != NX_LEAVE_GUARD)
 		nx_paths_note(&vcpu->paths, left.from, left.rip);
-	cluster->dropped = true;
-	vcpu->counters.grown++;
+	if (nx_cost_outgrown(vcpu, cluster)) {
+		cluster->dropped = cluster->outgrown = true;
+		vcpu->counters.grown++;
+	}
 	return true;
 }
 

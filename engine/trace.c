@@ -138,6 +138,7 @@ static struct nx_cluster *find_block(struct nx_vcpu *vcpu, uint32_t *offset, nx_
 	block = nx_cache_add(vcpu, &vcpu->blocks, status);
 	if (!block)
 		return NULL;
+	vcpu->counters.blocks++;
 	*offset = block->entry[0].offset;
 	*status = nx_check_code(vcpu, block);
 	return *status == NX_OK ? block : NULL;

@@ -26,6 +26,11 @@ struct nx_cluster {
 	uint32_t cs_limit;
 	struct nx_mode mode;
 	bool dropped; /* stale: never found again, its memory comes back with the next flush */
+	/* Dropped for a way that is not in it; the graph was this; forming anew gave the same. */
+	bool outgrown;
+	uint64_t shape;
+	uint8_t futile;
+	uint64_t lost; /* nanoseconds, since it was left at ways that are known but not in it */
 	uint16_t insns, exiting, blocks, fragments, sites, entries;
 	uint32_t code, code_size; /* offset in the code cache */
 	struct nx_fragment *fragment;

@@ -111,6 +111,78 @@ static void test_drop_and_flush(void **state)
 	mock_free(m);
 }
 
+/* An outgrown cluster comes back if what is formed in its place is the same, and only then. */
+static void test_revive(void **state)
+{
+	struct mock *m = begin(MOCK_LONG64);
+	struct nx_graph *graph = &m->vcpu->graph;
+	struct nx_cluster *a = insert(m, 0x1000, 1, 1, 1);
+
+	(void)state;
+	/* Stale is not outgrown. */
+	a->dropped = true;
+	assert_null(nx_cache_revive(m->vcpu));
+	a->outgrown = true;
+	a->lost = 7;
+#define OTHER(change)                                  \
+	do {                                           \
+		change;                                \
+		assert_null(nx_cache_revive(m->vcpu)); \
+		assert_true(a->dropped);               \
+	} while (0)
+	OTHER(graph->rip++);
+	graph->rip--;
+	OTHER(graph->insns = 1);
+	graph->insns = 0;
+	OTHER(graph->blocks = 1);
+	graph->blocks = 0;
+	OTHER(m->vcpu->mode.user = !m->vcpu->mode.user);
+	m->vcpu->mode.user = !m->vcpu->mode.user;
+#undef OTHER
+	assert_ptr_equal(nx_cache_revive(m->vcpu), a);
+	assert_int_equal(m->vcpu->counters.same, 1);
+	assert_ptr_equal(find(m, 0x1000), a);
+	assert_int_equal(a->futile, 1);
+	assert_int_equal(a->lost, 0);
+	assert_null(nx_cache_revive(m->vcpu));
+	mock_free(m);
+}
+
+/* The shape of a graph is in its instructions' bytes and in the edges of its blocks. */
+static void test_shape(void **state)
+{
+	struct mock *m = begin(MOCK_LONG64);
+	struct nx_graph *graph = &m->vcpu->graph;
+	struct nx_cluster *a;
+
+	(void)state;
+	insert(m, 0x1000, 1, 1, 1);
+	graph->insns = graph->blocks = 1;
+	graph->insn[0] = (struct nx_insn){.rip = 0x1000, .len = 2, .bytes = {0x90, 0x91}};
+	graph->block[0] = (struct nx_block){.count = 1, .targets = 1, .target = {0x2000}};
+	a = nx_cache_insert(m->vcpu, &m->vcpu->cache);
+	a->dropped = a->outgrown = true;
+#define OTHER(place)                                   \
+	do {                                           \
+		place ^= 1;                            \
+		assert_null(nx_cache_revive(m->vcpu)); \
+		place ^= 1;                            \
+	} while (0)
+	OTHER(graph->insn[0].bytes[1]);
+	OTHER(graph->insn[0].path);
+	OTHER(graph->insn[0].op);
+	OTHER(graph->insn[0].first_len);
+	OTHER(graph->block[0].edge[NX_EDGE_TAKEN]);
+	OTHER(graph->block[0].counted[NX_EDGE_NEXT]);
+	OTHER(graph->block[0].target[0]);
+#undef OTHER
+	graph->insn[0].weak = true;
+	assert_null(nx_cache_revive(m->vcpu));
+	graph->insn[0].weak = false;
+	assert_ptr_equal(nx_cache_revive(m->vcpu), a);
+	mock_free(m);
+}
+
 /* The same rip under another mode is other code. */
 static void test_modes(void **state)
 {
@@ -233,7 +305,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_find),  cmocka_unit_test(test_drop_and_flush),
-	    cmocka_unit_test(test_modes), cmocka_unit_test(test_code_segment),
+	    cmocka_unit_test(test_modes), cmocka_unit_test(test_revive),
+	    cmocka_unit_test(test_shape), cmocka_unit_test(test_code_segment),
 	    cmocka_unit_test(test_full),  cmocka_unit_test(test_code_room),
 	};
 

@@ -122,6 +122,35 @@ static void test_limits(void **state)
 	mock_free(m);
 }
 
+/* A cluster is formed anew when the ways that it lacks have cost as much as it did. */
+static void test_outgrown(void **state)
+{
+	struct mock *m = begin(0, 0);
+	struct nx_costs *costs = nx_vcpu_costs(m->vcpu);
+	struct nx_cluster cluster = {.made_ns = 100000};
+	unsigned leaves;
+
+	(void)state;
+	/* Nothing measured: at once. */
+	assert_true(nx_cost_outgrown(m->vcpu, &cluster));
+	assert_int_equal(cluster.lost, 0);
+	/* A leave loses 5 us. */
+	*costs = (struct nx_costs){.exit = {3000, 1000}, .takeover = 2000};
+	for (leaves = 1; !nx_cost_outgrown(m->vcpu, &cluster); leaves++)
+		;
+	assert_int_equal(leaves, 20);
+	/* Twice as long when it was for nothing. */
+	cluster.lost = 0;
+	cluster.futile = 1;
+	for (leaves = 1; !nx_cost_outgrown(m->vcpu, &cluster); leaves++)
+		;
+	assert_int_equal(leaves, 40);
+	m->vcpu->config.ignore_costs = true;
+	cluster.lost = 0;
+	assert_true(nx_cost_outgrown(m->vcpu, &cluster));
+	mock_free(m);
+}
+
 /* Of the predecessors' constants, those that show at once. */
 static void test_predecessors(void **state)
 {
@@ -163,6 +192,7 @@ int main(void)
 	    cmocka_unit_test(test_unknown_or_ignored),
 	    cmocka_unit_test(test_forming_is_not_counted),
 	    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_outgrown),
 	    cmocka_unit_test(test_predecessors),
 	};
 

@@ -106,11 +106,11 @@ static void test_thresholds(void **state)
 		assert_int_equal(leaves_until_trace(branch), want);
 		/* It stays due until there was a trace. */
 		assert_true(nx_paths_leave(&paths, branch));
-		nx_paths_traced(&paths, branch);
+		nx_paths_traced(&paths, branch, true);
 	}
 	for (unsigned i = 0; i < 3; i++) {
 		assert_int_equal(leaves_until_trace(branch), 128);
-		nx_paths_traced(&paths, branch);
+		nx_paths_traced(&paths, branch, true);
 	}
 	assert_int_equal(leaves_until_trace(other), 2);
 	/* The count is kept beside the targets, and does not overflow. */
@@ -119,6 +119,23 @@ static void test_thresholds(void **state)
 	for (unsigned i = 0; i < 1000; i++)
 		assert_true(nx_paths_leave(&paths, branch));
 	assert_true(nx_paths_seen(&paths, branch, 0x1234));
+}
+
+/* A way may be seen and yet lead nowhere lately. */
+static void test_leads(void **state)
+{
+	const uint64_t branch = name(0x9000);
+
+	(void)state;
+	assert_false(nx_paths_leads(&paths, branch, 0x5678));
+	nx_paths_note(&paths, branch, 0x5678);
+	assert_true(nx_paths_leads(&paths, branch, 0x5678));
+	assert_false(nx_paths_leads(&paths, branch, 0x5679));
+	nx_paths_traced(&paths, branch, false);
+	assert_false(nx_paths_leads(&paths, branch, 0x5678));
+	assert_true(nx_paths_seen(&paths, branch, 0x5678));
+	nx_paths_traced(&paths, branch, true);
+	assert_true(nx_paths_leads(&paths, branch, 0x5678));
 }
 
 static void test_names(void **state)
@@ -191,6 +208,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_eviction, reset),
 	    cmocka_unit_test_setup(test_no_needless_eviction, reset),
 	    cmocka_unit_test_setup(test_thresholds, reset),
+	    cmocka_unit_test(test_leads),
 	    cmocka_unit_test(test_names),
 	    cmocka_unit_test(test_contexts),
 	    cmocka_unit_test(test_contexts_full),
