@@ -9,7 +9,9 @@
  * stays end with a loss, the next exits there are left alone, twice as many each time; then it is
  * tried again, since what a guest does behind an exit changes.
  *
- * Stays in which something was formed or traced are not counted: that is paid once.
+ * Stays in which something was formed or traced are not counted: that is paid once. Whether it is
+ * to be paid at all is asked before: an exit has to have cost about as much as a cluster there
+ * will, and so with paths to be followed. Code that runs a few times is left to the hardware.
  */
 #include "vcpu.h"
 
@@ -19,6 +21,16 @@
 #define INSTRUCTION_NS 2u
 #define TURN_NS 4u
 #define MAX_IDLE_TURNS 65536u
+/*
+ * Something is made as soon as exits have cost one part in so many of what making it does. Waiting
+ * for the whole would lose at most twice what knowing the future would; this is more eager, since
+ * what is made serves the exits around it, too.
+ */
+#define EAGERNESS 8u
+/* A measurement counts this part in the mean, and at most so many times the mean. */
+#define LEARNING 8u
+#define OUTLIER 4u
+#define MOST_LEAVES 64u
 /* Exits left alone after the first loss; doubled so many times. */
 #define DECLINE_FIRST 64u
 #define DECLINE_MAX 9u
@@ -51,20 +63,6 @@ unsigned nx_cost_max_path(const struct nx_vcpu *vcpu)
 	return pays > vcpu->config.max_gap ? pays : vcpu->config.max_gap;
 }
 
-bool nx_cost_known(const struct nx_vcpu *vcpu)
-{
-	return dearest_exit(&vcpu->costs) && !vcpu->config.ignore_costs;
-}
-
-bool nx_cost_outgrown(const struct nx_vcpu *vcpu, struct nx_cluster *cluster)
-{
-	if (!nx_cost_known(vcpu))
-		return true;
-	cluster->lost += dearest_exit(&vcpu->costs) + vcpu->costs.takeover;
-	/* What it takes with the new way is not known; most of it is what there is. */
-	return cluster->lost >= cluster->made_ns << cluster->futile;
-}
-
 static struct nx_account *account_of(struct nx_vcpu *vcpu, uint64_t pc)
 {
 	struct nx_account *account =
@@ -73,6 +71,76 @@ static struct nx_account *account_of(struct nx_vcpu *vcpu, uint64_t pc)
 	if (account->pc != pc)
 		*account = (struct nx_account){.pc = pc};
 	return account;
+}
+
+bool nx_cost_known(const struct nx_vcpu *vcpu)
+{
+	return dearest_exit(&vcpu->costs) && !vcpu->config.ignore_costs;
+}
+
+void nx_cost_learn(struct nx_vcpu *vcpu, enum nx_making making, uint64_t ns)
+{
+	uint64_t mean = vcpu->making_ns[making];
+
+	if (mean && ns > mean * OUTLIER)
+		ns = mean * OUTLIER;
+	/* Rounded up: a mean of 0 is none. */
+	vcpu->making_ns[making] = mean ? (mean * (LEARNING - 1) + ns) / LEARNING + 1 : ns;
+}
+
+bool nx_cost_ripe(struct nx_vcpu *vcpu, uint64_t pc, enum nx_making making, unsigned count)
+{
+	struct nx_account *account = account_of(vcpu, pc);
+	uint64_t exits;
+
+	if (!nx_cost_known(vcpu))
+		return true;
+	exits = vcpu->making_ns[making] * count / dearest_exit(&vcpu->costs) / EAGERNESS;
+	if (account->exits < exits) {
+		account->waiting = (uint32_t)(exits - account->exits);
+		return false;
+	}
+	account->exits = 0;
+	return true;
+}
+
+bool nx_cost_waits(struct nx_vcpu *vcpu, uint64_t pc)
+{
+	struct nx_account *account = account_of(vcpu, pc);
+
+	if (account->exits < UINT16_MAX)
+		account->exits++;
+	if (!account->waiting)
+		return false;
+	account->waiting--;
+	vcpu->counters.waited++;
+	return true;
+}
+
+unsigned nx_cost_first_leaves(const struct nx_vcpu *vcpu)
+{
+	uint64_t leaves;
+
+	if (!nx_cost_known(vcpu))
+		return 0;
+	leaves = vcpu->making_ns[NX_MAKE_TRACE] /
+		 (dearest_exit(&vcpu->costs) + vcpu->costs.takeover) / EAGERNESS;
+	return leaves < MOST_LEAVES ? (unsigned)leaves : MOST_LEAVES;
+}
+
+bool nx_cost_follow(const struct nx_vcpu *vcpu)
+{
+	return nx_cost_known(vcpu) &&
+	       vcpu->making_ns[NX_MAKE_STEPS] < dearest_exit(&vcpu->costs) + vcpu->costs.takeover;
+}
+
+bool nx_cost_outgrown(const struct nx_vcpu *vcpu, struct nx_cluster *cluster)
+{
+	if (!nx_cost_known(vcpu))
+		return true;
+	cluster->lost += dearest_exit(&vcpu->costs) + vcpu->costs.takeover;
+	/* What it takes with the new way is not known; most of it is what there is. */
+	return cluster->lost * EAGERNESS >= cluster->made_ns << cluster->futile;
 }
 
 static void decide(const struct nx_vcpu *vcpu, struct nx_account *account)
@@ -120,6 +188,9 @@ bool nx_cost_open(struct nx_vcpu *vcpu, uint64_t pc)
 {
 	struct nx_account *account = account_of(vcpu, pc);
 
+	/* Meanwhile a cluster made for another exit may begin here, too. */
+	if (nx_cost_waits(vcpu, pc) && !nx_cache_has_entry_near(vcpu, pc))
+		return false;
 	if (account->declined && vcpu->costs.takeover && !vcpu->config.ignore_costs) {
 		account->declined--;
 		vcpu->counters.declined++;

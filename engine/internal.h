@@ -371,9 +371,9 @@ struct nx_path {
 	uint64_t from; /* the branch's name */
 	uint64_t to[NX_MAX_TARGETS];
 	uint8_t targets;
-	uint8_t leaves; /* how often clusters were left here since the last trace */
-	uint8_t traces; /* made from here: each doubles the leaves to wait for */
-	bool failed;    /* the latest one met no exit */
+	uint16_t leaves; /* how often clusters were left here since the last trace */
+	uint8_t traces;  /* made from here: each doubles the leaves to wait for */
+	bool failed;     /* the latest one met no exit */
 };
 
 struct nx_paths {
@@ -385,8 +385,8 @@ void nx_paths_note(struct nx_paths *paths, uint64_t from, uint64_t to);
 bool nx_paths_seen(const struct nx_paths *paths, uint64_t from, uint64_t to);
 /* Copies the targets seen; returns how many. */
 unsigned nx_paths_targets(const struct nx_paths *paths, uint64_t from, uint64_t *to);
-/* A cluster was left at this branch: is it time to trace on from there? */
-bool nx_paths_leave(struct nx_paths *paths, uint64_t from);
+/* A cluster was left at this branch, the first time after so many: time to trace on from there? */
+bool nx_paths_leave(struct nx_paths *paths, uint64_t from, unsigned first);
 /* found: the trace met an exit. */
 void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found);
 /* The way was seen, and following it from here has not failed lately. */
@@ -585,12 +585,21 @@ nx_status nx_string_exit(struct nx_vcpu *vcpu, const struct nx_string_pending *p
 
 /* ---- trace.c ---- */
 
+/* What the engine makes once, with a mean of the nanoseconds that each takes. */
+enum nx_making {
+	NX_MAKE_INSN,  /* an instruction of a cluster formed, translated and verified */
+	NX_MAKE_TRACE, /* a path followed that may lead nowhere */
+	NX_MAKE_STEPS, /* a path followed that is known, of blocks that are there */
+	NX_MAKINGS
+};
+
 /*
  * Runs the guest on from the state's rip to its next exiting instruction and notes the way. true:
  * the running translation stands at the site of the exit. false: *status says why not; the state is
  * at an instruction boundary.
  */
-bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, nx_status *status);
+bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, enum nx_making making,
+	      nx_status *status);
 
 /* ---- cost.c ---- */
 
@@ -600,6 +609,18 @@ bool nx_cost_open(struct nx_vcpu *vcpu, uint64_t pc);
 void nx_cost_avoided(struct nx_vcpu *vcpu, enum nx_exit_kind kind);
 /* The stay, if one is open, is over: into the account of where it began. */
 void nx_cost_settle(struct nx_vcpu *vcpu);
+void nx_cost_learn(struct nx_vcpu *vcpu, enum nx_making making, uint64_t ns);
+/*
+ * Have exits at pc cost enough for so many of it to be made? If so, count anew; else the next exits
+ * there wait.
+ */
+bool nx_cost_ripe(struct nx_vcpu *vcpu, uint64_t pc, enum nx_making making, unsigned count);
+/* Counts an exit at pc, and one less to wait for, if it waits. */
+bool nx_cost_waits(struct nx_vcpu *vcpu, uint64_t pc);
+/* Leaves at one branch that have cost enough for a first trace from there. */
+unsigned nx_cost_first_leaves(const struct nx_vcpu *vcpu);
+/* Is following a known path cheaper than leaving? */
+bool nx_cost_follow(const struct nx_vcpu *vcpu);
 /* Turns of a loop without an exit, as many as take the time of an exit. */
 uint32_t nx_cost_idle_turns(const struct nx_vcpu *vcpu);
 /*

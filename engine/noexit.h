@@ -423,6 +423,7 @@ struct nx_costs {
 	X(exits_traced, "exits delivered on traces, by no cluster")        \
 	X(exits_flushed, "exits that flushed clusters had delivered")      \
 	X(declined, "exits not taken over since that has not paid there")  \
+	X(waited, "exits that had not cost what a cluster there would")    \
 	X(traces, "paths followed from one exit to the next")              \
 	X(followed, "of these, known ones that the cluster does not have") \
 	X(traces_failed, "paths that led to no exit in reach")             \

@@ -112,13 +112,15 @@ unsigned nx_paths_targets(const struct nx_paths *paths, uint64_t from, uint64_t 
 	return path->targets;
 }
 
-bool nx_paths_leave(struct nx_paths *paths, uint64_t from)
+bool nx_paths_leave(struct nx_paths *paths, uint64_t from, unsigned first)
 {
 	struct nx_path *path = find_or_make(paths, from);
 
-	if (path->leaves < 255)
+	if (path->leaves < UINT16_MAX)
 		path->leaves++;
-	return path->leaves >= FIRST_LEAVES << path->traces;
+	if (first < FIRST_LEAVES)
+		first = FIRST_LEAVES;
+	return path->leaves >= first << path->traces;
 }
 
 /*

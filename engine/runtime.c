@@ -186,6 +186,7 @@ static struct nx_cluster *translate(struct nx_vcpu *vcpu, uint64_t began, nx_sta
 	vcpu->counters.forced += vcpu->forced;
 	vcpu->forced = false;
 	cluster->made_ns = vcpu->host->now(vcpu->host_data) - began;
+	nx_cost_learn(vcpu, NX_MAKE_INSN, cluster->made_ns / cluster->insns);
 	return cluster;
 }
 
@@ -209,7 +210,7 @@ static struct nx_cluster *find_cluster(struct nx_vcpu *vcpu, uint32_t *offset, n
 	if (hot) {
 		/* What the host asked about is what a barren formation has to be noted for. */
 		pc = vcpu->hot_rip;
-	} else if (!note_exit(vcpu, pc, 0)) {
+	} else if (!note_exit(vcpu, pc, 0) || nx_cost_waits(vcpu, pc)) {
 		*status = NX_LEAVE_COLD;
 		return NULL;
 	}
@@ -217,6 +218,10 @@ static struct nx_cluster *find_cluster(struct nx_vcpu *vcpu, uint32_t *offset, n
 	if (!nx_form(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->graph)) {
 		*status = NX_LEAVE_NO_CLUSTER;
 		vcpu->barren_pc = pc;
+		return NULL;
+	}
+	if (!nx_cost_ripe(vcpu, pc, NX_MAKE_INSN, vcpu->graph.insns)) {
+		*status = NX_LEAVE_COLD;
 		return NULL;
 	}
 	vcpu->counters.formed++;
@@ -407,7 +412,10 @@ static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	enum nx_outcome outcome;
 	nx_status status = NX_LEAVE_NO_CLUSTER;
 
-	if (vcpu->config.level < NX_LEVEL_PATHS || !nx_trace(vcpu, NULL, &status)) {
+	if (vcpu->config.level >= NX_LEVEL_PATHS &&
+	    !nx_cost_ripe(vcpu, vcpu->barren_pc, NX_MAKE_TRACE, 1))
+		return leave(vcpu, exit, NX_LEAVE_COLD);
+	if (vcpu->config.level < NX_LEVEL_PATHS || !nx_trace(vcpu, NULL, NX_MAKE_TRACE, &status)) {
 		vcpu->counters.barren++;
 		nx_tracker_barren(&vcpu->tracker, vcpu->barren_pc, NULL, 0);
 		return leave(vcpu, exit, status);
@@ -430,25 +438,29 @@ static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 /*
  * The cluster was left at a branch, not for the first time: does an exit follow where it went? Then
  * the cluster is formed anew, with that way in it, as soon as such ways have cost as much as that
- * does. Until then they are followed block by block: the blocks are there.
+ * does. Until then they are followed block by block where that is cheaper than leaving: the blocks
+ * are there. Returns whether the guest has run on.
  */
 static bool grow(struct nx_vcpu *vcpu, const struct nx_site *site, nx_status *status)
 {
 	struct nx_cluster *cluster = vcpu->running;
 	const struct nx_site left = *site;
-	bool found, known;
+	bool found = true, known, follows;
 
 	if (vcpu->config.level < NX_LEVEL_PATHS || !left.from)
 		return false;
 	known = nx_cost_known(vcpu) &&
 		nx_paths_leads(&vcpu->paths, left.from,
 			       left.reason == NX_LEAVE_GUARD ? vcpu->context.temp[0] : left.rip);
-	if (!known && !nx_paths_leave(&vcpu->paths, left.from))
+	follows = !known || nx_cost_follow(vcpu);
+	if (!known && !nx_paths_leave(&vcpu->paths, left.from, nx_cost_first_leaves(vcpu)))
 		return false;
-	vcpu->counters.followed += known;
-	found = nx_trace(vcpu, &left, status);
-	if (!known || !found)
-		nx_paths_traced(&vcpu->paths, left.from, found);
+	if (follows) {
+		vcpu->counters.followed += known;
+		found = nx_trace(vcpu, &left, known ? NX_MAKE_STEPS : NX_MAKE_TRACE, status);
+		if (!known || !found)
+			nx_paths_traced(&vcpu->paths, left.from, found);
+	}
 	if (!found)
 		return true;
 	if (left.reason != NX_LEAVE_GUARD)
@@ -457,7 +469,7 @@ static bool grow(struct nx_vcpu *vcpu, const struct nx_site *site, nx_status *st
 		cluster->dropped = cluster->outgrown = true;
 		vcpu->counters.grown++;
 	}
-	return true;
+	return follows;
 }
 
 /* A translation has ended: perhaps to be followed by a trace. */
@@ -481,7 +493,8 @@ static enum nx_outcome step_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	nx_status status;
 
 	vcpu->resume_cluster = NULL;
-	return nx_trace(vcpu, NULL, &status) ? end_at_site(vcpu, exit) : leave(vcpu, exit, status);
+	return nx_trace(vcpu, NULL, NX_MAKE_TRACE, &status) ? end_at_site(vcpu, exit)
+							    : leave(vcpu, exit, status);
 }
 
 /*

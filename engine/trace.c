@@ -167,7 +167,7 @@ static nx_status step(struct nx_vcpu *vcpu, bool *exits)
 	return site->kind == NX_SITE_LEAVE ? follow(vcpu, block, site->reason) : vcpu->stop_reason;
 }
 
-bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, nx_status *status)
+static bool trace(struct nx_vcpu *vcpu, const struct nx_site *from, nx_status *status)
 {
 	struct nx_contexts *contexts = &vcpu->trace_contexts;
 	bool exits = false;
@@ -195,4 +195,14 @@ bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, nx_status *statu
 		*status = NX_LEAVE_NO_CLUSTER;
 	vcpu->counters.traces_failed++;
 	return false;
+}
+
+bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, enum nx_making making,
+	      nx_status *status)
+{
+	uint64_t began = vcpu->host->now(vcpu->host_data);
+	bool found = trace(vcpu, from, status);
+
+	nx_cost_learn(vcpu, making, vcpu->host->now(vcpu->host_data) - began);
+	return found;
 }

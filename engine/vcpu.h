@@ -86,13 +86,15 @@ struct nx_string_pending {
 	uint64_t gpa; /* MEMORY: where the input goes, within one page */
 };
 
-#define NX_ACCOUNTS 256
+#define NX_ACCOUNTS 1024
 
 /* Of an exiting instruction that stays begin at: cost.c. */
 struct nx_account {
 	uint64_t pc;
 	uint64_t saved;    /* nanoseconds, by the stays since the last decision */
 	uint32_t declined; /* exits still to be left alone */
+	uint32_t exits;    /* since something was made for them */
+	uint32_t waiting;  /* exits still to come before something is made */
 	uint8_t stays;
 	uint8_t losses; /* decisions against it in a row */
 };
@@ -140,6 +142,7 @@ struct nx_vcpu {
 	bool stay_open;
 	uint64_t stay_saved, stay_made;
 	struct nx_account account[NX_ACCOUNTS];
+	uint64_t making_ns[NX_MAKINGS]; /* means; 0: none yet */
 
 	/* An exit that the host owes us, with what completes it. */
 	enum nx_pending_kind pending;

@@ -138,13 +138,13 @@ static void test_outgrown(void **state)
 	*costs = (struct nx_costs){.exit = {3000, 1000}, .takeover = 2000};
 	for (leaves = 1; !nx_cost_outgrown(m->vcpu, &cluster); leaves++)
 		;
-	assert_int_equal(leaves, 20);
+	assert_int_equal(leaves, 3);
 	/* Twice as long when it was for nothing. */
 	cluster.lost = 0;
 	cluster.futile = 1;
 	for (leaves = 1; !nx_cost_outgrown(m->vcpu, &cluster); leaves++)
 		;
-	assert_int_equal(leaves, 40);
+	assert_int_equal(leaves, 5);
 	m->vcpu->config.ignore_costs = true;
 	cluster.lost = 0;
 	assert_true(nx_cost_outgrown(m->vcpu, &cluster));
@@ -183,6 +183,76 @@ static void test_predecessors(void **state)
 	mock_free(m);
 }
 
+/* Of what takes 100 us, at exits of 5 us: after 100 / 5 / 8 of them, rounded down. */
+static void test_ripe(void **state)
+{
+	struct mock *m = begin(5000, 4000);
+
+	(void)state;
+	/* Nothing is known of how long it takes: at once. */
+	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 100));
+	nx_cost_learn(m->vcpu, NX_MAKE_INSN, 1000);
+	assert_int_equal(m->vcpu->counters.waited, 0);
+	assert_true(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
+	assert_false(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 100));
+	assert_false(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
+	assert_int_equal(m->vcpu->counters.waited, 1);
+	assert_true(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
+	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 100));
+	/* The next one has to be earned anew; a smaller one is sooner. */
+	assert_false(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 80));
+	assert_false(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
+	assert_false(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
+	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 80));
+	/* Another exit has its own account. */
+	assert_false(nx_cost_ripe(m->vcpu, PC + 16, NX_MAKE_INSN, 100));
+	m->vcpu->config.ignore_costs = true;
+	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 1000000));
+	mock_free(m);
+}
+
+/* Paths: how many leaves earn a trace, and whether a known one is worth following. */
+static void test_paths(void **state)
+{
+	struct mock *m = begin(3000, 2000);
+
+	(void)state;
+	assert_int_equal(nx_cost_first_leaves(m->vcpu), 0);
+	assert_true(nx_cost_follow(m->vcpu));
+	nx_cost_learn(m->vcpu, NX_MAKE_TRACE, 400000);
+	assert_int_equal(nx_cost_first_leaves(m->vcpu), 10);
+	nx_cost_learn(m->vcpu, NX_MAKE_STEPS, 4999);
+	assert_true(nx_cost_follow(m->vcpu));
+	for (unsigned i = 0; i < 20; i++)
+		nx_cost_learn(m->vcpu, NX_MAKE_STEPS, 8000);
+	assert_false(nx_cost_follow(m->vcpu));
+	/* However long a trace took, some leaves are enough. */
+	for (unsigned i = 0; i < 100; i++)
+		nx_cost_learn(m->vcpu, NX_MAKE_TRACE, 1u << 30);
+	assert_in_range(nx_cost_first_leaves(m->vcpu), 20, 100);
+	m->vcpu->config.ignore_costs = true;
+	assert_int_equal(nx_cost_first_leaves(m->vcpu), 0);
+	assert_false(nx_cost_follow(m->vcpu));
+	mock_free(m);
+}
+
+/* One measurement that a scheduler came into does not spoil the mean. */
+static void test_learn(void **state)
+{
+	struct mock *m = begin(3000, 2000);
+
+	(void)state;
+	for (unsigned i = 0; i < 50; i++)
+		nx_cost_learn(m->vcpu, NX_MAKE_INSN, 1000);
+	assert_in_range(m->vcpu->making_ns[NX_MAKE_INSN], 1000, 1010);
+	nx_cost_learn(m->vcpu, NX_MAKE_INSN, 1u << 30);
+	assert_in_range(m->vcpu->making_ns[NX_MAKE_INSN], 1000, 1400);
+	for (unsigned i = 0; i < 100; i++)
+		nx_cost_learn(m->vcpu, NX_MAKE_INSN, 100);
+	assert_in_range(m->vcpu->making_ns[NX_MAKE_INSN], 100, 110);
+	mock_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -193,6 +263,9 @@ int main(void)
 	    cmocka_unit_test(test_forming_is_not_counted),
 	    cmocka_unit_test(test_limits),
 	    cmocka_unit_test(test_outgrown),
+	    cmocka_unit_test(test_ripe),
+	    cmocka_unit_test(test_paths),
+	    cmocka_unit_test(test_learn),
 	    cmocka_unit_test(test_predecessors),
 	};
 

@@ -92,7 +92,7 @@ static void test_no_needless_eviction(void **state)
 static unsigned leaves_until_trace(uint64_t from)
 {
 	for (unsigned leaves = 1; leaves < 1000; leaves++)
-		if (nx_paths_leave(&paths, from))
+		if (nx_paths_leave(&paths, from, 0))
 			return leaves;
 	return 0;
 }
@@ -105,7 +105,7 @@ static void test_thresholds(void **state)
 	for (unsigned traces = 0, want = 2; traces < 6; traces++, want *= 2) {
 		assert_int_equal(leaves_until_trace(branch), want);
 		/* It stays due until there was a trace. */
-		assert_true(nx_paths_leave(&paths, branch));
+		assert_true(nx_paths_leave(&paths, branch, 0));
 		nx_paths_traced(&paths, branch, true);
 	}
 	for (unsigned i = 0; i < 3; i++) {
@@ -117,7 +117,7 @@ static void test_thresholds(void **state)
 	nx_paths_note(&paths, branch, 0x1234);
 	assert_int_equal(leaves_until_trace(branch), 128);
 	for (unsigned i = 0; i < 1000; i++)
-		assert_true(nx_paths_leave(&paths, branch));
+		assert_true(nx_paths_leave(&paths, branch, 0));
 	assert_true(nx_paths_seen(&paths, branch, 0x1234));
 }
 

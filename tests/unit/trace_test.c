@@ -26,7 +26,7 @@ static unsigned branches_noted(const struct mock *m)
 static bool trace(struct mock *m, nx_status *status)
 {
 	stage_begin(m);
-	return nx_trace(m->vcpu, NULL, status);
+	return nx_trace(m->vcpu, NULL, NX_MAKE_TRACE, status);
 }
 
 static void check_register(const struct mock *m, enum nx_gpr reg, uint64_t want)
@@ -159,7 +159,7 @@ static void test_stop_flag(void **state)
 	(void)state;
 	stage_begin(m);
 	*nx_vcpu_stop_flag(m->vcpu) = 1;
-	assert_false(nx_trace(m->vcpu, NULL, &status));
+	assert_false(nx_trace(m->vcpu, NULL, NX_MAKE_TRACE, &status));
 	assert_int_equal(status, NX_LEAVE_STOP);
 	assert_int_equal(m->vcpu->state.rip, m->start.rip);
 	assert_int_equal(branches_noted(m), 0);
@@ -218,7 +218,7 @@ static void test_blocks_are_kept(void **state)
 	*nx_vcpu_state(m->vcpu) = m->start;
 	m->ram[m->start.rip + 1] = 2;
 	nx_flush(m->vcpu);
-	assert_true(nx_trace(m->vcpu, NULL, &status));
+	assert_true(nx_trace(m->vcpu, NULL, NX_MAKE_TRACE, &status));
 	check_stands_at(m, NX_SITE_IO, out);
 	assert_true(m->vcpu->blocks.clusters > blocks);
 	assert_true(m->vcpu->blocks.cluster[0].dropped);
