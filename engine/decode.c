@@ -330,7 +330,10 @@ static bool is_branch(const struct nx_decoded *d)
 	}
 }
 
-/* RET, and CALL and JMP by a register or memory. A 16-bit operand size is left to the processor. */
+/*
+ * RET, and CALL and JMP by a register or memory. A 16-bit operand size is left to the processor in
+ * other code than 16-bit; there 32 bits are a compiler's habit, and all of them are the target.
+ */
 static void decode_indirect(const struct nx_mode *mode, const struct nx_decoded *d,
 			    struct nx_insn *insn)
 {
@@ -338,9 +341,11 @@ static void decode_indirect(const struct nx_mode *mode, const struct nx_decoded 
 	struct nx_reg reg;
 	bool ret = d->insn.meta.category == ZYDIS_CATEGORY_RET;
 	bool call = d->insn.meta.category == ZYDIS_CATEGORY_CALL;
+	bool wide = mode->bits == 16 && d->insn.operand_width == 32;
 
 	if (d->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR || has_vendor_width(mode, d) ||
-	    d->insn.operand_width != mode->bits || (ret && d->insn.mnemonic != ZYDIS_MNEMONIC_RET))
+	    (d->insn.operand_width != mode->bits && !wide) ||
+	    (ret && d->insn.mnemonic != ZYDIS_MNEMONIC_RET))
 		return;
 	/* Zydis takes 3E for NOTRACK only; elsewhere than in 64-bit mode it means DS as well. */
 	if (mode->bits != 64 && (d->insn.attributes & ZYDIS_ATTRIB_HAS_NOTRACK) &&
@@ -349,7 +354,7 @@ static void decode_indirect(const struct nx_mode *mode, const struct nx_decoded 
 	if (!ret && op->type != ZYDIS_OPERAND_TYPE_MEMORY &&
 	    (op->type != ZYDIS_OPERAND_TYPE_REGISTER || !nx_reg_of(op->reg.value, &reg)))
 		return;
-	insn->size = (uint8_t)(mode->bits / 8);
+	insn->size = (uint8_t)(d->insn.operand_width / 8);
 	insn->accesses = (uint8_t)(ret + call + (op->type == ZYDIS_OPERAND_TYPE_MEMORY && !ret));
 	if (ret && d->insn.operand_count_visible)
 		insn->target = op->imm.value.u & 0xffff;

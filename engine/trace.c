@@ -32,6 +32,9 @@ static bool is_plausible(const struct nx_vcpu *vcpu, uint64_t to)
 {
 	unsigned bits = vcpu->state.cr4 & NX_CR4_LA57 ? 57 : 48;
 
+	/* 16-bit code can return by 32 bits, of which the upper half is to be 0. */
+	if (vcpu->mode.bits == 16 && to > 0xffff)
+		return false;
 	if (vcpu->mode.bits != 64)
 		return to <= vcpu->state.seg[NX_CS].limit;
 	return (uint64_t)((int64_t)(to << (64 - bits)) >> (64 - bits)) == to;

@@ -55,6 +55,8 @@ bool compose_jump(struct generator *g, const struct row *row)
 {
 	unsigned last = g->skipping ? g->planned - 1 : g->next_io, reg = pick(&g->random, 8);
 	bool ret = row->form == FORM_RET;
+	/* 32 bits in 16-bit code: the address is made of as many. */
+	bool wide = g->seq->bits == 16 && once_in(&g->random, 2);
 	const struct row *first = table;
 
 	/* With a code address in rbp a LEAVE would find native.c's breakpoint on its stack. */
@@ -64,11 +66,15 @@ bool compose_jump(struct generator *g, const struct row *row)
 	while (ret ? first->form != FORM_PUSH : first->form != FORM_RM_IMM)
 		first++;
 	g->len = 0;
+	if (wide)
+		put(g, 0x66);
 	put(g, ret ? 0x68 : 0xb8 + reg);
-	for (unsigned i = 0; i < natural_size(g); i++)
+	for (unsigned i = 0; i < (wide ? 4 : natural_size(g)); i++)
 		put(g, 0);
 	prepare(g, first, false);
 	g->len = 0;
+	if (wide)
+		put(g, 0x66);
 	if (ret) {
 		bool drops = once_in(&g->random, 3);
 

@@ -407,6 +407,11 @@ static bool add_instruction(struct generator *g)
 	return false;
 }
 
+static bool has_operand_prefix(const uint8_t *code)
+{
+	return code[0] == 0x66;
+}
+
 /* Branch displacements, when all places are known. */
 static bool link_branches(struct sequence *seq)
 {
@@ -418,9 +423,13 @@ static bool link_branches(struct sequence *seq)
 		ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
 		int64_t by;
 
-		if (insn->address_of)
-			memcpy(end - (seq->bits == 16 ? 2 : 4), &seq->insn[insn->address_of].rip,
-			       seq->bits == 16 ? 2 : 4);
+		if (insn->address_of) {
+			/* Code in 16 bits lies below 64 KiB. */
+			unsigned size =
+			    seq->bits == 16 && !has_operand_prefix(end - insn->len) ? 2 : 4;
+
+			memcpy(end - size, &seq->insn[insn->address_of].rip, size);
+		}
 		if (insn->kind != KIND_BRANCH)
 			continue;
 		by = (int64_t)(seq->insn[insn->target].rip - insn->rip - insn->len);

@@ -295,6 +295,47 @@ static void real_mode_far_pointers(void **state)
 	mock_free(m);
 }
 
+/*
+ * Firmware made by a compiler: it returns by 32 bits, loads ES on the way to its next exit, and
+ * branches around the exits in static reach.
+ */
+GUEST(returns_16, 16, "in al, 0x92", "test al, al; jnz 1f; out 0x92, al; 1: .byte 0x66; ret 4",
+      "mov es, si; mov es:[0x10], al; mov ax, ss; mov es:[0x12], ax; in al, 0x70; cli; cpuid");
+
+static void wide_returns(void **state)
+{
+	static const struct mock_access log[] = {IN(0x70, 1, 0x8f)};
+	struct nx_config config;
+	uint64_t back;
+	struct mock *m;
+
+	(void)state;
+	nx_config_default(&config);
+	config.segment_loads = true;
+	m = mock_new_config(MOCK_REAL16, 0, &config);
+	MOCK_LOAD(m, returns_16);
+	m->start.gpr[NX_RAX] = 2;
+	m->start.gpr[NX_RSI] = MOCK_EXTRA >> 4;
+	m->start.gpr[NX_RSP] = 0xf00;
+	m->input[0] = 0x8f;
+	back = m->stop_rip;
+	mock_poke(m, MOCK_STACK + 0xf00, &back, 4);
+	mock_warm(m);
+	mock_check_log(m, log, 1);
+	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RSP], 0xf08);
+	assert_int_equal(m->ram[MOCK_EXTRA + 0x10], 2);
+
+	/* The upper half is not 0: a fault, and the processor's. */
+	back |= 0x10000;
+	mock_poke(m, MOCK_STACK + 0xf00, &back, 4);
+	for (unsigned i = 0; i < 40; i++) {
+		assert_int_equal(mock_run(m), NX_LEAVE_GUARD);
+		assert_int_equal(m->exits, 0);
+		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RSP], 0xf00);
+	}
+	mock_free(m);
+}
+
 /* The pointer is one operand: across the segment's end it faults, and does not wrap around. */
 static void far_pointer_at_the_limit(void **state)
 {
@@ -430,6 +471,7 @@ int main(void)
 	    cmocka_unit_test(half_a_pusha_marks_nothing),
 	    cmocka_unit_test(real_mode_loads),
 	    cmocka_unit_test(real_mode_far_pointers),
+	    cmocka_unit_test(wide_returns),
 	    cmocka_unit_test(far_pointer_at_the_limit),
 	    cmocka_unit_test(real_mode_with_large_limits),
 	    cmocka_unit_test(a20),

@@ -207,6 +207,11 @@ static void test_branches(void **state)
 	    {32, B("\xff\xd0"), NX_OP_CALL_INDIRECT, 4, 1, 0, 0},
 	    {32, B("\xff\x14\x85\x00\x00\x02\x00"), NX_OP_CALL_INDIRECT, 4, 2, 0, 0},
 	    {16, B("\xff\xe3"), NX_OP_JMP_INDIRECT, 2, 0, 0, 0},
+	    /* As compilers write 16-bit code: all 32 bits are the target. */
+	    {16, B("\x66\xc3"), NX_OP_RET, 4, 1, 0, 0},
+	    {16, B("\x66\xc2\x08\x00"), NX_OP_RET, 4, 1, 0, 8},
+	    {16, B("\x66\xff\xe3"), NX_OP_JMP_INDIRECT, 4, 0, 0, 0},
+	    {16, B("\x66\xff\x17"), NX_OP_CALL_INDIRECT, 4, 2, 0, 0},
 	    /* 3E, which Zydis takes for NOTRACK alone, moves [bp] from SS to DS. */
 	    {16, B("\x3e\xff\xa6\xe9\xb2"), NX_OP_LEAVE, 0, 0, 0, 0},
 	    {32, B("\x3e\xff\x55\x08"), NX_OP_LEAVE, 0, 0, 0, 0},
@@ -216,7 +221,6 @@ static void test_branches(void **state)
 	    {64, B("\x66\x75\x10"), NX_OP_LEAVE, 0, 0, 0, 0},
 	    {64, B("\x66\xc3"), NX_OP_LEAVE, 0, 0, 0, 0},
 	    {64, B("\x66\xff\xe0"), NX_OP_LEAVE, 0, 0, 0, 0},
-	    {16, B("\x66\xff\xe3"), NX_OP_LEAVE, 0, 0, 0, 0},
 	    {32, B("\x66\xc3"), NX_OP_LEAVE, 0, 0, 0, 0},
 	};
 	struct row truncating = {32, B("\x66\xe9\x00\x01"), NX_OP_JMP, 0, 0, 0, 0x1104};
