@@ -22,6 +22,7 @@
 	X(SYNC_REGS, "sync-regs", "KVM without KVM_CAP_SYNC_REGS")                \
 	X(IMMEDIATE_EXIT, "immediate-exit", "KVM without KVM_CAP_IMMEDIATE_EXIT") \
 	X(COMPLETION, "completion", "KVM_RUN refuses to complete an exit for us") \
+	X(SEGMENTS, "segments", "KVM does not take segment registers back")       \
 	X(UNKNOWN_IOCTL, "unknown-ioctl", "vCPU ioctls are none that noexit knows")
 
 enum nx_fault {

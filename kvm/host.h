@@ -264,15 +264,16 @@ struct nx_kvm_vcpu {
 	unsigned disturbances_seen;
 	unsigned irq_seen;
 	unsigned handlers_seen; /* when the present KVM_RUN was called */
-	bool exported;          /* our registers wait in the run page, marked dirty */
+	uint32_t exported;      /* KVM_SYNC_X86_* of ours that wait in the run page, marked dirty */
 
+	bool segments_tried;    /* the kernel takes back segment registers */
 	unsigned pages_refused; /* to the engine */
 	bool pages_given;
 
 	/* Of the current stay of the engine. */
 	uint64_t stay_began;
 	struct kvm_regs regs;   /* as the kernel has them */
-	struct kvm_sregs sregs; /* constant during a stay */
+	struct kvm_sregs sregs; /* likewise; of these, only segments change during a stay */
 	struct kvm_vcpu_events events;
 	bool tsc_known, tsc_aux_known;
 	uint64_t tsc_offset;
@@ -337,6 +338,11 @@ void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd);
 void nx_state_import_regs(struct nx_state *state, const struct kvm_regs *regs);
 void nx_state_export_regs(const struct nx_state *state, struct kvm_regs *regs);
 void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs);
+/*
+ * Whether the kernel's segment registers are older than the engine's. vcpu->sregs is then what they
+ * have to become, and the caller sees to it.
+ */
+bool nx_segments_due(struct nx_kvm_vcpu *vcpu);
 /* The guest's protection keys, for a stay that begins. */
 uint32_t nx_vcpu_pkru(struct nx_kvm_vcpu *vcpu);
 /* Why the engine must not run in the state just synchronised, or NX_FIT. */

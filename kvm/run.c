@@ -15,7 +15,9 @@
  *  2. immediate_exit belongs to the VMM. We write 2 where there was 0 and take back only a 2; a 1
  *     that came in between is a kick, and the VMM gets EINTR for it.
  *  3. A stay ends by writing the registers to the run page, marked dirty, followed by the real
- *     KVM_RUN. Only REGS are ever marked: SREGS and EVENTS written back could lose events.
+ *     KVM_RUN. REGS are marked, and SREGS where the engine loaded segments, which it does in real
+ *     mode only; all else in them is what the kernel gave when the stay began, without an event.
+ *     EVENTS are never marked: written back, they could lose some.
  *  4. Each stay makes progress: its first resume is never denied for time, and each stay is
  *     followed by a real KVM_RUN, where interrupts and requests get in.
  *  5. A signal handler that runs while KVM_RUN is in our hands ends it as it ends the
@@ -66,13 +68,15 @@ void nx_handler_runs(void)
 static void export_check(struct nx_kvm_vcpu *vcpu, int fd)
 {
 	struct kvm_run *run = vcpu->run;
+	uint64_t left = run->kvm_dirty_regs & vcpu->exported;
 	int saved = errno;
 
-	vcpu->exported = false;
-	if (run->kvm_dirty_regs & KVM_SYNC_X86_REGS) {
-		run->kvm_dirty_regs &= ~(uint64_t)KVM_SYNC_X86_REGS;
+	vcpu->exported = 0;
+	run->kvm_dirty_regs &= ~left;
+	if (left & KVM_SYNC_X86_REGS)
 		nx_real.ioctl(fd, KVM_SET_REGS, &run->s.regs.regs);
-	}
+	if (left & KVM_SYNC_X86_SREGS)
+		nx_real.ioctl(fd, KVM_SET_SREGS, &run->s.regs.sregs);
 	errno = saved;
 }
 
@@ -173,9 +177,14 @@ static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 	/* Nothing ran: then nothing is written, and no pending event is cleared by it. */
 	if (vcpu->stay_over || memcmp(&regs, &vcpu->regs, sizeof(regs)) != 0) {
 		run->s.regs.regs = regs;
-		run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
-		vcpu->exported = true;
+		vcpu->exported = KVM_SYNC_X86_REGS;
 	}
+	/* The VMM's own win. */
+	if (nx_segments_due(vcpu) && !(run->kvm_dirty_regs & KVM_SYNC_X86_SREGS)) {
+		run->s.regs.sregs = vcpu->sregs;
+		vcpu->exported |= KVM_SYNC_X86_SREGS;
+	}
+	run->kvm_dirty_regs |= vcpu->exported;
 	return STEP_ENTER;
 }
 
@@ -380,6 +389,8 @@ static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 		/* The write half of a read-modify-write: it is all that the engine still does. */
 		if (complete(vcpu)) {
 			vcpu->regs = regs;
+			vcpu->sregs = sregs;
+			nx_state_import_sregs(state, &sregs);
 			vcpu->stay_over = true;
 			return present(vcpu);
 		}
@@ -408,6 +419,7 @@ static bool engine_make(struct nx_kvm_vcpu *vcpu)
 		config.level = nx_options.level;
 	config.no_user_code = nx_options.no_user_code;
 	config.guest_features = vcpu->guest_features;
+	config.segment_loads = true;
 	if (nx_options.max_gap)
 		config.max_gap = (uint16_t)nx_options.max_gap;
 	config.fail = (nx_faulty(NX_FAULT_CACHE) ? NX_FAIL_CACHE : 0) |

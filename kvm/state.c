@@ -5,12 +5,14 @@
 #include <cpuid.h>
 #include <string.h>
 
+#define CR0_PE 1ull
 #define CR4_VMXE (1ull << 13)
 #define CR4_PKE (1ull << 22)
 #define EFER_SVME (1ull << 12)
 #define RFLAGS_TF (1ull << 8)
 #define RFLAGS_IF (1ull << 9)
 #define DR7_ENABLES 0xffull
+#define APIC_TPR 0x80
 #define CPUID_XSTATE 0xd
 #define XSTATE_PKRU 9
 #define PKRU_NOTHING 0xffffffffu
@@ -74,6 +76,39 @@ void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs
 	state->cr3 = sregs->cr3;
 	state->cr4 = sregs->cr4;
 	state->efer = sregs->efer;
+	state->segments_changed = false;
+}
+
+/*
+ * What the engine loads, and only that: in real mode selector and base change, the limit and the
+ * rights stay. A segment that KVM gave is one that KVM takes.
+ */
+static void export_segment(struct kvm_segment *to, const struct nx_segment *from)
+{
+	to->selector = from->selector;
+	to->base = from->base;
+}
+
+static void export_segments(const struct nx_state *state, struct kvm_sregs *sregs)
+{
+	export_segment(&sregs->es, &state->seg[NX_ES]);
+	export_segment(&sregs->ds, &state->seg[NX_DS]);
+	export_segment(&sregs->fs, &state->seg[NX_FS]);
+	export_segment(&sregs->gs, &state->seg[NX_GS]);
+}
+
+bool nx_segments_due(struct nx_kvm_vcpu *vcpu)
+{
+	struct kvm_sregs sregs = vcpu->sregs;
+
+	if (!vcpu->state->segments_changed)
+		return false;
+	vcpu->state->segments_changed = false;
+	export_segments(vcpu->state, &sregs);
+	if (!memcmp(&sregs, &vcpu->sregs, sizeof(sregs)))
+		return false;
+	vcpu->sregs = sregs;
+	return true;
 }
 
 /*
@@ -138,6 +173,31 @@ static bool may_be_nested(const struct nx_kvm_vcpu *vcpu, int fd)
 	       nested.state.flags & (KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_RUN_PENDING);
 }
 
+/*
+ * Segment registers cannot be written back without the task priority, of which KVM's structure has
+ * the upper half: a lower half would be lost. Firmware has none.
+ */
+static bool priority_would_change(const struct nx_kvm_vcpu *vcpu, int fd)
+{
+	struct kvm_lapic_state lapic;
+
+	if (!vcpu->vm->irqchip_full && !vcpu->vm->irqchip_split)
+		return false;
+	return nx_real.ioctl(fd, KVM_GET_LAPIC, &lapic) || lapic.regs[APIC_TPR] & 0xf;
+}
+
+/* That KVM takes back what it gave is tried once, before anything depends on it. */
+static bool segments_return(struct nx_kvm_vcpu *vcpu, int fd)
+{
+	if (vcpu->segments_tried)
+		return true;
+	vcpu->segments_tried =
+	    !nx_faulty(NX_FAULT_SEGMENTS) && !nx_real.ioctl(fd, KVM_SET_SREGS, &vcpu->sregs);
+	if (!vcpu->segments_tried)
+		nx_vcpu_off(vcpu, "KVM does not take back the segment registers that it gave");
+	return vcpu->segments_tried;
+}
+
 enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd)
 {
 	const struct kvm_vcpu_events *events = &vcpu->events;
@@ -159,6 +219,12 @@ enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd)
 		return NX_UNFIT_INTERRUPT_DUE;
 	if (breakpoints_armed(fd))
 		return NX_UNFIT_BREAKPOINTS;
+	if (!(vcpu->sregs.cr0 & CR0_PE)) {
+		if (priority_would_change(vcpu, fd))
+			return NX_UNFIT_PRIORITY;
+		if (!segments_return(vcpu, fd))
+			return NX_UNFIT_SEGMENTS;
+	}
 	return NX_FIT;
 }
 
@@ -202,6 +268,8 @@ static void fabricate_mmio(struct kvm_run *run, const struct nx_exit *exit)
 void nx_exit_fabricate(struct nx_kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
+	/* What the VMM has marked dirty is not ours to touch. */
+	uint64_t valid = run->kvm_valid_regs & ~run->kvm_dirty_regs;
 
 	/* cr8 and apic_base are as the last real exit left them: the engine changes neither. */
 	run->flags = 0;
@@ -211,11 +279,13 @@ void nx_exit_fabricate(struct nx_kvm_vcpu *vcpu)
 		fabricate_io(run, &vcpu->exit);
 	else
 		fabricate_mmio(run, &vcpu->exit);
-	if (run->kvm_valid_regs & KVM_SYNC_X86_REGS)
+	if (valid & KVM_SYNC_X86_REGS)
 		nx_state_export_regs(vcpu->state, &run->s.regs.regs);
-	if (run->kvm_valid_regs & KVM_SYNC_X86_SREGS)
+	if (valid & KVM_SYNC_X86_SREGS) {
 		run->s.regs.sregs = vcpu->sregs;
-	if (run->kvm_valid_regs & KVM_SYNC_X86_EVENTS)
+		export_segments(vcpu->state, &run->s.regs.sregs);
+	}
+	if (valid & KVM_SYNC_X86_EVENTS)
 		run->s.regs.events = vcpu->events;
 }
 

@@ -46,14 +46,16 @@ enum nx_host_leave {
 };
 
 /* Why the engine did not take over at an exit that had been completed for it. */
-#define NX_UNFITS(X)                                                                     \
-	X(EVENT, "event", "an exception, interrupt or NMI is pending or being injected") \
-	X(SHADOW, "shadow", "interrupt shadow")                                          \
-	X(SMM, "smm", "system management mode")                                          \
-	X(SINGLE_STEP, "single_step", "the trap flag is set")                            \
-	X(BREAKPOINTS, "breakpoints", "the guest uses hardware breakpoints")             \
-	X(DEBUG, "guest_debug", "the VMM debugs the guest")                              \
-	X(VIRTUALIZATION, "virtualization", "the guest may run guests of its own")       \
+#define NX_UNFITS(X)                                                                       \
+	X(EVENT, "event", "an exception, interrupt or NMI is pending or being injected")   \
+	X(SHADOW, "shadow", "interrupt shadow")                                            \
+	X(SMM, "smm", "system management mode")                                            \
+	X(SINGLE_STEP, "single_step", "the trap flag is set")                              \
+	X(BREAKPOINTS, "breakpoints", "the guest uses hardware breakpoints")               \
+	X(DEBUG, "guest_debug", "the VMM debugs the guest")                                \
+	X(VIRTUALIZATION, "virtualization", "the guest may run guests of its own")         \
+	X(PRIORITY, "priority", "real mode with a task priority that writing back halves") \
+	X(SEGMENTS, "segments", "KVM does not take segment registers back")                \
 	X(INTERRUPT_DUE, "interrupt_due", "an interrupt should get in first")
 
 enum nx_unfit {

@@ -171,6 +171,8 @@ void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd)
 	nx_exit_settle(vcpu);
 	nx_state_export_regs(vcpu->state, &vcpu->regs);
 	nx_real.ioctl(fd, KVM_SET_REGS, &vcpu->regs);
+	if (nx_segments_due(vcpu))
+		nx_real.ioctl(fd, KVM_SET_SREGS, &vcpu->sregs);
 	vcpu->flushed = true;
 	vcpu->stats->flushes++;
 }

@@ -29,6 +29,7 @@ enum model_op {
 	M_RMW,   /* device[operand] += rax: a read, then a write */
 	M_STI,
 	M_CLI,
+	M_SEG,  /* es = rax, as in real mode */
 	M_LOOP, /* rdx--, to instruction operand if not zero */
 	M_HLT,
 };
@@ -84,7 +85,10 @@ struct fake_kernel {
 	struct kvm_ioeventfd ioeventfd[FAKE_IOEVENTFDS]; /* len and address 0: free */
 	uint64_t clock;
 	unsigned runs, immediate_runs, entries;
-	unsigned set_regs, memory_changes;
+	unsigned set_regs, set_sregs, memory_changes;
+	uint8_t tpr;                 /* of the LAPIC: sregs.cr8 is its upper half */
+	bool refuses_sregs;          /* what KVM gave it does not take back */
+	bool vmm_sets;               /* segment registers are not all that is set */
 	int fail_memory;             /* errno of the next memslot change */
 	void (*in_completion)(void); /* called while KVM_RUN completes an exit */
 	bool memory_changing;        /* inside a memslot ioctl */
@@ -110,7 +114,7 @@ extern char fake_said[2048];
 /* ---- The engine ---- */
 
 struct fake_engine {
-	unsigned created, resumes, exits, leaves;
+	unsigned created, resumes, exits, leaves, segments;
 	/* 1 in leave_every resumes leaves at once; 0: never. */
 	unsigned leave_every;
 	unsigned exits_per_stay; /* 0: no limit */
@@ -130,6 +134,7 @@ struct access {
 	uint8_t size;
 	uint64_t address, data;
 	struct kvm_regs regs; /* by KVM_GET_REGS or the run page, if the VMM looks */
+	struct kvm_segment es;
 };
 
 struct vmm {
@@ -141,6 +146,7 @@ struct vmm {
 	unsigned accesses, eintr;
 	struct access access[MAX_ACCESSES];
 	struct kvm_regs end;
+	struct kvm_segment end_es;
 };
 
 /* Runs the guest to its HLT; false: something unexpected, which was printed. */

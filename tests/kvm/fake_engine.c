@@ -13,6 +13,7 @@ struct nx_vcpu {
 	void *host_data;
 	struct nx_counters counters;
 	uint32_t fail; /* NX_FAIL_* */
+	bool segment_loads;
 	struct nx_costs costs;
 	bool pending;
 	bool rmw; /* the pending exit is the read of an M_RMW */
@@ -53,7 +54,10 @@ struct nx_vcpu *nx_vcpu_create(const struct nx_memory *memory, const struct nx_h
 			       void *host_data, const struct nx_config *config)
 {
 	assert(memory->arena && memory->code_rw != memory->code_rx && config->max_gap);
-	engine = (struct nx_vcpu){.host = host, .host_data = host_data, .fail = config->fail};
+	engine = (struct nx_vcpu){.host = host,
+				  .host_data = host_data,
+				  .fail = config->fail,
+				  .segment_loads = config->segment_loads};
 	fake_engine.created++;
 	return &engine;
 }
@@ -161,6 +165,7 @@ static void check_host(const struct nx_vcpu *vcpu)
 	assert(!fake.events.exception.injected && !fake.events.exception.pending);
 	assert(!fake.events.interrupt.injected && !fake.events.interrupt.shadow);
 	assert(vcpu->state.seg[NX_CS].base == fake.sregs.cs.base);
+	assert(vcpu->exits_in_stay || vcpu->state.seg[NX_ES].selector == fake.sregs.es.selector);
 	/* Unless another thread is at the memslots just now. */
 	assert(!__atomic_load_n(&vcpu->stop, __ATOMIC_RELAXED) || fake_engine.in_resume);
 	(void)host;
@@ -210,6 +215,15 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 			break;
 		case M_MOVE:
 			state->gpr[NX_RCX] = state->gpr[NX_RAX];
+			break;
+		case M_SEG:
+			/* Only for a host that takes segments back. */
+			if (!vcpu->segment_loads || state->cr0 & 1)
+				return leave(vcpu, exit, NX_LEAVE_CLUSTER_END);
+			state->seg[NX_ES].selector = (uint16_t)state->gpr[NX_RAX];
+			state->seg[NX_ES].base = (uint64_t)state->seg[NX_ES].selector << 4;
+			state->segments_changed = true;
+			fake_engine.segments++;
 			break;
 		case M_LOOP:
 			if (--state->gpr[NX_RDX]) {

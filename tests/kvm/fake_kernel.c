@@ -146,6 +146,10 @@ static bool execute(const struct model_insn *insn)
 	case M_CLI:
 		regs->rflags &= ~(uint64_t)RFLAGS_IF;
 		break;
+	case M_SEG:
+		fake.sregs.es.selector = (uint16_t)regs->rax;
+		fake.sregs.es.base = (uint64_t)fake.sregs.es.selector << 4;
+		break;
 	case M_IN:
 		pend(fake.style.emulated_in ? PENDING_READ_AGAIN : PENDING_FAST_IN);
 		exit_io(false, (uint16_t)insn->operand, 0);
@@ -249,7 +253,25 @@ static void store_regs(void)
 	fake.run->if_flag = !!(fake.regs.rflags & RFLAGS_IF);
 }
 
-static void take_dirty(void)
+/* __set_sregs(). What the host of its own sets is no more than segments. */
+static int set_sregs(const struct kvm_sregs *sregs)
+{
+	struct kvm_sregs expected = fake.sregs;
+
+	if (fake.refuses_sregs) {
+		errno = EINVAL;
+		return -1;
+	}
+	expected.es = sregs->es;
+	expected.es.limit = fake.sregs.es.limit;
+	assert(fake.vmm_sets || !memcmp(&expected, sregs, sizeof(expected)));
+	fake.sregs = *sregs;
+	fake.tpr = (uint8_t)(sregs->cr8 << 4);
+	fake.set_sregs++;
+	return 0;
+}
+
+static int take_dirty(void)
 {
 	uint64_t dirty = fake.run->kvm_dirty_regs;
 
@@ -257,11 +279,13 @@ static void take_dirty(void)
 		fake.regs = fake.run->s.regs.regs;
 		fake.events.exception.pending = 0;
 	}
-	if (dirty & KVM_SYNC_X86_SREGS)
-		fake.sregs = fake.run->s.regs.sregs;
+	fake.run->kvm_dirty_regs &= ~(uint64_t)KVM_SYNC_X86_REGS;
+	if (dirty & KVM_SYNC_X86_SREGS && set_sregs(&fake.run->s.regs.sregs))
+		return -1;
 	if (dirty & KVM_SYNC_X86_EVENTS)
 		fake.events = fake.run->s.regs.events;
 	fake.run->kvm_dirty_regs = 0;
+	return 0;
 }
 
 static int run(void)
@@ -274,7 +298,8 @@ static int run(void)
 		errno = EINVAL;
 		return -1;
 	}
-	take_dirty();
+	if (take_dirty())
+		return -1;
 	if (complete()) {
 		store_regs();
 		return 0;
@@ -302,10 +327,15 @@ static int ask(uint32_t request, void *argument)
 	struct kvm_device_attr *attribute = argument;
 	struct kvm_nested_state *nested = argument;
 	struct kvm_xsave *xsave = argument;
+	struct kvm_lapic_state *lapic = argument;
 	struct kvm_msrs *msrs = argument;
 	unsigned size, offset = 0, ecx, edx;
 
 	switch (request) {
+	case KVM_GET_LAPIC:
+		memset(lapic, 0, sizeof(*lapic));
+		lapic->regs[0x80] = (char)fake.tpr;
+		return 0;
 	case KVM_GET_XSAVE:
 		fake.asked_pkru++;
 		__get_cpuid_count(0xd, 9, &size, &offset, &ecx, &edx);
@@ -348,8 +378,7 @@ static int vcpu_ioctl(uint32_t request, void *argument)
 		*(struct kvm_sregs *)argument = fake.sregs;
 		return 0;
 	case KVM_SET_SREGS:
-		fake.sregs = *(struct kvm_sregs *)argument;
-		return 0;
+		return set_sregs(argument);
 	case KVM_GET_DEBUGREGS:
 		*(struct kvm_debugregs *)argument = fake.debugregs;
 		return 0;
@@ -462,6 +491,9 @@ void fake_start(const struct model_insn *program, unsigned insns, struct fake_st
 	fake.regs.rip = MODEL_BASE;
 	fake.regs.rflags = 2;
 	fake.sregs.cs.base = MODEL_CS_BASE;
+	fake.sregs.es.limit = 0xfffff; /* of unreal mode */
+	fake.sregs.es.type = 3;
+	fake.sregs.es.s = fake.sregs.es.present = 1;
 	fake.sregs.apic_base = 0xfee00900;
 	*fake_said = 0;
 	nx_real = (struct nx_real){

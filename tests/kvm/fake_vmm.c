@@ -48,10 +48,11 @@ static void answer_mmio(struct vmm *vmm, struct access *access)
 int vmm_step(struct vmm *vmm)
 {
 	struct access *access = &vmm->access[vmm->accesses];
+	struct kvm_sregs sregs;
 	int result;
 
 	if (vmm->syncs)
-		fake.run->kvm_valid_regs = KVM_SYNC_X86_REGS;
+		fake.run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
 	result = vmm_ioctl(KVM_RUN, NULL);
 	if (result) {
 		vmm->eintr += errno == EINTR;
@@ -59,10 +60,14 @@ int vmm_step(struct vmm *vmm)
 	}
 	memset(access, 0, sizeof(*access));
 	access->reason = (uint8_t)fake.run->exit_reason;
-	if (vmm->looks)
+	if (vmm->looks) {
 		vmm_ioctl(KVM_GET_REGS, &access->regs);
-	else if (vmm->syncs)
+		vmm_ioctl(KVM_GET_SREGS, &sregs);
+		access->es = sregs.es;
+	} else if (vmm->syncs) {
 		access->regs = fake.run->s.regs.regs;
+		access->es = fake.run->s.regs.sregs.es;
+	}
 	if (access->reason == KVM_EXIT_HLT)
 		return 0;
 	if (vmm->at_exit)
@@ -77,6 +82,8 @@ int vmm_step(struct vmm *vmm)
 
 bool vmm_run(struct vmm *vmm)
 {
+	struct kvm_sregs sregs;
+
 	while (vmm->accesses < MAX_ACCESSES) {
 		if (vmm_step(vmm)) {
 			if (errno != EINTR) {
@@ -88,6 +95,8 @@ bool vmm_run(struct vmm *vmm)
 		}
 		if (fake.run->exit_reason == KVM_EXIT_HLT) {
 			vmm_ioctl(KVM_GET_REGS, &vmm->end);
+			vmm_ioctl(KVM_GET_SREGS, &sregs);
+			vmm->end_es = sregs.es;
 			return true;
 		}
 	}
@@ -99,7 +108,8 @@ static bool same_access(const struct access *a, const struct access *b)
 {
 	return a->reason == b->reason && a->write == b->write && a->size == b->size &&
 	       a->address == b->address && a->data == b->data &&
-	       memcmp(&a->regs, &b->regs, sizeof(a->regs)) == 0;
+	       memcmp(&a->regs, &b->regs, sizeof(a->regs)) == 0 &&
+	       memcmp(&a->es, &b->es, sizeof(a->es)) == 0;
 }
 
 bool vmm_equal(const struct vmm *a, const struct vmm *b)
@@ -119,7 +129,8 @@ bool vmm_equal(const struct vmm *a, const struct vmm *b)
 		printf("%u accesses and %u\n", a->accesses, b->accesses);
 		return false;
 	}
-	if (memcmp(&a->end, &b->end, sizeof(a->end)) != 0) {
+	if (memcmp(&a->end, &b->end, sizeof(a->end)) != 0 ||
+	    memcmp(&a->end_es, &b->end_es, sizeof(a->end_es)) != 0) {
 		printf("registers differ at the end\n");
 		return false;
 	}

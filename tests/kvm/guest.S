@@ -32,15 +32,26 @@ guest_\name:
 	pop %di
 	add %eax, %ebx
 	add %di, %bx
+	mov %bx, %es
 	test $1, %bl
 	jz 2f
 	in $0x61, %al
 	rol $3, %ebx
-2:	loop 1b
+2:	push %bx
+	pop %fs
+	out %al, $0x80
+	mov %es, %ax
+	add %ax, %bx
+	calll 3f /* as compilers return in 16-bit code */
+	loop 1b
 	mov %ebx, %eax
 	mov $0xf4, %dx
 	out %eax, %dx
 	hlt
+3:	in $0x60, %al
+	mov %bx, %ds
+	add %al, %bl
+	retl
 guest_16_end:
 
 	.macro flat bits, a, b, c, s, t, sp

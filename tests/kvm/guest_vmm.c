@@ -95,6 +95,12 @@ static void access_data(const char *kind, uint64_t address, unsigned size, bool 
 	       (long)value);
 }
 
+static void print_segments(const struct kvm_sregs *sregs)
+{
+	printf("ds %#x es %#x %#lx %#x fs %#lx\n", sregs->ds.selector, sregs->es.selector,
+	       (long)sregs->es.base, sregs->es.limit, (long)sregs->fs.base);
+}
+
 /*
  * Only registers that no completion touches: rip at an exit is one thing on one backend and
  * another on the next.
@@ -102,10 +108,14 @@ static void access_data(const char *kind, uint64_t address, unsigned size, bool 
 static void look(void)
 {
 	struct kvm_regs regs = run->s.regs.regs;
+	struct kvm_sregs sregs = run->s.regs.sregs;
 
 	if (looks)
 		check(!vm.ioctl(vm.vcpu, KVM_GET_REGS, &regs), "KVM_GET_REGS");
-	printf("rbx %#lx rcx %#lx rsp %#lx\n", (long)regs.rbx, (long)regs.rcx, (long)regs.rsp);
+	if (looks)
+		check(!vm.ioctl(vm.vcpu, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
+	printf("rbx %#lx rcx %#lx rsp %#lx ", (long)regs.rbx, (long)regs.rcx, (long)regs.rsp);
+	print_segments(&sregs);
 }
 
 /* Below a slot. */
@@ -171,6 +181,7 @@ static void start_kicks(void)
 
 static void loop(void)
 {
+	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 
 	if (kicks)
@@ -178,7 +189,7 @@ static void loop(void)
 	for (;;) {
 		int result;
 
-		run->kvm_valid_regs = syncs ? KVM_SYNC_X86_REGS : 0;
+		run->kvm_valid_regs = syncs ? KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS : 0;
 		result = vm.ioctl(vm.vcpu, KVM_RUN, 0);
 		if (result && errno == EINTR) {
 			run->immediate_exit = 0;
@@ -196,6 +207,8 @@ static void loop(void)
 	printf("end rax %#lx rbx %#lx rcx %#lx rdx %#lx rdi %#lx rip %#lx rflags %#lx\n",
 	       (long)regs.rax, (long)regs.rbx, (long)regs.rcx, (long)regs.rdx, (long)regs.rdi,
 	       (long)regs.rip, (long)regs.rflags);
+	check(!vm.ioctl(vm.vcpu, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
+	print_segments(&sregs);
 }
 
 int main(int argc, char **argv)

@@ -130,7 +130,7 @@ static void test_registers_in_run_page(void **state)
 	run_both(mixed, COUNT(mixed), fast);
 	assert_true(fake_engine.exits >= 60);
 	assert_int_equal(fake_vcpu()->stats->flushes, 0);
-	assert_int_equal(fake.run->kvm_valid_regs, KVM_SYNC_X86_REGS);
+	assert_int_equal(fake.run->kvm_valid_regs, KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
 	fake_stop();
 }
 

@@ -34,8 +34,9 @@ static unsigned draw(uint64_t *random, unsigned below)
 static void make_guest(struct model_insn *program)
 {
 	for (unsigned i = 0; i < INSNS - 2; i++) {
-		static const enum model_op ops[] = {M_ADD,  M_MOVE,  M_IN,    M_IN,  M_OUT, M_OUT,
-						    M_LOAD, M_STORE, M_SPLIT, M_RMW, M_STI, M_CLI};
+		static const enum model_op ops[] = {M_ADD, M_MOVE, M_IN,    M_IN,    M_OUT,
+						    M_OUT, M_LOAD, M_STORE, M_SPLIT, M_RMW,
+						    M_STI, M_CLI,  M_SEG,   M_SEG};
 
 		program[i].op = ops[draw(&guest_random, sizeof(ops) / sizeof(*ops))];
 		program[i].operand = 0x100 + 16 * draw(&guest_random, 8);
@@ -50,11 +51,12 @@ static void interfere(struct vmm *vmm, unsigned index)
 	uint64_t random = vmm_random + index;
 	struct kvm_irq_level level = {.irq = 3, .level = 1};
 	struct kvm_mp_state state = {0};
+	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 
 	(void)vmm;
 	draw(&random, 2);
-	switch (draw(&random, 12)) {
+	switch (draw(&random, 14)) {
 	case 0:
 		fake.run->immediate_exit = 1;
 		break;
@@ -80,6 +82,14 @@ static void interfere(struct vmm *vmm, unsigned index)
 		break;
 	case 7:
 		fake.run->request_interrupt_window ^= 1;
+		break;
+	case 8:
+		vmm_ioctl(KVM_GET_SREGS, &sregs);
+		break;
+	case 9:
+		vmm_ioctl(KVM_GET_SREGS, &sregs);
+		sregs.es.selector ^= (uint16_t)index;
+		vmm_ioctl(KVM_SET_SREGS, &sregs);
 		break;
 	}
 }
