@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define MEM_GUEST_MEMFD (1u << 2) /* KVM_MEM_GUEST_MEMFD, of Linux 6.8 */
-#define GPA_BITS ((1ull << 52) - 1)
 
 /* ---- Quiescing ---- */
 
@@ -135,7 +134,7 @@ static bool port_in_kernel(const struct nx_kvm_vm *vm, uint16_t port, unsigned s
 static bool gpa_in_kernel(const struct nx_kvm_vcpu *vcpu, uint64_t gpa, unsigned size)
 {
 	const struct nx_kvm_vm *vm = vcpu->vm;
-	uint64_t page = vcpu->sregs.apic_base & ~(uint64_t)(NX_HOST_PAGE - 1) & GPA_BITS;
+	uint64_t page = vcpu->sregs.apic_base & ~(uint64_t)(NX_HOST_PAGE - 1) & NX_GPA_BITS;
 
 	if (vm->irqchip_full && overlaps(gpa, size, 0xfec00000, 0xfec000ff))
 		return true;
@@ -177,6 +176,16 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 	page->store_is_mmio = slot->flags & KVM_MEM_READONLY;
 	page->writable =
 	    access & NX_HOST_WRITE && !(slot->flags & (KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES));
+}
+
+uint8_t *nx_guest_byte(struct nx_kvm_vcpu *vcpu, uint64_t gpa)
+{
+	struct nx_slot *slot = slot_find(vcpu, gpa);
+
+	if (!slot || slot->flags & (MEM_GUEST_MEMFD | KVM_MEM_READONLY) ||
+	    !(nx_host_slot_access(slot) & NX_HOST_WRITE))
+		return NULL;
+	return (uint8_t *)(uintptr_t)(slot->host + nx_confine(gpa - slot->gpa, slot->size));
 }
 
 static enum nx_route route_io(void *data, uint16_t port, unsigned size, bool write, uint64_t value)

@@ -26,6 +26,7 @@
 #include "share.h"
 
 #define NX_HOST_PAGE 4096u
+#define NX_GPA_BITS ((1ull << 52) - 1)
 
 /*
  * What the host asks of the outside world. process.c fills it with the C library's functions;
@@ -170,6 +171,9 @@ void nx_vm_unquiesce(struct nx_kvm_vm *vm);
 bool nx_slot_set(struct nx_kvm_vm *vm, uint32_t id, uint32_t flags, uint64_t gpa, uint64_t size,
 		 uint64_t host);
 
+/* A byte of the guest's memory that may be written to, or NULL; vm->lock is held. */
+uint8_t *nx_guest_byte(struct nx_kvm_vcpu *vcpu, uint64_t gpa);
+
 /* The engine's callbacks; data is the struct nx_kvm_vcpu. */
 extern const struct nx_host nx_kvm_engine_host;
 
@@ -288,6 +292,10 @@ struct nx_kvm_vcpu {
 
 	unsigned slot_hint;
 
+	/* steal.c */
+	bool looks_preempted; /* to the guest's other vCPUs, outside KVM_RUN */
+	uint64_t steal_gpa;   /* of the byte that says so, in this stay; 0: none */
+
 	/* What others may look at, never NULL; stats is a part of it. */
 	struct nx_share_vcpu *shared;
 	struct nx_stats *stats;
@@ -314,6 +322,8 @@ void nx_cost_tell(struct nx_kvm_vcpu *vcpu);
 
 /* ---- vcpu.c ---- */
 
+/* All of it or false. */
+bool nx_read_at(int fd, void *to, size_t size, uint64_t offset);
 void nx_vcpu_created(struct nx_kvm_vm *vm, int fd);
 int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request, void *argument);
 void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why);
@@ -387,6 +397,17 @@ void nx_tsc_vcpu_created(struct nx_kvm_vcpu *vcpu, int fd);
 void nx_tsc_set_khz(struct nx_kvm_vcpu *vcpu, unsigned khz);
 /* nx_host.read_tsc */
 bool nx_tsc_read(void *data, uint64_t *tsc, uint32_t *aux);
+
+/* ---- steal.c ---- */
+
+void nx_steal_vcpu_created(struct nx_kvm_vcpu *vcpu, int fd);
+/* Where a stay begins; false: it must not. */
+bool nx_steal_begin(struct nx_kvm_vcpu *vcpu, int fd);
+/*
+ * Before each resume, with vm->lock held: the guest's other vCPUs see this one run. false: KVM has
+ * to flush its TLB first.
+ */
+bool nx_steal_claim(struct nx_kvm_vcpu *vcpu);
 
 /* ---- memory.c ---- */
 

@@ -289,8 +289,8 @@ static enum nx_outcome timed_resume(struct nx_kvm_vcpu *vcpu)
 	return outcome;
 }
 
-/* One resume; false: not begun, since the VMM is changing memory slots. */
-static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome)
+/* One resume; false: not begun, and why. */
+static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome, enum nx_host_leave *why)
 {
 	struct nx_kvm_vm *vm = vcpu->vm;
 	volatile int *stop = nx_vcpu_stop_flag(vcpu->engine);
@@ -298,7 +298,8 @@ static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome)
 	pthread_rwlock_rdlock(&vm->lock);
 	__atomic_store_n(stop, 0, __ATOMIC_SEQ_CST);
 	/* A writer may have set the flag before we cleared it; it counted itself first. */
-	if (atomic_load(&vm->writers)) {
+	*why = atomic_load(&vm->writers) ? NX_HOST_LEAVE_MEMSLOTS : NX_HOST_LEAVE_FLUSH;
+	if (*why == NX_HOST_LEAVE_MEMSLOTS || !nx_steal_claim(vcpu)) {
 		pthread_rwlock_unlock(&vm->lock);
 		return false;
 	}
@@ -321,8 +322,8 @@ static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 	enum nx_host_leave why;
 
 	for (;;) {
-		if (!resume(vcpu, &outcome))
-			return stay_end_completed(vcpu, NX_HOST_LEAVE_MEMSLOTS);
+		if (!resume(vcpu, &outcome, &why))
+			return stay_end_completed(vcpu, why);
 		if (outcome == NX_LEAVE)
 			return stay_end(vcpu);
 		vcpu->exit_open = true;
@@ -527,6 +528,8 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 		vcpu->stats->unfit[unfit]++;
 		return STEP_ENTER;
 	}
+	if (!nx_steal_begin(vcpu, fd))
+		return STEP_ENTER;
 	nx_state_import_regs(vcpu->state, &vcpu->regs);
 	nx_state_import_sregs(vcpu->state, &vcpu->sregs);
 	vcpu->state->physical_bits = vcpu->physical_bits;

@@ -35,6 +35,7 @@
 	X(SIGNAL, "signal", "a signal that must interrupt KVM_RUN is pending")           \
 	X(KICK, "kick", "the VMM set immediate_exit")                                    \
 	X(VMM_STATE, "vmm_state", "the VMM changed the vCPU's state")                    \
+	X(FLUSH, "tlb_flush", "another vCPU left a TLB flush to KVM")                    \
 	X(MEMSLOTS, "memslots", "the VMM was changing memory slots")                     \
 	X(TURNED_OFF, "turned_off", "clustering was turned off")
 

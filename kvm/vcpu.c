@@ -115,6 +115,7 @@ void nx_vcpu_created(struct nx_kvm_vm *vm, int fd)
 	vcpu->stats_fd = stats_open(vm, fd);
 	vcpu->engine_host = nx_kvm_engine_host;
 	nx_tsc_vcpu_created(vcpu, fd);
+	nx_steal_vcpu_created(vcpu, fd);
 	atomic_fetch_add(&vm->object.count, 1);
 	nx_fd_set(fd, &vcpu->object);
 }
@@ -193,7 +194,6 @@ static enum effect effect_of(uint32_t request)
 	case KVM_GET_FPU:
 	case KVM_GET_LAPIC:
 	case KVM_GET_CPUID2:
-	case KVM_GET_MP_STATE:
 	case KVM_GET_VCPU_EVENTS:
 	case KVM_GET_DEBUGREGS:
 	case KVM_GET_XSAVE:
@@ -208,6 +208,7 @@ static enum effect effect_of(uint32_t request)
 	case KVM_SET_SIGNAL_MASK:
 	case KVM_KVMCLOCK_CTRL:
 		return LOOKS;
+	case KVM_GET_MP_STATE: /* takes an INIT or SIPI that waits, and so may reset the vCPU */
 	case KVM_SET_REGS:
 	case KVM_SET_SREGS:
 	case KVM_SET_SREGS2:
@@ -264,6 +265,10 @@ static void note_cpuid(struct nx_kvm_vcpu *vcpu, const struct kvm_cpuid2 *cpuid)
 		vcpu->guest_features |= features_of(entry);
 		if (entry->function == 0x80000008)
 			vcpu->physical_bits = (uint8_t)entry->eax;
+		/* It is for the processor's TLB, whoever runs there. */
+		if (entry->function == 0x80000008 && entry->ebx & 1u << 3)
+			nx_vcpu_off(vcpu, "the VMM gives the guest INVLPGB, which the engine's own "
+					  "TLB would not hear of");
 		/* "Hv#1": its flush hypercall may return before the flush (KVM.md, section 5). */
 		if ((entry->function == 0x40000001 || entry->function == 0x40000101) &&
 		    entry->eax == 0x31237648)
@@ -356,7 +361,7 @@ int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request, v
 
 /* ---- KVM's own statistics ---- */
 
-static bool read_at(int fd, void *to, size_t size, uint64_t offset)
+bool nx_read_at(int fd, void *to, size_t size, uint64_t offset)
 {
 	return pread(fd, to, size, (off_t)offset) == (ssize_t)size;
 }
@@ -367,7 +372,7 @@ void nx_vcpu_read_kvm_stats(struct nx_kvm_vcpu *vcpu)
 	struct nx_stats *stats = vcpu->stats;
 
 	stats->kvm_stats = 0;
-	if (vcpu->stats_fd < 0 || !read_at(vcpu->stats_fd, &header, sizeof(header), 0))
+	if (vcpu->stats_fd < 0 || !nx_read_at(vcpu->stats_fd, &header, sizeof(header), 0))
 		return;
 	for (unsigned i = 0; i < header.num_desc && stats->kvm_stats < NX_KVM_STATS; i++) {
 		uint64_t at = header.desc_offset +
@@ -375,15 +380,15 @@ void nx_vcpu_read_kvm_stats(struct nx_kvm_vcpu *vcpu)
 		struct nx_kvm_stat *stat = &stats->kvm_stat[stats->kvm_stats];
 		struct kvm_stats_desc desc;
 
-		if (!read_at(vcpu->stats_fd, &desc, sizeof(desc), at) || desc.size != 1)
+		if (!nx_read_at(vcpu->stats_fd, &desc, sizeof(desc), at) || desc.size != 1)
 			continue;
 		memset(stat, 0, sizeof(*stat));
 		if (pread(vcpu->stats_fd, stat->name,
 			  header.name_size < sizeof(stat->name) - 1 ? header.name_size
 								    : sizeof(stat->name) - 1,
 			  (off_t)(at + sizeof(desc))) > 0 &&
-		    read_at(vcpu->stats_fd, &stat->value, sizeof(stat->value),
-			    header.data_offset + desc.offset))
+		    nx_read_at(vcpu->stats_fd, &stat->value, sizeof(stat->value),
+			       header.data_offset + desc.offset))
 			stats->kvm_stats++;
 	}
 }

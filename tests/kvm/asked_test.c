@@ -328,6 +328,31 @@ static void test_nested(void **state)
 	}
 }
 
+/* ---- A look that is more ---- */
+
+static void look_at_mp_state(struct vmm *seen, unsigned index)
+{
+	struct kvm_mp_state state;
+
+	(void)seen;
+	fake.init_waits = index == 7;
+	assert_int_equal(vmm_ioctl(KVM_GET_MP_STATE, &state), 0);
+}
+
+/* KVM resets a vCPU whose INIT has been waiting when the VMM asks for its MP state. */
+static void test_init_taken_by_a_look(void **state)
+{
+	(void)state;
+	for (unsigned on = 0; on < 2; on++) {
+		restart(on);
+		fake_engine.exits_per_stay = 3;
+		(on ? &vmm : &without)->at_exit = look_at_mp_state;
+		assert_true(vmm_run(on ? &vmm : &without));
+	}
+	assert_true(vmm_equal(&without, &vmm));
+	assert_true(vmm.accesses < TURNS * 6);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -343,6 +368,7 @@ int main(void)
 	    TEST(test_tsc),
 	    TEST(test_tsc_unknown),
 	    TEST(test_nested),
+	    TEST(test_init_taken_by_a_look),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

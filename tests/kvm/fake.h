@@ -62,6 +62,7 @@ enum fake_pending {
 #define FAKE_IOEVENTFDS 8
 #define FAKE_TSC_KHZ 2000000
 #define FAKE_TSC_AUX 7
+#define FAKE_MSR_STEAL_TIME 0x4b564d03
 
 struct fake_kernel {
 	const struct model_insn *program;
@@ -86,8 +87,19 @@ struct fake_kernel {
 	uint64_t clock;
 	unsigned runs, immediate_runs, entries;
 	unsigned set_regs, set_sregs, memory_changes;
-	uint8_t tpr;                 /* of the LAPIC: sregs.cr8 is its upper half */
-	bool refuses_sregs;          /* what KVM gave it does not take back */
+	uint8_t tpr;        /* of the LAPIC: sregs.cr8 is its upper half */
+	bool refuses_sregs; /* what KVM gave it does not take back */
+	/*
+	 * Steal time: the guest's register, and the byte in its memory that says "preempted" (1)
+	 * and has a flush left to KVM (2). marks: each vcpu_put() says so, as before Linux 5.19;
+	 * again: also where one has said it already, as before 5.6.
+	 */
+	uint64_t steal_msr;
+	uint8_t *preempted;
+	bool marks, again, said_preempted;
+	unsigned asked_steal, flushed;
+	bool refuses_msrs;
+	bool init_waits;             /* for whoever looks at the MP state */
 	bool vmm_sets;               /* segment registers are not all that is set */
 	int fail_memory;             /* errno of the next memslot change */
 	void (*in_completion)(void); /* called while KVM_RUN completes an exit */
@@ -97,6 +109,8 @@ struct fake_kernel {
 extern struct fake_kernel fake;
 /* Before fake_start(): the guest's time-stamp counter is the processor's plus an offset. */
 extern bool fake_has_tsc_offset;
+/* Likewise: a statistic that KVM has, or NULL for a KVM without any. */
+extern const char *fake_statistic;
 
 #define FAKE_KVM_FD 900
 #define FAKE_VM_FD 901

@@ -16,6 +16,7 @@
 
 struct fake_kernel fake;
 bool fake_has_tsc_offset;
+const char *fake_statistic;
 struct nx_real nx_real;
 struct nx_options nx_options;
 struct nx_process nx_process;
@@ -288,6 +289,24 @@ static int take_dirty(void)
 	return 0;
 }
 
+/* record_steal_time() */
+static void enter(void)
+{
+	fake.entries++;
+	fake.said_preempted = false;
+	if (fake.preempted)
+		fake.flushed += __atomic_exchange_n(fake.preempted, 0, __ATOMIC_SEQ_CST) >> 1;
+}
+
+/* vcpu_put(), at the end of each ioctl on a vCPU. */
+static void put(void)
+{
+	if (!fake.preempted || !fake.marks || (fake.said_preempted && !fake.again))
+		return;
+	__atomic_store_n(fake.preempted, 1, __ATOMIC_SEQ_CST);
+	fake.said_preempted = true;
+}
+
 static int run(void)
 {
 	bool immediate = fake.run->immediate_exit;
@@ -312,7 +331,7 @@ static int run(void)
 		errno = EINTR;
 		return -1;
 	}
-	fake.entries++;
+	enter();
 	while (!execute(insn_at(fake.regs.rip)))
 		;
 	store_regs();
@@ -320,6 +339,37 @@ static int run(void)
 }
 
 /* ---- The other ioctls ---- */
+
+static int get_msr(struct kvm_msr_entry *entry)
+{
+	if (entry->index != FAKE_MSR_STEAL_TIME) {
+		entry->data = FAKE_TSC_AUX;
+		return 1;
+	}
+	fake.asked_steal++;
+	entry->data = fake.steal_msr;
+	return fake.refuses_msrs ? -1 : 1;
+}
+
+/* Two statistics, of which a test names the second. */
+static int make_statistics(void)
+{
+	static const struct kvm_stats_header header = {
+	    .name_size = 48, .num_desc = 2, .desc_offset = sizeof(header)};
+	char bytes[2 * (sizeof(struct kvm_stats_desc) + 48)] = {0};
+	FILE *file = tmpfile();
+	int fd;
+
+	memcpy(bytes + sizeof(struct kvm_stats_desc), "exits", 5);
+	memcpy(bytes + sizeof(bytes) - 48, fake_statistic, strlen(fake_statistic));
+	assert(file);
+	fd = dup(fileno(file));
+	fclose(file);
+	if (write(fd, &header, sizeof(header)) != sizeof(header) ||
+	    write(fd, bytes, sizeof(bytes)) != sizeof(bytes))
+		abort();
+	return fd;
+}
 
 /* What a stay may ask for. */
 static int ask(uint32_t request, void *argument)
@@ -356,8 +406,9 @@ static int ask(uint32_t request, void *argument)
 	case KVM_SET_TSC_KHZ:
 		return 0;
 	case KVM_GET_MSRS:
-		msrs->entries[0].data = FAKE_TSC_AUX;
-		return 1;
+		return get_msr(&msrs->entries[0]);
+	case KVM_GET_STATS_FD:
+		return fake_statistic ? make_statistics() : -1;
 	}
 	return request == _IO(KVMIO, 0xee) ? 0 : -1; /* an interface of the future */
 }
@@ -388,10 +439,15 @@ static int vcpu_ioctl(uint32_t request, void *argument)
 	case KVM_GET_VCPU_EVENTS:
 		*(struct kvm_vcpu_events *)argument = fake.events;
 		return 0;
+	case KVM_GET_MP_STATE:
+		/* kvm_apic_accept_events() */
+		if (fake.init_waits)
+			fake.regs = (struct kvm_regs){.rip = MODEL_BASE, .rflags = 2, .rdx = 2};
+		fake.init_waits = false;
+		return 0;
 	case KVM_SET_CPUID2:
 	case KVM_SET_SIGNAL_MASK:
 	case KVM_SET_GUEST_DEBUG:
-	case KVM_GET_MP_STATE:
 	case KVM_SET_MP_STATE:
 	case KVM_INTERRUPT:
 	case KVM_NMI:
@@ -424,8 +480,13 @@ static int vm_ioctl(uint32_t request, void *argument)
 
 static int fake_ioctl(int fd, unsigned long request, void *argument)
 {
-	if (fd == FAKE_VCPU_FD)
-		return vcpu_ioctl((uint32_t)request, argument);
+	int result;
+
+	if (fd == FAKE_VCPU_FD) {
+		result = vcpu_ioctl((uint32_t)request, argument);
+		put();
+		return result;
+	}
 	if (fd == FAKE_VM_FD)
 		return vm_ioctl((uint32_t)request, argument);
 	assert(fd == FAKE_KVM_FD);

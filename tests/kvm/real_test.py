@@ -129,6 +129,12 @@ class Guests(unittest.TestCase):
         self.assertEqual(result.stdout, plain.stdout)
         self.assertIn("end rax 0 rbx 0 ", result.stdout)
 
+    def test_kernel_that_marks_only_the_preempted(self):
+        """By this statistic steal.c knows it."""
+        release = tuple(int(number) for number in os.uname().release.split(".")[:2])
+        if release >= (5, 19):
+            self.assertIn("preemption_other", with_stats((), VMM, "64", "0")[1]["kvm_stats"])
+
     def test_memory_that_goes_away(self):
         """Under a slot that the guest uses. KVM says what comes of it; the engine must not die."""
         plain = run(VMM, "64", "3", "unmap")

@@ -363,7 +363,7 @@ static void test_encrypted_memory(void **state)
 	expect_off("encrypted");
 }
 
-static int set_leaf(uint32_t function, uint32_t eax, uint32_t ecx)
+static int set_leaf(uint32_t function, uint32_t eax, uint32_t ebx, uint32_t ecx)
 {
 	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 2 * sizeof(struct kvm_cpuid_entry2));
 	int result;
@@ -371,7 +371,8 @@ static int set_leaf(uint32_t function, uint32_t eax, uint32_t ecx)
 	assert_non_null(cpuid);
 	cpuid->nent = 2;
 	cpuid->entries[0] = (struct kvm_cpuid_entry2){.function = 0x80000008, .eax = 0x3028};
-	cpuid->entries[1] = (struct kvm_cpuid_entry2){.function = function, .eax = eax, .ecx = ecx};
+	cpuid->entries[1] =
+	    (struct kvm_cpuid_entry2){.function = function, .eax = eax, .ebx = ebx, .ecx = ecx};
 	result = vmm_ioctl(KVM_SET_CPUID2, cpuid);
 	free(cpuid);
 	return result;
@@ -379,7 +380,7 @@ static int set_leaf(uint32_t function, uint32_t eax, uint32_t ecx)
 
 static int set_cpuid(uint32_t function, uint32_t eax)
 {
-	return set_leaf(function, eax, 0);
+	return set_leaf(function, eax, 0, 0);
 }
 
 static void test_hyperv(void **state)
@@ -387,6 +388,13 @@ static void test_hyperv(void **state)
 	(void)state;
 	assert_int_equal(set_cpuid(0x40000001, 0x31237648), 0);
 	expect_off("Hyper-V");
+}
+
+static void test_invlpgb(void **state)
+{
+	(void)state;
+	assert_int_equal(set_leaf(0x80000008, 0x3028, 1u << 3, 0), 0);
+	expect_off("INVLPGB");
 }
 
 static void test_kvm_paravirtual_is_fine(void **state)
@@ -407,7 +415,7 @@ static void test_cpuid_changed_later(void **state)
 	assert_int_equal(vmm_step(&vmm), 0);
 	assert_int_equal(set_cpuid(1, 5), 0);
 	assert_string_equal(fake_said, "");
-	assert_int_equal(set_leaf(1, 5, 1u << 23), 0);
+	assert_int_equal(set_leaf(1, 5, 0, 1u << 23), 0);
 	assert_non_null(strstr(fake_said, "changed the processor"));
 	assert_true(vmm_run(&vmm));
 	assert_int_equal(vmm.accesses, 20);
@@ -512,6 +520,7 @@ int main(void)
 	    TEST(test_unknown_vm_interface),
 	    TEST(test_unknown_capability),
 	    TEST(test_hyperv),
+	    TEST(test_invlpgb),
 	    TEST(test_kvm_paravirtual_is_fine),
 	    TEST(test_cpuid_changed_later),
 	    TEST(test_says_it_once),

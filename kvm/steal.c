@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * steal.c - a vCPU that the engine runs must not look preempted to the guest's other ones.
+ *
+ * With steal time a guest shares a few bytes per vCPU with KVM. One of them says that the vCPU has
+ * been preempted: then another one that flushes the TLB sends it no interrupt and does not wait for
+ * it, but leaves a mark beside, and KVM flushes before the vCPU runs on. The engine would run on
+ * without.
+ *
+ * Since Linux 5.19 (and stable kernels of that time) KVM says "preempted" only where an interrupt
+ * of the host's stopped the guest between two instructions, which an exit to the VMM is not. Those
+ * kernels count how often they did not say it, and are known by that counter. Kernels before said
+ * it at each return from KVM_RUN. On them we do what KVM does before it runs a guest: take the word
+ * back, in one step with the look at the mark. Where the mark is there already, the stay does not
+ * begin, or ends.
+ */
+#include "host.h"
+
+#include <string.h>
+
+#define MSR_KVM_STEAL_TIME 0x4b564d03u
+#define STEAL_ENABLED 1u
+#define STEAL_ADDRESS (~0x3full)
+#define PREEMPTED_AT 16 /* in struct kvm_steal_time */
+#define PREEMPTED 1u
+
+static bool has_statistic(int fd, const char *name)
+{
+	struct kvm_stats_header header;
+	char found[64];
+
+	if (!nx_read_at(fd, &header, sizeof(header), 0) || header.name_size > sizeof(found))
+		return false;
+	for (unsigned i = 0; i < header.num_desc; i++) {
+		uint64_t at = header.desc_offset +
+			      (uint64_t)i * (sizeof(struct kvm_stats_desc) + header.name_size);
+
+		if (!nx_read_at(fd, found, header.name_size, at + sizeof(struct kvm_stats_desc)))
+			return false;
+		if (!strncmp(found, name, header.name_size))
+			return true;
+	}
+	return false;
+}
+
+void nx_steal_vcpu_created(struct nx_kvm_vcpu *vcpu, int fd)
+{
+	int stats = nx_real.ioctl(fd, KVM_GET_STATS_FD, NULL);
+
+	vcpu->looks_preempted = true;
+	if (stats < 0)
+		return;
+	vcpu->looks_preempted = !has_statistic(stats, "preemption_other");
+	nx_real.close(stats);
+}
+
+bool nx_steal_begin(struct nx_kvm_vcpu *vcpu, int fd)
+{
+	/* struct kvm_msrs ends in a flexible array: room for one entry of it. */
+	union {
+		struct kvm_msrs msrs;
+		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} ask = {.msrs.nmsrs = 1};
+	int answers;
+
+	vcpu->steal_gpa = 0;
+	if (!vcpu->looks_preempted)
+		return true;
+	ask.msrs.entries[0].index = MSR_KVM_STEAL_TIME;
+	answers = nx_real.ioctl(fd, KVM_GET_MSRS, &ask);
+	/* 0: this guest has no such register. */
+	if (answers == 1 && ask.msrs.entries[0].data & STEAL_ENABLED)
+		vcpu->steal_gpa =
+		    (ask.msrs.entries[0].data & STEAL_ADDRESS & NX_GPA_BITS) + PREEMPTED_AT;
+	if (answers < 0)
+		nx_vcpu_off(vcpu, "KVM does not say where the guest looks whether this processor "
+				  "runs; use Linux 5.19 or newer");
+	return answers >= 0;
+}
+
+bool nx_steal_claim(struct nx_kvm_vcpu *vcpu)
+{
+	uint8_t *byte, seen;
+
+	if (!vcpu->steal_gpa)
+		return true;
+	/* Where we cannot write, KVM could not either. The log of dirty pages has this one by KVM.
+	 */
+	byte = nx_guest_byte(vcpu, vcpu->steal_gpa);
+	if (!byte)
+		return true;
+	seen = __atomic_load_n(byte, __ATOMIC_SEQ_CST);
+	while (seen == PREEMPTED) {
+		if (__atomic_compare_exchange_n(byte, &seen, 0, false, __ATOMIC_SEQ_CST,
+						__ATOMIC_SEQ_CST))
+			return true;
+	}
+	return !seen;
+}
