@@ -18,12 +18,12 @@
 void nx_vm_quiesce(struct nx_kvm_vm *vm)
 {
 	atomic_fetch_add(&vm->writers, 1);
-	pthread_mutex_lock(&vm->vcpus_lock);
+	nx_vcpus_lock(vm);
 	for (struct nx_kvm_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next_in_vm) {
 		if (vcpu->engine)
 			__atomic_store_n(nx_vcpu_stop_flag(vcpu->engine), 1, __ATOMIC_SEQ_CST);
 	}
-	pthread_mutex_unlock(&vm->vcpus_lock);
+	nx_vcpus_unlock(vm);
 	pthread_rwlock_wrlock(&vm->lock);
 }
 

@@ -154,7 +154,7 @@ struct nx_kvm_vm {
 	bool irqchip_full, irqchip_split, pit, pit_speaker;
 	bool tsc_set; /* the VMM chose a frequency for vCPUs to come */
 
-	pthread_mutex_t vcpus_lock;
+	atomic_int vcpus_holder; /* nx_vcpus_lock() */
 	struct nx_kvm_vcpu *vcpus;
 	unsigned vcpus_made;
 
@@ -248,6 +248,8 @@ struct nx_kvm_vcpu {
 	struct nx_host engine_host;
 	struct nx_memory memory;
 	bool engine_tried;
+	atomic_bool
+	    interruptible; /* in nx_resume(), and the guest took interrupts at its beginning */
 
 	enum nx_owner owner;
 	struct nx_exit exit; /* ENGINE: the exit delivered */
@@ -335,6 +337,10 @@ int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument);
 void nx_handler_runs(void);
 /* Completes an open exit that KVM would have completed before its VMM saw it. */
 void nx_exit_settle(struct nx_kvm_vcpu *vcpu);
+/* The list of a VM's vCPUs, and their engines; false: as below, which only a signal handler meets.
+ */
+bool nx_vcpus_lock(struct nx_kvm_vm *vm);
+void nx_vcpus_unlock(struct nx_kvm_vm *vm);
 /* Owner lock; false: this very thread holds it (a signal handler interrupted it). */
 bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu);
 /* The same, for who must not wait for ever; false also if it took too long. */
@@ -367,7 +373,7 @@ void nx_exit_consume(struct nx_kvm_vcpu *vcpu);
 /* false: no memory. */
 bool nx_share_open(struct nx_kvm_vm *vm);
 void nx_share_close(struct nx_kvm_vm *vm);
-/* Both with vm->vcpus_lock held. */
+/* Both with nx_vcpus_lock() held. */
 bool nx_share_vcpu_open(struct nx_kvm_vcpu *vcpu);
 void nx_share_vcpu_close(struct nx_kvm_vcpu *vcpu);
 /* shared: the member `off` of a VM or vCPU; at most once for each. */

@@ -54,9 +54,16 @@ static bool clustering(struct nx_kvm_vcpu *vcpu)
 /* Of this thread, as far as we hear of them. */
 static __thread volatile unsigned handlers_run __attribute__((tls_model("initial-exec")));
 
+/* The stop flag of the engine that this thread is in. */
+static __thread volatile int *volatile stop_flag __attribute__((tls_model("initial-exec")));
+
 void nx_handler_runs(void)
 {
+	volatile int *stop = stop_flag;
+
 	handlers_run++;
+	if (stop)
+		*stop = 1;
 }
 
 /* ---- The real KVM_RUN ---- */
@@ -289,17 +296,50 @@ static enum nx_outcome timed_resume(struct nx_kvm_vcpu *vcpu)
 	return outcome;
 }
 
+/* From here on, whoever has something for this vCPU sets the engine's stop flag. */
+static void open_to_stop(struct nx_kvm_vcpu *vcpu)
+{
+	volatile int *stop = nx_vcpu_stop_flag(vcpu->engine);
+
+	__atomic_store_n(stop, 0, __ATOMIC_SEQ_CST);
+	stop_flag = stop;
+	atomic_store(&vcpu->interruptible, (vcpu->state->rflags & RFLAGS_IF) != 0);
+}
+
+static void close_to_stop(struct nx_kvm_vcpu *vcpu)
+{
+	atomic_store_explicit(&vcpu->interruptible, false, memory_order_release);
+	stop_flag = NULL;
+}
+
+/*
+ * What came before that, and whose flag may have been cleared: each of them has counted itself
+ * first.
+ */
+static bool must_not_resume(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
+{
+	if (atomic_load(&vcpu->vm->writers))
+		*why = NX_HOST_LEAVE_MEMSLOTS;
+	else if (handlers_run != vcpu->handlers_seen)
+		*why = NX_HOST_LEAVE_SIGNAL;
+	else if (vcpu->interruptible && vcpu->irq_seen != atomic_load(&vcpu->vm->irq_epoch))
+		*why = NX_HOST_LEAVE_INTERRUPT;
+	else if (!nx_steal_claim(vcpu))
+		*why = NX_HOST_LEAVE_FLUSH;
+	else
+		return false;
+	return true;
+}
+
 /* One resume; false: not begun, and why. */
 static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome, enum nx_host_leave *why)
 {
 	struct nx_kvm_vm *vm = vcpu->vm;
-	volatile int *stop = nx_vcpu_stop_flag(vcpu->engine);
 
 	pthread_rwlock_rdlock(&vm->lock);
-	__atomic_store_n(stop, 0, __ATOMIC_SEQ_CST);
-	/* A writer may have set the flag before we cleared it; it counted itself first. */
-	*why = atomic_load(&vm->writers) ? NX_HOST_LEAVE_MEMSLOTS : NX_HOST_LEAVE_FLUSH;
-	if (*why == NX_HOST_LEAVE_MEMSLOTS || !nx_steal_claim(vcpu)) {
+	open_to_stop(vcpu);
+	if (must_not_resume(vcpu, why)) {
+		close_to_stop(vcpu);
 		pthread_rwlock_unlock(&vm->lock);
 		return false;
 	}
@@ -311,6 +351,7 @@ static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome, enum nx_h
 		*outcome = timed_resume(vcpu);
 	else
 		*outcome = nx_resume(vcpu->engine, &vcpu->exit);
+	close_to_stop(vcpu);
 	pthread_rwlock_unlock(&vm->lock);
 	return true;
 }
@@ -438,9 +479,9 @@ static bool engine_make(struct nx_kvm_vcpu *vcpu)
 		return false;
 	}
 	vcpu->state = nx_vcpu_state(engine);
-	pthread_mutex_lock(&vcpu->vm->vcpus_lock);
+	nx_vcpus_lock(vcpu->vm);
 	vcpu->engine = engine;
-	pthread_mutex_unlock(&vcpu->vm->vcpus_lock);
+	nx_vcpus_unlock(vcpu->vm);
 	nx_cost_tell(vcpu);
 	return true;
 }

@@ -53,10 +53,10 @@ static void vcpu_release(struct nx_object *object)
 	if (vcpu->engine)
 		nx_share_publish(vcpu, nx_real.now());
 	nx_report_fold(vcpu->shared, true);
-	pthread_mutex_lock(&vm->vcpus_lock);
+	nx_vcpus_lock(vm);
 	unlink_vcpu(vcpu);
 	nx_share_vcpu_close(vcpu);
-	pthread_mutex_unlock(&vm->vcpus_lock);
+	nx_vcpus_unlock(vm);
 	if (vcpu->stats_fd >= 0)
 		nx_real.close(vcpu->stats_fd);
 	nx_real.unmap_vcpu(vcpu->run, vcpu->run_size);
@@ -99,13 +99,13 @@ void nx_vcpu_created(struct nx_kvm_vm *vm, int fd)
 	}
 	vcpu->vm = vm;
 	vcpu->fd = fd;
-	pthread_mutex_lock(&vm->vcpus_lock);
+	nx_vcpus_lock(vm);
 	shared = nx_share_vcpu_open(vcpu);
 	if (shared) {
 		vcpu->next_in_vm = vm->vcpus;
 		vm->vcpus = vcpu;
 	}
-	pthread_mutex_unlock(&vm->vcpus_lock);
+	nx_vcpus_unlock(vm);
 	if (!shared) {
 		nx_vm_off(vm, "out of memory");
 		nx_real.unmap_vcpu(vcpu->run, vm->run_size);
@@ -120,7 +120,7 @@ void nx_vcpu_created(struct nx_kvm_vm *vm, int fd)
 	nx_fd_set(fd, &vcpu->object);
 }
 
-/* ---- The owner lock ---- */
+/* ---- Locks that know their holder ---- */
 
 static int thread_id(void)
 {
@@ -131,31 +131,45 @@ static int thread_id(void)
 	return id;
 }
 
-static bool acquire(struct nx_kvm_vcpu *vcpu, bool patient)
+/* One step takes it and says who has it: a signal handler at any point finds out that it is us. */
+static bool acquire(atomic_int *word, bool patient)
 {
 	int self = thread_id();
 
 	for (unsigned i = 0; patient || i < 10000; i++) {
 		int holder = 0;
 
-		if (atomic_compare_exchange_weak(&vcpu->owner_tid, &holder, self))
+		if (atomic_compare_exchange_weak(word, &holder, self))
 			return true;
 		if (holder == self)
 			return false;
-		if (holder)
+		/* Who sleeps lets a holder run that has a lower real-time priority. */
+		if (holder && i % 1024 < 1000)
 			sched_yield();
+		else if (holder)
+			usleep(20);
 	}
 	return false;
 }
 
 bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu)
 {
-	return acquire(vcpu, true);
+	return acquire(&vcpu->owner_tid, true);
 }
 
 bool nx_vcpu_acquire_soon(struct nx_kvm_vcpu *vcpu)
 {
-	return acquire(vcpu, false);
+	return acquire(&vcpu->owner_tid, false);
+}
+
+bool nx_vcpus_lock(struct nx_kvm_vm *vm)
+{
+	return acquire(&vm->vcpus_holder, true);
+}
+
+void nx_vcpus_unlock(struct nx_kvm_vm *vm)
+{
+	atomic_store(&vm->vcpus_holder, 0);
 }
 
 void nx_vcpu_release(struct nx_kvm_vcpu *vcpu)

@@ -43,7 +43,6 @@ static void vm_release(struct nx_object *object)
 	free(vm->slot);
 	nx_ioeventfd_clear(vm);
 	pthread_rwlock_destroy(&vm->lock);
-	pthread_mutex_destroy(&vm->vcpus_lock);
 }
 
 static bool can_sync_regs(int kvm_fd)
@@ -86,7 +85,6 @@ void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type)
 	pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&vm->lock, &attributes);
 	pthread_rwlockattr_destroy(&attributes);
-	pthread_mutex_init(&vm->vcpus_lock, NULL);
 	if (nx_options.off)
 		nx_vm_off(vm, "asked for with --off");
 	else if (type)
@@ -215,6 +213,25 @@ static int enable_cap(struct nx_kvm_vm *vm, int fd, unsigned long request, void 
 	return result;
 }
 
+/* ---- Interrupts ---- */
+
+/*
+ * Whoever is in the engine and could take it is to come out: it looks at the flag wherever it may
+ * take longer than from one exit to the next. Who is about to go in sees the epoch (run.c).
+ */
+static void interrupt_raised(struct nx_kvm_vm *vm)
+{
+	atomic_fetch_add(&vm->irq_epoch, 1);
+	/* A signal handler's, which interrupted this very thread here: the latency bound it is. */
+	if (!nx_vcpus_lock(vm))
+		return;
+	for (struct nx_kvm_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next_in_vm) {
+		if (atomic_load(&vcpu->interruptible))
+			__atomic_store_n(nx_vcpu_stop_flag(vcpu->engine), 1, __ATOMIC_SEQ_CST);
+	}
+	nx_vcpus_unlock(vm);
+}
+
 /* ---- The rest ---- */
 
 /* Forwarded as they are: they neither change guest memory's meaning nor who handles an access. */
@@ -290,7 +307,7 @@ int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argum
 	case KVM_IRQ_LINE_STATUS:
 		result = nx_real.ioctl(fd, request, argument);
 		if (result >= 0 && ((struct kvm_irq_level *)argument)->level)
-			atomic_fetch_add(&vm->irq_epoch, 1);
+			interrupt_raised(vm);
 		return result;
 	case KVM_SET_TSC_KHZ:
 		vm->tsc_set = true;
@@ -298,7 +315,7 @@ int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argum
 	case KVM_SIGNAL_MSI:
 		result = nx_real.ioctl(fd, request, argument);
 		if (result > 0)
-			atomic_fetch_add(&vm->irq_epoch, 1);
+			interrupt_raised(vm);
 		return result;
 	}
 	result = nx_real.ioctl(fd, request, argument);

@@ -133,6 +133,7 @@ struct fake_engine {
 	unsigned leave_every;
 	unsigned exits_per_stay; /* 0: no limit */
 	void (*in_resume)(void);
+	void (*at_flag)(void); /* the host is about to clear or set the stop flag */
 	unsigned random;
 };
 

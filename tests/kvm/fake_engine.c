@@ -69,6 +69,8 @@ struct nx_state *nx_vcpu_state(struct nx_vcpu *vcpu)
 
 volatile int *nx_vcpu_stop_flag(struct nx_vcpu *vcpu)
 {
+	if (fake_engine.at_flag)
+		fake_engine.at_flag();
 	return &vcpu->stop;
 }
 

@@ -205,32 +205,40 @@ static void test_kvm_does_not_tell(void **state)
 
 /* ---- The other vCPU as a thread ---- */
 
-static atomic_bool over;
+static atomic_bool over, wanted;
 static atomic_uint left_by_thread;
 
-static void *flush_often(void *data)
+static void *flush_when_wanted(void *data)
 {
 	(void)data;
 	while (!atomic_load(&over)) {
-		if (flush())
-			atomic_fetch_add(&left_by_thread, 1);
+		if (atomic_load(&wanted)) {
+			atomic_fetch_add(&left_by_thread, flush());
+			atomic_store(&wanted, false);
+		}
 		sched_yield();
 	}
 	return NULL;
 }
 
-static void must_look_running_for_long(void)
+/* Tried at once or later. */
+static void must_look_running_to_all(void)
 {
 	must_look_running();
+	atomic_store(&wanted, true);
 	sched_yield();
 	must_look_running();
 }
 
-static void give_way(struct vmm *vmm, unsigned index)
+/* Tried for sure, now and then. */
+static void let_flush(struct vmm *vmm, unsigned index)
 {
 	(void)vmm;
-	(void)index;
-	sched_yield();
+	if (index % 5)
+		return;
+	atomic_store(&wanted, true);
+	while (atomic_load(&wanted))
+		sched_yield();
 }
 
 static void test_threads(void **state)
@@ -240,12 +248,12 @@ static void test_threads(void **state)
 	(void)state;
 	start(true, true);
 	fake.regs.rdx = 600;
-	fake_engine.in_resume = must_look_running_for_long;
+	fake_engine.in_resume = must_look_running_to_all;
 	fake_engine.exits_per_stay = 3;
-	with.at_exit = give_way;
-	over = false;
+	with.at_exit = let_flush;
+	over = wanted = false;
 	left_by_thread = 0;
-	pthread_create(&thread, NULL, flush_often, NULL);
+	pthread_create(&thread, NULL, flush_when_wanted, NULL);
 	assert_true(vmm_run(&with));
 	over = true;
 	pthread_join(thread, NULL);
