@@ -29,7 +29,7 @@
 #define EAGERNESS 8u
 /* A measurement counts this part in the mean, and at most so many times the mean. */
 #define LEARNING 8u
-#define OUTLIER 4u
+#define OUTLIER 2u
 #define MOST_LEAVES 64u
 /* Exits left alone after the first loss; doubled so many times. */
 #define DECLINE_FIRST 64u
