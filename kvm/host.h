@@ -132,6 +132,14 @@ struct nx_ioeventfd {
 	int own_fd;
 };
 
+#define NX_LINES 64
+
+/* An interrupt line by its number: lines.c. */
+struct nx_line {
+	atomic_ullong calm;
+	atomic_uint status; /* that the kernel gave when it was lowered */
+};
+
 struct nx_kvm_vm {
 	struct nx_object object;
 	int fd;
@@ -142,6 +150,8 @@ struct nx_kvm_vm {
 	_Atomic(const char *) vcpu_off; /* what was said last of a vCPU: once is enough */
 	/* Raised whenever the VMM raises an interrupt that we see. */
 	atomic_uint irq_epoch;
+	atomic_ullong calm; /* lines.c */
+	struct nx_line line[NX_LINES];
 
 	pthread_rwlock_t lock;
 	atomic_int writers;  /* threads that want the lock for writing */
@@ -176,6 +186,16 @@ uint8_t *nx_guest_byte(struct nx_kvm_vcpu *vcpu, uint64_t gpa);
 
 /* The engine's callbacks; data is the struct nx_kvm_vcpu. */
 extern const struct nx_host nx_kvm_engine_host;
+
+/* ---- lines.c ---- */
+
+/* Around each KVM_RUN that enters the kernel. */
+void nx_lines_enter(struct nx_kvm_vm *vm);
+void nx_lines_leave(struct nx_kvm_vm *vm);
+/* Before and after any other call on the VM that may touch its interrupt controllers. */
+void nx_lines_touch(struct nx_kvm_vm *vm);
+/* KVM_IRQ_LINE and KVM_IRQ_LINE_STATUS. */
+int nx_lines_set(struct nx_kvm_vm *vm, int fd, unsigned long request, struct kvm_irq_level *level);
 
 /* ---- ioeventfd.c ---- */
 

@@ -68,6 +68,16 @@ void nx_handler_runs(void)
 
 /* ---- The real KVM_RUN ---- */
 
+static int enter_kernel(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
+{
+	int result;
+
+	nx_lines_enter(vcpu->vm);
+	result = nx_real.ioctl(fd, KVM_RUN, argument);
+	nx_lines_leave(vcpu->vm);
+	return result;
+}
+
 /*
  * The kernel takes dirty registers first of all, except when it refuses the call as a whole: then
  * they go in by another door, so that the VMM does not read old ones.
@@ -120,7 +130,7 @@ static int real_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	if (on)
 		run->kvm_valid_regs = valid | KVM_SYNC_X86_REGS;
 	began = timed ? nx_real.now() : 0;
-	result = nx_real.ioctl(fd, KVM_RUN, argument);
+	result = enter_kernel(vcpu, fd, argument);
 	if (timed && !result)
 		time_exit(vcpu, nx_real.now() - began);
 	if (on)
@@ -526,7 +536,7 @@ static enum step kernel_complete(struct nx_kvm_vcpu *vcpu, int fd, void *argumen
 		return STEP_ENTER;
 	run->kvm_valid_regs = valid | SYNC_ALL;
 	errno = EINVAL;
-	result = nx_faulty(NX_FAULT_COMPLETION) ? -1 : nx_real.ioctl(fd, KVM_RUN, argument);
+	result = nx_faulty(NX_FAULT_COMPLETION) ? -1 : enter_kernel(vcpu, fd, argument);
 	run->kvm_valid_regs = valid;
 	vcpu->stats->completions++;
 	*kicked = immediate_exit_give_back(run);
@@ -620,7 +630,7 @@ int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 		return real_run(vcpu, fd, argument);
 	if (!nx_vcpu_acquire(vcpu)) {
 		nx_vcpu_off(vcpu, "the VMM uses a vCPU from a signal handler");
-		return nx_real.ioctl(fd, KVM_RUN, argument);
+		return enter_kernel(vcpu, fd, argument);
 	}
 	vcpu->handlers_seen = handlers;
 	step = decide(vcpu, fd, argument);

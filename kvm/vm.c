@@ -285,7 +285,7 @@ static int create_vcpu(struct nx_kvm_vm *vm, int fd, unsigned long request, void
 	return result;
 }
 
-int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument)
+static int other_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument)
 {
 	int result, saved;
 
@@ -303,12 +303,6 @@ int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argum
 		return create_device(vm, fd, request, argument);
 	case KVM_ENABLE_CAP:
 		return enable_cap(vm, fd, request, argument);
-	case KVM_IRQ_LINE:
-	case KVM_IRQ_LINE_STATUS:
-		result = nx_real.ioctl(fd, request, argument);
-		if (result >= 0 && ((struct kvm_irq_level *)argument)->level)
-			interrupt_raised(vm);
-		return result;
 	case KVM_SET_TSC_KHZ:
 		vm->tsc_set = true;
 		return nx_real.ioctl(fd, request, argument);
@@ -325,6 +319,27 @@ int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argum
 			  "the VMM uses a KVM interface that noexit does not know or that rules "
 			  "it out (Xen, Hyper-V, encrypted or private memory)");
 	errno = saved;
+	return result;
+}
+
+static int set_line(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument)
+{
+	int result = nx_lines_set(vm, fd, request, argument);
+
+	if (result >= 0 && ((struct kvm_irq_level *)argument)->level)
+		interrupt_raised(vm);
+	return result;
+}
+
+int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument)
+{
+	int result;
+
+	if ((uint32_t)request == KVM_IRQ_LINE || (uint32_t)request == KVM_IRQ_LINE_STATUS)
+		return set_line(vm, fd, request, argument);
+	nx_lines_touch(vm);
+	result = other_ioctl(vm, fd, request, argument);
+	nx_lines_touch(vm);
 	return result;
 }
 

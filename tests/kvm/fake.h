@@ -104,6 +104,9 @@ struct fake_kernel {
 	int fail_memory;             /* errno of the next memslot change */
 	void (*in_completion)(void); /* called while KVM_RUN completes an exit */
 	bool memory_changing;        /* inside a memslot ioctl */
+	unsigned line_calls;
+	int line_status, line_fails; /* what KVM_IRQ_LINE_STATUS says; errno of the next call */
+	void (*in_line)(void);       /* called while a line is being set */
 };
 
 extern struct fake_kernel fake;

@@ -457,8 +457,24 @@ static int vcpu_ioctl(uint32_t request, void *argument)
 	return ask(request, argument);
 }
 
+static int set_line(uint32_t request, struct kvm_irq_level *level)
+{
+	fake.line_calls++;
+	if (fake.in_line)
+		fake.in_line();
+	if (fake.line_fails) {
+		errno = fake.line_fails;
+		return -1;
+	}
+	if (request == KVM_IRQ_LINE_STATUS)
+		level->status = (uint32_t)fake.line_status;
+	return 0;
+}
+
 static int vm_ioctl(uint32_t request, void *argument)
 {
+	if (request == KVM_IRQ_LINE || request == KVM_IRQ_LINE_STATUS)
+		return set_line(request, argument);
 	if (request == KVM_CREATE_VCPU)
 		return FAKE_VCPU_FD;
 	if (request == KVM_SIGNAL_MSI)
