@@ -32,6 +32,7 @@ enum model_op {
 	M_SEG,  /* es = rax, as in real mode */
 	M_LOOP, /* rdx--, to instruction operand if not zero */
 	M_HLT,
+	M_RDMSR, /* eax = register operand, which the VMM has asked to answer for */
 };
 
 struct model_insn {
@@ -57,6 +58,7 @@ enum fake_pending {
 	PENDING_READ_AGAIN, /* emulated IN, MMIO read */
 	PENDING_FRAGMENT,   /* second half of M_SPLIT */
 	PENDING_RMW,        /* write half of M_RMW */
+	PENDING_MSR,        /* sets rax and skips, wherever rip is */
 };
 
 #define FAKE_IOEVENTFDS 8
@@ -99,6 +101,9 @@ struct fake_kernel {
 	bool marks, again, said_preempted;
 	unsigned asked_steal, flushed;
 	bool refuses_msrs;
+	bool accepts_all;   /* ioctls on the vCPU that nothing is known of */
+	uint16_t run_flags; /* KVM_RUN_X86_* of exits to come */
+	void (*at_ioctl)(uint32_t request);
 	bool init_waits;             /* for whoever looks at the MP state */
 	bool vmm_sets;               /* segment registers are not all that is set */
 	int fail_memory;             /* errno of the next memslot change */

@@ -183,6 +183,11 @@ static bool execute(const struct model_insn *insn)
 		pend(PENDING_RMW);
 		exit_mmio(false, insn->operand, 0);
 		return true;
+	case M_RDMSR:
+		pend(PENDING_MSR);
+		fake.run->exit_reason = KVM_EXIT_X86_RDMSR;
+		fake.run->msr.index = insn->operand;
+		return true;
 	case M_HLT:
 		fake.run->exit_reason = KVM_EXIT_HLT;
 		regs->rip = next;
@@ -225,6 +230,10 @@ static bool complete(void)
 		}
 		fake.regs.rip = fake.pending_rip + MODEL_LEN;
 		break;
+	case PENDING_MSR:
+		fake.regs.rax = fake.run->msr.data;
+		fake.regs.rip += MODEL_LEN;
+		break;
 	case PENDING_FRAGMENT:
 		insn = insn_at(fake.pending_rip);
 		exit_mmio(true, insn->operand + 8, fake.regs.rax);
@@ -252,6 +261,7 @@ static void store_regs(void)
 	if (fake.run->kvm_valid_regs & KVM_SYNC_X86_EVENTS)
 		fake.run->s.regs.events = fake.events;
 	fake.run->if_flag = !!(fake.regs.rflags & RFLAGS_IF);
+	fake.run->flags = fake.run_flags;
 }
 
 /* __set_sregs(). What the host of its own sets is no more than segments. */
@@ -283,6 +293,7 @@ static int take_dirty(void)
 	fake.run->kvm_dirty_regs &= ~(uint64_t)KVM_SYNC_X86_REGS;
 	if (dirty & KVM_SYNC_X86_SREGS && set_sregs(&fake.run->s.regs.sregs))
 		return -1;
+	assert(!(dirty & KVM_SYNC_X86_EVENTS) || fake.vmm_sets);
 	if (dirty & KVM_SYNC_X86_EVENTS)
 		fake.events = fake.run->s.regs.events;
 	fake.run->kvm_dirty_regs = 0;
@@ -360,8 +371,8 @@ static int make_statistics(void)
 	FILE *file = tmpfile();
 	int fd;
 
-	memcpy(bytes + sizeof(struct kvm_stats_desc), "exits", 5);
-	memcpy(bytes + sizeof(bytes) - 48, fake_statistic, strlen(fake_statistic));
+	memcpy(bytes + sizeof(struct kvm_stats_desc), "exits", sizeof("exits"));
+	memcpy(bytes + sizeof(bytes) - 48, fake_statistic, strlen(fake_statistic) + 1);
 	assert(file);
 	fd = dup(fileno(file));
 	fclose(file);
@@ -399,7 +410,9 @@ static int ask(uint32_t request, void *argument)
 		return 0;
 	case KVM_GET_DEVICE_ATTR:
 		fake.asked_tsc++;
-		memcpy((void *)(uintptr_t)attribute->addr, &fake.tsc_offset, sizeof(uint64_t));
+		if (attribute->addr)
+			memcpy((void *)(uintptr_t)attribute->addr, &fake.tsc_offset,
+			       sizeof(uint64_t));
 		return 0;
 	case KVM_GET_TSC_KHZ:
 		return FAKE_TSC_KHZ;
@@ -410,7 +423,8 @@ static int ask(uint32_t request, void *argument)
 	case KVM_GET_STATS_FD:
 		return fake_statistic ? make_statistics() : -1;
 	}
-	return request == _IO(KVMIO, 0xee) ? 0 : -1; /* an interface of the future */
+	/* An interface of the future. */
+	return request == _IO(KVMIO, 0xee) || fake.accepts_all ? 0 : -1;
 }
 
 static int vcpu_ioctl(uint32_t request, void *argument)
@@ -499,6 +513,8 @@ static int fake_ioctl(int fd, unsigned long request, void *argument)
 	int result;
 
 	if (fd == FAKE_VCPU_FD) {
+		if (fake.at_ioctl)
+			fake.at_ioctl((uint32_t)request);
 		result = vcpu_ioctl((uint32_t)request, argument);
 		put();
 		return result;

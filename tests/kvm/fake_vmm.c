@@ -72,7 +72,9 @@ int vmm_step(struct vmm *vmm)
 		return 0;
 	if (vmm->at_exit)
 		vmm->at_exit(vmm, vmm->accesses);
-	if (access->reason == KVM_EXIT_IO)
+	if (access->reason == KVM_EXIT_X86_RDMSR)
+		access->data = fake.run->msr.data = answer(vmm, fake.run->msr.index);
+	else if (access->reason == KVM_EXIT_IO)
 		answer_io(vmm, access);
 	else
 		answer_mmio(vmm, access);

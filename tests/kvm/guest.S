@@ -121,4 +121,42 @@ guest_\bits\()_end:
 	hlt
 guest_tsc_end:
 
+/* Strings, from the stack and to it, none of them, and behind a page's end. */
+	guest strings
+	xor %ebx, %ebx
+	lea -0x1003(%rsp), %r8
+	and $~0xfff, %r8
+1:	mov %ecx, %ebp
+	push %rbx
+	mov %rsp, %rsi
+	mov $8, %ecx
+	mov $0x170, %edx
+	rep outsb
+	mov %rsp, %rdi
+	mov $2, %ecx
+	rep insl
+	rep insw
+	pop %rbx
+	lea 0xffd(%r8), %rdi
+	mov $6, %ecx
+	rep insb
+	add 0xffd(%r8), %rbx
+	add %rdi, %rbx
+	lea 8(%r8), %rsi
+	std
+	mov $3, %ecx
+	rep outsw
+	cld
+	add %rsi, %rbx
+	mov %ebx, %eax
+	out %al, $0x80
+	mov %ebp, %ecx
+	dec %ecx
+	jnz 1b
+	mov %ebx, %eax
+	mov $0xf4, %edx
+	out %eax, %dx
+	hlt
+guest_strings_end:
+
 	.section .note.GNU-stack, "", @progbits

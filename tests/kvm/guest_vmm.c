@@ -3,7 +3,8 @@
  * guest_vmm.c - a small VMM for real KVM. It prints every access and the registers at the end, so
  * that runs with and without noexit can be compared line by line.
  *
- *	guest_vmm BITS CPL [look] [sync] [kick] [slots] [log] [unmap] [tsc] [linked] [spawn]
+ *	guest_vmm BITS CPL [look] [sync] [kick] [slots] [log] [unmap] [tsc] [strings] [linked]
+ *[spawn]
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,11 +25,11 @@
 #define TURNS 60
 
 extern const char guest_16[], guest_16_end[], guest_32[], guest_32_end[], guest_64[],
-    guest_64_end[], guest_tsc[], guest_tsc_end[];
+    guest_64_end[], guest_tsc[], guest_tsc_end[], guest_strings[], guest_strings_end[];
 
 static struct tinyvm vm;
 static struct kvm_run *run;
-static bool looks, syncs, kicks, slots, logs, linked, unmaps, reads_tsc;
+static bool looks, syncs, kicks, slots, logs, linked, unmaps, reads_tsc, strings;
 static unsigned accesses, kicked;
 
 static void check(bool good, const char *what)
@@ -64,6 +65,10 @@ static void make_machine(int bits, int cpl)
 	if (reads_tsc) {
 		code = guest_tsc;
 		end = guest_tsc_end;
+	}
+	if (strings) {
+		code = guest_strings;
+		end = guest_strings_end;
 	}
 	if (linked) {
 		vm.ioctl = nx_ioctl;
@@ -139,8 +144,10 @@ static bool handle(void)
 		unmap_stack();
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
-		access_data("io", run->io.port, run->io.size, run->io.direction,
-			    (char *)run + run->io.data_offset);
+		/* How many elements come at once is up to the kernel, or to the engine. */
+		for (unsigned i = 0; i < run->io.count; i++)
+			access_data("io", run->io.port, run->io.size, run->io.direction,
+				    (char *)run + run->io.data_offset + (size_t)i * run->io.size);
 		return run->io.port != TINYVM_END;
 	case KVM_EXIT_MMIO:
 		access_data("mmio", run->mmio.phys_addr, run->mmio.len, run->mmio.is_write,
@@ -223,6 +230,7 @@ int main(int argc, char **argv)
 		logs |= !strcmp(argv[i], "log");
 		unmaps |= !strcmp(argv[i], "unmap");
 		reads_tsc |= !strcmp(argv[i], "tsc");
+		strings |= !strcmp(argv[i], "strings");
 		linked |= !strcmp(argv[i], "linked");
 	}
 	bool spawns = argc > 3 && !strcmp(argv[3], "spawn");

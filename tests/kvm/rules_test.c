@@ -135,6 +135,28 @@ static void test_slot_flags(void **state)
 	assert_non_null(strstr(fake_said, "memory slot flag"));
 }
 
+/* The newer ioctl, whose structure begins as the older one's and has KVM_MEM_GUEST_MEMFD. */
+static void test_newer_slots(void **state)
+{
+	struct {
+		uint32_t slot, flags;
+		uint64_t gpa, size, host, memfd_offset;
+		uint32_t memfd, padding[29];
+	} region = {.slot = 1, .gpa = 0x10000, .size = 0x1000, .host = (uintptr_t)memory};
+	const unsigned long request = _IOW(KVMIO, 0x49, region);
+
+	(void)state;
+	assert_int_equal(vm_ioctl(request, &region), 0);
+	assert_ptr_equal(page_at(0x10000).host, memory);
+	region.flags = 4;
+	assert_int_equal(vm_ioctl(request, &region), 0);
+	assert_int_equal(page_at(0x10000).kind, NX_PAGE_LEAVE);
+	region.size = 0;
+	assert_int_equal(vm_ioctl(request, &region), 0);
+	assert_int_equal(page_at(0x10000).kind, NX_PAGE_DEVICE);
+	assert_null(fake_vm()->off);
+}
+
 /* Memory that this process may not touch as the guest may: KVM gets to say what happens. */
 static void test_host_rights(void **state)
 {
@@ -266,6 +288,9 @@ static void test_pit_without_speaker(void **state)
 	assert_int_equal(vm_ioctl(KVM_CREATE_PIT2, &pit), 0);
 	assert_int_equal(io(0x42, 1, true, 0), NX_ROUTE_LEAVE);
 	assert_int_equal(io(0x61, 1, false, 0), NX_ROUTE_EXIT);
+	/* The older call makes one that has it. */
+	assert_int_equal(vm_ioctl(KVM_CREATE_PIT, NULL), 0);
+	assert_int_equal(io(0x61, 1, false, 0), NX_ROUTE_LEAVE);
 }
 
 static void test_apic_pages(void **state)
@@ -505,6 +530,7 @@ int main(void)
 	    TEST(test_slots),
 	    TEST(test_many_slots),
 	    TEST(test_slot_flags),
+	    TEST(test_newer_slots),
 	    TEST(test_host_rights),
 	    TEST(test_mapping_changes),
 	    TEST(test_two_mapping_changes),

@@ -23,6 +23,7 @@ PYTHON = Path("/usr/bin/python3")
 # The lab's own shell is a static one, which noexit cannot get into.
 SHELL = Path("/bin/dash")
 SCRIPT = ROOT / "tests/kvm/real_test.py"
+CHECK = ROOT / "tests/kvm/check_test.py"
 # Prints the files of what the script imports.
 LIST_MODULES = """
 import importlib.util, sys
@@ -35,13 +36,13 @@ for module in list(sys.modules.values()):
 """
 
 
-def python_files():
-    """What the script needs of Python: {path in the lab: file}."""
+def python_files(script):
+    """What a script needs of Python: {path in the lab: file}."""
     if not PYTHON.exists():
         skip(f"{PYTHON} is missing; install the package python3")
-    listed = subprocess.run([PYTHON, "-I", "-B", "-c", LIST_MODULES, SCRIPT], text=True, check=True,
+    listed = subprocess.run([PYTHON, "-I", "-B", "-c", LIST_MODULES, script], text=True, check=True,
                             stdout=subprocess.PIPE).stdout.split()
-    files = [Path(file) for file in listed if Path(file) != SCRIPT]
+    files = [Path(file) for file in listed if Path(file) != script]
     programs = {str(PYTHON): PYTHON.resolve(), "/usr/sbin/sh": SHELL}
     return {**programs, **{str(file): file for file in files},
             **libraries([*programs.values(), *(f for f in files if f.suffix == ".so")])}
@@ -62,7 +63,7 @@ class KvmTest(unittest.TestCase):
     names = ()
 
     def test_real(self):
-        put = [(usr(path), file) for path, file in python_files().items()]
+        put = [(usr(path), file) for path, file in python_files(SCRIPT).items()]
         programs = " ".join(f"/noexit/{name}" for name in ("cli/noexit", "tests/kvm/guest_vmm",
                                                           "tests/kvm/storm_vmm"))
         names = " ".join(self.names)
@@ -71,6 +72,16 @@ class KvmTest(unittest.TestCase):
         self.assertEqual(result.returncode, 0)
         ran = re.search(r"^Ran (\d+) tests in", result.stdout, re.M)
         self.assertGreater(int(ran[1]), 0 if names else 15)
+        self.assertNotIn("skipped", result.stdout)
+
+    def test_check(self):
+        put = [(usr(path), file) for path, file in python_files(CHECK).items()]
+        names = " ".join(f"Check.test_{name}"
+                         for name in ("here", "text", "no_executable_memory", "arguments"))
+        result = in_lab(f"cd /tmp && python3 -B /check_test.py /noexit/cli/noexit {names}",
+                        [*put, ("/check_test.py", CHECK)])
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("Ran 4 tests", result.stdout)
         self.assertNotIn("skipped", result.stdout)
 
     def test_hostile(self):
