@@ -169,7 +169,7 @@ def variant(tally, name, build, options, env=None, test_env=None):
 def thread_sanitizer(tally, build):
     """The KVM host's tests once more, for data races. They end in less than a minute."""
     directory = build / "tsan"
-    names = ("protocol", "rules", "asked", "segments", "state", "steal", "raise",
+    names = ("protocol", "rules", "asked", "segments", "state", "steal", "raise", "lines",
              "fault", "storm")
     # Fences are not understood, which GCC says; nobody here depends on one but a reader elsewhere.
     problem = compile_build(directory, ["-Db_sanitize=thread", "-Db_lundef=false",
