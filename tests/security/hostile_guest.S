@@ -28,7 +28,25 @@ hostile_\name\()_end:
 	hostile indexed, mov -0x7ffffff8(%rbx, %r11, 8), %r8d
 	hostile stack, xchg %rbx, %rsp; push %r10; pop %r8; xchg %rbx, %rsp
 	hostile fill, mov %ecx, %r12d; mov $24, %ecx; mov %rdi, %r13; rep stosb; mov %r13, %rdi; mov %r12d, %ecx
+	hostile input, mov %ecx, %r12d; mov $6, %ecx; mov %rdi, %r13; mov $0x170, %edx; rep insl; mov %r13, %rdi; mov %r12d, %ecx
+	/*
+	 * It maps the two megabytes around the address anew at each turn, where nothing was (a page
+	 * directory is at 0x12000), and goes there.
+	 */
+	hostile tables, mov %rbx, %r8; and $~0x1fffff, %r8; or $0x87, %r8; lea 2(%rcx), %edx; mov %r8, 0x12000(, %rdx, 8); shl $21, %edx; mov %rbx, %r8; and $0x1fffff, %r8d; mov (%rdx, %r8), %r9d; mov %r10d, 4(%rdx, %r8)
 	/* It changes the port of its first instruction at each turn. */
 	hostile code, inc %r10b; mov %r10b, 1b+1(%rip); mov (%rbx), %r8b
+
+/* It never comes back to an exit. */
+	.global hostile_spin, hostile_spin_end
+hostile_spin:
+1:	in $0x61, %al
+	out %al, $0x80
+	dec %ecx
+	jnz 1b
+2:	inc %r8
+	mov %r8, (%rbx)
+	jmp 2b
+hostile_spin_end:
 
 	.section .note.GNU-stack, "", @progbits
