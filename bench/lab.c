@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <json-c/json.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,19 +45,62 @@ static void inner_command(char *text, size_t size, char **names, unsigned count)
 		snprintf(text + used, size - used, " >/out/figures");
 }
 
+/* The signal that asked us to end meanwhile, or 0. */
+static int asked_to_end;
+
+/* The child's end, and what asks us to end, but for what our caller ignores (nohup). */
+static void signals_waited_for(sigset_t *signals)
+{
+	static const int ending[] = {SIGINT, SIGTERM, SIGHUP};
+
+	sigemptyset(signals);
+	sigaddset(signals, SIGCHLD);
+	for (unsigned i = 0; i < sizeof(ending) / sizeof(ending[0]); i++) {
+		struct sigaction action;
+
+		if (!sigaction(ending[i], NULL, &action) && action.sa_handler != SIG_IGN)
+			sigaddset(signals, ending[i]);
+	}
+}
+
+/* Waits for the child's end, and ends it when we are asked to end: it has an emulator to stop. */
+static bool wait_for_tool(pid_t child, const sigset_t *signals)
+{
+	int status = -1, number;
+
+	while (waitpid(child, &status, WNOHANG) == 0) {
+		number = sigwaitinfo(signals, NULL);
+		if (number > 0 && number != SIGCHLD) {
+			asked_to_end = number;
+			kill(child, SIGTERM);
+		}
+	}
+	return !asked_to_end && WIFEXITED(status) && !WEXITSTATUS(status);
+}
+
 bool bench_lab_tool(const char *build, const char *const *line)
 {
-	int status = 0;
-	pid_t child = fork();
+	sigset_t signals, before;
+	bool good;
+	pid_t child;
 
+	if (asked_to_end)
+		return false;
+	signals_waited_for(&signals);
+	sigprocmask(SIG_BLOCK, &signals, &before);
+	child = fork();
 	if (!child) {
+		/* Also when we are killed. */
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
+		sigprocmask(SIG_SETMASK, &before, NULL);
 		dup2(STDERR_FILENO, STDOUT_FILENO);
 		setenv("NX_BUILD", build, 1);
 		execv(line[0], (char *const *)line);
 		_exit(127);
 	}
-	return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
-	       !WEXITSTATUS(status);
+	good = child > 0 && wait_for_tool(child, &signals);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return good;
 }
 
 /* What is measured in the host VM. */
@@ -103,5 +148,7 @@ bool bench_lab(char **names, unsigned count)
 	if (network)
 		good |= bench_network_lab(run, build, share);
 	rmdir(share);
+	if (asked_to_end)
+		raise(asked_to_end);
 	return good;
 }

@@ -64,7 +64,9 @@ static void file_make(struct nx_kvm_vm *vm)
 	vm->share_fd = -1;
 	if (nx_process.unwatched)
 		return;
-	if (!nx_faulty(NX_FAULT_WATCH))
+	if (nx_faulty(NX_FAULT_WATCH))
+		errno = ENOSYS;
+	else
 		fd = memfd_create(NX_SHARE_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) || fchmod(fd, 0600) ||
 	    fstat(fd, &status)) {

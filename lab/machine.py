@@ -4,8 +4,10 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -13,6 +15,23 @@ from pathlib import Path
 from image import LabError, run_tool, settings
 
 KERNEL_LINE = "console=ttyS0 quiet panic=-1"
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def end_on_signals():
+    """A program that is stopped takes its emulator and its files with it, by the usual way out.
+
+    One signal is enough: a Ctrl-C reaches each process of the terminal, and then comes again from
+    those that pass it on.
+    """
+    def end(number, _):
+        for other in ENDING:
+            signal.signal(other, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 class Machine:

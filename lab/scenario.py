@@ -101,7 +101,9 @@ class Scenario:
         with tempfile.TemporaryDirectory(prefix="noexit-guests-") as temporary:
             put = Path(temporary) / "put"
             self._fill(images, put)
-            command = [str(ROOT / "lab/run"), "--cpu", self.cpu, "--share", str(share),
+            # It ends with us, also if we are killed.
+            command = ["setpriv", "--pdeathsig", "TERM", "--",
+                       str(ROOT / "lab/run"), "--cpu", self.cpu, "--share", str(share),
                        "--smp", str(self.smp),
                        "--mem", str(self.mem), "--timeout", str(self.seconds),
                        "--put", f"{put}:/scenario", "--", script]
@@ -109,9 +111,13 @@ class Scenario:
             with subprocess.Popen(command, env={**os.environ, "NX_BUILD": str(images.build)},
                                   text=True, errors="replace", stdin=subprocess.DEVNULL,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as lab:
-                for line in lab.stdout:
-                    printed.append(line)
-                    progress(line.rstrip())
+                try:
+                    for line in lab.stdout:
+                        printed.append(line)
+                        progress(line.rstrip())
+                except BaseException:
+                    lab.terminate()
+                    raise
             if lab.returncode:
                 raise LabError(f"lab/run ended with status {lab.returncode}:\n{''.join(printed)}")
 
@@ -162,7 +168,7 @@ class Scenario:
 
     def table(self, runs, out):
         """Exits by device, for people."""
-        if "off" in runs:
+        if "off" in runs and runs["off"].machines.keys() == runs["on"].machines.keys():
             demo.exit_table(demo.Comparison(self.name, f"lab-{self.cpu}", [runs["off"].boot],
                                             [runs["on"].boot]), out)
         for line in self.report(runs):

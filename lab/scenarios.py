@@ -195,25 +195,10 @@ flood 100
 """, smp=2, expect=("^guest: processors 3$", "^guest: more memory 1$", "^guest: 99 the",
                     "^guest: end")),
     Scenario("clocks", "HPET, ACPI timer, TSC and RTC read in loops", guest="""
-clocks=/sys/devices/system/clocksource/clocksource0
 for clock in hpet acpi_pm tsc; do
-	echo $clock >$clocks/current_clocksource
-	turn=0 backwards=0 last=0
-	while [ $turn -lt 300 ]; do
-		read -r now rest </proc/uptime
-		now=${now%.*}${now#*.}
-		[ "$now" -ge "$last" ] || backwards=$((backwards + 1))
-		last=$now turn=$((turn + 1))
-	done
-	say $(cat $clocks/current_clocksource) $turn readings $backwards backwards
+	clock_readings $clock
 done
-turn=0 backwards=0 last=0
-while [ $turn -lt 100 ]; do
-	read -r now </sys/class/rtc/rtc0/since_epoch
-	[ "$now" -ge "$last" ] || backwards=$((backwards + 1))
-	last=$now turn=$((turn + 1))
-done
-say rtc $turn readings $backwards backwards
+say rtc $(readings 100 rtc_now)
 dmesg | grep -E 'clocksource|TSC|tsc'
 """, expect=("^guest: hpet 300 readings 0 b", "^guest: acpi_pm 300 readings 0 b",
              "^guest: rtc 100 readings 0 b", "^guest: end")),

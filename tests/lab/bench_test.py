@@ -2,8 +2,13 @@
 """`noexit bench --lab`: figures measured in the lab reach the noexit that was asked for them."""
 
 import json
+import os
+import signal
 import subprocess
+import tempfile
+import time
 import unittest
+from pathlib import Path
 
 from lab_testing import BUILD, main, need_lab
 
@@ -22,6 +27,46 @@ class BenchTest(unittest.TestCase):
         for record in records:
             if record["name"] != "halt/cpl0" and record["metric"] == "exits of a turn":
                 self.assertGreater(record["ratio"], 2)
+
+    def stopped(self, number, name):
+        """Stopped when its emulator runs; what is left of the lab."""
+        def labs():
+            return set((BUILD / "lab").glob("run-*"))
+
+        def emulators():
+            return [lab for lab in labs() - before if (lab / "emulator").exists()]
+
+        def until(condition):
+            end = time.monotonic() + 120
+            while not condition() and time.monotonic() < end:
+                time.sleep(0.1)
+            self.assertTrue(condition())
+
+        before, own = labs(), set(Path("/tmp").glob("noexit-bench-*"))
+        with tempfile.TemporaryDirectory() as scratch:
+            with subprocess.Popen([str(BUILD / "cli/noexit"), "bench", "--lab", "--quick", name],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                  env={**os.environ, "TMPDIR": scratch}) as bench:
+                try:
+                    until(emulators)
+                except AssertionError:
+                    bench.kill()
+                    raise
+                bench.send_signal(number)
+                self.assertEqual(bench.wait(30), -number)
+            until(lambda: not labs() - before)
+            return {*Path(scratch).iterdir(), *Path("/tmp").glob("noexit-bench-*")} - own
+
+    def test_stopped(self):
+        """Nothing is left of it: no lab, no files."""
+        for name in ("halt", "network"):
+            self.assertEqual(self.stopped(signal.SIGTERM, name), set())
+
+    def test_killed(self):
+        """The lab ends even then; a folder stays."""
+        for left in self.stopped(signal.SIGKILL, "network"):
+            if left.name.startswith("noexit-bench"):
+                left.rmdir()
 
 
 if __name__ == "__main__":

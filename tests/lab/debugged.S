@@ -4,6 +4,8 @@
  * for, more lines, off. The first byte of a line is printed from gate, each byte is sent at sent; both
  * addresses are fixed, for the scenario "gdb".
  */
+#include "power_off.inc"
+
 	.code16
 	.intel_syntax noprefix
 	.globl _start
@@ -23,12 +25,7 @@ _start:
 	call lines
 	mov si, offset ended
 	call say
-	/* Off: PM1a control of the PIIX4, where SeaBIOS puts it. */
-	mov dx, 0x604
-	mov ax, 0x2000
-	out dx, ax
-0:	hlt
-	jmp 0b
+	power_off
 
 /* bp of them, with a letter each. */
 lines:

@@ -7,6 +7,8 @@
  * the screen is the device's and each pixel has one of a register before it; 256 colours at one
  * address each, where the screen is memory; and 800x600 of the VESA BIOS, in windows of 64 KiB.
  */
+#include "power_off.inc"
+
 	.code16
 	.intel_syntax noprefix
 	.globl _start
@@ -48,12 +50,7 @@ set:
 over:
 	mov si, offset ended
 	call say
-	/* Off: PM1a control of the PIIX4, where SeaBIOS puts it. */
-	mov dx, 0x604
-	mov ax, 0x2000
-	out dx, ax
-0:	hlt
-	jmp 0b
+	power_off
 
 /* Four lines of other slopes in each colour: bit mask, latches by a read, and a write for each pixel. */
 planes:
