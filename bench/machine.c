@@ -2,6 +2,7 @@
 /* machine.c - see machine.h. */
 #define _GNU_SOURCE
 #include "machine.h"
+#include "quiet_host.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -32,26 +33,7 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 	page->host = m->ram + gpa;
 }
 
-static enum nx_route route_io(void *data, uint16_t port, unsigned size, bool write, uint64_t value)
-{
-	(void)data, (void)port, (void)size, (void)write, (void)value;
-	return NX_ROUTE_EXIT;
-}
-
-static enum nx_route route_mmio(void *data, uint64_t gpa, unsigned size, bool write, uint64_t value)
-{
-	(void)data, (void)gpa, (void)size, (void)write, (void)value;
-	return NX_ROUTE_EXIT;
-}
-
-static uint64_t now(void *data)
-{
-	(void)data;
-	return 0;
-}
-
-static const struct nx_host host = {
-    .map_page = map_page, .route_io = route_io, .route_mmio = route_mmio, .now = now};
+static const struct nx_host host = QUIET_HOST(map_page);
 
 /* ---- A machine in 64-bit mode, memory mapped one to one ---- */
 

@@ -415,26 +415,27 @@ EXPORT int sigaction(int number, const struct sigaction *action, struct sigactio
 	return result;
 }
 
-EXPORT handler signal(int number, handler wanted)
+static handler install(handler (*real)(int, handler), int number, handler wanted)
 {
 	handler before = SIG_DFL, ours = handler_take(number, wanted, &before);
 
-	return handler_told(REAL(signal)(number, ours), before);
+	return handler_told(real(number, ours), before);
+}
+
+EXPORT handler signal(int number, handler wanted)
+{
+	return install(REAL(signal), number, wanted);
 }
 
 /* What signal() is in programs for strict X/Open. */
 EXPORT handler sysv_signal(int number, handler wanted)
 {
-	handler before = SIG_DFL, ours = handler_take(number, wanted, &before);
-
-	return handler_told(REAL(sysv_signal)(number, ours), before);
+	return install(REAL(sysv_signal), number, wanted);
 }
 
 EXPORT handler __sysv_signal(int number, handler wanted)
 {
-	handler before = SIG_DFL, ours = handler_take(number, wanted, &before);
-
-	return handler_told(REAL(__sysv_signal)(number, ours), before);
+	return install(REAL(__sysv_signal), number, wanted);
 }
 
 /* ---- Mappings: hostmem.c ---- */

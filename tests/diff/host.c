@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "diff.h"
+#include "quiet_host.h"
 
 const uint8_t page_use[PAGES] = {CODE,       CODE, HOLE,       READ_WRITE, READ_WRITE, READ_ONLY,
 				 READ_WRITE, HOLE, READ_WRITE, DEVICE,     READ_WRITE, READ_WRITE,
@@ -117,25 +118,7 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 	}
 }
 
-static enum nx_route route_io(void *data, uint16_t port, unsigned size, bool write, uint64_t value)
-{
-	(void)data, (void)port, (void)size, (void)write, (void)value;
-	return NX_ROUTE_EXIT;
-}
-
-static enum nx_route route_mmio(void *data, uint64_t gpa, unsigned size, bool write, uint64_t value)
-{
-	(void)data, (void)gpa, (void)size, (void)write, (void)value;
-	return NX_ROUTE_EXIT;
-}
-
-static uint64_t now(void *data)
-{
-	(void)data;
-	return 0;
-}
-
-static const struct nx_host host = {map_page, route_io, route_mmio, now};
+static const struct nx_host host = QUIET_HOST(map_page);
 
 /* ---- Page tables ---- */
 
