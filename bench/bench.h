@@ -167,6 +167,7 @@ bool bench_system(const char *name, unsigned number);
 /* Seconds of a clock that never goes back. */
 double bench_seconds(void);
 bool bench_levels(const char *name, unsigned number);
+bool bench_limits(const char *name, unsigned number);
 /* How many guest instructions there are between one exit and the next. */
 bool bench_distance(const char *name, unsigned number);
 /* The same of all accesses that would exit, in QEMU's emulator (accesses.c). */

@@ -310,24 +310,40 @@ bool bench_system(const char *name, unsigned number)
 	return measure(name, number, NULL, compare);
 }
 
-/* What each thing that clusters may contain adds. */
-bool bench_levels(const char *name, unsigned number)
+/* The system with each word of an option of noexit run's. */
+static bool with_each(const char *name, unsigned number, const char *option,
+		      const char *const *words, unsigned count)
 {
-	static const char *const levels[] = {
-#define NX_X(level, word, help) word,
-	    NX_LEVELS(NX_X)
-#undef NX_X
-	};
 	bool good = false;
-	char full[64], option[64];
+	char full[64], argument[64];
 
-	for (unsigned i = 0; i < NX_LEVEL_COUNT; i++) {
-		snprintf(full, sizeof(full), "%s/%s", name, levels[i]);
-		snprintf(option, sizeof(option), "--level=%s", levels[i]);
-		good |= measure(full, number, option, compare);
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(full, sizeof(full), "%s/%s", name, words[i]);
+		snprintf(argument, sizeof(argument), "--%s=%s", option, words[i]);
+		good |= measure(full, number, argument, compare);
 	}
 	return good;
 }
+
+#define NX_X(name, word, help) word,
+
+/* What each thing that clusters may contain adds. */
+bool bench_levels(const char *name, unsigned number)
+{
+	static const char *const levels[] = {NX_LEVELS(NX_X)};
+
+	return with_each(name, number, "level", levels, NX_LEVEL_COUNT);
+}
+
+/* What measured costs bring against constants. */
+bool bench_limits(const char *name, unsigned number)
+{
+	static const char *const limits[] = {NX_LIMITS(NX_X)};
+
+	return with_each(name, number, "limits", limits, NX_LIMITS_COUNT);
+}
+
+#undef NX_X
 
 /* ---- How far apart exits are ---- */
 

@@ -29,6 +29,9 @@ static const struct bench benches[] = {
 #undef NX_X
 	{"levels-seabios", "SeaBIOS with each --level", bench_levels, BENCH_SYSTEM_seabios},
     {"levels-debian", "Debian's kernel with each --level", bench_levels, BENCH_SYSTEM_debian},
+    {"limits-seabios", "SeaBIOS with each --limits: noexit's and its predecessors'", bench_limits,
+     BENCH_SYSTEM_seabios},
+    {"limits-debian", "Debian's kernel with each --limits", bench_limits, BENCH_SYSTEM_debian},
     {"distance-seabios", "instructions between the exits of SeaBIOS", bench_distance,
      BENCH_SYSTEM_seabios},
     {"distance-debian", "instructions between the exits of Debian's kernel", bench_distance,

@@ -32,7 +32,7 @@ class Bench(unittest.TestCase):
         names = [line.split()[0] for line in result.stdout.splitlines()]
         self.assertEqual(len(names), len(set(names)))
         self.assertTrue({"engine", "pair", "halt", "timer-rtc", "timer-acpi", "timer-hpet", "ide-pio",
-                         "uncached-pair", "watching", "debian2", "levels-debian",
+                         "uncached-pair", "watching", "debian2", "levels-debian", "limits-debian",
                          "distance-debian", "accesses-debian"} <= set(names))
 
     def test_wrong_use(self):
