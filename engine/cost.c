@@ -17,9 +17,10 @@
 
 /* Stays between two decisions. */
 #define TRIAL 16u
-/* Nanoseconds: of an instruction in a cluster, and of a turn that is counted. */
-#define INSTRUCTION_NS 2u
-#define TURN_NS 4u
+/* Nanoseconds of a thousand instructions in clusters where that has not been measured. */
+#define THOUSAND_NS 2000u
+/* Instructions of a turn that is counted. */
+#define TURN 2u
 #define MAX_IDLE_TURNS 65536u
 /*
  * Something is made as soon as exits have cost one part in so many of what making it does. Waiting
@@ -27,9 +28,11 @@
  * what is made serves the exits around it, too.
  */
 #define EAGERNESS 8u
-/* A measurement counts this part in the mean, and at most so many times the mean. */
+/*
+ * A measurement moves what is known by this part towards it, however far away it is: so that
+ * becomes the median, which a scheduler that comes in between does not spoil.
+ */
 #define LEARNING 8u
-#define OUTLIER 2u
 #define MOST_LEAVES 64u
 /* Exits left alone after the first loss; doubled so many times. */
 #define DECLINE_FIRST 64u
@@ -45,22 +48,30 @@ static uint32_t dearest_exit(const struct nx_costs *costs)
 	return dearest;
 }
 
+/* The instructions in clusters that take as long as an exit. */
+static uint64_t instructions_worth(const struct nx_vcpu *vcpu)
+{
+	uint32_t thousand = vcpu->costs.thousand ? vcpu->costs.thousand : THOUSAND_NS;
+
+	return dearest_exit(&vcpu->costs) * 1000ull / thousand;
+}
+
 uint32_t nx_cost_idle_turns(const struct nx_vcpu *vcpu)
 {
-	uint32_t turns = dearest_exit(&vcpu->costs) / TURN_NS;
+	uint64_t turns = instructions_worth(vcpu) / TURN;
 
 	if (turns < NX_IDLE_TURNS || vcpu->config.ignore_costs)
 		return NX_IDLE_TURNS;
-	return turns < MAX_IDLE_TURNS ? turns : MAX_IDLE_TURNS;
+	return turns < MAX_IDLE_TURNS ? (uint32_t)turns : MAX_IDLE_TURNS;
 }
 
 unsigned nx_cost_max_path(const struct nx_vcpu *vcpu)
 {
-	uint32_t pays = dearest_exit(&vcpu->costs) / INSTRUCTION_NS;
+	uint64_t pays = instructions_worth(vcpu);
 
 	if (!pays || pays > vcpu->config.max_path || vcpu->config.ignore_costs)
 		return vcpu->config.max_path;
-	return pays > vcpu->config.max_gap ? pays : vcpu->config.max_gap;
+	return pays > vcpu->config.max_gap ? (unsigned)pays : vcpu->config.max_gap;
 }
 
 static struct nx_account *account_of(struct nx_vcpu *vcpu, uint64_t pc)
@@ -80,12 +91,14 @@ bool nx_cost_known(const struct nx_vcpu *vcpu)
 
 void nx_cost_learn(struct nx_vcpu *vcpu, enum nx_making making, uint64_t ns)
 {
-	uint64_t mean = vcpu->making_ns[making];
+	uint64_t *middle = &vcpu->making_ns[making];
 
-	if (mean && ns > mean * OUTLIER)
-		ns = mean * OUTLIER;
-	/* Rounded up: a mean of 0 is none. */
-	vcpu->making_ns[making] = mean ? (mean * (LEARNING - 1) + ns) / LEARNING + 1 : ns;
+	if (!*middle)
+		*middle = ns;
+	else if (ns > *middle)
+		*middle += *middle / LEARNING + 1;
+	else
+		*middle -= *middle / LEARNING;
 }
 
 bool nx_cost_ripe(struct nx_vcpu *vcpu, uint64_t pc, enum nx_making making, unsigned count)

@@ -585,7 +585,7 @@ nx_status nx_string_exit(struct nx_vcpu *vcpu, const struct nx_string_pending *p
 
 /* ---- trace.c ---- */
 
-/* What the engine makes once, with a mean of the nanoseconds that each takes. */
+/* What the engine makes once, with the median of the nanoseconds that each takes. */
 enum nx_making {
 	NX_MAKE_INSN,  /* an instruction of a cluster formed, translated and verified */
 	NX_MAKE_TRACE, /* a path followed that may lead nowhere */

@@ -401,6 +401,7 @@ struct nx_costs {
 	uint32_t exit[3];  /* by enum nx_exit_kind: guest to host and back, without the emulation */
 	uint32_t takeover; /* completing a hardware exit, fetching and writing back registers */
 	uint32_t resume;   /* one exit delivered by the engine, guest instructions included */
+	uint32_t thousand; /* a thousand guest instructions in translations */
 };
 
 /* Counters, monotonic, written by the vCPU's thread only. X(name, description). */

@@ -142,7 +142,7 @@ struct nx_vcpu {
 	bool stay_open;
 	uint64_t stay_saved, stay_made;
 	struct nx_account account[NX_ACCOUNTS];
-	uint64_t making_ns[NX_MAKINGS]; /* means; 0: none yet */
+	uint64_t making_ns[NX_MAKINGS]; /* medians; 0: none yet */
 
 	/* An exit that the host owes us, with what completes it. */
 	enum nx_pending_kind pending;

@@ -14,6 +14,7 @@
 /* After the first windows one KVM_RUN in so many is timed: the clock costs something, too. */
 #define ALL_FIRST 64
 #define ONE_IN 16
+#define MANY 32 /* instructions in one resume */
 
 bool nx_cost_due(struct nx_kvm_vcpu *vcpu)
 {
@@ -37,6 +38,15 @@ void nx_cost_sample(struct nx_kvm_vcpu *vcpu, enum nx_cost which, uint64_t ns)
 		nx_cost_tell(vcpu);
 }
 
+void nx_cost_instructions(struct nx_kvm_vcpu *vcpu, uint64_t instructions, uint64_t ns)
+{
+	uint64_t alone = vcpu->stats->cost_ns[NX_COST_RESUME];
+
+	/* Fewer are lost in what a resume itself takes. */
+	if (instructions >= MANY && alone && ns > alone)
+		nx_cost_sample(vcpu, NX_COST_THOUSAND, (ns - alone) * 1000 / instructions);
+}
+
 void nx_cost_tell(struct nx_kvm_vcpu *vcpu)
 {
 	const uint32_t *cost = vcpu->stats->cost_ns;
@@ -45,5 +55,6 @@ void nx_cost_tell(struct nx_kvm_vcpu *vcpu)
 	    .exit = {[NX_EXIT_IO] = cost[NX_COST_IO], [NX_EXIT_MMIO] = cost[NX_COST_MMIO]},
 	    .takeover = cost[NX_COST_TAKEOVER],
 	    .resume = cost[NX_COST_RESUME],
+	    .thousand = cost[NX_COST_THOUSAND],
 	};
 }

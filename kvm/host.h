@@ -339,6 +339,8 @@ struct nx_kvm_vcpu {
 /* Is the KVM_RUN that begins now to be timed? */
 bool nx_cost_due(struct nx_kvm_vcpu *vcpu);
 void nx_cost_sample(struct nx_kvm_vcpu *vcpu, enum nx_cost which, uint64_t ns);
+/* A resume of so many guest instructions, at least, took so long. */
+void nx_cost_instructions(struct nx_kvm_vcpu *vcpu, uint64_t instructions, uint64_t ns);
 /* Gives the engine what has been measured. */
 void nx_cost_tell(struct nx_kvm_vcpu *vcpu);
 

@@ -295,14 +295,19 @@ static bool must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 /* Reading the clock costs a good part of a short resume: so one in so many stands for all. */
 static enum nx_outcome timed_resume(struct nx_kvm_vcpu *vcpu)
 {
+	const struct nx_counters *counters = nx_vcpu_counters(vcpu->engine);
+	uint64_t instructions = counters->instructions,
+		 formed = counters->formed + counters->traces;
 	uint64_t began = nx_real.now(), took;
 	enum nx_outcome outcome = nx_resume(vcpu->engine, &vcpu->exit);
 
 	vcpu->resumes_untimed = 0;
 	took = nx_real.now() - began;
 	vcpu->stats->engine_ns += took * (TIMED_RESUME + 1);
-	if (outcome == NX_EXIT)
-		nx_cost_sample(vcpu, NX_COST_RESUME, took);
+	if (outcome != NX_EXIT || formed != counters->formed + counters->traces)
+		return outcome;
+	nx_cost_sample(vcpu, NX_COST_RESUME, took);
+	nx_cost_instructions(vcpu, counters->instructions - instructions, took);
 	return outcome;
 }
 

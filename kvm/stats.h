@@ -68,11 +68,12 @@ enum nx_unfit {
 };
 
 /* What is measured while the guest runs, in nanoseconds, 0: not yet. X(name, word, description). */
-#define NX_COSTS(X)                                                                      \
-	X(IO, "exit_io", "a port exit to the VMM and back, without its emulation")       \
-	X(MMIO, "exit_mmio", "a device-memory exit likewise")                            \
-	X(TAKEOVER, "takeover", "completing an exit and fetching the guest's registers") \
-	X(RESUME, "resume", "an exit delivered by the engine, guest instructions included")
+#define NX_COSTS(X)                                                                         \
+	X(IO, "exit_io", "a port exit to the VMM and back, without its emulation")          \
+	X(MMIO, "exit_mmio", "a device-memory exit likewise")                               \
+	X(TAKEOVER, "takeover", "completing an exit and fetching the guest's registers")    \
+	X(RESUME, "resume", "an exit delivered by the engine, guest instructions included") \
+	X(THOUSAND, "thousand", "a thousand guest instructions in translations")
 
 enum nx_cost {
 #define NX_X(name, word, text) NX_COST_##name,
