@@ -138,6 +138,86 @@ static void keep_blocks(struct nx_cluster *cluster, const struct nx_graph *graph
 	}
 }
 
+/* ---- What may run from an entry ---- */
+
+/* Of each block: the fragments that it lies in. */
+struct reach {
+	uint64_t fragments[NX_MAX_BLOCKS][NX_FRAGMENT_WORDS];
+	uint16_t queue[NX_MAX_BLOCKS];
+	bool queued[NX_MAX_BLOCKS];
+};
+_Static_assert(sizeof(struct reach) <= NX_FORM_SCRATCH_SIZE, "scratch too small");
+
+static void note_byte(const struct nx_graph *graph, uint64_t rip, uint64_t *fragments)
+{
+	for (unsigned i = 0; i < graph->fragments; i++)
+		if (rip - graph->fragment[i].rip < graph->fragment[i].len)
+			fragments[i / 64] |= 1ull << i % 64;
+}
+
+/* An instruction may go from one page, and so fragment, to the next. */
+static void find_fragments(const struct nx_graph *graph, struct reach *reach)
+{
+	nx_memset(reach->fragments, 0, sizeof(reach->fragments));
+	for (unsigned i = 0; i < graph->blocks; i++) {
+		const struct nx_block *block = &graph->block[i];
+
+		for (unsigned n = block->first; n < block->first + (unsigned)block->count; n++) {
+			const struct nx_insn *insn = &graph->insn[n];
+
+			note_byte(graph, insn->rip, reach->fragments[i]);
+			note_byte(graph, insn->rip + insn->len - 1, reach->fragments[i]);
+		}
+	}
+}
+
+/* Control never goes on from here but through an entry. */
+static bool always_exits(const struct nx_insn *insn)
+{
+	return insn->op == NX_OP_IN || insn->op == NX_OP_OUT || insn->op == NX_OP_INSN_EXIT;
+}
+
+static void collect(const struct nx_graph *graph, struct reach *reach, uint16_t from,
+		    uint64_t *fragments)
+{
+	unsigned count = 1;
+
+	nx_memset(reach->queued, 0, sizeof(reach->queued));
+	nx_memset(fragments, 0, sizeof(uint64_t) * NX_FRAGMENT_WORDS);
+	reach->queue[0] = from;
+	reach->queued[from] = true;
+	for (unsigned i = 0; i < count; i++) {
+		const struct nx_block *block = &graph->block[reach->queue[i]];
+
+		for (unsigned w = 0; w < NX_FRAGMENT_WORDS; w++)
+			fragments[w] |= reach->fragments[reach->queue[i]][w];
+		if (always_exits(&graph->insn[block->first + block->count - 1]))
+			continue;
+		for (unsigned e = 0; e < NX_EDGES; e++) {
+			uint16_t to = block->edge[e];
+
+			if (to == NX_NOWHERE || reach->queued[to])
+				continue;
+			reach->queued[to] = true;
+			reach->queue[count++] = to;
+		}
+	}
+}
+
+/* Entries are those of the blocks that are entries, in their order. */
+static void find_reach(struct nx_vcpu *vcpu, struct nx_entry *entry)
+{
+	const struct nx_graph *graph = &vcpu->graph;
+	struct reach *reach = (struct reach *)vcpu->form_scratch;
+
+	find_fragments(graph, reach);
+	for (uint16_t i = 0; i < graph->blocks; i++)
+		if (graph->block[i].entry)
+			collect(graph, reach, i, (entry++)->fragments);
+}
+
+/* ---- Making and keeping ---- */
+
 static uint64_t mix(uint64_t hash, uint64_t with)
 {
 	hash = (hash ^ with) * 0x9e3779b97f4a7c15ull;
@@ -239,6 +319,7 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache)
 	nx_memcpy(cluster->site, made->site, sites);
 	cluster->entry = take(cache, entries);
 	nx_memcpy(cluster->entry, made->entry, entries);
+	find_reach(vcpu, cluster->entry);
 	if (last)
 		cluster->last = nx_memcpy(take(cache, last), &graph->insn[graph->insns - 1], last);
 	cache->code_used += (made->size + CODE_ALIGN - 1) & ~(CODE_ALIGN - 1);

@@ -489,10 +489,15 @@ struct nx_site {
 	uint8_t bytes[15];
 };
 
-/* An entry point: resuming at guest rip starts at this offset of the code. */
+/*
+ * An entry point: resuming at guest rip starts at this offset of the code. fragments: a bit for
+ * each that has code which may run from there before an exit; the cache fills it.
+ */
+#define NX_FRAGMENT_WORDS ((NX_MAX_FRAGMENTS + 63) / 64)
 struct nx_entry {
 	uint64_t rip;
 	uint32_t offset;
+	uint64_t fragments[NX_FRAGMENT_WORDS];
 };
 
 #define NX_MAX_SITES 1536
@@ -560,7 +565,7 @@ void nx_cache_flush(struct nx_vcpu *vcpu, struct nx_cache *cache);
  * Compares the guest code under the cluster with what it was made from, through the mapping that
  * is valid now, and notes its host pages in the vCPU (stores to them leave).
  */
-nx_status nx_check_code(struct nx_vcpu *vcpu, const struct nx_cluster *cluster);
+nx_status nx_check_code(struct nx_vcpu *vcpu, const struct nx_cluster *cluster, uint32_t offset);
 
 /* ---- complete.c ---- */
 

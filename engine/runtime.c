@@ -575,7 +575,7 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 		return trace_on(vcpu, exit);
 	if (!cluster)
 		return leave(vcpu, exit, status);
-	status = nx_check_code(vcpu, cluster);
+	status = nx_check_code(vcpu, cluster, offset);
 	if (status != NX_OK) {
 		if (status == NX_LEAVE_CODE_CHANGED)
 			nx_cache_drop(vcpu, cluster);

@@ -130,7 +130,7 @@ static struct nx_cluster *find_block(struct nx_vcpu *vcpu, uint32_t *offset, nx_
 
 	if (!vcpu->config.uncached)
 		block = nx_cache_find(vcpu, &vcpu->blocks, vcpu->state.rip, offset);
-	*status = block ? nx_check_code(vcpu, block) : NX_OK;
+	*status = block ? nx_check_code(vcpu, block, *offset) : NX_OK;
 	if (*status == NX_LEAVE_CODE_CHANGED)
 		block->dropped = true;
 	else if (block || *status != NX_OK)
@@ -143,7 +143,7 @@ static struct nx_cluster *find_block(struct nx_vcpu *vcpu, uint32_t *offset, nx_
 		return NULL;
 	vcpu->counters.blocks++;
 	*offset = block->entry[0].offset;
-	*status = nx_check_code(vcpu, block);
+	*status = nx_check_code(vcpu, block, *offset);
 	return *status == NX_OK ? block : NULL;
 }
 

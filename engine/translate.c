@@ -267,7 +267,7 @@ static void end_block(struct nx_translator *t, const struct nx_block *block,
 static void add_entry(struct nx_translator *t, uint64_t rip)
 {
 	/* At most one a block. */
-	t->out->entry[t->out->entries++] = (struct nx_entry){rip, t->e.size};
+	t->out->entry[t->out->entries++] = (struct nx_entry){.rip = rip, .offset = t->e.size};
 }
 
 static void emit_block(struct nx_translator *t, uint16_t number)

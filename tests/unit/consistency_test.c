@@ -4,6 +4,8 @@
 
 GUEST(code, 64, "in al, dx", "out dx, al; mov ecx, 0x12345678; mov ebx, ecx; out dx, al", "hlt");
 
+/* No entry's offset. */
+#define ALL UINT32_MAX
 #define CODE_BYTES ((unsigned)(code_stop - code_resume))
 
 /* A cluster of the code at rip, as the cache keeps it. */
@@ -27,18 +29,19 @@ static void test_each_byte(void **state)
 
 	(void)state;
 	assert_non_null(cluster);
-	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_OK);
+	assert_int_equal(nx_check_code(m->vcpu, cluster, cluster->entry[0].offset), NX_OK);
 	for (unsigned i = 0; i < CODE_BYTES; i++) {
 		for (unsigned bit = 0; bit < 8; bit++) {
 			m->ram[MOCK_CODE + i] ^= (uint8_t)(1u << bit);
-			assert_int_equal(nx_check_code(m->vcpu, cluster), NX_LEAVE_CODE_CHANGED);
+			assert_int_equal(nx_check_code(m->vcpu, cluster, cluster->entry[0].offset),
+					 NX_LEAVE_CODE_CHANGED);
 			m->ram[MOCK_CODE + i] ^= (uint8_t)(1u << bit);
 		}
 	}
 	/* What lies around it is not in the cluster. */
 	m->ram[MOCK_CODE - 1] ^= 0xff;
 	m->ram[MOCK_CODE + CODE_BYTES] ^= 0xff;
-	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_OK);
+	assert_int_equal(nx_check_code(m->vcpu, cluster, cluster->entry[0].offset), NX_OK);
 	/* One page, looked up once. */
 	assert_int_equal(m->vcpu->code_pages, 1);
 	mock_free(m);
@@ -53,18 +56,18 @@ static void test_two_pages(void **state)
 	(void)state;
 	assert_non_null(cluster);
 	assert_int_equal(cluster->fragments, 2);
-	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_OK);
+	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_OK);
 	assert_int_equal(m->vcpu->code_pages, 2);
 	for (uint64_t at = border - 4; at < border - 4 + CODE_BYTES; at++) {
 		m->ram[at] ^= 0x10;
-		assert_int_equal(nx_check_code(m->vcpu, cluster), NX_LEAVE_CODE_CHANGED);
+		assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_LEAVE_CODE_CHANGED);
 		m->ram[at] ^= 0x10;
 	}
 	nx_flush(m->vcpu);
 	/* The second page is gone: nothing to compare with. */
 	mock_set_pte(m, (uint32_t)border, 0);
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_LEAVE_CODE_UNREADABLE);
+	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
 	mock_free(m);
 }
 
@@ -75,23 +78,74 @@ static void test_remapped(void **state)
 	struct nx_cluster *cluster = make_cluster(m, MOCK_CODE);
 
 	(void)state;
-	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_OK);
+	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_OK);
 	mock_set_pte(m, MOCK_CODE, MOCK_EXTRA | 7);
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
 	nx_flush(m->vcpu);
-	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_LEAVE_CODE_CHANGED);
+	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_LEAVE_CODE_CHANGED);
 	/* The same code there will do, and it is that page that is guarded. */
 	memcpy(m->ram + MOCK_EXTRA, code_resume, CODE_BYTES);
 	nx_flush(m->vcpu);
-	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_OK);
+	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_OK);
 	assert_ptr_equal(m->vcpu->code_page[0], m->ram + MOCK_EXTRA);
 	/* To a device, or to what the host does not hand out. */
 	m->page[MOCK_EXTRA / 4096] = MOCK_PAGE_DEVICE;
 	nx_flush(m->vcpu);
-	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_LEAVE_CODE_UNREADABLE);
+	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
 	m->page[MOCK_EXTRA / 4096] = MOCK_PAGE_LEAVE;
 	nx_flush(m->vcpu);
-	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_LEAVE_CODE_UNREADABLE);
+	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
+	mock_free(m);
+}
+
+/* Fragments that run from an entry to the next exit, and not what is behind that. */
+static void test_what_may_run(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_LOOPS);
+	const uint32_t far = 0x800;
+	struct nx_cluster *cluster;
+	struct nx_vcpu *vcpu = m->vcpu;
+	/* out; jmp far / far: out; jmp back to a third out */
+	const uint8_t first[] = {0x89, 0xc8, 0xee, 0xe9},
+		      second[] = {0x89, 0xd8, 0xee, 0xeb, 0x02, 0x90, 0x90, 0xee};
+	const uint32_t jump = far - sizeof(first) - 4;
+
+	(void)state;
+	mock_poke(m, MOCK_CODE, first, sizeof(first));
+	mock_poke(m, MOCK_CODE + sizeof(first), &jump, 4);
+	mock_poke(m, MOCK_CODE + far, second, sizeof(second));
+	m->start.rip = MOCK_CODE;
+	stage_begin(m);
+	assert_true(stage_form(m, NX_LEVEL_LOOPS));
+	assert_int_equal(nx_make_code(vcpu, &vcpu->cache), NX_OK);
+	nx_flush(vcpu);
+	cluster = nx_cache_insert(vcpu, &vcpu->cache);
+	assert_non_null(cluster);
+	assert_true(cluster->fragments >= 3);
+	assert_true(cluster->entries >= 3);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(nx_check_code(vcpu, cluster, cluster->entry[i].offset), NX_OK);
+	for (unsigned i = 0; i < 16; i++) {
+		const uint32_t at[] = {0,       1,       2,       3,       4,       7,
+				       far,     far + 1, far + 2, far + 3, far + 4, far + 5,
+				       far + 6, far + 7, far + 8, far + 9};
+		/*
+		 * By which entries each fragment runs, in part at least; 0 0 0: the cluster does
+		 * not have it.
+		 */
+		static const char *const runs[] = {"110", "110", "110", "110", "110", "110",
+						   "011", "011", "011", "011", "011", "000",
+						   "000", "001", "000", "000"};
+
+		m->ram[MOCK_CODE + at[i]] ^= 0x40;
+		for (unsigned e = 0; e < 3; e++)
+			assert_int_equal(nx_check_code(vcpu, cluster, cluster->entry[e].offset),
+					 runs[i][e] == '1' ? NX_LEAVE_CODE_CHANGED : NX_OK);
+		/* Where no entry is, everything is compared. */
+		assert_int_equal(nx_check_code(vcpu, cluster, ALL),
+				 strcmp(runs[i], "000") ? NX_LEAVE_CODE_CHANGED : NX_OK);
+		m->ram[MOCK_CODE + at[i]] ^= 0x40;
+	}
 	mock_free(m);
 }
 
@@ -110,7 +164,7 @@ static void test_stores_are_caught(void **state)
 	assert_int_equal(nx_resolve(m->vcpu, MOCK_CODE, 4, NX_WRITE, &target), NX_OK);
 	assert_int_equal(nx_resolve(m->vcpu, MOCK_DATA, 4, NX_WRITE, &target), NX_OK);
 	assert_int_equal(tlb[MOCK_CODE / 4096 % NX_TLB_ENTRIES].write, MOCK_CODE);
-	assert_int_equal(nx_check_code(m->vcpu, cluster), NX_OK);
+	assert_int_equal(nx_check_code(m->vcpu, cluster, cluster->entry[0].offset), NX_OK);
 	assert_int_equal(tlb[MOCK_CODE / 4096 % NX_TLB_ENTRIES].write, 1);
 	assert_int_equal(tlb[MOCK_CODE / 4096 % NX_TLB_ENTRIES].read, MOCK_CODE);
 	assert_int_equal(tlb[MOCK_DATA / 4096 % NX_TLB_ENTRIES].write, MOCK_DATA);
@@ -142,13 +196,13 @@ static void test_too_many_pages(void **state)
 		bytes[i] = m->ram[rip];
 	}
 	cluster.fragments = NX_MAX_CODE_PAGES;
-	assert_int_equal(nx_check_code(m->vcpu, &cluster), NX_OK);
+	assert_int_equal(nx_check_code(m->vcpu, &cluster, ALL), NX_OK);
 	assert_int_equal(m->vcpu->code_pages, NX_MAX_CODE_PAGES);
 	cluster.fragments = PAGES;
-	assert_int_equal(nx_check_code(m->vcpu, &cluster), NX_LEAVE_CODE_UNREADABLE);
+	assert_int_equal(nx_check_code(m->vcpu, &cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
 	/* The others are known by now. */
 	cluster.fragments = NX_MAX_CODE_PAGES;
-	assert_int_equal(nx_check_code(m->vcpu, &cluster), NX_OK);
+	assert_int_equal(nx_check_code(m->vcpu, &cluster, ALL), NX_OK);
 	assert_int_equal(m->vcpu->code_pages, NX_MAX_CODE_PAGES);
 	mock_free(m);
 }
@@ -156,9 +210,9 @@ static void test_too_many_pages(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_each_byte),      cmocka_unit_test(test_two_pages),
-	    cmocka_unit_test(test_remapped),       cmocka_unit_test(test_stores_are_caught),
-	    cmocka_unit_test(test_too_many_pages),
+	    cmocka_unit_test(test_each_byte),         cmocka_unit_test(test_two_pages),
+	    cmocka_unit_test(test_what_may_run),      cmocka_unit_test(test_remapped),
+	    cmocka_unit_test(test_stores_are_caught), cmocka_unit_test(test_too_many_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
