@@ -250,6 +250,14 @@ enum nx_owner {
 	NX_OWNER_DISTURBED,
 };
 
+/* What came of giving segment registers back as they were. */
+enum nx_segments_trial {
+	NX_TRIAL_DUE,
+	NX_TRIAL_REFUSED,
+	NX_TRIAL_TAKEN,
+	NX_TRIAL_PRIORITY_STAYS, /* and the LAPIC's task priority need not go with them */
+};
+
 struct nx_kvm_vcpu {
 	struct nx_object object;
 	struct nx_kvm_vm *vm;
@@ -292,7 +300,7 @@ struct nx_kvm_vcpu {
 	unsigned handlers_seen; /* when the present KVM_RUN was called */
 	uint32_t exported;      /* KVM_SYNC_X86_* of ours that wait in the run page, marked dirty */
 
-	bool segments_tried;    /* the kernel takes back segment registers */
+	enum nx_segments_trial segments_trial;
 	unsigned pages_refused; /* to the engine */
 	bool pages_given;
 
@@ -377,10 +385,10 @@ void nx_state_import_regs(struct nx_state *state, const struct kvm_regs *regs);
 void nx_state_export_regs(const struct nx_state *state, struct kvm_regs *regs);
 void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs);
 /*
- * Whether the kernel's segment registers are older than the engine's. vcpu->sregs is then what they
- * have to become, and the caller sees to it.
+ * Whether the kernel's segment registers are older than the engine's; then the caller has to give
+ * it *to.
  */
-bool nx_segments_due(struct nx_kvm_vcpu *vcpu);
+bool nx_segments_due(struct nx_kvm_vcpu *vcpu, struct kvm_sregs *to);
 /* The guest's protection keys, for a stay that begins. */
 uint32_t nx_vcpu_pkru(struct nx_kvm_vcpu *vcpu);
 /* Why the engine must not run in the state just synchronised, or NX_FIT. */

@@ -184,6 +184,7 @@ static void check_engine(struct nx_kvm_vcpu *vcpu)
 static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
+	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 
 	stay_account(vcpu);
@@ -197,8 +198,8 @@ static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 		vcpu->exported = KVM_SYNC_X86_REGS;
 	}
 	/* The VMM's own win. */
-	if (nx_segments_due(vcpu) && !(run->kvm_dirty_regs & KVM_SYNC_X86_SREGS)) {
-		run->s.regs.sregs = vcpu->sregs;
+	if (nx_segments_due(vcpu, &sregs) && !(run->kvm_dirty_regs & KVM_SYNC_X86_SREGS)) {
+		run->s.regs.sregs = sregs;
 		vcpu->exported |= KVM_SYNC_X86_SREGS;
 	}
 	run->kvm_dirty_regs |= vcpu->exported;

@@ -13,6 +13,7 @@
 #define RFLAGS_IF (1ull << 9)
 #define DR7_ENABLES 0xffull
 #define APIC_TPR 0x80
+#define CR8_NOT_TAKEN 0x10 /* a reserved bit */
 #define CPUID_XSTATE 0xd
 #define XSTATE_PKRU 9
 #define PKRU_NOTHING 0xffffffffu
@@ -97,7 +98,7 @@ static void export_segments(const struct nx_state *state, struct kvm_sregs *sreg
 	export_segment(&sregs->gs, &state->seg[NX_GS]);
 }
 
-bool nx_segments_due(struct nx_kvm_vcpu *vcpu)
+bool nx_segments_due(struct nx_kvm_vcpu *vcpu, struct kvm_sregs *to)
 {
 	struct kvm_sregs sregs = vcpu->sregs;
 
@@ -107,7 +108,9 @@ bool nx_segments_due(struct nx_kvm_vcpu *vcpu)
 	export_segments(vcpu->state, &sregs);
 	if (!memcmp(&sregs, &vcpu->sregs, sizeof(sregs)))
 		return false;
-	vcpu->sregs = sregs;
+	*to = vcpu->sregs = sregs;
+	if (vcpu->segments_trial == NX_TRIAL_PRIORITY_STAYS)
+		to->cr8 = CR8_NOT_TAKEN;
 	return true;
 }
 
@@ -173,29 +176,56 @@ static bool may_be_nested(const struct nx_kvm_vcpu *vcpu, int fd)
 	       nested.state.flags & (KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_RUN_PENDING);
 }
 
-/*
- * Segment registers cannot be written back without the task priority, of which KVM's structure has
- * the upper half: a lower half would be lost. Firmware has none.
- */
-static bool priority_would_change(const struct nx_kvm_vcpu *vcpu, int fd)
+/* -1: KVM does not tell. */
+static int task_priority(int fd)
 {
 	struct kvm_lapic_state lapic;
 
-	if (!vcpu->vm->irqchip_full && !vcpu->vm->irqchip_split)
-		return false;
-	return nx_real.ioctl(fd, KVM_GET_LAPIC, &lapic) || lapic.regs[APIC_TPR] & 0xf;
+	return nx_real.ioctl(fd, KVM_GET_LAPIC, &lapic) ? -1 : (uint8_t)lapic.regs[APIC_TPR];
 }
 
-/* That KVM takes back what it gave is tried once, before anything depends on it. */
-static bool segments_return(struct nx_kvm_vcpu *vcpu, int fd)
+/*
+ * KVM takes cr8 with the segments, as the LAPIC's task priority. A value that no cr8 can have it
+ * leaves alone, in all versions so far: whether this one does is seen with one whose other bits
+ * would change the priority.
+ */
+static enum nx_segments_trial try_segments(struct nx_kvm_vcpu *vcpu, int fd, int priority)
 {
-	if (vcpu->segments_tried)
-		return true;
-	vcpu->segments_tried =
-	    !nx_faulty(NX_FAULT_SEGMENTS) && !nx_real.ioctl(fd, KVM_SET_SREGS, &vcpu->sregs);
-	if (!vcpu->segments_tried)
-		nx_vcpu_off(vcpu, "KVM does not take back the segment registers that it gave");
-	return vcpu->segments_tried;
+	struct kvm_sregs sregs = vcpu->sregs;
+
+	if (nx_faulty(NX_FAULT_SEGMENTS))
+		return NX_TRIAL_REFUSED;
+	if (priority >= 0) {
+		sregs.cr8 = CR8_NOT_TAKEN | (sregs.cr8 ^ 1);
+		if (!nx_real.ioctl(fd, KVM_SET_SREGS, &sregs) && task_priority(fd) == priority)
+			return NX_TRIAL_PRIORITY_STAYS;
+	}
+	return nx_real.ioctl(fd, KVM_SET_SREGS, &vcpu->sregs) ? NX_TRIAL_REFUSED : NX_TRIAL_TAKEN;
+}
+
+/*
+ * In real mode the engine loads segment registers, which go back with a task priority of which
+ * there is the upper half only: where that counts, a lower half keeps the engine out. Firmware has
+ * none. What KVM takes is tried once, before anything depends on it.
+ */
+static enum nx_unfit segments_unfit(struct nx_kvm_vcpu *vcpu, int fd)
+{
+	bool has_lapic = vcpu->vm->irqchip_full || vcpu->vm->irqchip_split;
+	int priority = -1;
+
+	if (vcpu->segments_trial == NX_TRIAL_PRIORITY_STAYS ||
+	    (vcpu->segments_trial == NX_TRIAL_TAKEN && !has_lapic))
+		return NX_FIT;
+	if (has_lapic)
+		priority = task_priority(fd);
+	if (has_lapic && (priority < 0 || priority & 0xf))
+		return NX_UNFIT_PRIORITY;
+	if (vcpu->segments_trial == NX_TRIAL_DUE)
+		vcpu->segments_trial = try_segments(vcpu, fd, priority);
+	if (vcpu->segments_trial != NX_TRIAL_REFUSED)
+		return NX_FIT;
+	nx_vcpu_off(vcpu, "KVM does not take back the segment registers that it gave");
+	return NX_UNFIT_SEGMENTS;
 }
 
 enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd)
@@ -219,13 +249,7 @@ enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd)
 		return NX_UNFIT_INTERRUPT_DUE;
 	if (breakpoints_armed(fd))
 		return NX_UNFIT_BREAKPOINTS;
-	if (!(vcpu->sregs.cr0 & CR0_PE)) {
-		if (priority_would_change(vcpu, fd))
-			return NX_UNFIT_PRIORITY;
-		if (!segments_return(vcpu, fd))
-			return NX_UNFIT_SEGMENTS;
-	}
-	return NX_FIT;
+	return vcpu->sregs.cr0 & CR0_PE ? NX_FIT : segments_unfit(vcpu, fd);
 }
 
 /*

@@ -181,13 +181,15 @@ void nx_vcpu_release(struct nx_kvm_vcpu *vcpu)
 
 void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd)
 {
+	struct kvm_sregs sregs;
+
 	if (vcpu->owner != NX_OWNER_ENGINE || vcpu->flushed)
 		return;
 	nx_exit_settle(vcpu);
 	nx_state_export_regs(vcpu->state, &vcpu->regs);
 	nx_real.ioctl(fd, KVM_SET_REGS, &vcpu->regs);
-	if (nx_segments_due(vcpu))
-		nx_real.ioctl(fd, KVM_SET_SREGS, &vcpu->sregs);
+	if (nx_segments_due(vcpu, &sregs))
+		nx_real.ioctl(fd, KVM_SET_SREGS, &sregs);
 	vcpu->flushed = true;
 	vcpu->stats->flushes++;
 }

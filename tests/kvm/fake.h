@@ -82,14 +82,16 @@ struct fake_kernel {
 	/* What the tests look at and set. */
 	uint64_t tsc_offset;
 	uint32_t pkru;
-	unsigned asked_pkru, asked_tsc;
+	unsigned asked_pkru, asked_tsc, asked_tpr;
 	bool has_nested_state;
 	uint16_t nested_flags;
 	struct kvm_ioeventfd ioeventfd[FAKE_IOEVENTFDS]; /* len and address 0: free */
 	uint64_t clock;
 	unsigned runs, immediate_runs, entries;
 	unsigned set_regs, set_sregs, memory_changes;
-	uint8_t tpr;        /* of the LAPIC: sregs.cr8 is its upper half */
+	uint8_t tpr; /* of the LAPIC: sregs.cr8 is its upper half */
+	/* What it does about a cr8 that cannot be: kernels so far, and what others might do. */
+	enum { CR8_LEFT_ALONE, CR8_CUT, CR8_REFUSED } cr8;
 	bool refuses_sregs; /* what KVM gave it does not take back */
 	/*
 	 * Steal time: the guest's register, and the byte in its memory that says "preempted" (1)

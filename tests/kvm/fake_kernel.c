@@ -269,15 +269,22 @@ static int set_sregs(const struct kvm_sregs *sregs)
 {
 	struct kvm_sregs expected = fake.sregs;
 
-	if (fake.refuses_sregs) {
+	const bool strange = sregs->cr8 > 15;
+	uint64_t before = fake.sregs.cr8;
+
+	if (fake.refuses_sregs || (strange && fake.cr8 == CR8_REFUSED)) {
 		errno = EINVAL;
 		return -1;
 	}
 	expected.es = sregs->es;
 	expected.es.limit = fake.sregs.es.limit;
+	if (strange || fake.cr8 == CR8_CUT)
+		expected.cr8 = sregs->cr8;
 	assert(fake.vmm_sets || !memcmp(&expected, sregs, sizeof(expected)));
 	fake.sregs = *sregs;
-	fake.tpr = (uint8_t)(sregs->cr8 << 4);
+	fake.sregs.cr8 = strange && fake.cr8 == CR8_LEFT_ALONE ? before : sregs->cr8 & 15;
+	if (!strange || fake.cr8 == CR8_CUT)
+		fake.tpr = (uint8_t)(sregs->cr8 << 4);
 	fake.set_sregs++;
 	return 0;
 }
@@ -396,6 +403,7 @@ static int ask(uint32_t request, void *argument)
 	case KVM_GET_LAPIC:
 		memset(lapic, 0, sizeof(*lapic));
 		lapic->regs[0x80] = (char)fake.tpr;
+		fake.asked_tpr++;
 		return 0;
 	case KVM_GET_XSAVE:
 		fake.asked_pkru++;

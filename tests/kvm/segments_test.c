@@ -244,19 +244,40 @@ static void test_kvm_refuses(void **state)
 	fake_stop();
 }
 
-/* KVM_SET_SREGS would lose the lower half of the LAPIC's task priority. */
+/*
+ * KVM_SET_SREGS carries the upper half of the LAPIC's task priority. Where it cannot be left out, a
+ * lower half keeps the engine out; and a first stay waits for there to be none in any case.
+ */
 static void test_task_priority(void **state)
 {
 	(void)state;
-	for (unsigned tpr = 0x30; tpr <= 0x35; tpr += 5) {
+	for (unsigned cr8 = CR8_LEFT_ALONE; cr8 <= CR8_REFUSED; cr8++) {
 		start(loads, COUNT(loads), true);
 		assert_int_equal(nx_kvm_ioctl(FAKE_VM_FD, KVM_CREATE_IRQCHIP, NULL), 0);
-		fake.tpr = (uint8_t)tpr;
+		fake.vmm_sets = false;
+		fake.cr8 = cr8;
+		fake.tpr = 0x35;
 		with.accesses = with.inputs = 0;
+		while (with.accesses < 20)
+			assert_int_equal(vmm_step(&with), 0);
+		assert_int_equal(fake_engine.resumes, 0);
+		assert_true(fake_vcpu()->stats->unfit[NX_UNFIT_PRIORITY] > 0);
+		assert_int_equal(fake.tpr, 0x35);
+		fake.tpr = 0x30;
+		while (with.accesses < 60)
+			assert_int_equal(vmm_step(&with), 0);
+		assert_true(fake_engine.segments > 0);
+		assert_int_equal(fake.tpr, 0x30);
+		assert_int_equal(fake.sregs.cr8, 3);
+		while (fake_vcpu()->owner != NX_OWNER_KERNEL)
+			assert_int_equal(vmm_step(&with), 0);
+		/* The guest has made itself one in between. */
+		fake.tpr = 0x39;
+		fake.asked_tpr = fake_engine.resumes = 0;
 		assert_true(vmm_run(&with));
-		assert_int_equal(fake.tpr, tpr);
-		assert_int_equal(fake_engine.resumes > 0, tpr == 0x30);
-		assert_int_equal(fake_vcpu()->stats->unfit[NX_UNFIT_PRIORITY] > 0, tpr != 0x30);
+		assert_int_equal(fake.asked_tpr > 0, cr8 != CR8_LEFT_ALONE);
+		assert_int_equal(fake_engine.resumes > 20, cr8 == CR8_LEFT_ALONE);
+		assert_int_equal(fake.tpr, 0x39);
 		fake_stop();
 	}
 }
