@@ -319,7 +319,8 @@ static void open_to_stop(struct nx_kvm_vcpu *vcpu)
 
 	__atomic_store_n(stop, 0, __ATOMIC_SEQ_CST);
 	stop_flag = stop;
-	atomic_store(&vcpu->interruptible, (vcpu->state->rflags & RFLAGS_IF) != 0);
+	if (vcpu->state->rflags & RFLAGS_IF)
+		atomic_store(&vcpu->interruptible, true);
 }
 
 static void close_to_stop(struct nx_kvm_vcpu *vcpu)
