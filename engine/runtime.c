@@ -73,85 +73,6 @@ void nx_forget_exit(struct nx_vcpu *vcpu)
 
 /* ---- The guest's processor state ---- */
 
-static void load_segment(struct nx_vcpu *vcpu, unsigned number)
-{
-	const struct nx_segment *from = &vcpu->state.seg[number];
-	struct nx_context_seg *to = &vcpu->context.seg[number];
-	bool code = (from->type & 8) != 0, expand_down = !code && (from->type & 4);
-	uint64_t end = (uint64_t)from->limit + 1;
-
-	to->base = from->base;
-	to->selector = from->selector;
-	to->read_end = to->write_end = vcpu->context.seg_lower[number] = 0;
-	/* What is left of an expand-down segment in real mode: vendors differ. */
-	if (from->unusable || !from->present || !from->s ||
-	    (expand_down && !(vcpu->state.cr0 & NX_CR0_PE)))
-		return;
-	if (expand_down) {
-		/* Emitted code looks at the lower bound where nx_mode.lower says that there is one.
-		 */
-		vcpu->context.seg_lower[number] = end;
-		vcpu->mode.lower |= (uint8_t)(1u << number);
-		end = from->db ? 1ull << 32 : 1u << 16;
-	}
-	if (!(vcpu->state.cr0 & NX_CR0_PE)) {
-		to->read_end = to->write_end = end;
-	} else if (code) {
-		to->read_end = from->type & 2 ? end : 0;
-	} else {
-		to->read_end = end;
-		to->write_end = from->type & 2 ? end : 0;
-	}
-}
-
-static bool is_flat(const struct nx_context_seg *seg)
-{
-	return seg->base == 0 && seg->read_end == 1ull << 32 && seg->write_end == 1ull << 32;
-}
-
-/* Fills mode, cpl and the context's segments; NX_OK, or why the engine does not run in this. */
-static nx_status load_processor_state(struct nx_vcpu *vcpu)
-{
-	const struct nx_state *s = &vcpu->state;
-	bool protected_mode = (s->cr0 & NX_CR0_PE) != 0;
-	struct nx_mode *mode = &vcpu->mode;
-
-	if (s->rflags & (NX_FL_TF | NX_FL_VM))
-		return NX_LEAVE_STATE;
-	vcpu->cpl = protected_mode ? s->seg[NX_SS].dpl : 0;
-	/* Alignment checks: the emitted code does not make any. */
-	if ((s->rflags & NX_FL_AC) && (s->cr0 & NX_CR0_AM) && vcpu->cpl == 3)
-		return NX_LEAVE_STATE;
-	if (vcpu->config.no_user_code && vcpu->cpl == 3)
-		return NX_LEAVE_STATE;
-	mode->protected_mode = protected_mode;
-	mode->user = vcpu->cpl == 3;
-	mode->io_allowed = vcpu->cpl <= (s->rflags & NX_FL_IOPL) >> 12;
-	mode->io_bitmap = !mode->io_allowed && nx_io_bitmap_exists(s);
-	if ((s->efer & NX_EFER_LMA) && s->seg[NX_CS].l)
-		mode->bits = mode->stack_bits = 64;
-	else {
-		mode->bits = s->seg[NX_CS].db ? 32 : 16;
-		mode->stack_bits = s->seg[NX_SS].db ? 32 : 16;
-	}
-	mode->lower = 0;
-	for (unsigned i = 0; i < NX_SREGS; i++)
-		load_segment(vcpu, i);
-	/* User-mode CPUID is left alone: counting tools rely on it (docs/engine.md, fidelity). */
-	mode->exits = vcpu->cpl == 0 ? vcpu->config.exits : 0;
-	mode->segment_loads = !protected_mode && vcpu->config.segment_loads;
-	mode->features = vcpu->config.guest_features & ~NX_HAS_TSC;
-	if (vcpu->host->read_tsc && !((s->cr4 & NX_CR4_TSD) && vcpu->cpl > 0))
-		mode->features |= NX_HAS_TSC;
-	/* Real-mode segments may be loaded inside a cluster: never taken for granted. */
-	mode->flat =
-	    mode->bits == 64 ||
-	    (protected_mode && !mode->lower && is_flat(&vcpu->context.seg[NX_DS]) &&
-	     is_flat(&vcpu->context.seg[NX_ES]) && is_flat(&vcpu->context.seg[NX_SS]) &&
-	     vcpu->context.seg[NX_CS].base == 0 && vcpu->context.seg[NX_CS].read_end == 1ull << 32);
-	return NX_OK;
-}
-
 static void load_context(struct nx_vcpu *vcpu)
 {
 	for (unsigned i = 0; i < NX_GPRS; i++)
@@ -177,6 +98,7 @@ static struct nx_cluster *translate(struct nx_vcpu *vcpu, uint64_t began, nx_sta
 {
 	struct nx_cluster *cluster = nx_cache_revive(vcpu);
 
+	vcpu->counters.formed++;
 	if (cluster)
 		return cluster;
 	cluster = nx_cache_add(vcpu, &vcpu->cache, status);
@@ -224,7 +146,6 @@ static struct nx_cluster *find_cluster(struct nx_vcpu *vcpu, uint32_t *offset, n
 		*status = NX_LEAVE_COLD;
 		return NULL;
 	}
-	vcpu->counters.formed++;
 	cluster = translate(vcpu, began, status);
 	if (!cluster) {
 		nx_tracker_barren(&vcpu->tracker, pc, NULL, 0);
@@ -426,7 +347,6 @@ static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 		return outcome;
 	began = vcpu->host->now(vcpu->host_data);
 	if (nx_form(vcpu, &vcpu->mode, rip, &vcpu->graph)) {
-		vcpu->counters.formed++;
 		translate(vcpu, began, &status);
 	} else {
 		vcpu->counters.barren++;
@@ -564,7 +484,7 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	 */
 	if (vcpu->stay_exits && nx_stay_is_long(vcpu))
 		return leave(vcpu, exit, NX_LEAVE_LATENCY);
-	status = load_processor_state(vcpu);
+	status = nx_load_mode(vcpu);
 	if (status != NX_OK)
 		return leave(vcpu, exit, status);
 	load_context(vcpu); /* walks need rflags (AC) */
