@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -211,6 +212,21 @@ class Behaviour(Base):
         path.write_text(json.dumps({"exits_taken": 5}))
         noexit(f"--stats={path}", "--", HELPER, "kill", "9")
         self.assertEqual(path.read_text(), "")
+
+
+class Manual(unittest.TestCase):
+    def test_options(self):
+        """Each option of each command is in the manual, by its long name or its letter."""
+        page = (Path(__file__).resolve().parents[2] / "docs/noexit.1").read_text().replace("\\-", "-")
+        found = 0
+        for command in ("run", "stat", "top", "explain", "check", "bench"):
+            text = run(NOEXIT, command, "--help").stdout
+            for letter, name in re.findall(r"^ +(?:-(\w), )?(?: +)?--([a-z-]+)", text, re.M):
+                found += 1
+                with self.subTest(command=command, option=name):
+                    self.assertTrue(name == "usage" or f"--{name}" in page
+                                    or letter and f"-{letter} " in page.replace('"', ""))
+        self.assertGreater(found, 30)
 
 
 if __name__ == "__main__":
