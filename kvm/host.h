@@ -445,6 +445,13 @@ bool nx_steal_begin(struct nx_kvm_vcpu *vcpu, int fd);
  */
 bool nx_steal_claim(struct nx_kvm_vcpu *vcpu);
 
+/* ---- engine.c ---- */
+
+/* false: there is none. Owner lock held. */
+bool nx_engine_make(struct nx_kvm_vcpu *vcpu);
+/* Turns clustering off where it shows that the engine will never get anywhere. */
+void nx_engine_check(struct nx_kvm_vcpu *vcpu);
+
 /* ---- memory.c ---- */
 
 bool nx_engine_memory_get(struct nx_memory *memory, size_t code_size);

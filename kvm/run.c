@@ -35,7 +35,6 @@
 #define RFLAGS_IF (1ull << 9)
 #define OUR_IMMEDIATE_EXIT 2
 #define TIMED_RESUME 12
-#define ENOUGH_PAGES 8
 
 /* What is left to do. */
 enum step {
@@ -166,21 +165,6 @@ static bool signalled(struct nx_kvm_vcpu *vcpu)
 	return all;
 }
 
-/* What shows that the engine will never get anywhere here. */
-static void check_engine(struct nx_kvm_vcpu *vcpu)
-{
-	const struct nx_counters *counters = nx_vcpu_counters(vcpu->engine);
-
-	if (counters->refused)
-		nx_vcpu_off(vcpu, "the verifier refused a translation, which is a fault of "
-				  "noexit's; please report it, with the guest's name and version");
-	else if (counters->leaves[NX_LEAVE_CACHE_FULL] && !counters->translated)
-		nx_vcpu_off(vcpu, "no translation fits in the code cache; give a larger "
-				  "--code-cache");
-	else if (vcpu->pages_refused >= ENOUGH_PAGES && !vcpu->pages_given)
-		nx_vcpu_off(vcpu, "this process cannot read the guest's memory");
-}
-
 static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -188,7 +172,7 @@ static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 	struct kvm_regs regs;
 
 	stay_account(vcpu);
-	check_engine(vcpu);
+	nx_engine_check(vcpu);
 	vcpu->owner = NX_OWNER_KERNEL;
 	vcpu->exit_open = false;
 	nx_state_export_regs(vcpu->state, &regs);
@@ -464,45 +448,6 @@ static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 
 /* ---- The beginning of a stay ---- */
 
-static bool engine_make(struct nx_kvm_vcpu *vcpu)
-{
-	struct nx_config config;
-	struct nx_vcpu *engine = NULL;
-
-	if (vcpu->engine_tried)
-		return vcpu->engine;
-	vcpu->engine_tried = true;
-	nx_config_default(&config);
-	nx_config_limits(&config, nx_options.limits);
-	if (nx_options.level < config.level)
-		config.level = nx_options.level;
-	config.no_user_code = nx_options.no_user_code;
-	config.guest_features = vcpu->guest_features;
-	config.segment_loads = true;
-	if (nx_options.max_gap)
-		config.max_gap = (uint16_t)nx_options.max_gap;
-	config.fail = (nx_faulty(NX_FAULT_CACHE) ? NX_FAIL_CACHE : 0) |
-		      (nx_faulty(NX_FAULT_VERIFIER) ? NX_FAIL_VERIFY : 0);
-	if (!nx_engine_memory_get(&vcpu->memory, (size_t)nx_options.code_cache * 1024)) {
-		nx_vcpu_off(vcpu,
-			    "no memory for the engine, or a policy forbids executable memory; "
-			    "try a smaller --code-cache");
-		return false;
-	}
-	if (!nx_faulty(NX_FAULT_ENGINE))
-		engine = nx_vcpu_create(&vcpu->memory, &vcpu->engine_host, vcpu, &config);
-	if (!engine) {
-		nx_vcpu_off(vcpu, "the engine does not work with the memory it was given");
-		return false;
-	}
-	vcpu->state = nx_vcpu_state(engine);
-	nx_vcpus_lock(vcpu->vm);
-	vcpu->engine = engine;
-	nx_vcpus_unlock(vcpu->vm);
-	nx_cost_tell(vcpu);
-	return true;
-}
-
 /* Everything that can be known before the exit is completed. */
 static bool may_take_over(struct nx_kvm_vcpu *vcpu)
 {
@@ -516,7 +461,7 @@ static bool may_take_over(struct nx_kvm_vcpu *vcpu)
 	if (run->if_flag &&
 	    (run->request_interrupt_window || vcpu->irq_seen != atomic_load(&vcpu->vm->irq_epoch)))
 		return false;
-	return engine_make(vcpu) &&
+	return nx_engine_make(vcpu) &&
 	       nx_worth_resuming(vcpu->engine, vcpu->kernel_rip,
 				 vcpu->run->exit_reason == KVM_EXIT_IO ? NX_EXIT_IO : NX_EXIT_MMIO);
 }
