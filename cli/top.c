@@ -127,6 +127,8 @@ static bool obey(int key, struct options *options, const struct watch *watch)
 	}
 	if (key == 'v')
 		choose_next_vm(&options->choice, watch);
+	/* After any key all is drawn again, also what somebody else wrote over. */
+	clearok(stdscr, TRUE);
 	return key != 'q';
 }
 

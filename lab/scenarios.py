@@ -110,7 +110,7 @@ SCENARIOS = (
     boot("debian-2", "Debian's cloud kernel, 2 vCPUs", 2, smp=2),
     boot("debian-4", "Debian's cloud kernel, 4 vCPUs", 4, smp=2),
     boot("debian-pae", "Debian's 32-bit PAE kernel", 1, kernel="686-pae", seconds=1800,
-         before=SHADOW_PAGING),
+         before=SHADOW_PAGING, needs_luck=True),
     Scenario("ide-pio", "an IDE disk written and read by programmed I/O",
              DISK_DRIVE % "ide", DISK_GUEST, modules=("ata_piix", "sd_mod"),
              append="quiet libata.dma=0",

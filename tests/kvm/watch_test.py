@@ -227,7 +227,9 @@ class Explain(Base):
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "stats.json"
             with Vmm(f"--stats={path}") as vmm:
-                vmm.do("run")
+                # Clusters grow when the exits that they lack have cost enough.
+                for _ in range(20):
+                    vmm.do("run")
                 live = self.explain("-p", str(vmm.pid), "-n", "0")
                 vmm.end()
             return live, self.explain("-n", "0", str(path)), json.loads(path.read_text())

@@ -22,7 +22,10 @@ CPU = os.environ.get("KVM_CPU") or "amd"
 PYTHON = Path("/usr/bin/python3")
 # The lab's own shell is a static one, which noexit cannot get into.
 SHELL = Path("/bin/dash")
-SCRIPT = ROOT / "tests/kvm/real_test.py"
+TESTS = ROOT / "tests/kvm"
+# Of the terminal that `noexit top` is tried on.
+TERMINFO = [path for path in (Path("/lib/terminfo/x/xterm"), Path("/usr/share/terminfo/x/xterm"))
+            if path.exists()]
 CHECK = ROOT / "tests/kvm/check_test.py"
 # Prints the files of what the script imports.
 LIST_MODULES = """
@@ -62,27 +65,29 @@ def in_lab(command, put=()):
 class KvmTest(unittest.TestCase):
     names = ()
 
-    def test_real(self):
-        put = [(usr(path), file) for path, file in python_files(SCRIPT).items()]
-        programs = " ".join(f"/noexit/{name}" for name in ("cli/noexit", "tests/kvm/guest_vmm",
-                                                          "tests/kvm/storm_vmm"))
-        names = " ".join(self.names)
-        result = in_lab(f"cd /tmp && python3 -B /real_test.py {programs} {names}",
-                        [*put, ("/real_test.py", SCRIPT)])
+    def run_script(self, script, programs, names=(), put=()):
+        """A script of tests/kvm in the lab; its output."""
+        places = [(usr(path), file) for path, file in python_files(TESTS / script).items()]
+        words = [f"/noexit/{name}" for name in programs] + list(names)
+        result = in_lab(f"cd /tmp && python3 -B /{script} {' '.join(words)}",
+                        [*places, *put, (f"/{script}", TESTS / script)])
         self.assertEqual(result.returncode, 0)
-        ran = re.search(r"^Ran (\d+) tests in", result.stdout, re.M)
-        self.assertGreater(int(ran[1]), 0 if names else 15)
-        self.assertNotIn("skipped", result.stdout)
+        return result.stdout
 
-    def test_check(self):
-        put = [(usr(path), file) for path, file in python_files(CHECK).items()]
-        names = " ".join(f"Check.test_{name}"
-                         for name in ("here", "text", "no_executable_memory", "arguments"))
-        result = in_lab(f"cd /tmp && python3 -B /check_test.py /noexit/cli/noexit {names}",
-                        [*put, ("/check_test.py", CHECK)])
-        self.assertEqual(result.returncode, 0)
-        self.assertIn("Ran 4 tests", result.stdout)
-        self.assertNotIn("skipped", result.stdout)
+    def test_real(self):
+        said = self.run_script("real_test.py", ("cli/noexit", "tests/kvm/guest_vmm",
+                                                "tests/kvm/storm_vmm"), self.names)
+        ran = re.search(r"^Ran (\d+) tests in", said, re.M)
+        self.assertGreater(int(ran[1]), 0 if self.names else 15)
+        self.assertNotIn("skipped", said)
+
+    def test_watch(self):
+        said = self.run_script("watch_test.py", ("cli/noexit", "tests/kvm/watched"),
+                               put=[(usr(path), path) for path in TERMINFO])
+        ran = re.search(r"^Ran (\d+) tests in", said, re.M)
+        self.assertGreater(int(ran[1]), 25)
+        # There is no gdb in the lab.
+        self.assertEqual(re.findall(r"^(test_\w+) .*skipped", said, re.M), ["test_gdb"])
 
     def test_hostile(self):
         result = in_lab("/noexit/tests/security/hostile_kvm_test")

@@ -3,13 +3,14 @@
 
 import unittest
 
-from lab_testing import main
+from lab_testing import BUILD, main
 
 import demo
 import load
 import scenarios_devices
 import scenarios_net
-from scenario import Run, Scenario
+from image import LabError
+from scenario import NotEmulated, Run, Scenario
 from scenarios import SCENARIOS, lost_lines
 
 FLOOD = ("".join(f"guest: {i} the quick brown fox jumps over the lazy dog\r\n" for i in range(400))
@@ -189,6 +190,42 @@ class LatenessTest(unittest.TestCase):
 
     def test_percentiles(self):
         self.assertEqual(scenarios_devices.lateness(run(self.LINE)), {"flood": (12, 34, 56, 78)})
+
+    def judged(self, flood, kernel):
+        """With these medians, where those without noexit are 12 us."""
+        kernel_line = self.LINE.replace("flood", "kernel-flood")
+        return list(scenarios_devices.too_late(
+            runs(run(self.LINE + kernel_line),
+                 run(self.LINE.replace("p50 12", f"p50 {flood}")
+                     + kernel_line.replace("p50 12", f"p50 {kernel}")))))
+
+    def test_bounds(self):
+        self.assertEqual(self.judged(62, 5012), [])
+        self.assertEqual(len(self.judged(63, 5012)), 1)
+        self.assertEqual(len(self.judged(62, 5013)), 1)
+        self.assertEqual(len(list(scenarios_devices.too_late(runs(run(""), run(""))))), 2)
+
+
+class Dying(Scenario):
+    """One whose lab dies when it has said the name."""
+
+    def in_lab(self, images, share, script, progress=None):
+        raise LabError(self.name)
+
+
+class LuckTest(unittest.TestCase):
+    BEFORE, AFTER = "off: vm started\n", "off: vm started\noff: vm ended\non: vm started\n"
+
+    def test_dies_without_noexit(self):
+        with self.assertRaises(NotEmulated):
+            Dying(self.BEFORE, "", needs_luck=True).run(BUILD, print)
+
+    def test_dies_with_noexit(self):
+        """That, or where no luck is needed, is a failure."""
+        for scenario in Dying(self.AFTER, "", needs_luck=True), Dying(self.BEFORE, ""):
+            with self.assertRaises(LabError) as caught:
+                scenario.run(BUILD, print)
+            self.assertNotIsInstance(caught.exception, NotEmulated)
 
 
 class TableTest(unittest.TestCase):
