@@ -89,9 +89,15 @@ def grub(name, about, drive):
                     compare=same_transcript)
 
 
-def boot(name, about, vcpus, before="", **more):
+# QEMU patches the TPR accesses of 32-bit guests, and writes the vCPU's state back after each. KVM then
+# has the task register's type as busy, which the emulator under it takes for an invalid one when the
+# next interrupt leaves CPL 3: it aborts.
+NO_TPR_PATCHES = "-global kvm-apic.vapic=off"
+
+
+def boot(name, about, vcpus, options="", before="", **more):
     """A boot of a kernel with all its messages on the serial console."""
-    return Scenario(name, about, f"{before}boot vm -m 256 -smp {vcpus}; finish vm", guest="""
+    return Scenario(name, about, f"{before}boot vm -m 256 -smp {vcpus} {options}; finish vm", guest="""
 say processors $(grep -c ^processor /proc/cpuinfo)
 seq 200000 | md5sum | sed 's/^/guest: /'
 forked=0
@@ -109,8 +115,8 @@ SCENARIOS = (
     boot("debian-1", "Debian's cloud kernel, 1 vCPU", 1),
     boot("debian-2", "Debian's cloud kernel, 2 vCPUs", 2, smp=2),
     boot("debian-4", "Debian's cloud kernel, 4 vCPUs", 4, smp=2),
-    boot("debian-pae", "Debian's 32-bit PAE kernel", 1, kernel="686-pae", seconds=1800,
-         before=SHADOW_PAGING, needs_luck=True),
+    boot("debian-pae", "Debian's 32-bit PAE kernel", 1, NO_TPR_PATCHES, before=SHADOW_PAGING,
+         kernel="686-pae", seconds=1800),
     Scenario("ide-pio", "an IDE disk written and read by programmed I/O",
              DISK_DRIVE % "ide", DISK_GUEST, modules=("ata_piix", "sd_mod"),
              append="quiet libata.dma=0",

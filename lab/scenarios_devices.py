@@ -103,7 +103,7 @@ else
 fi
 """
 ALL_FAULTS = "$(noexit run --fault=list | cut -d ' ' -f 1)"
-# One of each kind: before there is a VM, at a VM's first steps, at a vCPU's, in the engine, in the middle of a run.
+# One of each kind: at a VM's first steps, at a vCPU's, in the engine, in the middle of a run.
 FEW_FAULTS = "watch sync-regs executable verifier completion"
 # Only those who watch notice this one.
 STILL_AVOIDS = ("watch",)

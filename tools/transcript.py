@@ -38,6 +38,9 @@ MASKS = [(re.compile(pattern), replacement) for pattern, replacement in (
     (r"calibration: \d+\.\d+ MHz", "calibration: N MHz"),
     (r"(clocksource: tsc\S*: mask: \S+) max_cycles: \S+ max_idle_ns: \d+ ns",
      r"\1 max_cycles: N, max_idle_ns: N ns"),
+    # 32-bit kernels measure the ACPI timer against the PIT, and a busy machine makes them refuse it.
+    (r"(PM-Timer running at invalid rate: \d+% of normal - aborting\.|"
+     r"clocksource: acpi_pm: mask: [^\r\n]*)", "PM-Timer taken or refused"),
     (r"[\d.]+ BogoMIPS \(lpj=\d+\)", "N BogoMIPS (lpj=N)"),
     (r"Total of (\d+) processors activated \([\d.]+ BogoMIPS\)",
      r"Total of \1 processors activated (N BogoMIPS)"),
