@@ -26,7 +26,6 @@ TESTS = ROOT / "tests/kvm"
 # Of the terminal that `noexit top` is tried on.
 TERMINFO = [path for path in (Path("/lib/terminfo/x/xterm"), Path("/usr/share/terminfo/x/xterm"))
             if path.exists()]
-CHECK = ROOT / "tests/kvm/check_test.py"
 # Prints the files of what the script imports.
 LIST_MODULES = """
 import importlib.util, sys
@@ -88,6 +87,13 @@ class KvmTest(unittest.TestCase):
         self.assertGreater(int(ran[1]), 25)
         # There is no gdb in the lab.
         self.assertEqual(re.findall(r"^(test_\w+) .*skipped", said, re.M), ["test_gdb"])
+
+    def test_check(self):
+        names = [f"Check.test_{name}"
+                 for name in ("here", "text", "no_executable_memory", "arguments")]
+        said = self.run_script("check_test.py", ("cli/noexit",), names)
+        self.assertIn("Ran 4 tests", said)
+        self.assertNotIn("skipped", said)
 
     def test_hostile(self):
         result = in_lab("/noexit/tests/security/hostile_kvm_test")
