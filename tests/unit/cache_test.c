@@ -164,9 +164,9 @@ static void test_shape(void **state)
 	a->dropped = a->outgrown = true;
 #define OTHER(place)                                   \
 	do {                                           \
-		place ^= 1;                            \
+		(place) ^= 1;                          \
 		assert_null(nx_cache_revive(m->vcpu)); \
-		place ^= 1;                            \
+		(place) ^= 1;                          \
 	} while (0)
 	OTHER(graph->insn[0].bytes[1]);
 	OTHER(graph->insn[0].path);
