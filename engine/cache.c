@@ -218,12 +218,6 @@ static void find_reach(struct nx_vcpu *vcpu, struct nx_entry *entry)
 
 /* ---- Making and keeping ---- */
 
-static uint64_t mix(uint64_t hash, uint64_t with)
-{
-	hash = (hash ^ with) * 0x9e3779b97f4a7c15ull;
-	return hash ^ hash >> 29;
-}
-
 /* Of all that the graph's translation depends on, but for the mode. */
 static uint64_t shape_of(const struct nx_graph *graph)
 {
@@ -232,8 +226,9 @@ static uint64_t shape_of(const struct nx_graph *graph)
 	for (unsigned i = 0; i < graph->insns; i++) {
 		const struct nx_insn *insn = &graph->insn[i];
 
-		hash = mix(hash, insn->path);
-		hash = mix(hash, insn->rip ^ (uint64_t)insn->op << 56 ^ (uint64_t)insn->weak << 55 ^
+		hash = nx_mix(hash, insn->path);
+		hash =
+		    nx_mix(hash, insn->rip ^ (uint64_t)insn->op << 56 ^ (uint64_t)insn->weak << 55 ^
 				     (uint64_t)insn->first_len << 48);
 		for (unsigned b = 0; b < insn->len; b++)
 			hash = hash * 31 + insn->bytes[b];
@@ -241,11 +236,11 @@ static uint64_t shape_of(const struct nx_graph *graph)
 	for (unsigned i = 0; i < graph->blocks; i++) {
 		const struct nx_block *block = &graph->block[i];
 
-		hash = mix(hash, (uint64_t)block->count << 1 | block->entry);
+		hash = nx_mix(hash, (uint64_t)block->count << 1 | block->entry);
 		for (unsigned e = 0; e < NX_EDGES; e++)
-			hash = mix(hash, (uint64_t)block->edge[e] << 8 | block->counted[e]);
+			hash = nx_mix(hash, (uint64_t)block->edge[e] << 8 | block->counted[e]);
 		for (unsigned t = 0; t < block->targets; t++)
-			hash = mix(hash, block->target[t]);
+			hash = nx_mix(hash, block->target[t]);
 	}
 	return hash;
 }
@@ -294,7 +289,9 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache)
 	cluster = &cache->cluster[cache->clusters++];
 	nx_memset(cluster, 0, sizeof(*cluster));
 	cluster->rip = graph->rip;
-	cluster->shape = shape_of(graph);
+	/* Only clusters are ever formed anew. */
+	if (cache == &vcpu->cache)
+		cluster->shape = shape_of(graph);
 	cluster->mode = graph->mode;
 	cluster->cs_base = vcpu->state.seg[NX_CS].base;
 	cluster->cs_limit = vcpu->state.seg[NX_CS].limit;

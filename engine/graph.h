@@ -8,6 +8,13 @@
 
 /* ---- paths.c ---- */
 
+/* One step of a hash. */
+static inline uint64_t nx_mix(uint64_t a, uint64_t b)
+{
+	a = (a ^ (b << 23 | b >> 41)) * 0x9e3779b97f4a7c15ull;
+	return a ^ a >> 29;
+}
+
 #define NX_MAX_TARGETS 4 /* of one indirect branch */
 
 /*

@@ -6,21 +6,15 @@
 #define FIRST_LEAVES 2u
 #define MAX_TRACES 6u
 
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-	a = (a ^ (b << 23 | b >> 41)) * 0x9e3779b97f4a7c15ull;
-	return a ^ a >> 29;
-}
-
 uint64_t nx_path_name(uint64_t rip, uint64_t context_hash, uint64_t via)
 {
 	/* 0 stands for no branch. */
-	return mix(mix(rip, context_hash), via) | 1;
+	return nx_mix(nx_mix(rip, context_hash), via) | 1;
 }
 
 uint16_t nx_context_push(struct nx_contexts *contexts, uint16_t context, uint64_t back)
 {
-	uint64_t hash = mix(nx_context_hash(contexts, context) + 1, back);
+	uint64_t hash = nx_mix(nx_context_hash(contexts, context) + 1, back);
 	struct nx_context_call *call;
 
 	for (uint16_t i = 1; i < contexts->count; i++)

@@ -332,11 +332,11 @@ static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	uint64_t rip = vcpu->state.rip, began;
 	enum nx_outcome outcome;
 	nx_status status = NX_LEAVE_NO_CLUSTER;
+	bool follows = vcpu->config.level >= NX_LEVEL_PATHS;
 
-	if (vcpu->config.level >= NX_LEVEL_PATHS &&
-	    !nx_cost_ripe(vcpu, vcpu->barren_pc, NX_MAKE_TRACE, 1))
+	if (follows && !nx_cost_ripe(vcpu, vcpu->barren_pc, NX_MAKE_TRACE, 1))
 		return leave(vcpu, exit, NX_LEAVE_COLD);
-	if (vcpu->config.level < NX_LEVEL_PATHS || !nx_trace(vcpu, NULL, NX_MAKE_TRACE, &status)) {
+	if (!follows || !nx_trace(vcpu, NULL, NX_MAKE_TRACE, &status)) {
 		vcpu->counters.barren++;
 		nx_tracker_barren(&vcpu->tracker, vcpu->barren_pc, NULL, 0);
 		return leave(vcpu, exit, status);
