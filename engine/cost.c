@@ -30,9 +30,12 @@
 #define EAGERNESS 8u
 /*
  * A measurement moves what is known by this part towards it, however far away it is: so that
- * becomes the median, which a scheduler that comes in between does not spoil.
+ * becomes the median, which a scheduler that comes in between does not spoil. The first ones move
+ * it more: a stage that runs for the first time takes several times as long as ever after.
  */
 #define LEARNING 8u
+/* What a cluster takes whatever its size, in instructions of it. */
+#define CLUSTER_INSNS 32u
 #define MOST_LEAVES 64u
 /* Exits left alone after the first loss; doubled so many times. */
 #define DECLINE_FIRST 64u
@@ -89,28 +92,46 @@ bool nx_cost_known(const struct nx_vcpu *vcpu)
 	return dearest_exit(&vcpu->costs) && !vcpu->config.ignore_costs;
 }
 
-void nx_cost_learn(struct nx_vcpu *vcpu, enum nx_making making, uint64_t ns)
+/* In what making_ns counts. */
+static uint64_t units(enum nx_making making, unsigned count)
+{
+	return making == NX_MAKE_INSN ? count + CLUSTER_INSNS : count;
+}
+
+void nx_cost_learn(struct nx_vcpu *vcpu, enum nx_making making, unsigned count, uint64_t ns)
 {
 	uint64_t *middle = &vcpu->making_ns[making];
+	uint8_t *seen = &vcpu->making_seen[making];
+	uint64_t each = ns / units(making, count);
 
-	if (!*middle)
-		*middle = ns;
-	else if (ns > *middle)
-		*middle += *middle / LEARNING + 1;
+	if (*seen < LEARNING)
+		++*seen;
+	if (*seen == 1)
+		*middle = each;
+	else if (each > *middle)
+		*middle += *middle / *seen + 1;
 	else
-		*middle -= *middle / LEARNING;
+		*middle -= *middle / *seen;
+}
+
+/* The exits that earn it; UINT16_MAX earn everything. */
+static uint32_t exits_needed(const struct nx_vcpu *vcpu, enum nx_making making, unsigned count)
+{
+	uint64_t ns = vcpu->making_ns[making] * units(making, count);
+	uint64_t exits = ns / dearest_exit(&vcpu->costs) / EAGERNESS;
+
+	return exits < UINT16_MAX ? (uint32_t)exits : UINT16_MAX;
 }
 
 bool nx_cost_ripe(struct nx_vcpu *vcpu, uint64_t pc, enum nx_making making, unsigned count)
 {
 	struct nx_account *account = account_of(vcpu, pc);
-	uint64_t exits;
 
 	if (!nx_cost_known(vcpu))
 		return true;
-	exits = vcpu->making_ns[making] * count / dearest_exit(&vcpu->costs) / EAGERNESS;
-	if (account->exits < exits) {
-		account->waiting = (uint32_t)(exits - account->exits);
+	if (account->exits < exits_needed(vcpu, making, count)) {
+		account->making = (uint8_t)making;
+		account->waits_for = count;
 		return false;
 	}
 	account->exits = 0;
@@ -123,9 +144,14 @@ bool nx_cost_waits(struct nx_vcpu *vcpu, uint64_t pc)
 
 	if (account->exits < UINT16_MAX)
 		account->exits++;
-	if (!account->waiting)
+	if (!account->waits_for)
 		return false;
-	account->waiting--;
+	/* By what is known now: an estimate may have come down meanwhile. */
+	if (!nx_cost_known(vcpu) ||
+	    account->exits >= exits_needed(vcpu, account->making, account->waits_for)) {
+		account->waits_for = 0;
+		return false;
+	}
 	vcpu->counters.waited++;
 	return true;
 }

@@ -486,13 +486,14 @@ bool nx_cost_open(struct nx_vcpu *vcpu, uint64_t pc);
 void nx_cost_avoided(struct nx_vcpu *vcpu, enum nx_exit_kind kind);
 /* The stay, if one is open, is over: into the account of where it began. */
 void nx_cost_settle(struct nx_vcpu *vcpu);
-void nx_cost_learn(struct nx_vcpu *vcpu, enum nx_making making, uint64_t ns);
+/* Making count of it has taken so long. */
+void nx_cost_learn(struct nx_vcpu *vcpu, enum nx_making making, unsigned count, uint64_t ns);
 /*
  * Have exits at pc cost enough for so many of it to be made? If so, count anew; else the next exits
  * there wait.
  */
 bool nx_cost_ripe(struct nx_vcpu *vcpu, uint64_t pc, enum nx_making making, unsigned count);
-/* Counts an exit at pc, and one less to wait for, if it waits. */
+/* Counts an exit at pc. Does it wait for something that is not ripe yet? */
 bool nx_cost_waits(struct nx_vcpu *vcpu, uint64_t pc);
 /* Leaves at one branch that have cost enough for a first trace from there. */
 unsigned nx_cost_first_leaves(const struct nx_vcpu *vcpu);

@@ -108,7 +108,7 @@ static struct nx_cluster *translate(struct nx_vcpu *vcpu, uint64_t began, nx_sta
 	vcpu->counters.forced += vcpu->forced;
 	vcpu->forced = false;
 	cluster->made_ns = vcpu->host->now(vcpu->host_data) - began;
-	nx_cost_learn(vcpu, NX_MAKE_INSN, cluster->made_ns / cluster->insns);
+	nx_cost_learn(vcpu, NX_MAKE_INSN, cluster->insns, cluster->made_ns);
 	return cluster;
 }
 

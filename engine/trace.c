@@ -206,6 +206,6 @@ bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, enum nx_making m
 	uint64_t began = vcpu->host->now(vcpu->host_data);
 	bool found = trace(vcpu, from, status);
 
-	nx_cost_learn(vcpu, making, vcpu->host->now(vcpu->host_data) - began);
+	nx_cost_learn(vcpu, making, 1, vcpu->host->now(vcpu->host_data) - began);
 	return found;
 }

@@ -91,10 +91,11 @@ struct nx_string_pending {
 /* Of an exiting instruction that stays begin at: cost.c. */
 struct nx_account {
 	uint64_t pc;
-	uint64_t saved;    /* nanoseconds, by the stays since the last decision */
-	uint32_t declined; /* exits still to be left alone */
-	uint32_t exits;    /* since something was made for them */
-	uint32_t waiting;  /* exits still to come before something is made */
+	uint64_t saved;     /* nanoseconds, by the stays since the last decision */
+	uint32_t declined;  /* exits still to be left alone */
+	uint32_t exits;     /* since something was made for them */
+	uint32_t waits_for; /* so much to be made; 0: nothing is waited for */
+	uint8_t making;     /* of what */
 	uint8_t stays;
 	uint8_t losses; /* decisions against it in a row */
 };
@@ -142,7 +143,8 @@ struct nx_vcpu {
 	bool stay_open;
 	uint64_t stay_saved, stay_made;
 	struct nx_account account[NX_ACCOUNTS];
-	uint64_t making_ns[NX_MAKINGS]; /* medians; 0: none yet */
+	uint64_t making_ns[NX_MAKINGS];  /* medians */
+	uint8_t making_seen[NX_MAKINGS]; /* measurements, up to what makes no difference */
 
 	/* An exit that the host owes us, with what completes it. */
 	enum nx_pending_kind pending;

@@ -191,6 +191,12 @@ static void test_predecessors(void **state)
 	mock_free(m);
 }
 
+/* A cluster of 68 instructions took a hundred times so long: each has its share of the rest. */
+static void learn_insns(struct mock *m, uint64_t ns)
+{
+	nx_cost_learn(m->vcpu, NX_MAKE_INSN, 68, ns * 100);
+}
+
 /* Of what takes 100 us, at exits of 5 us: after 100 / 5 / 8 of them, rounded down. */
 static void test_ripe(void **state)
 {
@@ -198,24 +204,49 @@ static void test_ripe(void **state)
 
 	(void)state;
 	/* Nothing is known of how long it takes: at once. */
-	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 100));
-	nx_cost_learn(m->vcpu, NX_MAKE_INSN, 1000);
+	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 68));
+	learn_insns(m, 1000);
 	assert_int_equal(m->vcpu->counters.waited, 0);
 	assert_true(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
-	assert_false(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 100));
-	assert_false(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
-	assert_int_equal(m->vcpu->counters.waited, 1);
+	assert_false(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 68));
 	assert_true(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
-	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 100));
-	/* The next one has to be earned anew; a smaller one is sooner. */
-	assert_false(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 80));
-	assert_false(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
-	assert_false(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
-	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 80));
+	assert_int_equal(m->vcpu->counters.waited, 0);
+	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 68));
+	/* The next one has to be earned anew; a larger one takes longer. */
+	assert_false(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 108));
+	for (unsigned i = 1; i <= 2; i++) {
+		assert_false(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
+		assert_int_equal(m->vcpu->counters.waited, i);
+	}
+	assert_true(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
+	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 108));
 	/* Another exit has its own account. */
-	assert_false(nx_cost_ripe(m->vcpu, PC + 16, NX_MAKE_INSN, 100));
+	assert_false(nx_cost_ripe(m->vcpu, PC + 16, NX_MAKE_INSN, 68));
 	m->vcpu->config.ignore_costs = true;
 	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 1000000));
+	mock_free(m);
+}
+
+/* Who waits because of a first measurement that was far off does not wait for that many exits. */
+static void test_estimate_comes_down(void **state)
+{
+	struct mock *m = begin(5000, 4000);
+	unsigned exits = 0;
+
+	(void)state;
+	nx_cost_learn(m->vcpu, NX_MAKE_INSN, 3, 35 * 1000000);
+	assert_false(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 200));
+	for (; !nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO); exits++)
+		if (exits > 100)
+			learn_insns(m, 1000);
+	assert_in_range(exits, 101, 150);
+	/* However dear it is, it is not put off for ever. */
+	m->vcpu->making_ns[NX_MAKE_INSN] = 1u << 30;
+	assert_false(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 200));
+	for (exits = 0; exits < 65536 && !nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO); exits++)
+		;
+	assert_in_range(exits, 60000, 65535);
+	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 200));
 	mock_free(m);
 }
 
@@ -227,16 +258,16 @@ static void test_paths(void **state)
 	(void)state;
 	assert_int_equal(nx_cost_first_leaves(m->vcpu), 0);
 	assert_true(nx_cost_follow(m->vcpu));
-	nx_cost_learn(m->vcpu, NX_MAKE_TRACE, 400000);
+	nx_cost_learn(m->vcpu, NX_MAKE_TRACE, 1, 400000);
 	assert_int_equal(nx_cost_first_leaves(m->vcpu), 10);
-	nx_cost_learn(m->vcpu, NX_MAKE_STEPS, 4999);
+	nx_cost_learn(m->vcpu, NX_MAKE_STEPS, 1, 4999);
 	assert_true(nx_cost_follow(m->vcpu));
 	for (unsigned i = 0; i < 20; i++)
-		nx_cost_learn(m->vcpu, NX_MAKE_STEPS, 8000);
+		nx_cost_learn(m->vcpu, NX_MAKE_STEPS, 1, 8000);
 	assert_false(nx_cost_follow(m->vcpu));
 	/* However long a trace took, some leaves are enough. */
 	for (unsigned i = 0; i < 100; i++)
-		nx_cost_learn(m->vcpu, NX_MAKE_TRACE, 1u << 30);
+		nx_cost_learn(m->vcpu, NX_MAKE_TRACE, 1, 1u << 30);
 	assert_in_range(nx_cost_first_leaves(m->vcpu), 20, 100);
 	m->vcpu->config.ignore_costs = true;
 	assert_int_equal(nx_cost_first_leaves(m->vcpu), 0);
@@ -251,12 +282,12 @@ static void test_learn(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 50; i++)
-		nx_cost_learn(m->vcpu, NX_MAKE_INSN, 1000);
+		learn_insns(m, 1000);
 	assert_in_range(m->vcpu->making_ns[NX_MAKE_INSN], 850, 1150);
-	nx_cost_learn(m->vcpu, NX_MAKE_INSN, 1u << 30);
+	learn_insns(m, 1u << 30);
 	assert_in_range(m->vcpu->making_ns[NX_MAKE_INSN], 850, 1300);
 	for (unsigned i = 0; i < 100; i++)
-		nx_cost_learn(m->vcpu, NX_MAKE_INSN, 100);
+		learn_insns(m, 100);
 	assert_in_range(m->vcpu->making_ns[NX_MAKE_INSN], 85, 115);
 	mock_free(m);
 }
@@ -272,6 +303,7 @@ int main(void)
 	    cmocka_unit_test(test_limits),
 	    cmocka_unit_test(test_outgrown),
 	    cmocka_unit_test(test_ripe),
+	    cmocka_unit_test(test_estimate_comes_down),
 	    cmocka_unit_test(test_paths),
 	    cmocka_unit_test(test_learn),
 	    cmocka_unit_test(test_predecessors),
