@@ -16,7 +16,7 @@ static uint32_t slot_of(uint64_t rip)
 	return (uint32_t)((rip * 0x9e3779b97f4a7c15ull) >> 52) % NX_ENTRY_BUCKETS;
 }
 
-static bool same_mode(const struct nx_mode *a, const struct nx_mode *b)
+bool nx_same_mode(const struct nx_mode *a, const struct nx_mode *b)
 {
 	return a->bits == b->bits && a->stack_bits == b->stack_bits && a->flat == b->flat &&
 	       a->io_allowed == b->io_allowed && a->io_bitmap == b->io_bitmap &&
@@ -29,7 +29,7 @@ bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *
 {
 	const struct nx_segment *cs = &vcpu->state.seg[NX_CS];
 
-	if (cluster->dropped || !same_mode(&cluster->mode, &vcpu->mode))
+	if (cluster->dropped || !nx_same_mode(&cluster->mode, &vcpu->mode))
 		return false;
 	return cluster->mode.bits == 64 ||
 	       (cluster->cs_base == cs->base && cluster->cs_limit == cs->limit);
@@ -71,23 +71,13 @@ bool nx_cache_has_entry_near(const struct nx_vcpu *vcpu, uint64_t rip)
 	return false;
 }
 
-nx_status nx_make_code(struct nx_vcpu *vcpu, struct nx_cache *cache)
+nx_status nx_cache_place(struct nx_vcpu *vcpu, const struct nx_cache *cache)
 {
-	uint8_t *code = vcpu->emitted;
-	uint32_t where;
-
-	if (!nx_translate(vcpu, &vcpu->graph, code, sizeof(vcpu->emitted), &vcpu->translation))
-		return NX_LEAVE_UNTRANSLATED;
-	if (vcpu->config.fail & NX_FAIL_VERIFY ||
-	    nx_verify(code, vcpu->translation.size, &vcpu->translation, &vcpu->verify, &where) !=
-		NX_VERIFY_OK) {
-		vcpu->counters.refused++;
-		return NX_LEAVE_REFUSED;
-	}
 	if (vcpu->config.fail & NX_FAIL_CACHE ||
 	    vcpu->translation.size > cache->code_end - cache->code_used)
 		return NX_LEAVE_CACHE_FULL;
-	nx_memcpy((uint8_t *)vcpu->memory.code_rw + cache->code_used, code, vcpu->translation.size);
+	nx_memcpy((uint8_t *)vcpu->memory.code_rw + cache->code_used, vcpu->emitted,
+		  vcpu->translation.size);
 	return NX_OK;
 }
 
@@ -354,11 +344,12 @@ void nx_cache_flush(struct nx_vcpu *vcpu, struct nx_cache *cache)
 struct nx_cluster *nx_cache_add(struct nx_vcpu *vcpu, struct nx_cache *cache, nx_status *status)
 {
 	for (unsigned attempt = 0; attempt < 2; attempt++) {
-		struct nx_cluster *cluster;
+		struct nx_cluster *cluster = NULL;
 
-		*status = nx_make_code(vcpu, cache);
-		cluster = *status == NX_OK ? nx_cache_insert(vcpu, cache) : NULL;
-		if (cluster || (*status != NX_OK && *status != NX_LEAVE_CACHE_FULL))
+		*status = nx_cache_place(vcpu, cache);
+		if (*status == NX_OK)
+			cluster = nx_cache_insert(vcpu, cache);
+		if (cluster)
 			return cluster;
 		nx_cache_flush(vcpu, cache);
 	}

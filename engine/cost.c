@@ -206,7 +206,7 @@ static uint64_t once(const struct nx_vcpu *vcpu)
 {
 	const struct nx_counters *counters = &vcpu->counters;
 
-	return counters->formed + counters->traces - counters->followed;
+	return counters->formed + counters->paused + counters->traces - counters->followed;
 }
 
 void nx_cost_settle(struct nx_vcpu *vcpu)

@@ -18,6 +18,7 @@ static bool form_single(struct nx_vcpu *vcpu, const struct nx_site *site)
 {
 	struct nx_graph *graph = &vcpu->graph;
 
+	nx_make_abandon(vcpu);
 	nx_memset(&graph->block[0], 0, sizeof(graph->block[0]));
 	graph->mode = vcpu->mode;
 	graph->rip = site->rip;

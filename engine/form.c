@@ -16,6 +16,9 @@
 
 _Static_assert(sizeof(struct nx_form_scratch) <= NX_FORM_SCRATCH_SIZE, "scratch too small");
 
+/* Instructions explored in one step. */
+#define STEP_NODES 16
+
 struct former {
 	struct nx_vcpu *vcpu;
 	const struct nx_mode *mode;
@@ -290,7 +293,7 @@ static void successors(struct former *f, uint16_t number)
 	}
 }
 
-static void explore(struct former *f, uint64_t rip)
+static void begin_exploring(struct former *f, uint64_t rip)
 {
 	struct nx_form_scratch *s = f->s;
 
@@ -299,8 +302,18 @@ static void explore(struct former *f, uint64_t rip)
 	s->contexts.count = 1;
 	s->code_linear = 1;
 	reach(f, rip, (struct way){0, 0, follows_calls(f), 0, 0});
-	while (s->head < s->tail)
+}
+
+/* Returns whether there is more. */
+static bool explore(struct former *f)
+{
+	struct nx_form_scratch *s = f->s;
+
+	/* The page may be elsewhere by now. */
+	s->code_linear = 1;
+	for (unsigned i = 0; i < STEP_NODES && s->head < s->tail; i++)
 		successors(f, s->queue[s->head++]);
+	return s->head < s->tail;
 }
 
 static bool kept(const struct nx_form_scratch *s, uint16_t number)
@@ -454,48 +467,80 @@ static void count_backedges(struct nx_vcpu *vcpu, const struct nx_form_scratch *
 
 static void begin_graph(struct nx_graph *graph, const struct nx_mode *mode, uint64_t rip)
 {
-	graph->mode = *mode;
+	if (mode != &graph->mode)
+		graph->mode = *mode;
 	graph->rip = rip;
 	graph->insns = graph->blocks = graph->fragments = graph->exiting = graph->byte_count = 0;
 }
 
-bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip, struct nx_graph *graph)
+/* Explored: prunes, cuts and makes the graph. */
+static enum nx_progress finish(struct former *f, struct nx_graph *graph)
 {
-	struct former f = {vcpu, mode, (struct nx_form_scratch *)vcpu->form_scratch,
-			   nx_cost_max_path(vcpu)};
-
-	f.s->limit = NX_MAX_INSNS;
-retry:
-	begin_graph(graph, mode, rip);
-	explore(&f, rip);
-	prune(f.s);
-	if (follows_calls(&f)) {
-		find_backedges(f.s, nx_node_exits, count_idle);
+	prune(f->s);
+	if (follows_calls(f)) {
+		find_backedges(f->s, nx_node_exits, count_idle);
 	} else {
-		while (find_backedges(f.s, nx_node_exits, cut))
-			prune(f.s);
+		while (find_backedges(f->s, nx_node_exits, cut))
+			prune(f->s);
 	}
-	find_backedges(f.s, is_strong, count_weak);
-	drop_islands(f.s);
-	if (!f.s->nodes || !f.s->node[0].keep)
-		return false;
-	if (nx_make_graph(vcpu, f.s, graph)) {
-		count_backedges(vcpu, f.s);
-		return true;
+	find_backedges(f->s, is_strong, count_weak);
+	drop_islands(f->s);
+	if (!f->s->nodes || !f->s->node[0].keep)
+		return NX_FAILED;
+	if (nx_make_graph(f->vcpu, f->s, graph)) {
+		count_backedges(f->vcpu, f->s);
+		return NX_DONE;
 	}
 	/* Too many blocks or fragments: what is nearest makes a smaller cluster. */
-	if ((f.s->limit /= 2) >= NX_MAX_INSNS / 8)
-		goto retry;
-	return false;
+	if ((f->s->limit /= 2) < NX_MAX_INSNS / 8)
+		return NX_FAILED;
+	begin_graph(graph, &graph->mode, graph->rip);
+	begin_exploring(f, graph->rip);
+	return NX_MORE;
+}
+
+static struct former former_of(struct nx_vcpu *vcpu, const struct nx_mode *mode)
+{
+	return (struct former){vcpu, mode, (struct nx_form_scratch *)vcpu->form_scratch,
+			       nx_cost_max_path(vcpu)};
+}
+
+void nx_form_begin(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
+		   struct nx_graph *graph)
+{
+	struct former f = former_of(vcpu, mode);
+
+	f.s->limit = NX_MAX_INSNS;
+	begin_graph(graph, mode, rip);
+	begin_exploring(&f, rip);
+}
+
+enum nx_progress nx_form_step(struct nx_vcpu *vcpu, struct nx_graph *graph)
+{
+	struct former f = former_of(vcpu, &graph->mode);
+
+	return explore(&f) ? NX_MORE : finish(&f, graph);
+}
+
+bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip, struct nx_graph *graph)
+{
+	enum nx_progress progress;
+
+	nx_make_abandon(vcpu);
+	nx_form_begin(vcpu, mode, rip, graph);
+	do
+		progress = nx_form_step(vcpu, graph);
+	while (progress == NX_MORE);
+	return progress == NX_DONE;
 }
 
 bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
 		   struct nx_graph *graph)
 {
-	struct former f = {vcpu, mode, (struct nx_form_scratch *)vcpu->form_scratch,
-			   nx_cost_max_path(vcpu)};
+	struct former f = former_of(vcpu, mode);
 	struct nx_block *block = &graph->block[0];
 
+	nx_make_abandon(vcpu);
 	begin_graph(graph, mode, rip);
 	f.s->code_linear = 1;
 	nx_memset(block, 0, sizeof(*block));

@@ -136,7 +136,15 @@ struct nx_graph {
 	struct nx_contexts contexts;
 };
 
-/* Forms the cluster that begins at rip; false: no exiting instruction in reach. */
+/*
+ * Forms the cluster that begins at rip, a step after the other: DONE: it is in *graph; FAILED: no
+ * exiting instruction is in reach. Guest memory and its mapping may change between two steps; what
+ * came of both is found out where the cluster is entered (consistency.c).
+ */
+void nx_form_begin(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
+		   struct nx_graph *graph);
+enum nx_progress nx_form_step(struct nx_vcpu *vcpu, struct nx_graph *graph);
+/* All of it at once; false: FAILED. */
 bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
 	     struct nx_graph *graph);
 /*

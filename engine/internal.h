@@ -327,6 +327,9 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 
 /* ---- paths.c and form.c ---- */
 
+/* What a step of the translation pipeline has led to. A step takes some microseconds. */
+enum nx_progress { NX_MORE, NX_DONE, NX_FAILED };
+
 #include "graph.h"
 
 /* ---- translate.c ---- */
@@ -387,6 +390,42 @@ struct nx_translation {
  */
 bool nx_translate(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
 		  size_t capacity, struct nx_translation *out);
+/* The same in steps. Everything that was passed stays as it is until the last one. */
+void nx_translate_begin(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
+			size_t capacity, struct nx_translation *out);
+enum nx_progress nx_translate_step(struct nx_vcpu *vcpu);
+
+/* ---- make.c ---- */
+
+struct nx_cluster;
+struct nx_cache;
+/*
+ * The pipeline's last stages: translates the vCPU's graph in scratch memory, has it verified, and
+ * only then copies the code to the code cache's free end. NX_OK, or why there is no code:
+ * NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED, NX_LEAVE_CACHE_FULL.
+ */
+nx_status nx_make_code(struct nx_vcpu *vcpu, struct nx_cache *cache);
+/* nx_make_code(), and kept; a full cache is flushed. NULL: *status says why. */
+struct nx_cluster *nx_make_block(struct nx_vcpu *vcpu, nx_status *status);
+/*
+ * The cluster that begins at rip, for exits at pc, made as far as time permits and, if that was not
+ * enough, from there on by later calls. NULL: *status is NX_LEAVE_LATENCY or NX_LEAVE_STOP where it
+ * goes on next time; NX_LEAVE_COLD where making one has not been earned (unless this one is:
+ * earned) or another one is being made; NX_LEAVE_NO_CLUSTER where formation has found nothing; or
+ * as nx_make_code().
+ */
+struct nx_cluster *nx_make_cluster(struct nx_vcpu *vcpu, uint64_t rip, uint64_t pc, bool earned,
+				   nx_status *status);
+/* Is another cluster being made, and not for too long? Whoever makes something asks first. */
+bool nx_make_is_busy(struct nx_vcpu *vcpu);
+/* Something else needs the scratch memory: what was being made is begun anew some time. */
+void nx_make_abandon(struct nx_vcpu *vcpu);
+/* Between two steps: NX_OK, or the reason to leave. */
+nx_status nx_must_pause(struct nx_vcpu *vcpu);
+static inline bool nx_is_pause(nx_status status)
+{
+	return status == NX_LEAVE_STOP || status == NX_LEAVE_LATENCY;
+}
 
 /* ---- enter.S, and what it calls ---- */
 
@@ -402,8 +441,6 @@ bool nx_runtime_helper(struct nx_vcpu *vcpu);
 
 /* ---- cache.c ---- */
 
-struct nx_cluster;
-struct nx_cache;
 /* An empty cache for the code memory from begin to end, offsets. */
 void nx_cache_init(struct nx_cache *cache, uint32_t begin, uint32_t end);
 /* The cluster with an entry at rip, in the vCPU's current mode; *offset: of its code. */
@@ -411,19 +448,18 @@ struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, const struct nx_cache *ca
 				 uint32_t *offset);
 /* Is there an entry, in whatever mode, at rip or behind an instruction at rip? */
 bool nx_cache_has_entry_near(const struct nx_vcpu *vcpu, uint64_t rip);
+bool nx_same_mode(const struct nx_mode *a, const struct nx_mode *b);
 /* Is it valid, in the vCPU's current mode? */
 bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster);
 /*
- * The pipeline's last stages: translates the vCPU's graph in scratch memory, has it verified, and
- * only then copies the code to the code cache's free end. NX_OK, or why there is no code:
- * NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED, NX_LEAVE_CACHE_FULL.
+ * Copies verified code (nx_make_code()) to the code cache's free end; NX_OK or NX_LEAVE_CACHE_FULL.
  */
-nx_status nx_make_code(struct nx_vcpu *vcpu, struct nx_cache *cache);
-/* Keeps what nx_make_code() has put there; NULL: no room. */
+nx_status nx_cache_place(struct nx_vcpu *vcpu, const struct nx_cache *cache);
+/* Keeps what has been placed there; NULL: no room. */
 struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache);
 /*
- * Both: the vCPU's graph becomes a cluster of the cache. A full cache is flushed, and it is tried
- * once more. NULL: *status says why.
+ * Both: the vCPU's graph, whose code has been verified, becomes a cluster of the cache. A full
+ * cache is flushed, and it is tried once more. NULL: *status says why.
  */
 struct nx_cluster *nx_cache_add(struct nx_vcpu *vcpu, struct nx_cache *cache, nx_status *status);
 void nx_cache_drop(struct nx_vcpu *vcpu, struct nx_cluster *cluster);
@@ -559,6 +595,7 @@ enum nx_verify_result {
 struct nx_verify_scratch {
 	uint16_t map[NX_VERIFY_MAX_BYTES];  /* per byte of code: what is known of it */
 	uint16_t link[NX_VERIFY_MAX_BYTES]; /* other places in the code that belong to it */
+	uint64_t state[320];                /* struct nx_verifier */
 };
 
 /*
@@ -568,6 +605,13 @@ struct nx_verify_scratch {
 enum nx_verify_result nx_verify(const uint8_t *code, uint32_t size,
 				const struct nx_translation *translation,
 				struct nx_verify_scratch *scratch, uint32_t *where);
+/*
+ * The same in steps, between which nobody touches what was passed. Proven: DONE. FAILED: the result
+ * is in *result.
+ */
+void nx_verify_begin(const uint8_t *code, uint32_t size, const struct nx_translation *translation,
+		     struct nx_verify_scratch *scratch);
+enum nx_progress nx_verify_step(struct nx_verify_scratch *scratch, enum nx_verify_result *result);
 
 const char *nx_verify_text(enum nx_verify_result result);
 

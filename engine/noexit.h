@@ -315,6 +315,12 @@ struct nx_host {
 	 * now, with its offset and scaling; aux, if not NULL, gets IA32_TSC_AUX. false: leave.
 	 */
 	bool (*read_tsc)(void *data, uint64_t *tsc, uint32_t *aux);
+	/*
+	 * May be NULL. Asked between the steps of what the engine makes (clusters, paths), some
+	 * microseconds each: true: leave, the rest is made at the next exits there. For a host
+	 * that has a latency bound of its own.
+	 */
+	bool (*time_is_up)(void *data);
 };
 
 /*
@@ -361,9 +367,9 @@ struct nx_config {
 	 */
 	bool uncached;
 	/*
-	 * A resume leaves instead of running when the stay that began at the hardware's exit has
-	 * lasted longer than this, and twenty times longer with interrupts disabled in the guest.
-	 * 0: the host keeps a bound of its own.
+	 * A resume leaves instead of running, and what is being made is interrupted, when the stay
+	 * that began at the hardware's exit has lasted longer than this, and twenty times longer
+	 * with interrupts disabled in the guest. 0: the host keeps a bound of its own.
 	 */
 	uint64_t latency_ns;
 };
@@ -417,6 +423,7 @@ struct nx_costs {
 	X(backedges, "backward branches in the clusters formed")           \
 	X(backedges_kept, "of these, such as the cluster goes round by")   \
 	X(translated, "clusters translated and verified")                  \
+	X(paused, "times that making one was interrupted, for latency")    \
 	X(refused, "translations that the verifier refused")               \
 	X(flushes, "code cache flushes")                                   \
 	X(stale, "clusters dropped because the guest code changed")        \

@@ -93,30 +93,11 @@ static void store_context(struct nx_vcpu *vcpu)
 
 /* ---- Clusters ---- */
 
-/* Makes the graph a cluster; began: when its formation did. */
-static struct nx_cluster *translate(struct nx_vcpu *vcpu, uint64_t began, nx_status *status)
-{
-	struct nx_cluster *cluster = nx_cache_revive(vcpu);
-
-	vcpu->counters.formed++;
-	if (cluster)
-		return cluster;
-	cluster = nx_cache_add(vcpu, &vcpu->cache, status);
-	if (!cluster)
-		return NULL;
-	vcpu->counters.translated++;
-	vcpu->counters.forced += vcpu->forced;
-	vcpu->forced = false;
-	cluster->made_ns = vcpu->host->now(vcpu->host_data) - began;
-	nx_cost_learn(vcpu, NX_MAKE_INSN, cluster->insns, cluster->made_ns);
-	return cluster;
-}
-
 /* The cluster with an entry at the state's rip, formed now if the exit is hot. */
 static struct nx_cluster *find_cluster(struct nx_vcpu *vcpu, uint32_t *offset, nx_status *status)
 {
 	struct nx_cluster *cluster = vcpu->resume_cluster;
-	uint64_t pc = vcpu->state.rip, began;
+	uint64_t pc = vcpu->state.rip;
 	bool hot = vcpu->hot;
 
 	/* The code after the exit that has just been completed; an entry's rip alone may be shared.
@@ -136,19 +117,12 @@ static struct nx_cluster *find_cluster(struct nx_vcpu *vcpu, uint32_t *offset, n
 		*status = NX_LEAVE_COLD;
 		return NULL;
 	}
-	began = vcpu->host->now(vcpu->host_data);
-	if (!nx_form(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->graph)) {
-		*status = NX_LEAVE_NO_CLUSTER;
-		vcpu->barren_pc = pc;
-		return NULL;
-	}
-	if (!nx_cost_ripe(vcpu, pc, NX_MAKE_INSN, vcpu->graph.insns)) {
-		*status = NX_LEAVE_COLD;
-		return NULL;
-	}
-	cluster = translate(vcpu, began, status);
+	cluster = nx_make_cluster(vcpu, vcpu->state.rip, pc, false, status);
 	if (!cluster) {
-		nx_tracker_barren(&vcpu->tracker, pc, NULL, 0);
+		if (*status == NX_LEAVE_NO_CLUSTER)
+			vcpu->barren_pc = pc;
+		else if (*status != NX_LEAVE_COLD && !nx_is_pause(*status))
+			nx_tracker_barren(&vcpu->tracker, pc, NULL, 0);
 		return NULL;
 	}
 	*offset = cluster->entry[0].offset;
@@ -329,7 +303,7 @@ void nx_run(struct nx_vcpu *vcpu, struct nx_cluster *cluster, uint32_t offset)
 /* Nothing is in static reach of this exit: the guest runs on in a trace, which may find a way. */
 static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
-	uint64_t rip = vcpu->state.rip, began;
+	uint64_t rip = vcpu->state.rip, blocks = vcpu->counters.blocks;
 	enum nx_outcome outcome;
 	nx_status status = NX_LEAVE_NO_CLUSTER;
 	bool follows = vcpu->config.level >= NX_LEVEL_PATHS;
@@ -337,6 +311,9 @@ static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	if (follows && !nx_cost_ripe(vcpu, vcpu->barren_pc, NX_MAKE_TRACE, 1))
 		return leave(vcpu, exit, NX_LEAVE_COLD);
 	if (!follows || !nx_trace(vcpu, NULL, NX_MAKE_TRACE, &status)) {
+		/* Cut off: with the blocks that were made, the next one gets farther. */
+		if (nx_is_pause(status) && blocks != vcpu->counters.blocks)
+			return leave(vcpu, exit, status);
 		vcpu->counters.barren++;
 		nx_tracker_barren(&vcpu->tracker, vcpu->barren_pc, NULL, 0);
 		return leave(vcpu, exit, status);
@@ -345,10 +322,7 @@ static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	/* device.c has the graph and the code on loan for a device's answer. */
 	if (vcpu->pending == NX_PENDING_BOUNCE_READ || vcpu->pending == NX_PENDING_BOUNCE_WRITE)
 		return outcome;
-	began = vcpu->host->now(vcpu->host_data);
-	if (nx_form(vcpu, &vcpu->mode, rip, &vcpu->graph)) {
-		translate(vcpu, began, &status);
-	} else {
+	if (!nx_make_cluster(vcpu, rip, vcpu->barren_pc, true, &status) && !nx_is_pause(status)) {
 		vcpu->counters.barren++;
 		nx_tracker_barren(&vcpu->tracker, vcpu->barren_pc, NULL, 0);
 	}
@@ -365,6 +339,7 @@ static bool grow(struct nx_vcpu *vcpu, const struct nx_site *site, nx_status *st
 {
 	struct nx_cluster *cluster = vcpu->running;
 	const struct nx_site left = *site;
+	uint64_t blocks = vcpu->counters.blocks;
 	bool found = true, known, follows;
 
 	if (vcpu->config.level < NX_LEVEL_PATHS || !left.from)
@@ -373,12 +348,15 @@ static bool grow(struct nx_vcpu *vcpu, const struct nx_site *site, nx_status *st
 		nx_paths_leads(&vcpu->paths, left.from,
 			       left.reason == NX_LEAVE_GUARD ? vcpu->context.temp[0] : left.rip);
 	follows = !known || nx_cost_follow(vcpu);
+	if (!known && nx_make_is_busy(vcpu))
+		return false;
 	if (!known && !nx_paths_leave(&vcpu->paths, left.from, nx_cost_first_leaves(vcpu)))
 		return false;
 	if (follows) {
 		vcpu->counters.followed += known;
 		found = nx_trace(vcpu, &left, known ? NX_MAKE_STEPS : NX_MAKE_TRACE, status);
-		if (!known || !found)
+		/* One that was cut off, but made blocks, gets farther next time. */
+		if (found ? !known : !nx_is_pause(*status) || blocks == vcpu->counters.blocks)
 			nx_paths_traced(&vcpu->paths, left.from, found);
 	}
 	if (!found)

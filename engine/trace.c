@@ -138,7 +138,7 @@ static struct nx_cluster *find_block(struct nx_vcpu *vcpu, uint32_t *offset, nx_
 	*status = NX_LEAVE_NO_CLUSTER;
 	if (!nx_form_block(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->graph))
 		return NULL;
-	block = nx_cache_add(vcpu, &vcpu->blocks, status);
+	block = nx_make_block(vcpu, status);
 	if (!block)
 		return NULL;
 	vcpu->counters.blocks++;
@@ -154,10 +154,6 @@ static nx_status step(struct nx_vcpu *vcpu, bool *exits)
 	nx_status status;
 	uint32_t offset;
 
-	if (vcpu->stop)
-		return NX_LEAVE_STOP;
-	if (nx_stay_is_long(vcpu))
-		return NX_LEAVE_LATENCY;
 	block = find_block(vcpu, &offset, &status);
 	if (!block)
 		return status;
@@ -188,8 +184,13 @@ static bool trace(struct nx_vcpu *vcpu, const struct nx_site *from, nx_status *s
 	vcpu->counters.traces++;
 	vcpu->trace_edges = 0;
 	*status = NX_OK;
-	for (unsigned i = 0; i < NX_TRACE_STEPS && *status == NX_OK && !exits; i++)
-		*status = step(vcpu, &exits);
+	for (unsigned i = 0; i < NX_TRACE_STEPS && *status == NX_OK && !exits; i++) {
+		/* The first block is run however late it is, or none might ever be. */
+		if (i || vcpu->stop)
+			*status = nx_must_pause(vcpu);
+		if (*status == NX_OK)
+			*status = step(vcpu, &exits);
+	}
 	if (exits) {
 		commit(vcpu);
 		return true;

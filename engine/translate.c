@@ -7,6 +7,9 @@
 
 _Static_assert(NX_SNIPPET_COUNT == NX_SNIPPETS, "vcpu.h counts them too");
 
+/* Stubs emitted in one step. */
+#define STEP_STUBS 16
+
 uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const struct nx_insn *insn)
 {
 	struct nx_site *site = &t->out->site[t->out->sites];
@@ -358,32 +361,67 @@ static void link_exits(struct nx_translator *t)
 	}
 }
 
-bool nx_translate(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
-		  size_t capacity, struct nx_translation *out)
+void nx_translate_begin(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
+			size_t capacity, struct nx_translation *out)
 {
-	struct nx_translator t = {
+	struct nx_translate_scratch *s = (struct nx_translate_scratch *)vcpu->translate_scratch;
+
+	s->translator = (struct nx_translator){
 	    .vcpu = vcpu,
 	    .graph = graph,
 	    .out = out,
-	    .s = (struct nx_translate_scratch *)vcpu->translate_scratch,
+	    .s = s,
 	    .e = {.to = code_rw, .capacity = capacity},
 	};
-
 	out->sites = out->entries = 0;
-	t.s->stubs = t.s->fixups = 0;
-	place_flags(&t);
-	for (uint16_t i = 0; i < graph->blocks && !t.e.failed; i++)
-		emit_block(&t, i);
-	for (unsigned i = 0; i < t.s->stubs && !t.e.failed; i++) {
-		/* By value: a stub may add another. */
-		struct nx_stub stub = t.s->stub[i];
+	s->stubs = s->fixups = s->blocks_done = s->stubs_done = 0;
+	place_flags(&s->translator);
+}
 
-		emit_stub(&t, &stub);
+/* All blocks and stubs are there. */
+static void finish(struct nx_translator *t)
+{
+	for (unsigned i = 0; i < t->s->fixups && !t->e.failed; i++)
+		nx_patch_branch(&t->e, t->s->fixup[i].from,
+				t->s->block_offset[t->s->fixup[i].block]);
+	t->out->size = t->e.size;
+	if (!t->e.failed)
+		link_exits(t);
+}
+
+enum nx_progress nx_translate_step(struct nx_vcpu *vcpu)
+{
+	struct nx_translate_scratch *s = (struct nx_translate_scratch *)vcpu->translate_scratch;
+	struct nx_translator *t = &s->translator;
+	bool more = true;
+
+	if (s->blocks_done < t->graph->blocks) {
+		emit_block(t, (uint16_t)s->blocks_done++);
+	} else if (s->stubs_done < s->stubs) {
+		for (unsigned i = 0; i < STEP_STUBS && s->stubs_done < s->stubs; i++) {
+			/* By value: a stub may add another. */
+			struct nx_stub stub = s->stub[s->stubs_done++];
+
+			if (!t->e.failed)
+				emit_stub(t, &stub);
+		}
+	} else {
+		finish(t);
+		more = false;
 	}
-	for (unsigned i = 0; i < t.s->fixups && !t.e.failed; i++)
-		nx_patch_branch(&t.e, t.s->fixup[i].from, t.s->block_offset[t.s->fixup[i].block]);
-	out->size = t.e.size;
-	if (!t.e.failed)
-		link_exits(&t);
-	return !t.e.failed;
+	if (t->e.failed)
+		return NX_FAILED;
+	return more ? NX_MORE : NX_DONE;
+}
+
+bool nx_translate(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
+		  size_t capacity, struct nx_translation *out)
+{
+	enum nx_progress progress;
+
+	nx_translate_begin(vcpu, graph, code_rw, capacity, out);
+	do
+		progress = nx_translate_step(vcpu);
+	while (progress == NX_MORE);
+	return progress == NX_DONE;
 }

@@ -30,19 +30,6 @@ struct nx_fixup {
 #define NX_MAX_STUBS 1536
 #define NX_MAX_FIXUPS (NX_MAX_BLOCKS * NX_EDGES)
 
-struct nx_translate_scratch {
-	uint32_t block_offset[NX_MAX_BLOCKS];
-	uint16_t block_of[NX_MAX_INSNS];
-	bool flags_in_context[NX_MAX_BLOCKS]; /* at its beginning; else in the host */
-	int16_t change[NX_MAX_INSNS];         /* of a group's base, by each of its instructions */
-	struct nx_stub stub[NX_MAX_STUBS];
-	struct nx_fixup fixup[NX_MAX_FIXUPS];
-	unsigned stubs, fixups;
-};
-
-_Static_assert(sizeof(struct nx_translate_scratch) <= NX_TRANSLATE_SCRATCH_SIZE,
-	       "scratch too small");
-
 /* Where an operand is in guest memory; registers by enum nx_gpr, NX_GPRS: none. */
 struct nx_place {
 	uint8_t base, index, scale;
@@ -72,6 +59,22 @@ struct nx_translator {
 	bool flags_in_host, flags_in_context;
 	struct nx_group group;
 };
+
+struct nx_translate_scratch {
+	uint32_t block_offset[NX_MAX_BLOCKS];
+	uint16_t block_of[NX_MAX_INSNS];
+	bool flags_in_context[NX_MAX_BLOCKS]; /* at its beginning; else in the host */
+	int16_t change[NX_MAX_INSNS];         /* of a group's base, by each of its instructions */
+	struct nx_stub stub[NX_MAX_STUBS];
+	struct nx_fixup fixup[NX_MAX_FIXUPS];
+	unsigned stubs, fixups;
+	/* Between two steps. */
+	struct nx_translator translator;
+	unsigned blocks_done, stubs_done;
+};
+
+_Static_assert(sizeof(struct nx_translate_scratch) <= NX_TRANSLATE_SCRATCH_SIZE,
+	       "scratch too small");
 
 /* translate.c */
 uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const struct nx_insn *insn);

@@ -100,6 +100,16 @@ struct nx_account {
 	uint8_t losses; /* decisions against it in a row */
 };
 
+/* A cluster that is being made: make.c. */
+struct nx_maker {
+	enum { NX_MAKER_IDLE, NX_MAKER_FORMS, NX_MAKER_TRANSLATES, NX_MAKER_VERIFIES } stage;
+	uint64_t rip, cs_base; /* the mode is the graph's */
+	uint32_t cs_limit;
+	bool earned; /* exits have cost enough for it */
+	uint64_t spent_ns;
+	unsigned others; /* that wanted to make something, since this one was gone on with */
+};
+
 struct nx_vcpu {
 	struct nx_context context; /* first: r15 in emitted code points to the vCPU */
 	struct nx_state state;
@@ -187,6 +197,7 @@ struct nx_vcpu {
 	uint8_t emitted[NX_VERIFY_MAX_BYTES];
 	uint64_t translate_scratch[NX_TRANSLATE_SCRATCH_SIZE / 8];
 	struct nx_snippet snippet[NX_SNIPPETS];
+	struct nx_maker maker;
 	struct nx_graph graph;
 	struct nx_translation translation;
 	struct nx_verify_scratch verify;

@@ -27,6 +27,9 @@
  */
 #include "verify.h"
 
+/* Instructions of pass 1 in one step. */
+#define STEP_INSNS 64
+
 /* Where a direct branch goes; false: not into this translation. */
 static bool branch_target(const struct nx_verifier *v, uint32_t *target)
 {
@@ -337,12 +340,14 @@ static bool decode(struct nx_verifier *v, uint32_t at)
 	return true;
 }
 
-/* Pass 1. */
+/* Pass 1, so many instructions of it from v->next on. */
 static enum nx_verify_result verify_code(struct nx_verifier *v)
 {
 	enum nx_verify_result result;
 
-	for (uint32_t at = 0; at < v->size; at = v->next) {
+	for (unsigned i = 0; i < STEP_INSNS && v->next < v->size; i++) {
+		uint32_t at = v->next;
+
 		v->at = at;
 		if (!decode(v, at))
 			return NX_VERIFY_UNDECODABLE;
@@ -351,6 +356,9 @@ static enum nx_verify_result verify_code(struct nx_verifier *v)
 		if (result != NX_VERIFY_OK)
 			return result;
 	}
+	if (v->next < v->size)
+		return NX_VERIFY_OK;
+	v->pass++;
 	return v->falls ? NX_VERIFY_FALLS_OFF : NX_VERIFY_OK;
 }
 
@@ -492,11 +500,15 @@ static uint32_t find_branch(struct nx_verifier *v, uint32_t to)
 	return to;
 }
 
-enum nx_verify_result nx_verify(const uint8_t *code, uint32_t size,
-				const struct nx_translation *translation,
-				struct nx_verify_scratch *scratch, uint32_t *where)
+_Static_assert(sizeof(struct nx_verifier) <= sizeof(((struct nx_verify_scratch *)NULL)->state),
+	       "scratch too small");
+
+void nx_verify_begin(const uint8_t *code, uint32_t size, const struct nx_translation *translation,
+		     struct nx_verify_scratch *scratch)
 {
-	struct nx_verifier v = {
+	struct nx_verifier *v = (struct nx_verifier *)scratch->state;
+
+	*v = (struct nx_verifier){
 	    .code = code,
 	    .size = size,
 	    .translation = translation,
@@ -504,26 +516,51 @@ enum nx_verify_result nx_verify(const uint8_t *code, uint32_t size,
 	    .link = scratch->link,
 	    .falls = true,
 	};
+	if (size > NX_VERIFY_MAX_BYTES)
+		return;
+	nx_memset(v->map, 0, size * sizeof(v->map[0]));
+	ZydisDecoderInit(&v->decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+}
+
+static enum nx_verify_result verify_some(struct nx_verifier *v)
+{
 	enum nx_verify_result result;
 
-	*where = 0;
-	if (size > NX_VERIFY_MAX_BYTES || translation->sites > NX_MAX_SITES ||
-	    translation->entries > NX_MAX_BLOCKS)
+	if (v->size > NX_VERIFY_MAX_BYTES || v->translation->sites > NX_MAX_SITES ||
+	    v->translation->entries > NX_MAX_BLOCKS)
 		return NX_VERIFY_TOO_LARGE;
-	nx_memset(v.map, 0, size * sizeof(v.map[0]));
-	ZydisDecoderInit(&v.decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-	result = verify_code(&v);
+	if (v->pass == PASS_CODE)
+		return verify_code(v);
+	if (v->pass++ == PASS_END)
+		return verify_end(v);
+	result = verify_entries(v);
 	if (result == NX_VERIFY_OK)
-		result = verify_entries(&v);
-	if (result == NX_VERIFY_OK) {
-		result = verify_map(&v);
-		if (result == NX_VERIFY_BRANCH)
-			v.at = find_branch(&v, v.at);
-	}
-	if (result == NX_VERIFY_OK)
-		result = verify_end(&v);
-	if (result != NX_VERIFY_OK)
-		*where = v.at;
+		result = verify_map(v);
+	if (result == NX_VERIFY_BRANCH)
+		v->at = find_branch(v, v->at);
+	return result;
+}
+
+enum nx_progress nx_verify_step(struct nx_verify_scratch *scratch, enum nx_verify_result *result)
+{
+	struct nx_verifier *v = (struct nx_verifier *)scratch->state;
+
+	*result = verify_some(v);
+	if (*result != NX_VERIFY_OK)
+		return NX_FAILED;
+	return v->pass > PASS_END ? NX_DONE : NX_MORE;
+}
+
+enum nx_verify_result nx_verify(const uint8_t *code, uint32_t size,
+				const struct nx_translation *translation,
+				struct nx_verify_scratch *scratch, uint32_t *where)
+{
+	enum nx_verify_result result;
+
+	nx_verify_begin(code, size, translation, scratch);
+	while (nx_verify_step(scratch, &result) == NX_MORE)
+		;
+	*where = result == NX_VERIFY_OK ? 0 : ((struct nx_verifier *)scratch->state)->at;
 	return result;
 }
 

@@ -68,6 +68,7 @@ struct nx_verifier {
 	uint16_t *link;
 	ZydisDecoder decoder;
 
+	enum { PASS_CODE, PASS_MAP, PASS_END } pass;
 	/* The instruction at hand. */
 	uint32_t at, next;
 	enum nx_listing listing;

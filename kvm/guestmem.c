@@ -221,4 +221,5 @@ const struct nx_host nx_kvm_engine_host = {
     .route_io = route_io,
     .route_mmio = route_mmio,
     .now = engine_now,
+    .time_is_up = nx_time_is_up,
 };

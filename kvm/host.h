@@ -342,6 +342,25 @@ struct nx_kvm_vcpu {
 	bool reported; /* at the end of the process */
 };
 
+/* ---- leave.c ---- */
+
+/* A signal handler of the VMM's runs on this thread. Async-signal-safe. */
+void nx_handler_runs(void);
+/* How many have run on this thread. */
+unsigned nx_handlers_run(void);
+/* Between two resumes: is the stay to end, and why? */
+bool nx_must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why);
+/* From here on, whoever has something for this vCPU sets the engine's stop flag. */
+void nx_open_to_stop(struct nx_kvm_vcpu *vcpu);
+void nx_close_to_stop(struct nx_kvm_vcpu *vcpu);
+/*
+ * What came before nx_open_to_stop(), and whose flag may have been cleared: each of them has
+ * counted itself first.
+ */
+bool nx_must_not_resume(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why);
+/* nx_host.time_is_up */
+bool nx_time_is_up(void *data);
+
 /* ---- cost.c ---- */
 
 /* Is the KVM_RUN that begins now to be timed? */
@@ -363,8 +382,6 @@ void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why);
 void nx_vcpu_read_kvm_stats(struct nx_kvm_vcpu *vcpu);
 
 int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument);
-/* A signal handler of the VMM's runs on this thread. Async-signal-safe. */
-void nx_handler_runs(void);
 /* Completes an open exit that KVM would have completed before its VMM saw it. */
 void nx_exit_settle(struct nx_kvm_vcpu *vcpu);
 /* The list of a VM's vCPUs, and their engines; false: as below, which only a signal handler meets.

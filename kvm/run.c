@@ -50,21 +50,6 @@ static bool clustering(struct nx_kvm_vcpu *vcpu)
 	       !atomic_load_explicit(&vcpu->vm->off, memory_order_relaxed);
 }
 
-/* Of this thread, as far as we hear of them. */
-static __thread volatile unsigned handlers_run __attribute__((tls_model("initial-exec")));
-
-/* The stop flag of the engine that this thread is in. */
-static __thread volatile int *volatile stop_flag __attribute__((tls_model("initial-exec")));
-
-void nx_handler_runs(void)
-{
-	volatile int *stop = stop_flag;
-
-	handlers_run++;
-	if (stop)
-		*stop = 1;
-}
-
 /* ---- The real KVM_RUN ---- */
 
 static int enter_kernel(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
@@ -239,97 +224,28 @@ static enum step stay_end_completed(struct nx_kvm_vcpu *vcpu, enum nx_host_leave
 
 /* ---- A stay ---- */
 
-/* With KVM_SET_SIGNAL_MASK, a signal that only that mask lets through interrupts KVM_RUN. */
-static bool signal_due(const struct nx_kvm_vcpu *vcpu)
+/* Changes in a resume that has made something for later ones. */
+static uint64_t made_by(const struct nx_counters *counters)
 {
-	uint64_t pending;
-	sigset_t set;
-
-	if (!vcpu->has_signal_mask || sigpending(&set))
-		return false;
-	memcpy(&pending, &set, sizeof(pending));
-	return pending & ~vcpu->signal_mask;
-}
-
-static bool must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
-{
-	const struct nx_kvm_vm *vm = vcpu->vm;
-	bool interruptible = vcpu->state->rflags & RFLAGS_IF;
-	unsigned bound = interruptible ? nx_options.latency : nx_options.masked_latency;
-
-	if (atomic_load_explicit(&vcpu->off, memory_order_relaxed) ||
-	    atomic_load_explicit(&vm->off, memory_order_relaxed))
-		*why = NX_HOST_LEAVE_TURNED_OFF;
-	else if (vcpu->stay_over)
-		*why = NX_HOST_LEAVE_VMM_STATE;
-	else if (__atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_ACQUIRE))
-		*why = NX_HOST_LEAVE_KICK;
-	else if (interruptible && vcpu->irq_seen != atomic_load(&vm->irq_epoch))
-		*why = NX_HOST_LEAVE_INTERRUPT;
-	else if (interruptible && vcpu->run->request_interrupt_window)
-		*why = NX_HOST_LEAVE_WINDOW;
-	else if (handlers_run != vcpu->handlers_seen || signal_due(vcpu))
-		*why = NX_HOST_LEAVE_SIGNAL;
-	else if (nx_real.now() - vcpu->stay_began > (uint64_t)bound * 1000)
-		*why = NX_HOST_LEAVE_BOUND;
-	else
-		return false;
-	return true;
+	return counters->formed + counters->paused + counters->traces;
 }
 
 /* Reading the clock costs a good part of a short resume: so one in so many stands for all. */
 static enum nx_outcome timed_resume(struct nx_kvm_vcpu *vcpu)
 {
 	const struct nx_counters *counters = nx_vcpu_counters(vcpu->engine);
-	uint64_t instructions = counters->instructions,
-		 formed = counters->formed + counters->traces;
+	uint64_t instructions = counters->instructions, made = made_by(counters);
 	uint64_t began = nx_real.now(), took;
 	enum nx_outcome outcome = nx_resume(vcpu->engine, &vcpu->exit);
 
 	vcpu->resumes_untimed = 0;
 	took = nx_real.now() - began;
 	vcpu->stats->engine_ns += took * (TIMED_RESUME + 1);
-	if (outcome != NX_EXIT || formed != counters->formed + counters->traces)
+	if (outcome != NX_EXIT || made != made_by(counters))
 		return outcome;
 	nx_cost_sample(vcpu, NX_COST_RESUME, took);
 	nx_cost_instructions(vcpu, counters->instructions - instructions, took);
 	return outcome;
-}
-
-/* From here on, whoever has something for this vCPU sets the engine's stop flag. */
-static void open_to_stop(struct nx_kvm_vcpu *vcpu)
-{
-	volatile int *stop = nx_vcpu_stop_flag(vcpu->engine);
-
-	__atomic_store_n(stop, 0, __ATOMIC_SEQ_CST);
-	stop_flag = stop;
-	if (vcpu->state->rflags & RFLAGS_IF)
-		atomic_store(&vcpu->interruptible, true);
-}
-
-static void close_to_stop(struct nx_kvm_vcpu *vcpu)
-{
-	atomic_store_explicit(&vcpu->interruptible, false, memory_order_release);
-	stop_flag = NULL;
-}
-
-/*
- * What came before that, and whose flag may have been cleared: each of them has counted itself
- * first.
- */
-static bool must_not_resume(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
-{
-	if (atomic_load(&vcpu->vm->writers))
-		*why = NX_HOST_LEAVE_MEMSLOTS;
-	else if (handlers_run != vcpu->handlers_seen)
-		*why = NX_HOST_LEAVE_SIGNAL;
-	else if (vcpu->interruptible && vcpu->irq_seen != atomic_load(&vcpu->vm->irq_epoch))
-		*why = NX_HOST_LEAVE_INTERRUPT;
-	else if (!nx_steal_claim(vcpu))
-		*why = NX_HOST_LEAVE_FLUSH;
-	else
-		return false;
-	return true;
 }
 
 /* One resume; false: not begun, and why. */
@@ -338,9 +254,9 @@ static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome, enum nx_h
 	struct nx_kvm_vm *vm = vcpu->vm;
 
 	pthread_rwlock_rdlock(&vm->lock);
-	open_to_stop(vcpu);
-	if (must_not_resume(vcpu, why)) {
-		close_to_stop(vcpu);
+	nx_open_to_stop(vcpu);
+	if (nx_must_not_resume(vcpu, why)) {
+		nx_close_to_stop(vcpu);
 		pthread_rwlock_unlock(&vm->lock);
 		return false;
 	}
@@ -352,7 +268,7 @@ static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome, enum nx_h
 		*outcome = timed_resume(vcpu);
 	else
 		*outcome = nx_resume(vcpu->engine, &vcpu->exit);
-	close_to_stop(vcpu);
+	nx_close_to_stop(vcpu);
 	pthread_rwlock_unlock(&vm->lock);
 	return true;
 }
@@ -371,7 +287,7 @@ static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 		vcpu->exit_open = true;
 		if (!signalled(vcpu))
 			return present(vcpu);
-		if (must_leave(vcpu, &why))
+		if (nx_must_leave(vcpu, &why))
 			return stay_end_completed(vcpu, why);
 	}
 }
@@ -406,7 +322,7 @@ static enum step stay_continue(struct nx_kvm_vcpu *vcpu)
 	if (vcpu->run->kvm_dirty_regs)
 		return stay_overruled(vcpu);
 	nx_exit_consume(vcpu);
-	if (must_leave(vcpu, &why))
+	if (nx_must_leave(vcpu, &why))
 		return stay_end_completed(vcpu, why);
 	return stay_resume(vcpu);
 }
@@ -573,7 +489,7 @@ static int interrupted_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 
 int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
-	unsigned handlers = handlers_run;
+	unsigned handlers = nx_handlers_run();
 	int saved = errno;
 	enum step step;
 
@@ -600,6 +516,6 @@ int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 		break;
 	}
 	errno = saved;
-	return handlers_run != handlers ? interrupted_run(vcpu, fd, argument)
-					: real_run(vcpu, fd, argument);
+	return nx_handlers_run() != handlers ? interrupted_run(vcpu, fd, argument)
+					     : real_run(vcpu, fd, argument);
 }

@@ -104,6 +104,49 @@ static void test_signal_handler(void **state)
 	fake_stop();
 }
 
+/*
+ * What is made in a stay, for later ones, keeps to the bound as well; but where exits are slow, it
+ * gets the time of four of them.
+ */
+static void test_time_is_up(void **state)
+{
+	const uint64_t margin = 100;
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		bool takes_interrupts = i % 2, slow = i / 2;
+		uint64_t bound = takes_interrupts ? 50000 : 5000000;
+		struct nx_kvm_vcpu *vcpu;
+
+		start(takes_interrupts);
+		assert_int_equal(vmm_step(&vmm), 0);
+		assert_int_equal(vmm_step(&vmm), 0);
+		vcpu = fake_vcpu();
+		assert_int_equal(fake_engine.resumes, 1);
+		vcpu->stats->cost_ns[NX_COST_IO] = 20000;
+		vcpu->stats->cost_ns[NX_COST_MMIO] = slow ? 3000000 : 0;
+		if (bound < 80000)
+			bound = 80000;
+		if (slow)
+			bound = 12000000;
+		fake.clock = vcpu->stay_began + bound - margin;
+		assert_false(nx_time_is_up(vcpu));
+		fake.clock = vcpu->stay_began + bound + margin;
+		assert_true(nx_time_is_up(vcpu));
+		fake_stop();
+	}
+	/* Exits that take as long as usual: the bound it is. */
+	start(true);
+	assert_int_equal(vmm_step(&vmm), 0);
+	assert_int_equal(vmm_step(&vmm), 0);
+	fake_vcpu()->stats->cost_ns[NX_COST_IO] = 2000;
+	fake.clock = fake_vcpu()->stay_began + 50000 - margin;
+	assert_false(nx_time_is_up(fake_vcpu()));
+	fake.clock += 2 * margin;
+	assert_true(nx_time_is_up(fake_vcpu()));
+	fake_stop();
+}
+
 /* Too late to be seen at the last exit, and too early for the flag, which is about to be cleared.
  */
 static void test_as_a_resume_begins(void **state)
@@ -205,11 +248,9 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_interrupts),
-	    cmocka_unit_test(test_signal_handler),
-	    cmocka_unit_test(test_as_a_resume_begins),
-	    cmocka_unit_test(test_raised_within),
-	    cmocka_unit_test(test_threads),
+	    cmocka_unit_test(test_interrupts),    cmocka_unit_test(test_signal_handler),
+	    cmocka_unit_test(test_time_is_up),    cmocka_unit_test(test_as_a_resume_begins),
+	    cmocka_unit_test(test_raised_within), cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

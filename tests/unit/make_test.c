@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/* make.c: what is made in parts, with the guest running in between, is what is made at once. */
+#include "stage.h"
+
+#define ELSEWHERE 0x18000u
+
+/* Some 150 instructions, 41 exits, 41 blocks with a conditional branch each. */
+GUEST(many, 64, "in al, dx",
+      ".rept 40\n out dx, al; inc ecx; test al, al; jnz 1f; add al, 3; 1:\n .endr\n out dx, al",
+      "hlt");
+
+static bool always(void *data)
+{
+	(void)data;
+	return true;
+}
+
+static struct mock *begin(bool (*time_is_up)(void *))
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_LOOPS);
+
+	MOCK_LOAD(m, many);
+	mock_poke(m, ELSEWHERE, many_resume, (size_t)(many_stop - many_resume));
+	m->host.time_is_up = time_is_up;
+	stage_begin(m);
+	return m;
+}
+
+/* One call; the cluster, or NULL and why. */
+static struct nx_cluster *make(struct mock *m, uint64_t rip, nx_status *status)
+{
+	return nx_make_cluster(m->vcpu, rip, rip, true, status);
+}
+
+/* Goes on until there is a cluster; returns it, and the pauses. */
+static struct nx_cluster *make_all(struct mock *m, uint64_t rip, unsigned *pauses)
+{
+	struct nx_cluster *cluster;
+	nx_status status;
+
+	for (*pauses = 0;; ++*pauses) {
+		cluster = make(m, rip, &status);
+		if (cluster)
+			return cluster;
+		assert_int_equal(status, NX_LEAVE_LATENCY);
+		assert_true(*pauses < 1000);
+	}
+}
+
+static void check_same(const struct mock *a, const struct nx_cluster *one, const struct mock *b,
+		       const struct nx_cluster *other)
+{
+	assert_int_equal(one->rip, other->rip);
+	assert_int_equal(one->insns, other->insns);
+	assert_int_equal(one->entries, other->entries);
+	assert_int_equal(one->sites, other->sites);
+	assert_int_equal(one->code_size, other->code_size);
+	assert_memory_equal((uint8_t *)a->memory.code_rw + one->code,
+			    (uint8_t *)b->memory.code_rw + other->code, one->code_size);
+	assert_memory_equal(one->site, other->site, one->sites * sizeof(*one->site));
+	assert_memory_equal(one->entry, other->entry, one->entries * sizeof(*one->entry));
+}
+
+static void test_same_as_at_once(void **state)
+{
+	struct mock *whole = begin(NULL), *parts = begin(always);
+	struct nx_cluster *cluster, *other;
+	unsigned pauses;
+
+	(void)state;
+	cluster = make_all(whole, whole->start.rip, &pauses);
+	assert_int_equal(pauses, 0);
+	assert_int_equal(whole->vcpu->counters.paused, 0);
+	other = make_all(parts, parts->start.rip, &pauses);
+	/* A step at a time: 16 instructions explored, a block translated, 64 instructions verified.
+	 */
+	assert_in_range(pauses, 60, 200);
+	assert_int_equal(parts->vcpu->counters.paused, pauses);
+	assert_int_equal(parts->vcpu->counters.translated, 1);
+	assert_int_equal(parts->vcpu->counters.formed, 1);
+	check_same(whole, cluster, parts, other);
+	mock_free(whole);
+	mock_free(parts);
+}
+
+/* The guest waits for nothing: each of its exits gets one part made, until the engine takes over.
+ */
+static void test_guest_goes_on(void **state)
+{
+	struct mock *m = begin(always);
+	unsigned runs = 0;
+
+	(void)state;
+	do {
+		mock_run(m);
+		if (!m->exits)
+			mock_check(m);
+		assert_true(++runs < 1000);
+	} while (!m->exits);
+	assert_int_equal(m->exits, 41);
+	assert_int_equal(runs, m->vcpu->counters.paused + 3);
+	assert_int_equal(m->vcpu->counters.barren, 0);
+	assert_int_equal(m->vcpu->counters.leaves[NX_LEAVE_LATENCY], m->vcpu->counters.paused);
+	mock_check_ended(m);
+	mock_check_native(m);
+	mock_free(m);
+}
+
+static bool stop(void *data)
+{
+	struct mock *m = data;
+
+	*nx_vcpu_stop_flag(m->vcpu) = 1;
+	return false;
+}
+
+/* Whoever wants the vCPU does not wait for a cluster. */
+static void test_stop_flag(void **state)
+{
+	struct mock *m = begin(stop);
+	nx_status status;
+
+	(void)state;
+	m->host.time_is_up = stop;
+	/* The first step ends without the flag, the second one with it. */
+	assert_null(make(m, m->start.rip, &status));
+	assert_int_equal(status, NX_LEAVE_STOP);
+	assert_int_equal(m->vcpu->maker.stage, NX_MAKER_FORMS);
+	assert_null(make(m, m->start.rip, &status));
+	assert_int_equal(status, NX_LEAVE_STOP);
+	m->host.time_is_up = NULL;
+	*nx_vcpu_stop_flag(m->vcpu) = 0;
+	assert_non_null(make(m, m->start.rip, &status));
+	mock_free(m);
+}
+
+/* One cluster at a time; but one that nobody comes back for gives way. */
+static void test_others_wait(void **state)
+{
+	struct mock *m = begin(always);
+	struct nx_cluster *cluster;
+	nx_status status;
+	unsigned waited, pauses;
+
+	(void)state;
+	assert_null(make(m, m->start.rip, &status));
+	assert_int_equal(status, NX_LEAVE_LATENCY);
+	for (waited = 0; !make(m, ELSEWHERE, &status) && status == NX_LEAVE_COLD; waited++)
+		assert_true(waited < 100);
+	assert_int_equal(waited, 32);
+	assert_int_equal(status, NX_LEAVE_LATENCY);
+	/* As long as the new one is gone on with, the old one waits. */
+	for (unsigned i = 0; i < 40; i++) {
+		assert_null(make(m, m->start.rip, &status));
+		assert_int_equal(status, NX_LEAVE_COLD);
+		assert_null(make(m, ELSEWHERE, &status));
+		assert_int_equal(status, NX_LEAVE_LATENCY);
+	}
+	cluster = make_all(m, ELSEWHERE, &pauses);
+	assert_int_equal(cluster->rip, ELSEWHERE);
+	assert_int_equal(make_all(m, m->start.rip, &pauses)->rip, m->start.rip);
+	mock_free(m);
+}
+
+/* The scratch memory is needed for something else, at every point: then it is begun anew. */
+static void test_abandoned(void **state)
+{
+	struct mock *whole = begin(NULL);
+	unsigned pauses, all;
+	struct nx_cluster *cluster = make_all(whole, whole->start.rip, &pauses);
+
+	(void)state;
+	for (unsigned before = 1; before < 60; before += 7) {
+		struct mock *m = begin(always);
+		nx_status status;
+
+		for (unsigned i = 0; i < before; i++)
+			assert_null(make(m, m->start.rip, &status));
+		assert_true(nx_form_block(m->vcpu, &m->vcpu->mode, ELSEWHERE, &m->vcpu->graph));
+		assert_non_null(nx_make_block(m->vcpu, &status));
+		assert_int_equal(m->vcpu->maker.stage, NX_MAKER_IDLE);
+		check_same(whole, cluster, m, make_all(m, m->start.rip, &all));
+		assert_true(all >= 60);
+		mock_free(m);
+	}
+	mock_free(whole);
+}
+
+/* A cluster for another mode of the processor is another cluster. */
+static void test_other_mode(void **state)
+{
+	struct mock *m = begin(always);
+	nx_status status;
+
+	(void)state;
+	assert_null(make(m, m->start.rip, &status));
+	m->vcpu->mode.io_allowed = false;
+	m->vcpu->mode.io_bitmap = true;
+	assert_null(make(m, m->start.rip, &status));
+	assert_int_equal(status, NX_LEAVE_COLD);
+	m->vcpu->mode.io_allowed = true;
+	m->vcpu->mode.io_bitmap = false;
+	assert_null(make(m, m->start.rip, &status));
+	assert_int_equal(status, NX_LEAVE_LATENCY);
+	mock_free(m);
+}
+
+/* The guest changes its code while a cluster of it is made: that is not run. */
+static void test_code_changes_meanwhile(void **state)
+{
+	struct mock *m = begin(always);
+	const uint8_t nop = 0x90;
+	/* An instruction of one byte: out dx, al, the last one. */
+	uint32_t last = (uint32_t)m->stop_rip - 1;
+	unsigned before = 20;
+
+	(void)state;
+	while (before--)
+		mock_run(m);
+	assert_true(m->vcpu->counters.paused > 10);
+	assert_int_equal(m->start_ram[last], 0xee);
+	mock_poke(m, last, &nop, 1);
+	for (unsigned runs = 0; m->reason != NX_LEAVE_CODE_CHANGED; runs++) {
+		mock_run(m);
+		assert_true(runs < 1000);
+		assert_int_equal(m->exits, 0);
+		mock_check(m);
+	}
+	do
+		mock_run(m);
+	while (!m->exits);
+	assert_int_equal(m->exits, 40);
+	mock_free(m);
+}
+
+/* Steps fail as they do at once, and leave nothing behind. */
+static void test_failures(void **state)
+{
+	struct mock *m = begin(always);
+	struct nx_cluster *cluster;
+	nx_status status;
+
+	(void)state;
+	m->vcpu->config.fail = NX_FAIL_VERIFY;
+	while (!(cluster = make(m, m->start.rip, &status)) && status == NX_LEAVE_LATENCY)
+		;
+	assert_null(cluster);
+	assert_int_equal(status, NX_LEAVE_REFUSED);
+	assert_int_equal(m->vcpu->counters.refused, 1);
+	assert_int_equal(m->vcpu->maker.stage, NX_MAKER_IDLE);
+	m->vcpu->config.fail = NX_FAIL_CACHE;
+	while (!(cluster = make(m, m->start.rip, &status)) && status == NX_LEAVE_LATENCY)
+		;
+	assert_null(cluster);
+	assert_int_equal(status, NX_LEAVE_CACHE_FULL);
+	assert_int_equal(m->vcpu->cache.clusters, 0);
+	m->vcpu->config.fail = 0;
+	/* Nothing but memory in reach. */
+	assert_null(make(m, MOCK_DATA, &status));
+	assert_int_equal(status, NX_LEAVE_NO_CLUSTER);
+	mock_free(m);
+}
+
+GUEST(winding, 64, "in al, dx",
+      "mov ebx, 1; call 1f; inc ebx; call 1f; inc ebx; call 1f; out dx, al",
+      "hlt; 1: lea rdi, [rip+3f]; call rdi; ret; 3: inc ecx; ret");
+
+static uint64_t blocks_before;
+
+static bool after_a_block(void *data)
+{
+	const struct mock *m = data;
+
+	return m->vcpu->counters.blocks > blocks_before;
+}
+
+/* A path to the next exit, followed with one new block each time; it counts as found in the end. */
+static void test_path_in_parts(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);
+	const struct nx_counters *counters = &m->vcpu->counters;
+	unsigned runs = 0;
+
+	(void)state;
+	MOCK_LOAD(m, winding);
+	m->host.time_is_up = after_a_block;
+	do {
+		blocks_before = counters->blocks;
+		mock_run(m);
+		assert_true(++runs < 100);
+	} while (!m->exits);
+	assert_true(counters->traces_failed >= 4);
+	assert_int_equal(counters->barren, 0);
+	assert_int_equal(m->log[0].kind, NX_EXIT_IO);
+	/* By then clusters are made of it. */
+	m->host.time_is_up = NULL;
+	mock_warm(m);
+	assert_int_equal(m->exits, 1);
+	mock_check_ended(m);
+	mock_free(m);
+}
+
+/* Where a part of a path makes nothing new, the next one would not get farther either. */
+static void test_path_without_progress(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);
+
+	(void)state;
+	MOCK_LOAD(m, winding);
+	m->host.time_is_up = always;
+	for (unsigned i = 0; i < 1000; i++)
+		mock_run(m);
+	assert_in_range(m->vcpu->counters.barren, 1, 20);
+	assert_in_range(m->vcpu->counters.traces, 2, 20);
+	mock_free(m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_same_as_at_once),
+	    cmocka_unit_test(test_guest_goes_on),
+	    cmocka_unit_test(test_stop_flag),
+	    cmocka_unit_test(test_others_wait),
+	    cmocka_unit_test(test_abandoned),
+	    cmocka_unit_test(test_other_mode),
+	    cmocka_unit_test(test_code_changes_meanwhile),
+	    cmocka_unit_test(test_failures),
+	    cmocka_unit_test(test_path_in_parts),
+	    cmocka_unit_test(test_path_without_progress),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
