@@ -16,7 +16,7 @@
 #define ONE_IN 16
 #define MANY 32 /* instructions in one resume */
 
-bool nx_cost_due(struct nx_kvm_vcpu *vcpu)
+NX_HOT bool nx_cost_due(struct nx_kvm_vcpu *vcpu)
 {
 	unsigned runs = vcpu->runs_seen++;
 

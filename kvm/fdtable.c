@@ -40,7 +40,7 @@ int nx_fd_move_up(int fd)
 	return number;
 }
 
-static bool count_get(struct nx_object *object)
+NX_HOT static bool count_get(struct nx_object *object)
 {
 	int count = atomic_load(&object->count);
 
@@ -51,7 +51,7 @@ static bool count_get(struct nx_object *object)
 	return false;
 }
 
-struct nx_object *nx_object_get(int fd)
+NX_HOT struct nx_object *nx_object_get(int fd)
 {
 	if ((unsigned)fd >= NX_FD_MAX)
 		return NULL;
@@ -68,7 +68,7 @@ struct nx_object *nx_object_get(int fd)
 	}
 }
 
-void nx_object_put(struct nx_object *object)
+NX_HOT void nx_object_put(struct nx_object *object)
 {
 	if (atomic_fetch_sub(&object->count, 1) != 1)
 		return;

@@ -34,7 +34,7 @@ void nx_handler_runs(void)
 		*stop = 1;
 }
 
-unsigned nx_handlers_run(void)
+NX_HOT unsigned nx_handlers_run(void)
 {
 	return handlers_run;
 }

@@ -35,7 +35,7 @@ void nx_process_has_vm(void)
 	nx_process.has_vm = true;
 }
 
-int nx_ioctl(int fd, unsigned long request, ...)
+NX_HOT int nx_ioctl(int fd, unsigned long request, ...)
 {
 	va_list arguments;
 	void *argument;

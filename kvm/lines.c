@@ -19,12 +19,12 @@
 #define INSIDE 0xffffull
 #define CHANGE 0x10000ull
 
-void nx_lines_enter(struct nx_kvm_vm *vm)
+NX_HOT void nx_lines_enter(struct nx_kvm_vm *vm)
 {
 	atomic_fetch_add(&vm->calm, CHANGE + 1);
 }
 
-void nx_lines_leave(struct nx_kvm_vm *vm)
+NX_HOT void nx_lines_leave(struct nx_kvm_vm *vm)
 {
 	atomic_fetch_sub(&vm->calm, 1);
 }

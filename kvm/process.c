@@ -79,7 +79,7 @@ static bool may_begin(void)
 	return nx_process_alive();
 }
 
-int nx_process_ioctl(int fd, unsigned long request, void *argument)
+NX_HOT int nx_process_ioctl(int fd, unsigned long request, void *argument)
 {
 	uint32_t number = (uint32_t)request; /* some callers sign-extend it */
 	int result;

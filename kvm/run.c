@@ -52,7 +52,7 @@ static bool clustering(struct nx_kvm_vcpu *vcpu)
 
 /* ---- The real KVM_RUN ---- */
 
-static int enter_kernel(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
+NX_HOT static int enter_kernel(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
 	int result;
 
@@ -81,7 +81,7 @@ static void export_check(struct nx_kvm_vcpu *vcpu, int fd)
 	errno = saved;
 }
 
-static void note_exit(struct nx_kvm_vcpu *vcpu, bool calm)
+NX_HOT static void note_exit(struct nx_kvm_vcpu *vcpu, bool calm)
 {
 	const struct kvm_run *run = vcpu->run;
 
@@ -92,7 +92,7 @@ static void note_exit(struct nx_kvm_vcpu *vcpu, bool calm)
 	vcpu->irq_seen = atomic_load(&vcpu->vm->irq_epoch);
 }
 
-static void time_exit(struct nx_kvm_vcpu *vcpu, uint64_t ns)
+NX_HOT static void time_exit(struct nx_kvm_vcpu *vcpu, uint64_t ns)
 {
 	if (vcpu->run->exit_reason == KVM_EXIT_IO)
 		nx_cost_sample(vcpu, NX_COST_IO, ns);
@@ -100,7 +100,7 @@ static void time_exit(struct nx_kvm_vcpu *vcpu, uint64_t ns)
 		nx_cost_sample(vcpu, NX_COST_MMIO, ns);
 }
 
-static int real_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
+NX_HOT static int real_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
 	struct kvm_run *run = vcpu->run;
 	bool on = clustering(vcpu), timed = nx_cost_due(vcpu), calm, told;
@@ -365,7 +365,7 @@ static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 /* ---- The beginning of a stay ---- */
 
 /* Everything that can be known before the exit is completed. */
-static bool may_take_over(struct nx_kvm_vcpu *vcpu)
+NX_HOT static bool may_take_over(struct nx_kvm_vcpu *vcpu)
 {
 	const struct kvm_run *run = vcpu->run;
 
@@ -464,7 +464,7 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 
 /* ---- KVM_RUN ---- */
 
-static enum step decide(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
+NX_HOT static enum step decide(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
 	if (vcpu->owner == NX_OWNER_ENGINE)
 		return stay_continue(vcpu);
@@ -487,7 +487,7 @@ static int interrupted_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	return result;
 }
 
-int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
+NX_HOT int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
 	unsigned handlers = nx_handlers_run();
 	int saved = errno;

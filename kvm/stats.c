@@ -43,7 +43,7 @@ static uint64_t page_of(uint64_t gpa)
 	return gpa & ~(uint64_t)4095;
 }
 
-void nx_stats_taken(struct nx_stats *stats, const struct kvm_run *run)
+NX_HOT void nx_stats_taken(struct nx_stats *stats, const struct kvm_run *run)
 {
 	unsigned reason = run->exit_reason;
 

@@ -132,7 +132,7 @@ static int thread_id(void)
 }
 
 /* One step takes it and says who has it: a signal handler at any point finds out that it is us. */
-static bool acquire(atomic_int *word, bool patient)
+NX_HOT static bool acquire(atomic_int *word, bool patient)
 {
 	int self = thread_id();
 
@@ -152,7 +152,7 @@ static bool acquire(atomic_int *word, bool patient)
 	return false;
 }
 
-bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu)
+NX_HOT bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu)
 {
 	return acquire(&vcpu->owner_tid, true);
 }
@@ -172,7 +172,7 @@ void nx_vcpus_unlock(struct nx_kvm_vm *vm)
 	atomic_store(&vm->vcpus_holder, 0);
 }
 
-void nx_vcpu_release(struct nx_kvm_vcpu *vcpu)
+NX_HOT void nx_vcpu_release(struct nx_kvm_vcpu *vcpu)
 {
 	atomic_store(&vcpu->owner_tid, 0);
 }
@@ -341,7 +341,8 @@ static int forward(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request, void
 	return result;
 }
 
-int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request, void *argument)
+NX_HOT int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request,
+			     void *argument)
 {
 	enum effect effect;
 	int result;

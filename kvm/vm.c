@@ -343,7 +343,7 @@ int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argum
 	return result;
 }
 
-int nx_kvm_ioctl(int fd, unsigned long request, void *argument)
+NX_HOT int nx_kvm_ioctl(int fd, unsigned long request, void *argument)
 {
 	struct nx_object *object = nx_object_get(fd);
 	int result, saved;
