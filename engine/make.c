@@ -209,7 +209,7 @@ struct nx_cluster *nx_make_cluster(struct nx_vcpu *vcpu, uint64_t rip, uint64_t 
 		return NULL;
 	}
 	maker->stage = NX_MAKER_IDLE;
-	if (vcpu->counters.translated != translated) {
+	if (cluster && vcpu->counters.translated != translated) {
 		cluster->made_ns = maker->spent_ns;
 		nx_cost_learn(vcpu, NX_MAKE_INSN, cluster->insns, cluster->made_ns);
 	}
