@@ -108,25 +108,31 @@ static void add_costs(struct frame *frame, const struct nx_stats *stats)
 	add(frame, false, "%s", text);
 }
 
-/* One line: the classes' shares. */
+/* The classes' shares, on one line, or on as many as it takes. */
 static void add_classes(struct frame *frame, const char *title, const uint64_t *before,
 			const uint64_t *now, unsigned classes)
 {
-	char text[FRAME_WIDTH], range[32];
+	char text[FRAME_WIDTH], range[32], entry[64];
 	double all = 0;
 	size_t used;
 
 	for (unsigned i = 0; i < classes; i++)
 		all += rate(before[i], now[i], 1);
 	used = (size_t)snprintf(text, sizeof(text), "%s", title);
-	for (unsigned i = 0; i < classes && used < sizeof(text); i++) {
+	for (unsigned i = 0; i < classes; i++) {
 		double share = percent(rate(before[i], now[i], 1), all);
+		size_t size;
 
 		if (share < 0.5)
 			continue;
 		watch_class_name(i, classes, range, sizeof(range));
-		used += (size_t)snprintf(text + used, sizeof(text) - used, "  %s: %.0f%%", range,
-					 share);
+		size = (size_t)snprintf(entry, sizeof(entry), "  %s: %.0f%%", range, share);
+		if (used + size >= sizeof(text)) {
+			add(frame, false, "%s", text);
+			used = (size_t)snprintf(text, sizeof(text), "%s", title);
+		}
+		memcpy(text + used, entry, size + 1);
+		used += size;
 	}
 	add(frame, false, "%s", text);
 }

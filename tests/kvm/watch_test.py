@@ -353,6 +353,9 @@ class Top(Base):
             self.assertAlmostEqual(float(share), 100 * int(avoided) / (int(taken) + int(avoided)),
                                    delta=1)
             self.assertRegex(frame, r"(?m)^stays by us( +[-0-9+]+: \d+%)+$")
+            shares = re.findall(r": (\d+)%", "".join(re.findall(r"(?m)^stays by us.*", frame)))
+            # Those below half a percent are left out.
+            self.assertAlmostEqual(sum(map(int, shares)), 100, delta=8)
             self.assertRegex(frame, r"(?m)^instructions between exits( +[-0-9+]+: \d+%)+$")
             self.assertRegex(frame, r"(?m)^post +80 +\d+ +\d+$")
         rows = re.findall(self.ROW, frames[1], re.M)
