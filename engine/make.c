@@ -18,6 +18,11 @@
  * the guest may never come back there.
  */
 #define PATIENCE 32u
+/*
+ * So many steps are taken however long they last, or a slow machine would be at it for hundreds of
+ * exits. Elsewhere they take less time than interrupts may wait.
+ */
+#define LEAST_STEPS 16u
 
 nx_status nx_must_pause(struct nx_vcpu *vcpu)
 {
@@ -186,6 +191,7 @@ struct nx_cluster *nx_make_cluster(struct nx_vcpu *vcpu, uint64_t rip, uint64_t 
 	struct nx_maker *maker = &vcpu->maker;
 	struct nx_cluster *cluster;
 	nx_status pause = NX_OK;
+	unsigned steps = 0;
 
 	*status = NX_LEAVE_COLD;
 	if (!goes_on_at(vcpu, rip)) {
@@ -199,7 +205,7 @@ struct nx_cluster *nx_make_cluster(struct nx_vcpu *vcpu, uint64_t rip, uint64_t 
 	began = vcpu->host->now(vcpu->host_data);
 	do {
 		cluster = step(vcpu, pc, status);
-		if (!cluster && *status == NX_OK)
+		if (!cluster && *status == NX_OK && (++steps >= LEAST_STEPS || vcpu->stop))
 			pause = nx_must_pause(vcpu);
 	} while (!cluster && *status == NX_OK && pause == NX_OK);
 	maker->spent_ns += vcpu->host->now(vcpu->host_data) - began;
