@@ -79,6 +79,15 @@ class Base(unittest.TestCase):
         self.assertEqual(result.stderr, "")
         return json.loads(result.stdout)
 
+    def run_until_costs_are_known(self, vmm):
+        """A run takes over once or a few times, and what that costs is known after sixteen."""
+        for _ in range(100):
+            vmm.do("run")
+            cost = self.stat("-p", str(vmm.pid))["cost_ns"]
+            if all(cost[key] for key in ("exit_io", "takeover", "resume")):
+                return
+        self.fail(f"costs are not known: {cost}")
+
     def check_sums(self, stats):
         """What is listed in parts adds up to the whole."""
         self.assertEqual(sum(row["taken"] for row in stats["by"]),
@@ -129,9 +138,7 @@ class Stat(Base):
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "stats.json"
             with Vmm(f"--stats={path}") as vmm:
-                # Costs are known after some hundred exits.
-                for _ in range(4):
-                    vmm.do("run")
+                self.run_until_costs_are_known(vmm)
                 vmm.end()
             end = json.loads(path.read_text())
         cost = end["cost_ns"]
@@ -167,9 +174,7 @@ class Stat(Base):
 
     def test_text(self):
         with Vmm() as vmm:
-            # What taking over costs is known after some of it.
-            for _ in range(6):
-                vmm.do("run")
+            self.run_until_costs_are_known(vmm)
             stats = self.stat("-p", str(vmm.pid))
             result = run(NOEXIT, "stat", "-p", str(vmm.pid))
         self.assertEqual(result.returncode, 0, result.stderr)
