@@ -16,7 +16,7 @@ static uint32_t slot_of(uint64_t rip)
 	return (uint32_t)((rip * 0x9e3779b97f4a7c15ull) >> 52) % NX_ENTRY_BUCKETS;
 }
 
-bool nx_same_mode(const struct nx_mode *a, const struct nx_mode *b)
+static bool same_mode(const struct nx_mode *a, const struct nx_mode *b)
 {
 	return a->bits == b->bits && a->stack_bits == b->stack_bits && a->flat == b->flat &&
 	       a->io_allowed == b->io_allowed && a->io_bitmap == b->io_bitmap &&
@@ -25,14 +25,19 @@ bool nx_same_mode(const struct nx_mode *a, const struct nx_mode *b)
 	       a->features == b->features && a->lower == b->lower;
 }
 
-bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster)
+bool nx_mode_is_current(const struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t cs_base,
+			uint32_t cs_limit)
 {
 	const struct nx_segment *cs = &vcpu->state.seg[NX_CS];
 
-	if (cluster->dropped || !nx_same_mode(&cluster->mode, &vcpu->mode))
-		return false;
-	return cluster->mode.bits == 64 ||
-	       (cluster->cs_base == cs->base && cluster->cs_limit == cs->limit);
+	return same_mode(mode, &vcpu->mode) &&
+	       (mode->bits == 64 || (cs_base == cs->base && cs_limit == cs->limit));
+}
+
+bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster)
+{
+	return !cluster->dropped &&
+	       nx_mode_is_current(vcpu, &cluster->mode, cluster->cs_base, cluster->cs_limit);
 }
 
 struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, const struct nx_cache *cache, uint64_t rip,

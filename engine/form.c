@@ -467,8 +467,7 @@ static void count_backedges(struct nx_vcpu *vcpu, const struct nx_form_scratch *
 
 static void begin_graph(struct nx_graph *graph, const struct nx_mode *mode, uint64_t rip)
 {
-	if (mode != &graph->mode)
-		graph->mode = *mode;
+	graph->mode = *mode;
 	graph->rip = rip;
 	graph->insns = graph->blocks = graph->fragments = graph->exiting = graph->byte_count = 0;
 }

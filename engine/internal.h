@@ -448,7 +448,9 @@ struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, const struct nx_cache *ca
 				 uint32_t *offset);
 /* Is there an entry, in whatever mode, at rip or behind an instruction at rip? */
 bool nx_cache_has_entry_near(const struct nx_vcpu *vcpu, uint64_t rip);
-bool nx_same_mode(const struct nx_mode *a, const struct nx_mode *b);
+/* Would guest code be read now as it was then, in this mode and code segment? */
+bool nx_mode_is_current(const struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t cs_base,
+			uint32_t cs_limit);
 /* Is it valid, in the vCPU's current mode? */
 bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster);
 /*

@@ -73,11 +73,8 @@ static nx_status make_code(struct nx_vcpu *vcpu)
 {
 	enum nx_progress progress;
 
-	begin_translating(vcpu);
-	do
-		progress = nx_translate_step(vcpu);
-	while (progress == NX_MORE);
-	if (progress == NX_FAILED)
+	if (!nx_translate(vcpu, &vcpu->graph, vcpu->emitted, sizeof(vcpu->emitted),
+			  &vcpu->translation))
 		return NX_LEAVE_UNTRANSLATED;
 	begin_verifying(vcpu);
 	do
@@ -104,10 +101,9 @@ struct nx_cluster *nx_make_block(struct nx_vcpu *vcpu, nx_status *status)
 static bool goes_on_at(const struct nx_vcpu *vcpu, uint64_t rip)
 {
 	const struct nx_maker *maker = &vcpu->maker;
-	const struct nx_segment *cs = &vcpu->state.seg[NX_CS];
 
-	return maker->stage != NX_MAKER_IDLE && maker->rip == rip && maker->cs_base == cs->base &&
-	       maker->cs_limit == cs->limit && nx_same_mode(&vcpu->graph.mode, &vcpu->mode);
+	return maker->stage != NX_MAKER_IDLE && maker->rip == rip &&
+	       nx_mode_is_current(vcpu, &vcpu->graph.mode, maker->cs_base, maker->cs_limit);
 }
 
 static void begin(struct nx_vcpu *vcpu, uint64_t rip)

@@ -48,9 +48,9 @@ static uint64_t bound_of(const struct nx_kvm_vcpu *vcpu)
 	return 1000ull * (interruptible ? nx_options.latency : nx_options.masked_latency);
 }
 
-static bool latency_reached(const struct nx_kvm_vcpu *vcpu)
+static bool lasts_longer(const struct nx_kvm_vcpu *vcpu, uint64_t ns)
 {
-	return nx_real.now() - vcpu->stay_began > bound_of(vcpu);
+	return nx_real.now() - vcpu->stay_began > ns;
 }
 
 bool nx_time_is_up(void *data)
@@ -61,7 +61,7 @@ bool nx_time_is_up(void *data)
 
 	least = cost[NX_COST_IO] > cost[NX_COST_MMIO] ? cost[NX_COST_IO] : cost[NX_COST_MMIO];
 	least *= LEAST_EXITS;
-	return nx_real.now() - vcpu->stay_began > (bound > least ? bound : least);
+	return lasts_longer(vcpu, bound > least ? bound : least);
 }
 
 /* ---- Between two resumes ---- */
@@ -96,7 +96,7 @@ bool nx_must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 		*why = NX_HOST_LEAVE_WINDOW;
 	else if (handlers_run != vcpu->handlers_seen || signal_due(vcpu))
 		*why = NX_HOST_LEAVE_SIGNAL;
-	else if (latency_reached(vcpu))
+	else if (lasts_longer(vcpu, bound_of(vcpu)))
 		*why = NX_HOST_LEAVE_BOUND;
 	else
 		return false;

@@ -28,11 +28,9 @@
 #include "host.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 
 #define SYNC_ALL (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
-#define RFLAGS_IF (1ull << 9)
 #define OUR_IMMEDIATE_EXIT 2
 #define TIMED_RESUME 12
 
