@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * watching.c - what it costs a guest that somebody reads its counters (kvm/share.h).
+ * watching.c - what it costs a guest that somebody reads its counters (figures/share.h).
  *
  * A child of this process reads them, clusters and all, as fast as it can; "without" the same
  * child does as much work on memory of its own, so that the two differ by nothing but where they

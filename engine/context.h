@@ -64,7 +64,7 @@
  *     having stored a site in NX_CTX_SITE. Every other branch is direct, to the start of an
  *     instruction of the same translation. No path falls off the end.
  *  8. Instructions are integer instructions of user mode only, from the list in
- *     verify_operand.c: none that faults on valid operands (div, idiv; cmpxchg16b when
+ *     verify/operand.c: none that faults on valid operands (div, idiv; cmpxchg16b when
  *     misaligned), none that some processors lack (popcnt, movbe), no string instruction, no push
  *     or pop, no bit test of memory with its offset in a register, no movsxd without REX.W.
  *     Prefixes: 66, lock and REX, each at most once, REX last; on direct branches none. Padding

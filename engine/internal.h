@@ -330,7 +330,7 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 /* What a step of the translation pipeline has led to. A step takes some microseconds. */
 enum nx_progress { NX_MORE, NX_DONE, NX_FAILED };
 
-#include "graph.h"
+#include "form/graph.h"
 
 /* ---- translate.c ---- */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* vcpu.c - a vCPU's engine: its settings, its memory, and what the host sees of it. */
-#include "translate.h"
+#include "translate/translator.h"
 
 void nx_config_default(struct nx_config *config)
 {

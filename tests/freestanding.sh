@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # The engine built with the kernel's flags may need nothing but Zydis and the four memory functions
 # that every freestanding environment has, and its sources may include nothing of libc or Linux.
-# Usage: freestanding.sh LIBRARY CC SOURCE...
+# Usage: freestanding.sh LIBRARY CC INCLUDE SOURCE...
 set -eu
 library=$1
 cc=$2
-shift 2
+include=$3
+shift 3
 status=0
 
 defined=$(nm --defined-only "$library" | awk 'NF == 3 { print $3 }' | sort -u)
@@ -27,7 +28,7 @@ if nm "$library" | grep -E ' [bBdDC] '; then
 fi
 
 for source; do
-	for header in $($cc -M -ffreestanding -DZYAN_NO_LIBC "$source" | tr ' \\' '\n\n' | grep '^/usr/include/'); do
+	for header in $($cc -M -ffreestanding -DZYAN_NO_LIBC -I "$include" "$source" | tr ' \\' '\n\n' | grep '^/usr/include/'); do
 		case $header in
 		/usr/include/Zydis/* | /usr/include/Zycore/*) ;;
 		# clang names it for merely having looked whether it is there.

@@ -79,7 +79,7 @@ def call(*command, env=None):
 
 def sources(*suffixes):
     """The project's files with these endings; build directories are not ours."""
-    for directory in ("engine", "kvm", "measure", "cli", "examples", "bench", "kernel", "tests", "lab",
+    for directory in ("engine", "figures", "kvm", "measure", "cli", "examples", "bench", "kernel", "tests", "lab",
                       "tools", ".ci"):
         for file in sorted((ROOT / directory).rglob("*")):
             if file.is_file() and file.suffix in suffixes:

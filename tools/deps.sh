@@ -9,7 +9,7 @@ BUILD_PACKAGES="meson ninja-build gcc libc6-dev pkg-config python3 libzydis-dev 
 	libncurses-dev libcmocka-dev"
 CHECK_PACKAGES="clang clang-format clang-tidy libclang-rt-14-dev shellcheck
 	valgrind"
-# libelf1: objtool, which kernel/selftest is built with.
+# libelf1: objtool, which tests/kernel is built with.
 LAB_PACKAGES="qemu-system-x86 seabios busybox-static dpkg libelf1"
 # Bochs and what makes the disc image that it boots from: lab/run --cpu intel.
 INTEL_PACKAGES="bochs bochsbios vgabios bochs-x grub-common grub-pc-bin xorriso mtools"

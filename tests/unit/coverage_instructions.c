@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "decode.h"
+#include "insn/decode.h"
 #include "vcpu.h"
 
 enum { MODES = 3 };

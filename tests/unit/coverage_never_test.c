@@ -11,7 +11,7 @@
 #include "mock.h"
 
 #define PTE_ALL 7u
-#define BOUND 4096u /* elements of a repetition in one execution: helper_string.c */
+#define BOUND 4096u /* elements of a repetition in one execution: string.c */
 
 /* ---- Repetitions ---- */
 

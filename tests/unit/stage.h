@@ -5,7 +5,7 @@
 
 #include "mock.h"
 
-#include "form.h"
+#include "form/former.h"
 
 /*
  * Guest memory, state, mode and context are those of the start. A resume at an exit that nobody

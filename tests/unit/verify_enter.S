@@ -6,4 +6,4 @@
 #define nx_thunk_helper verify_sandbox_thunk_helper
 #define nx_runtime_miss verify_sandbox_miss
 #define nx_runtime_helper verify_sandbox_helper
-#include "enter.S"
+#include "run/enter.S"

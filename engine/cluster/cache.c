@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * cache.c - translations, found by the guest address of an entry point.
+ *
+ * Everything is appended and nothing is freed but all at once: a dropped cluster is only marked,
+ * and a full cache is flushed as a whole (DESIGN.md 3.6). That keeps no lists and cannot fragment.
+ */
+#include "form/former.h"
+
+#define CODE_ALIGN 16u
+/* Each time that forming anew was for nothing doubles the loss to wait for. */
+#define MAX_FUTILE 8u
+
+static uint32_t slot_of(uint64_t rip)
+{
+	return (uint32_t)((rip * 0x9e3779b97f4a7c15ull) >> 52) % NX_ENTRY_BUCKETS;
+}
+
+static bool same_mode(const struct nx_mode *a, const struct nx_mode *b)
+{
+	return a->bits == b->bits && a->stack_bits == b->stack_bits && a->flat == b->flat &&
+	       a->io_allowed == b->io_allowed && a->io_bitmap == b->io_bitmap &&
+	       a->user == b->user && a->protected_mode == b->protected_mode &&
+	       a->segment_loads == b->segment_loads && a->exits == b->exits &&
+	       a->features == b->features && a->lower == b->lower;
+}
+
+bool nx_mode_is_current(const struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t cs_base,
+			uint32_t cs_limit)
+{
+	const struct nx_segment *cs = &vcpu->state.seg[NX_CS];
+
+	return same_mode(mode, &vcpu->mode) &&
+	       (mode->bits == 64 || (cs_base == cs->base && cs_limit == cs->limit));
+}
+
+bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster)
+{
+	return !cluster->dropped &&
+	       nx_mode_is_current(vcpu, &cluster->mode, cluster->cs_base, cluster->cs_limit);
+}
+
+struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, const struct nx_cache *cache, uint64_t rip,
+				 uint32_t *offset)
+{
+	uint32_t slot = slot_of(rip);
+
+	for (; cache->bucket[slot].cluster; slot = (slot + 1) % NX_ENTRY_BUCKETS) {
+		const struct nx_cluster *cluster = &cache->cluster[cache->bucket[slot].cluster - 1];
+		const struct nx_entry *entry = &cluster->entry[cache->bucket[slot].entry];
+
+		if (entry->rip == rip && nx_cluster_is_current(vcpu, cluster)) {
+			*offset = entry->offset;
+			return (struct nx_cluster *)(uintptr_t)cluster;
+		}
+	}
+	return NULL;
+}
+
+bool nx_cache_has_entry_near(const struct nx_vcpu *vcpu, uint64_t rip)
+{
+	const struct nx_cache *cache = &vcpu->cache;
+
+	for (unsigned len = 0; len <= 15; len++) {
+		uint32_t slot = slot_of(rip + len);
+
+		for (; cache->bucket[slot].cluster; slot = (slot + 1) % NX_ENTRY_BUCKETS) {
+			const struct nx_cluster *cluster =
+			    &cache->cluster[cache->bucket[slot].cluster - 1];
+
+			if (cluster->entry[cache->bucket[slot].entry].rip == rip + len &&
+			    !cluster->dropped)
+				return true;
+		}
+	}
+	return false;
+}
+
+nx_status nx_cache_place(struct nx_vcpu *vcpu, const struct nx_cache *cache)
+{
+	if (vcpu->config.fail & NX_FAIL_CACHE ||
+	    vcpu->translation.size > cache->code_end - cache->code_used)
+		return NX_LEAVE_CACHE_FULL;
+	nx_memcpy((uint8_t *)vcpu->memory.code_rw + cache->code_used, vcpu->emitted,
+		  vcpu->translation.size);
+	return NX_OK;
+}
+
+static void *take(struct nx_cache *cache, uint32_t size)
+{
+	void *at = cache->store + cache->store_used;
+
+	cache->store_used += (size + 7u) & ~7u;
+	return at;
+}
+
+static void index_entries(struct nx_cache *cache, const struct nx_cluster *cluster)
+{
+	for (uint16_t i = 0; i < cluster->entries; i++) {
+		uint32_t slot = slot_of(cluster->entry[i].rip);
+
+		while (cache->bucket[slot].cluster)
+			slot = (slot + 1) % NX_ENTRY_BUCKETS;
+		cache->bucket[slot].cluster = (uint16_t)(cluster - cache->cluster + 1);
+		cache->bucket[slot].entry = i;
+		cache->entries++;
+	}
+}
+
+/* What people are shown of the graph. */
+static void keep_blocks(struct nx_cluster *cluster, const struct nx_graph *graph, uint8_t *shape)
+{
+	for (uint16_t i = 0; i < graph->blocks; i++) {
+		const struct nx_block *from = &graph->block[i];
+		const struct nx_insn *insn = &graph->insn[from->first];
+		struct nx_cluster_block *to = &cluster->block[i];
+
+		*to = (struct nx_cluster_block){.rip = insn->rip,
+						.instructions = from->count,
+						.entry = from->entry,
+						.targets = from->targets,
+						.shape = shape};
+		for (uint16_t c = insn->context; c; c = graph->contexts.call[c].outer)
+			to->calls++;
+		nx_memcpy(to->edge, from->edge, sizeof(to->edge));
+		nx_memcpy(to->limit, from->counted, sizeof(to->limit));
+		nx_memcpy(to->target, from->target, sizeof(to->target));
+		for (uint16_t n = 0; n < from->count; n++, insn++) {
+			to->bytes = (uint16_t)(to->bytes + insn->len);
+			*shape++ =
+			    (uint8_t)(insn->len | (nx_insn_exits(insn) ? NX_SHAPE_EXITS : 0));
+		}
+	}
+}
+
+/* ---- What may run from an entry ---- */
+
+/* Of each block: the fragments that it lies in. */
+struct reach {
+	uint64_t fragments[NX_MAX_BLOCKS][NX_FRAGMENT_WORDS];
+	uint16_t queue[NX_MAX_BLOCKS];
+	bool queued[NX_MAX_BLOCKS];
+};
+_Static_assert(sizeof(struct reach) <= NX_FORM_SCRATCH_SIZE, "scratch too small");
+
+static void note_byte(const struct nx_graph *graph, uint64_t rip, uint64_t *fragments)
+{
+	for (unsigned i = 0; i < graph->fragments; i++)
+		if (rip - graph->fragment[i].rip < graph->fragment[i].len)
+			fragments[i / 64] |= 1ull << i % 64;
+}
+
+/* An instruction may go from one page, and so fragment, to the next. */
+static void find_fragments(const struct nx_graph *graph, struct reach *reach)
+{
+	nx_memset(reach->fragments, 0, sizeof(reach->fragments));
+	for (unsigned i = 0; i < graph->blocks; i++) {
+		const struct nx_block *block = &graph->block[i];
+
+		for (unsigned n = block->first; n < block->first + (unsigned)block->count; n++) {
+			const struct nx_insn *insn = &graph->insn[n];
+
+			note_byte(graph, insn->rip, reach->fragments[i]);
+			note_byte(graph, insn->rip + insn->len - 1, reach->fragments[i]);
+		}
+	}
+}
+
+/* Control never goes on from here but through an entry. */
+static bool always_exits(const struct nx_insn *insn)
+{
+	return insn->op == NX_OP_IN || insn->op == NX_OP_OUT || insn->op == NX_OP_INSN_EXIT;
+}
+
+static void collect(const struct nx_graph *graph, struct reach *reach, uint16_t from,
+		    uint64_t *fragments)
+{
+	unsigned count = 1;
+
+	nx_memset(reach->queued, 0, sizeof(reach->queued));
+	nx_memset(fragments, 0, sizeof(uint64_t) * NX_FRAGMENT_WORDS);
+	reach->queue[0] = from;
+	reach->queued[from] = true;
+	for (unsigned i = 0; i < count; i++) {
+		const struct nx_block *block = &graph->block[reach->queue[i]];
+
+		for (unsigned w = 0; w < NX_FRAGMENT_WORDS; w++)
+			fragments[w] |= reach->fragments[reach->queue[i]][w];
+		if (always_exits(&graph->insn[block->first + block->count - 1]))
+			continue;
+		for (unsigned e = 0; e < NX_EDGES; e++) {
+			uint16_t to = block->edge[e];
+
+			if (to == NX_NOWHERE || reach->queued[to])
+				continue;
+			reach->queued[to] = true;
+			reach->queue[count++] = to;
+		}
+	}
+}
+
+/* Entries are those of the blocks that are entries, in their order. */
+static void find_reach(struct nx_vcpu *vcpu, struct nx_entry *entry)
+{
+	const struct nx_graph *graph = &vcpu->graph;
+	struct reach *reach = (struct reach *)vcpu->form_scratch;
+
+	find_fragments(graph, reach);
+	for (uint16_t i = 0; i < graph->blocks; i++)
+		if (graph->block[i].entry)
+			collect(graph, reach, i, (entry++)->fragments);
+}
+
+/* ---- Making and keeping ---- */
+
+/* Of all that the graph's translation depends on, but for the mode. */
+static uint64_t shape_of(const struct nx_graph *graph)
+{
+	uint64_t hash = graph->insns + 1u;
+
+	for (unsigned i = 0; i < graph->insns; i++) {
+		const struct nx_insn *insn = &graph->insn[i];
+
+		hash = nx_mix(hash, insn->path);
+		hash =
+		    nx_mix(hash, insn->rip ^ (uint64_t)insn->op << 56 ^ (uint64_t)insn->weak << 55 ^
+				     (uint64_t)insn->first_len << 48);
+		for (unsigned b = 0; b < insn->len; b++)
+			hash = hash * 31 + insn->bytes[b];
+	}
+	for (unsigned i = 0; i < graph->blocks; i++) {
+		const struct nx_block *block = &graph->block[i];
+
+		hash = nx_mix(hash, (uint64_t)block->count << 1 | block->entry);
+		for (unsigned e = 0; e < NX_EDGES; e++)
+			hash = nx_mix(hash, (uint64_t)block->edge[e] << 8 | block->counted[e]);
+		for (unsigned t = 0; t < block->targets; t++)
+			hash = nx_mix(hash, block->target[t]);
+	}
+	return hash;
+}
+
+struct nx_cluster *nx_cache_revive(struct nx_vcpu *vcpu)
+{
+	uint64_t shape = shape_of(&vcpu->graph);
+
+	for (uint32_t i = 0; i < vcpu->cache.clusters; i++) {
+		struct nx_cluster *cluster = &vcpu->cache.cluster[i];
+
+		if (!cluster->outgrown || cluster->shape != shape ||
+		    cluster->rip != vcpu->graph.rip)
+			continue;
+		cluster->dropped = false;
+		if (nx_cluster_is_current(vcpu, cluster)) {
+			cluster->outgrown = false;
+			cluster->lost = 0;
+			if (cluster->futile < MAX_FUTILE)
+				cluster->futile++;
+			vcpu->counters.same++;
+			return cluster;
+		}
+		cluster->dropped = true;
+	}
+	return NULL;
+}
+
+struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache)
+{
+	const struct nx_translation *made = &vcpu->translation;
+	const struct nx_graph *graph = &vcpu->graph;
+	uint32_t sites = made->sites * (uint32_t)sizeof(struct nx_site);
+	uint32_t entries = made->entries * (uint32_t)sizeof(struct nx_entry);
+	uint32_t fragments = graph->fragments * (uint32_t)sizeof(struct nx_fragment);
+	uint32_t contexts = graph->contexts.count * (uint32_t)sizeof(struct nx_context_call);
+	uint32_t blocks = graph->blocks * (uint32_t)sizeof(struct nx_cluster_block);
+	uint32_t last = cache == &vcpu->blocks ? sizeof(struct nx_insn) : 0;
+	struct nx_cluster *cluster;
+
+	if (cache->clusters == NX_MAX_CLUSTERS ||
+	    cache->entries + made->entries > NX_ENTRY_BUCKETS * 3 / 4 ||
+	    NX_STORE_BYTES - cache->store_used < sites + entries + fragments + contexts + blocks +
+						     last + graph->insns + graph->byte_count + 64u)
+		return NULL;
+	cluster = &cache->cluster[cache->clusters++];
+	nx_memset(cluster, 0, sizeof(*cluster));
+	cluster->rip = graph->rip;
+	/* Only clusters are ever formed anew. */
+	if (cache == &vcpu->cache)
+		cluster->shape = shape_of(graph);
+	cluster->mode = graph->mode;
+	cluster->cs_base = vcpu->state.seg[NX_CS].base;
+	cluster->cs_limit = vcpu->state.seg[NX_CS].limit;
+	cluster->insns = graph->insns;
+	cluster->exiting = graph->exiting;
+	cluster->blocks = graph->blocks;
+	cluster->fragments = graph->fragments;
+	cluster->sites = made->sites;
+	cluster->entries = made->entries;
+	cluster->code = cache->code_used;
+	cluster->code_size = made->size;
+	cluster->context = take(cache, contexts);
+	cluster->contexts = graph->contexts.count;
+	nx_memcpy(cluster->context, graph->contexts.call, contexts);
+	cluster->block = take(cache, blocks);
+	keep_blocks(cluster, graph, take(cache, graph->insns));
+	cluster->fragment = take(cache, fragments);
+	nx_memcpy(cluster->fragment, graph->fragment, fragments);
+	cluster->bytes = take(cache, graph->byte_count);
+	nx_memcpy(cluster->bytes, graph->bytes, graph->byte_count);
+	cluster->site = take(cache, sites);
+	nx_memcpy(cluster->site, made->site, sites);
+	cluster->entry = take(cache, entries);
+	nx_memcpy(cluster->entry, made->entry, entries);
+	find_reach(vcpu, cluster->entry);
+	if (last)
+		cluster->last = nx_memcpy(take(cache, last), &graph->insn[graph->insns - 1], last);
+	cache->code_used += (made->size + CODE_ALIGN - 1) & ~(CODE_ALIGN - 1);
+	if (cache->code_used > cache->code_end)
+		cache->code_used = cache->code_end;
+	index_entries(cache, cluster);
+	return cluster;
+}
+
+void nx_cache_drop(struct nx_vcpu *vcpu, struct nx_cluster *cluster)
+{
+	cluster->dropped = true;
+	vcpu->counters.stale++;
+}
+
+void nx_cache_init(struct nx_cache *cache, uint32_t begin, uint32_t end)
+{
+	cache->code_begin = cache->code_used = begin;
+	cache->code_end = end;
+	cache->clusters = cache->entries = cache->store_used = 0;
+	nx_memset(cache->bucket, 0, sizeof(cache->bucket));
+}
+
+void nx_cache_flush(struct nx_vcpu *vcpu, struct nx_cache *cache)
+{
+	for (uint32_t i = 0; i < cache->clusters; i++)
+		vcpu->counters.exits_flushed += cache->cluster[i].exits;
+	nx_cache_init(cache, cache->code_begin, cache->code_end);
+	if (cache == &vcpu->cache) {
+		vcpu->resume_cluster = NULL;
+		vcpu->counters.flushes++;
+	}
+}
+
+struct nx_cluster *nx_cache_add(struct nx_vcpu *vcpu, struct nx_cache *cache, nx_status *status)
+{
+	for (unsigned attempt = 0; attempt < 2; attempt++) {
+		struct nx_cluster *cluster = NULL;
+
+		*status = nx_cache_place(vcpu, cache);
+		if (*status == NX_OK)
+			cluster = nx_cache_insert(vcpu, cache);
+		if (cluster)
+			return cluster;
+		nx_cache_flush(vcpu, cache);
+	}
+	*status = NX_LEAVE_CACHE_FULL;
+	return NULL;
+}
+
+const struct nx_cluster *nx_cluster_next(const struct nx_vcpu *vcpu,
+					 const struct nx_cluster *cluster)
+{
+	const struct nx_cluster *next = cluster ? cluster + 1 : vcpu->cache.cluster;
+
+	return next < vcpu->cache.cluster + vcpu->cache.clusters ? next : NULL;
+}
+
+void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_cluster_info *info)
+{
+	*info = (struct nx_cluster_info){
+	    .entry_rip = cluster->rip,
+	    .instructions = cluster->insns,
+	    .exiting = cluster->exiting,
+	    .blocks = cluster->blocks,
+	    .code_bytes = cluster->code_size,
+	    .executions = cluster->executions,
+	    .exits = cluster->exits,
+	    .exits_mmio = cluster->exits_mmio,
+	    .stays = cluster->stays,
+	    .made_ns = cluster->made_ns,
+	    .bits = cluster->mode.bits,
+	    .dropped = cluster->dropped,
+	    .code_offset = cluster->code,
+	};
+}
+
+void nx_cluster_block(const struct nx_cluster *cluster, unsigned number,
+		      struct nx_cluster_block *block)
+{
+	*block = cluster->block[number];
+}
+
+static const struct nx_fragment *fragment_at(const struct nx_cluster *cluster, uint64_t rip)
+{
+	for (unsigned i = 0; i < cluster->fragments; i++)
+		if (rip - cluster->fragment[i].rip < cluster->fragment[i].len)
+			return &cluster->fragment[i];
+	return NULL;
+}
+
+size_t nx_cluster_code(const struct nx_cluster *cluster, uint64_t rip, void *to, size_t size)
+{
+	uint8_t *at = to;
+	size_t done = 0;
+
+	while (done < size) {
+		const struct nx_fragment *fragment = fragment_at(cluster, rip + done);
+
+		if (!fragment)
+			break;
+		at[done] = cluster->bytes[fragment->bytes + (rip + done - fragment->rip)];
+		done++;
+	}
+	return done;
+}

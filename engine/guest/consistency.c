@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * consistency.c - is the guest code still what was translated? (DESIGN.md 3.6)
+ *
+ * The comparison goes through the page tables that are valid now, so it also notices another
+ * address space, a remapped page and a store by anyone, device DMA included. Between it and the end
+ * of the cluster only other vCPUs can change the code; the processor gives no stronger promise to
+ * code that another one modifies without synchronising (SDM vol. 3, 9.1.3).
+ *
+ * Compared at an entry is what can run from there until the next exit: control comes back through
+ * another entry, and what may run from there is compared then.
+ */
+#include "form/former.h"
+
+/*
+ * The host's view of a page of code; its mapping is looked up once a stay. From then on the page is
+ * not in the TLB for writing: the miss handler refuses stores to it.
+ */
+static const uint8_t *code_page(struct nx_vcpu *vcpu, uint64_t linear)
+{
+	uint64_t page = linear & NX_PAGE_MASK;
+	const uint8_t *host;
+
+	for (unsigned i = 0; i < vcpu->code_pages; i++)
+		if (vcpu->code_linear[i] == page)
+			return vcpu->code_page[i];
+	if (vcpu->code_pages == NX_MAX_CODE_PAGES || nx_code_page(vcpu, linear, &host) != NX_OK)
+		return NULL;
+	nx_tlb_protect(vcpu, host);
+	vcpu->code_linear[vcpu->code_pages] = page;
+	vcpu->code_page[vcpu->code_pages++] = (void *)(uintptr_t)host;
+	return host;
+}
+
+/* Fragments are short, and compared at each entry: a call of memcmp() would cost more than it does.
+ */
+static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned len)
+{
+	uint64_t x, y;
+
+	for (; len >= 8; a += 8, b += 8, len -= 8) {
+		nx_memcpy(&x, a, 8);
+		nx_memcpy(&y, b, 8);
+		if (x != y)
+			return false;
+	}
+	for (; len; a++, b++, len--)
+		if (*a != *b)
+			return false;
+	return true;
+}
+
+static nx_status check(struct nx_vcpu *vcpu, const struct nx_cluster *cluster,
+		       const uint64_t fragments[NX_FRAGMENT_WORDS])
+{
+	const uint8_t *host = NULL;
+	uint64_t page = 1;
+
+	/* In the order of their addresses: most lie on the page of the one before. */
+	for (unsigned word = 0; word < NX_FRAGMENT_WORDS; word++) {
+		for (uint64_t left = fragments[word]; left; left &= left - 1) {
+			const struct nx_fragment *fragment =
+			    &cluster->fragment[word * 64 + (unsigned)__builtin_ctzll(left)];
+			uint64_t linear = nx_code_linear(vcpu, fragment->rip);
+
+			if ((linear & NX_PAGE_MASK) != page)
+				host = code_page(vcpu, linear);
+			if (!host)
+				return NX_LEAVE_CODE_UNREADABLE;
+			page = linear & NX_PAGE_MASK;
+			if (!same_bytes(host + (linear & ~NX_PAGE_MASK),
+					cluster->bytes + fragment->bytes, fragment->len))
+				return NX_LEAVE_CODE_CHANGED;
+		}
+	}
+	return NX_OK;
+}
+
+/* The entry at an offset: they are in the order of their offsets. NULL: none is there. */
+static const struct nx_entry *entry_at(const struct nx_cluster *cluster, uint32_t offset)
+{
+	unsigned low = 0, high = cluster->entries;
+
+	while (high - low > 1) {
+		unsigned middle = (low + high) / 2;
+
+		if (cluster->entry[middle].offset <= offset)
+			low = middle;
+		else
+			high = middle;
+	}
+	return high && cluster->entry[low].offset == offset ? &cluster->entry[low] : NULL;
+}
+
+nx_status nx_check_code(struct nx_vcpu *vcpu, const struct nx_cluster *cluster, uint32_t offset)
+{
+	const struct nx_entry *entry = entry_at(cluster, offset);
+	uint64_t all[NX_FRAGMENT_WORDS];
+
+	if (entry)
+		return check(vcpu, cluster, entry->fragments);
+	nx_memset(all, 0, sizeof(all));
+	for (unsigned i = 0; i < cluster->fragments; i++)
+		all[i / 64] |= 1ull << i % 64;
+	return check(vcpu, cluster, all);
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * complete.c - the two ends of an exit that the engine delivers: what a store sends to the device,
+ * and what a load's answer does to the guest's registers.
+ */
+#include "helper/helper.h"
+
+/* A store's address without its displacement equals another's. */
+static bool same_address_registers(const ZydisDecodedOperand *a, const ZydisDecodedOperand *b)
+{
+	return a->mem.base == b->mem.base && a->mem.index == b->mem.index &&
+	       (a->mem.index == ZYDIS_REGISTER_NONE || a->mem.scale == b->mem.scale) &&
+	       a->mem.segment == b->mem.segment;
+}
+
+static bool is_store32(const struct nx_decoded *d)
+{
+	return d->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
+	       d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY && d->op[0].size == 32;
+}
+
+/* The displacement; with rip as the base, the address. */
+int64_t nx_store_place(const struct nx_decoded *d, uint64_t next)
+{
+	const ZydisDecodedOperand *m = &d->op[0];
+	int64_t displacement = m->mem.disp.has_displacement ? m->mem.disp.value : 0;
+	bool relative = m->mem.base == ZYDIS_REGISTER_RIP || m->mem.base == ZYDIS_REGISTER_EIP;
+
+	return displacement + (relative ? (int64_t)next : 0);
+}
+
+bool nx_is_store_pair(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes,
+		      unsigned first_len, unsigned len)
+{
+	struct nx_decoded a, b;
+	int64_t distance;
+
+	if (!nx_decode_full(mode, bytes, first_len, &a) ||
+	    !nx_decode_full(mode, bytes + first_len, len - first_len, &b) || !is_store32(&a) ||
+	    !is_store32(&b) || !same_address_registers(&a.op[0], &b.op[0]) ||
+	    a.insn.address_width != b.insn.address_width)
+		return false;
+	distance = nx_store_place(&b, rip + len) - nx_store_place(&a, rip + first_len);
+	return distance == 4 || distance == -4;
+}
+
+static uint64_t source_value(const struct nx_vcpu *vcpu, const struct nx_decoded *d)
+{
+	struct nx_reg reg;
+
+	if (d->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+		return d->op[1].imm.value.u;
+	if (nx_reg_of(d->op[1].reg.value, &reg))
+		return vcpu->state.gpr[reg.number] >> (reg.high ? 8 : 0);
+	return 0;
+}
+
+uint64_t nx_store_value(struct nx_vcpu *vcpu, const struct nx_site *site)
+{
+	unsigned first = site->first_len ? site->first_len : site->len;
+	struct nx_decoded d, second;
+	uint64_t value, other;
+
+	/* Sites with mmio_form are a decoded MOV, MOVZX, MOVSX or MOVSXD (decode.c). */
+	if (!nx_decode_full(&vcpu->mode, site->bytes, first, &d))
+		return 0;
+	value = source_value(vcpu, &d);
+	if (!site->first_len)
+		return value & nx_size_mask(site->size);
+	if (!nx_decode_full(&vcpu->mode, site->bytes + first, site->len - first, &second))
+		return 0;
+	value = (uint32_t)value;
+	other = (uint32_t)source_value(vcpu, &second);
+	return nx_store_place(&second, site->rip + site->len) >
+		       nx_store_place(&d, site->rip + first)
+		   ? value | other << 32
+		   : other | value << 32;
+}
+
+static void finish_load(struct nx_vcpu *vcpu, const struct nx_site *site, uint64_t value)
+{
+	struct nx_decoded d;
+	struct nx_reg reg;
+
+	if (!nx_decode_full(&vcpu->mode, site->bytes, site->len, &d) ||
+	    !nx_reg_of(d.op[0].reg.value, &reg))
+		return;
+	if (d.insn.mnemonic == ZYDIS_MNEMONIC_MOVSX || d.insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD)
+		value = (uint64_t)nx_sign_extend(value, site->size);
+	nx_set_reg(vcpu->state.gpr, &reg, value);
+}
+
+/* The register that an instruction exit's answer goes to; false: none. */
+static bool insn_destination(const struct nx_decoded *d, enum nx_insn_exit insn, struct nx_reg *to)
+{
+	bool reads = insn == NX_INSN_MOV_CR || insn == NX_INSN_MOV_DR || insn == NX_INSN_VMREAD;
+
+	/* MOV to a control register has that as its first operand. */
+	return reads && d->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+	       nx_reg_of(d->op[0].reg.value, to);
+}
+
+static void describe_memory(struct nx_vcpu *vcpu, const struct nx_decoded *d,
+			    const ZydisDecodedOperand *memory, struct nx_exit *exit)
+{
+	enum nx_sreg seg = nx_segment_of(memory);
+	uint64_t offset = nx_effective_address(vcpu, d, memory);
+	bool plain = vcpu->mode.bits == 64 && seg != NX_FS && seg != NX_GS;
+
+	exit->memory = true;
+	exit->linear = offset + (plain ? 0 : vcpu->context.seg[seg].base);
+	if (vcpu->mode.bits != 64)
+		exit->linear = (uint32_t)exit->linear;
+}
+
+void nx_describe_insn(struct nx_vcpu *vcpu, const struct nx_site *site, struct nx_exit *exit)
+{
+	const uint64_t *gpr = vcpu->state.gpr;
+	const ZydisDecodedOperand *memory;
+	struct nx_decoded d;
+	struct nx_reg reg;
+	uint32_t class;
+
+	exit->write = exit->memory = false;
+	exit->reg = 0;
+	exit->data = exit->operand = exit->linear = 0;
+	if (!nx_decode_full(&vcpu->mode, site->bytes, site->len, &d) ||
+	    !nx_decode_insn_exit(&d, &exit->insn, &class))
+		return;
+	exit->size = (uint8_t)(d.insn.operand_width / 8u);
+	exit->write = !insn_destination(&d, exit->insn, &reg) && exit->insn != NX_INSN_RDMSR;
+	memory = nx_memory_operand(&d);
+	if (memory)
+		describe_memory(vcpu, &d, memory, exit);
+	switch (exit->insn) {
+	case NX_INSN_MOV_CR:
+	case NX_INSN_MOV_DR:
+		/* CR0 and DR0 begin their classes' ranges. */
+		exit->reg = (uint8_t)ZydisRegisterGetId(d.op[exit->write ? 0 : 1].reg.value);
+		if (exit->write && nx_reg_of(d.op[1].reg.value, &reg))
+			exit->data = gpr[reg.number] & nx_size_mask(reg.size);
+		break;
+	case NX_INSN_RDMSR:
+	case NX_INSN_WRMSR:
+		exit->operand = (uint32_t)gpr[NX_RCX];
+		if (exit->write)
+			exit->data = gpr[NX_RDX] << 32 | (uint32_t)gpr[NX_RAX];
+		break;
+	case NX_INSN_VMREAD:
+		if (nx_reg_of(d.op[1].reg.value, &reg))
+			exit->operand = gpr[reg.number] & nx_size_mask(reg.size);
+		exit->write = false;
+		break;
+	case NX_INSN_VMWRITE:
+		if (nx_reg_of(d.op[0].reg.value, &reg))
+			exit->operand = gpr[reg.number] & nx_size_mask(reg.size);
+		if (!memory && nx_reg_of(d.op[1].reg.value, &reg))
+			exit->data = gpr[reg.number] & nx_size_mask(reg.size);
+		break;
+	default:
+		if (d.insn.operand_count_visible && d.op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    nx_reg_of(d.op[0].reg.value, &reg))
+			exit->operand = gpr[reg.number] & nx_size_mask(reg.size);
+		break;
+	}
+}
+
+static void finish_insn(struct nx_vcpu *vcpu, const struct nx_site *site, uint64_t data)
+{
+	enum nx_insn_exit insn;
+	struct nx_decoded d;
+	struct nx_reg reg;
+	uint32_t class;
+
+	if (!nx_decode_full(&vcpu->mode, site->bytes, site->len, &d) ||
+	    !nx_decode_insn_exit(&d, &insn, &class))
+		return;
+	if (insn == NX_INSN_RDMSR) {
+		vcpu->state.gpr[NX_RAX] = (uint32_t)data;
+		vcpu->state.gpr[NX_RDX] = data >> 32;
+	} else if (insn_destination(&d, insn, &reg)) {
+		nx_set_reg(vcpu->state.gpr, &reg, data);
+	}
+}
+
+void nx_finish_pending(struct nx_vcpu *vcpu, uint64_t data)
+{
+	const struct nx_site *site = &vcpu->pending_site;
+	const struct nx_reg accumulator = {.number = NX_RAX, .size = site->size};
+
+	if (vcpu->pending == NX_PENDING_INSN) {
+		/* It may have been one that changes address spaces or rights: CR3, INVLPG,
+		 * VMLAUNCH. */
+		nx_flush(vcpu);
+		finish_insn(vcpu, site, data);
+		vcpu->state.rip = site->next;
+		vcpu->pending = NX_PENDING_NONE;
+		return;
+	}
+	data &= nx_size_mask(site->size);
+	if (!site->write && vcpu->pending == NX_PENDING_IO)
+		nx_set_reg(vcpu->state.gpr, &accumulator, data);
+	else if (!site->write)
+		finish_load(vcpu, site, data);
+	vcpu->state.rip = site->next;
+	vcpu->pending = NX_PENDING_NONE;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * emit.h - one host instruction at a time, encoded by Zydis, appended to a buffer.
+ *
+ * Errors stick: after the first one (no room, no encoding) everything is ignored and failed is
+ * set, so that callers check once at the end.
+ */
+#ifndef NX_EMIT_H
+#define NX_EMIT_H
+
+#include "insn/decode.h"
+
+struct nx_emitter {
+	uint8_t *to;
+	size_t capacity;
+	uint32_t size;
+	bool failed;
+};
+
+typedef ZydisEncoderOperand nx_operand;
+
+/* Scratch registers and the context, context.h rule 1. */
+#define NX_HOST_POINTER ZYDIS_REGISTER_R14
+#define NX_HOST_CONTEXT ZYDIS_REGISTER_R15
+
+static inline nx_operand nx_op_reg(ZydisRegister reg)
+{
+	return (nx_operand){.type = ZYDIS_OPERAND_TYPE_REGISTER, .reg.value = reg};
+}
+
+static inline nx_operand nx_op_gpr(unsigned number, unsigned size)
+{
+	return nx_op_reg(nx_zydis_reg(number, size));
+}
+
+static inline nx_operand nx_op_imm(int64_t value)
+{
+	return (nx_operand){.type = ZYDIS_OPERAND_TYPE_IMMEDIATE, .imm.s = value};
+}
+
+static inline nx_operand nx_op_mem(ZydisRegister base, ZydisRegister index, unsigned scale,
+				   int64_t displacement, unsigned size)
+{
+	return (nx_operand){.type = ZYDIS_OPERAND_TYPE_MEMORY,
+			    .mem = {base, index, (ZyanU8)scale, displacement, (ZyanU16)size}};
+}
+
+/* A context slot. */
+static inline nx_operand nx_op_slot(unsigned offset, unsigned size)
+{
+	return nx_op_mem(NX_HOST_CONTEXT, ZYDIS_REGISTER_NONE, 0, offset, size);
+}
+
+/* A guest register's home. */
+static inline nx_operand nx_op_home(unsigned number, unsigned size)
+{
+	return nx_op_slot(NX_CTX_GPR + 8 * number, size);
+}
+
+void nx_emit_bytes(struct nx_emitter *e, const uint8_t *bytes, unsigned len);
+void nx_emit_request(struct nx_emitter *e, const ZydisEncoderRequest *request);
+void nx_emit0(struct nx_emitter *e, ZydisMnemonic mnemonic);
+void nx_emit1(struct nx_emitter *e, ZydisMnemonic mnemonic, nx_operand a);
+void nx_emit2(struct nx_emitter *e, ZydisMnemonic mnemonic, nx_operand a, nx_operand b);
+
+/* A direct branch; its displacement, of 4 bytes (8 bits: 1 byte), ends where the code ends now. */
+void nx_emit_branch(struct nx_emitter *e, ZydisMnemonic mnemonic, bool short_form);
+/* Makes the displacement that ends at offset end lead to target. */
+void nx_patch_branch(struct nx_emitter *e, uint32_t end, uint32_t target);
+void nx_patch_branch8(struct nx_emitter *e, uint32_t end, uint32_t target);
+
+#endif

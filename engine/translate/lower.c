@@ -1,0 +1,519 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * lower.c - one guest instruction to host instructions.
+ *
+ * Most are the same instruction again: registers keep their numbers, the memory operand becomes
+ * [r14] after the address has been computed and checked (access.c). Nothing of the guest's state
+ * may change before an instruction's last access, which may end the translation.
+ */
+#include "translate/translator.h"
+
+static bool decode(struct nx_translator *t, const struct nx_insn *insn, struct nx_decoded *d)
+{
+	if (nx_decode_full(&t->graph->mode, insn->bytes, insn->len, d))
+		return true;
+	t->e.failed = true;
+	return false;
+}
+
+static nx_operand r(unsigned number, unsigned size)
+{
+	return nx_op_gpr(number, size);
+}
+
+static void mov(struct nx_translator *t, nx_operand to, nx_operand from)
+{
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_MOV, to, from);
+}
+
+/* AND, OR, XOR and TEST leave AF undefined, and nothing else. */
+static bool writes_all_flags(const struct nx_decoded *d)
+{
+	switch (d->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_ADD:
+	case ZYDIS_MNEMONIC_SUB:
+	case ZYDIS_MNEMONIC_CMP:
+	case ZYDIS_MNEMONIC_NEG:
+	case ZYDIS_MNEMONIC_AND:
+	case ZYDIS_MNEMONIC_OR:
+	case ZYDIS_MNEMONIC_XOR:
+	case ZYDIS_MNEMONIC_TEST:
+	case ZYDIS_MNEMONIC_XADD:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The host's flags as the instruction needs them: all others write some and keep some. */
+static void flags_before(struct nx_translator *t, const struct nx_decoded *d)
+{
+	if (nx_flags_read(d) || (nx_flags_written(d) && !writes_all_flags(d)))
+		nx_keep_flags_in_host(t);
+}
+
+static void flags_after(struct nx_translator *t, const struct nx_decoded *d)
+{
+	if (!nx_flags_written(d))
+		return;
+	t->flags_in_host = true;
+	t->flags_in_context = false;
+}
+
+/* What substitution did to an instruction's registers. */
+struct substitution {
+	uint8_t guest[2]; /* homed registers in r10, r11 */
+	bool store[2];
+	unsigned count;
+	bool swap_high; /* AH, CH, DH or BH was exchanged with its low half */
+	uint8_t high;
+};
+
+static unsigned scratch_for(struct nx_translator *t, struct substitution *s, unsigned guest,
+			    bool store)
+{
+	static const uint8_t scratch[2] = {NX_R10, NX_R11};
+	unsigned i;
+
+	for (i = 0; i < s->count; i++)
+		if (s->guest[i] == guest)
+			break;
+	if (i == 2) {
+		t->e.failed = true;
+		return NX_R10;
+	}
+	if (i == s->count) {
+		s->guest[i] = (uint8_t)guest;
+		s->store[i] = false;
+		s->count++;
+		mov(t, r(scratch[i], 8), nx_op_home(guest, 8));
+	}
+	s->store[i] |= store;
+	return scratch[i];
+}
+
+/* Replaces what the host cannot name: homed registers, the memory operand, high bytes with it. */
+static void substitute(struct nx_translator *t, const struct nx_decoded *d,
+		       const nx_operand *memory, ZydisEncoderRequest *request,
+		       struct substitution *s)
+{
+	for (unsigned i = 0; i < request->operand_count; i++) {
+		ZydisEncoderOperand *op = &request->operands[i];
+		bool store = (d->op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+		struct nx_reg reg;
+
+		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && memory) {
+			op->mem = memory->mem;
+		} else if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+			t->e.failed = true; /* an address that nothing has checked */
+		} else if (op->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+			   nx_reg_of(op->reg.value, &reg)) {
+			if (reg.high && memory) {
+				s->swap_high = true;
+				s->high = reg.number;
+				op->reg.value = nx_zydis_reg(reg.number, 1);
+			} else if (nx_is_homed(reg.number)) {
+				op->reg.value =
+				    nx_zydis_reg(scratch_for(t, s, reg.number, store), reg.size);
+			}
+		}
+	}
+}
+
+static void swap_high(struct nx_translator *t, const struct substitution *s)
+{
+	if (s->swap_high)
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_XCHG, nx_op_reg(ZYDIS_REGISTER_AH + s->high),
+			 nx_op_reg(ZYDIS_REGISTER_AL + s->high));
+}
+
+static void emit_substituted(struct nx_translator *t, const struct nx_decoded *d,
+			     const nx_operand *memory)
+{
+	ZydisEncoderRequest request;
+	struct substitution s = {.count = 0};
+
+	if (ZYAN_FAILED(ZydisEncoderDecodedInstructionToEncoderRequest(
+		&d->insn, d->op, d->insn.operand_count_visible, &request))) {
+		t->e.failed = true;
+		return;
+	}
+	request.machine_mode = ZYDIS_MACHINE_MODE_LONG_64;
+	request.prefixes &= ZYDIS_ATTRIB_HAS_LOCK;
+	request.address_size_hint = ZYDIS_ADDRESS_SIZE_HINT_NONE;
+	request.operand_size_hint = ZYDIS_OPERAND_SIZE_HINT_NONE;
+	substitute(t, d, memory, &request, &s);
+	swap_high(t, &s);
+	nx_emit_request(&t->e, &request);
+	swap_high(t, &s);
+	for (unsigned i = 0; i < s.count; i++)
+		if (s.store[i])
+			mov(t, nx_op_home(s.guest[i], 8), r(i ? NX_R11 : NX_R10, 8));
+}
+
+/* LEA in all address sizes, through r10. */
+static void lower_lea(struct nx_translator *t, const struct nx_insn *insn,
+		      const struct nx_decoded *d)
+{
+	struct nx_place place = nx_place_of(insn, d, &d->op[1]);
+	struct nx_reg to;
+
+	if (!nx_reg_of(d->op[0].reg.value, &to)) {
+		t->e.failed = true;
+		return;
+	}
+	nx_emit_address(t, &place, NX_R10);
+	if (!nx_is_homed(to.number)) {
+		mov(t, r(to.number, to.size), r(NX_R10, to.size));
+	} else if (to.size == 2) {
+		mov(t, nx_op_home(to.number, 2), r(NX_R10, 2));
+	} else {
+		if (to.size == 4)
+			mov(t, r(NX_R10, 4), r(NX_R10, 4));
+		mov(t, nx_op_home(to.number, 8), r(NX_R10, 8));
+	}
+}
+
+/* The guest's own bytes do where 64-bit code names neither memory nor a homed register. */
+static bool is_verbatim(const struct nx_translator *t, const struct nx_decoded *d)
+{
+	if (t->graph->mode.bits != 64 || d->insn.raw.prefix_count > 0)
+		return false;
+	for (unsigned i = 0; i < d->insn.operand_count; i++) {
+		struct nx_reg reg;
+
+		if (d->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+			return false;
+		if (d->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    nx_reg_of(d->op[i].reg.value, &reg) && nx_is_homed(reg.number))
+			return false;
+	}
+	return true;
+}
+
+static void lower_plain(struct nx_translator *t, const struct nx_insn *insn)
+{
+	const ZydisDecodedOperand *memory;
+	struct nx_decoded d;
+	nx_operand operand;
+
+	if (!decode(t, insn, &d))
+		return;
+	if (d.insn.mnemonic == ZYDIS_MNEMONIC_LEA) {
+		lower_lea(t, insn, &d);
+		return;
+	}
+	memory = nx_memory_operand(&d);
+	if (memory) {
+		struct nx_place place = nx_place_of(insn, &d, memory);
+		struct nx_access_kind kind = {.size = insn->size,
+					      .write = insn->memory_write,
+					      .mmio_form = insn->mmio_form,
+					      .locked = nx_is_locked(&d)};
+
+		operand = nx_emit_access(t, insn, &place, kind);
+	}
+	flags_before(t, &d);
+	if (is_verbatim(t, &d))
+		nx_emit_bytes(&t->e, insn->bytes, insn->len);
+	else
+		emit_substituted(t, &d, memory ? &operand : NULL);
+	flags_after(t, &d);
+}
+
+/* Reads or writes the stack, where it is when the instruction begins, or below. */
+static nx_operand emit_stack_access(struct nx_translator *t, const struct nx_insn *insn, bool write)
+{
+	struct nx_place place = nx_stack_place(t, write ? -(int64_t)insn->size : 0);
+	struct nx_access_kind kind = {.size = insn->size, .write = write};
+
+	return nx_emit_access(t, insn, &place, kind);
+}
+
+/* Reads the explicit memory operand, which no device may have. */
+static nx_operand emit_operand_read(struct nx_translator *t, const struct nx_insn *insn,
+				    const struct nx_decoded *d)
+{
+	struct nx_place place = nx_place_of(insn, d, &d->op[0]);
+	struct nx_access_kind kind = {.size = insn->size};
+
+	return nx_emit_access(t, insn, &place, kind);
+}
+
+/* A 32-bit source operand to a scratch register. */
+static void emit_source(struct nx_translator *t, unsigned scratch, const ZydisDecodedOperand *op)
+{
+	struct nx_reg reg;
+
+	if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+		mov(t, r(scratch, 4), nx_op_imm((int32_t)op->imm.value.u));
+	else if (!nx_reg_of(op->reg.value, &reg))
+		t->e.failed = true;
+	else if (nx_is_homed(reg.number))
+		mov(t, r(scratch, 4), nx_op_home(reg.number, 4));
+	else
+		mov(t, r(scratch, 4), r(reg.number, 4));
+}
+
+/* Two adjacent 32-bit stores as one of 64 bits. */
+static void lower_store_pair(struct nx_translator *t, const struct nx_insn *insn)
+{
+	const struct nx_access_kind kind = {.size = 8, .write = true, .mmio_form = true};
+	struct nx_insn half = *insn;
+	struct nx_decoded d[2], *low, *high;
+	struct nx_place place;
+	nx_operand operand;
+	uint64_t next[2] = {insn->rip + insn->first_len, insn->rip + insn->len};
+	bool ascending;
+
+	half.len = insn->first_len;
+	if (!decode(t, &half, &d[0]) ||
+	    !nx_decode_full(&t->graph->mode, insn->bytes + insn->first_len,
+			    insn->len - insn->first_len, &d[1])) {
+		t->e.failed = true;
+		return;
+	}
+	ascending = nx_store_place(&d[1], next[1]) > nx_store_place(&d[0], next[0]);
+	low = &d[!ascending];
+	high = &d[ascending];
+	/* An address relative to rip counts from the end of the store that has it. */
+	half.rip = ascending ? insn->rip : insn->rip + insn->first_len;
+	half.len = low->insn.length;
+	place = nx_place_of(&half, low, &low->op[0]);
+	operand = nx_emit_access(t, insn, &place, kind);
+	emit_source(t, NX_R10, &high->op[1]);
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_SHL, r(NX_R10, 8), nx_op_imm(32));
+	emit_source(t, NX_R11, &low->op[1]);
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_OR, r(NX_R10, 8), r(NX_R11, 8));
+	mov(t, operand, r(NX_R10, 8));
+}
+
+/* Moves the stack pointer, by way of r11; the upper part that the stack's width leaves alone stays.
+ */
+static void emit_stack_adjust(struct nx_translator *t, int delta)
+{
+	unsigned bits = t->graph->mode.stack_bits;
+	unsigned size = bits == 64 ? 8 : 4;
+
+	mov(t, r(NX_R11, 8), nx_op_home(NX_RSP, 8));
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R11, size),
+		 nx_op_mem(ZYDIS_REGISTER_R11, ZYDIS_REGISTER_NONE, 0, delta, 8));
+	if (bits == 16)
+		mov(t, nx_op_home(NX_RSP, 2), r(NX_R11, 2));
+	else
+		mov(t, nx_op_home(NX_RSP, 8), r(NX_R11, 8));
+}
+
+static void lower_push(struct nx_translator *t, const struct nx_insn *insn)
+{
+	unsigned size = insn->size;
+	struct nx_decoded d;
+	struct nx_reg reg;
+	nx_operand stack;
+
+	if (!decode(t, insn, &d))
+		return;
+	if (d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		/* The stack's check needs all scratch registers, so the value waits in the context.
+		 */
+		mov(t, r(NX_R10, size), emit_operand_read(t, insn, &d));
+		mov(t, nx_op_slot(NX_CTX_TEMP, size), r(NX_R10, size));
+	}
+	stack = emit_stack_access(t, insn, true);
+	if (d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		mov(t, r(NX_R10, size), nx_op_slot(NX_CTX_TEMP, size));
+		mov(t, stack, r(NX_R10, size));
+	} else if (d.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		mov(t, r(NX_R10, 8), nx_op_imm(d.op[0].imm.value.s));
+		mov(t, stack, r(NX_R10, size));
+	} else if (nx_reg_of(d.op[0].reg.value, &reg) && nx_is_homed(reg.number)) {
+		mov(t, r(NX_R10, 8), nx_op_home(reg.number, 8));
+		mov(t, stack, r(NX_R10, size));
+	} else {
+		mov(t, stack, r(reg.number, size));
+	}
+	emit_stack_adjust(t, -(int)size);
+}
+
+static void lower_pop(struct nx_translator *t, const struct nx_insn *insn)
+{
+	unsigned size = insn->size;
+	struct nx_decoded d;
+	struct nx_reg reg;
+
+	if (!decode(t, insn, &d) || !nx_reg_of(d.op[0].reg.value, &reg))
+		return;
+	mov(t, r(NX_R10, size), emit_stack_access(t, insn, false));
+	/* The adjustment first: POP SP's value wins over it. */
+	emit_stack_adjust(t, (int)size);
+	if (!nx_is_homed(reg.number))
+		mov(t, r(reg.number, size), r(NX_R10, size));
+	else
+		mov(t, nx_op_home(reg.number, size == 2 ? 2 : 8), r(NX_R10, size == 2 ? 2 : 8));
+}
+
+/* MOV from a segment register: 16 bits to memory or a 16-bit register, else zero-extended. */
+static void lower_mov_from_sreg(struct nx_translator *t, const struct nx_insn *insn)
+{
+	struct nx_decoded d;
+	struct nx_reg to;
+	unsigned slot;
+
+	if (!decode(t, insn, &d) || !nx_reg_of(d.op[0].reg.value, &to))
+		return;
+	slot = NX_CTX_SEG + NX_SEG_SELECTOR +
+	       NX_SEG_SIZE * (unsigned)(d.op[1].reg.value - ZYDIS_REGISTER_ES);
+	if (!nx_is_homed(to.number)) {
+		mov(t, r(to.number, to.size), nx_op_slot(slot, to.size));
+	} else {
+		mov(t, r(NX_R10, 8), nx_op_slot(slot, 8));
+		mov(t, nx_op_home(to.number, to.size == 2 ? 2 : 8),
+		    r(NX_R10, to.size == 2 ? 2 : 8));
+	}
+}
+
+/* The return address goes to the stack. */
+void nx_lower_call(struct nx_translator *t, const struct nx_insn *insn)
+{
+	nx_operand stack = emit_stack_access(t, insn, true);
+
+	mov(t, r(NX_R10, 8), nx_op_imm((int64_t)nx_next_rip(&t->graph->mode, insn)));
+	mov(t, stack, r(NX_R10, insn->size));
+	emit_stack_adjust(t, -(int)insn->size);
+}
+
+void nx_lower_ret(struct nx_translator *t, const struct nx_insn *insn)
+{
+	emit_stack_adjust(t, (int)(insn->size + insn->target));
+}
+
+/* r10 = where an indirect branch goes, noted in the context; nothing has happened otherwise. */
+static void lower_indirect_target(struct nx_translator *t, const struct nx_insn *insn)
+{
+	unsigned size = insn->size;
+	struct nx_decoded d;
+	struct nx_reg reg;
+
+	if (!decode(t, insn, &d))
+		return;
+	nx_keep_flags_in_context(t);
+	t->flags_in_host = false;
+	if (insn->op == NX_OP_RET || d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		nx_operand from = insn->op == NX_OP_RET ? emit_stack_access(t, insn, false)
+							: emit_operand_read(t, insn, &d);
+
+		if (size == 2)
+			nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R10, 4), from);
+		else
+			mov(t, r(NX_R10, size), from);
+	} else if (nx_reg_of(d.op[0].reg.value, &reg)) {
+		if (nx_is_homed(reg.number))
+			mov(t, r(NX_R10, 8), nx_op_home(reg.number, 8));
+		else
+			mov(t, r(NX_R10, 8), r(reg.number, 8));
+		if (size == 2)
+			nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R10, 4), r(NX_R10, 2));
+		else if (size == 4)
+			mov(t, r(NX_R10, 4), r(NX_R10, 4));
+	}
+	mov(t, nx_op_slot(NX_CTX_TEMP, 8), r(NX_R10, 8));
+}
+
+void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d)
+{
+	bool counts = d->insn.mnemonic == ZYDIS_MNEMONIC_LOOP ||
+		      d->insn.mnemonic == ZYDIS_MNEMONIC_LOOPE ||
+		      d->insn.mnemonic == ZYDIS_MNEMONIC_LOOPNE;
+	unsigned width = d->insn.address_width;
+	uint32_t zero, skip = 0;
+
+	/* lea, mov and jrcxz leave the flags alone. */
+	if (counts && width == 16) {
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R10, 4),
+			 nx_op_mem(ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_NONE, 0, -1, 8));
+		mov(t, r(NX_RCX, 2), r(NX_R10, 2));
+	} else if (counts) {
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_RCX, width / 8),
+			 nx_op_mem(ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_NONE, 0, -1, 8));
+	}
+	/* r10 keeps rcx while only its counting part decides. */
+	mov(t, r(NX_R10, 8), r(NX_RCX, 8));
+	if (width == 16)
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_RCX, 4), r(NX_RCX, 2));
+	else if (width == 32)
+		mov(t, r(NX_RCX, 4), r(NX_RCX, 4));
+	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JRCXZ, true);
+	zero = t->e.size;
+	mov(t, r(NX_RCX, 8), r(NX_R10, 8));
+	if (counts) {
+		/* Not zero: taken, if ZF agrees. Zero: the code after that branch. */
+		ZydisMnemonic taken = d->insn.mnemonic == ZYDIS_MNEMONIC_LOOPE ? ZYDIS_MNEMONIC_JZ
+				      : d->insn.mnemonic == ZYDIS_MNEMONIC_LOOPNE
+					  ? ZYDIS_MNEMONIC_JNZ
+					  : ZYDIS_MNEMONIC_JMP;
+		uint32_t over;
+
+		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
+		over = t->e.size;
+		nx_patch_branch8(&t->e, zero, t->e.size);
+		mov(t, r(NX_RCX, 8), r(NX_R10, 8));
+		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
+		skip = t->e.size;
+		nx_patch_branch8(&t->e, over, t->e.size);
+		nx_emit_branch(&t->e, taken, false);
+		nx_patch_branch8(&t->e, skip, t->e.size);
+		return;
+	}
+	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
+	skip = t->e.size;
+	nx_patch_branch8(&t->e, zero, t->e.size);
+	mov(t, r(NX_RCX, 8), r(NX_R10, 8));
+	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, false);
+	nx_patch_branch8(&t->e, skip, t->e.size);
+}
+
+void nx_lower(struct nx_translator *t, const struct nx_insn *insn)
+{
+	switch ((enum nx_op)insn->op) {
+	case NX_OP_NOP:
+	/* All that they do is done with control. */
+	case NX_OP_JMP:
+	case NX_OP_JCC:
+	case NX_OP_IN:
+	case NX_OP_OUT:
+	case NX_OP_INSN_EXIT:
+		break;
+	case NX_OP_CALL:
+		nx_lower_call(t, insn);
+		break;
+	case NX_OP_RET:
+	case NX_OP_JMP_INDIRECT:
+	case NX_OP_CALL_INDIRECT:
+		lower_indirect_target(t, insn);
+		break;
+	case NX_OP_PLAIN:
+		lower_plain(t, insn);
+		break;
+	case NX_OP_STORE_PAIR:
+		lower_store_pair(t, insn);
+		break;
+	case NX_OP_PUSH:
+		lower_push(t, insn);
+		break;
+	case NX_OP_POP:
+		lower_pop(t, insn);
+		break;
+	case NX_OP_MOV_FROM_SREG:
+		lower_mov_from_sreg(t, insn);
+		break;
+	case NX_OP_HELPER:
+		nx_keep_flags_in_context(t);
+		nx_emit_site_snippet(t, NX_SNIPPET_HELPER, nx_add_site(t, NX_SITE_HELPER, insn));
+		t->flags_in_host = false;
+		break;
+	default:
+		/* Formation passes nothing else. */
+		t->e.failed = true;
+		break;
+	}
+}

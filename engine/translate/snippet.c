@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * snippet.c - the sequences of context.h that every translation is full of, encoded by Zydis once
+ * per vCPU and copied from then on: encoding is what translation time goes into.
+ */
+#include "translate/translator.h"
+
+static nx_operand r(unsigned number)
+{
+	return nx_op_gpr(number, 8);
+}
+
+static nx_operand tlb(unsigned field)
+{
+	return nx_op_mem(NX_HOST_CONTEXT, ZYDIS_REGISTER_R11, 1, NX_CTX_TLB + field, 8);
+}
+
+/*
+ * Neither pushf (slow, and brings IF and TF along) nor a scratch register will do: lahf and seto
+ * only know ah and al. mov leaves the flags alone.
+ */
+static void save_flags(struct nx_emitter *e)
+{
+	nx_emit2(e, ZYDIS_MNEMONIC_MOV, r(NX_R10), r(NX_RAX));
+	nx_emit0(e, ZYDIS_MNEMONIC_LAHF);
+	nx_emit1(e, ZYDIS_MNEMONIC_SETO, nx_op_gpr(NX_RAX, 1));
+	nx_emit2(e, ZYDIS_MNEMONIC_MOV, nx_op_slot(NX_CTX_FLAGS, 2), nx_op_gpr(NX_RAX, 2));
+	nx_emit2(e, ZYDIS_MNEMONIC_MOV, r(NX_RAX), r(NX_R10));
+}
+
+/* al is 0 or 1: adding 0x7f overflows for 1 only; sahf leaves OF alone. */
+static void restore_flags(struct nx_emitter *e)
+{
+	nx_emit2(e, ZYDIS_MNEMONIC_MOV, r(NX_R10), r(NX_RAX));
+	nx_emit2(e, ZYDIS_MNEMONIC_MOVZX, nx_op_gpr(NX_RAX, 4), nx_op_slot(NX_CTX_FLAGS, 2));
+	nx_emit2(e, ZYDIS_MNEMONIC_ADD, nx_op_gpr(NX_RAX, 1), nx_op_imm(0x7f));
+	nx_emit0(e, ZYDIS_MNEMONIC_SAHF);
+	nx_emit2(e, ZYDIS_MNEMONIC_MOV, r(NX_RAX), r(NX_R10));
+}
+
+/* Returns the offset of the site's number. A large placeholder keeps the encoder at 32 bits. */
+static uint32_t store_site(struct nx_emitter *e)
+{
+	nx_emit2(e, ZYDIS_MNEMONIC_MOV, nx_op_slot(NX_CTX_SITE, 4), nx_op_imm(0x7fffffff));
+	return e->size - 4;
+}
+
+static uint32_t check(struct nx_emitter *e, unsigned size, bool write, uint32_t *last_byte)
+{
+	uint32_t branch;
+
+	nx_emit2(e, ZYDIS_MNEMONIC_MOV, r(NX_R11), r(NX_R14));
+	nx_emit2(e, ZYDIS_MNEMONIC_SHR, r(NX_R11), nx_op_imm(NX_TLB_SHIFT));
+	nx_emit2(e, ZYDIS_MNEMONIC_AND, nx_op_gpr(NX_R11, 4), nx_op_imm(NX_TLB_MASK));
+	nx_emit2(e, ZYDIS_MNEMONIC_LEA, r(NX_R10),
+		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, size - 1, 8));
+	*last_byte = e->size - 4; /* of a large one: 32 bits */
+	nx_emit2(e, ZYDIS_MNEMONIC_AND, r(NX_R10), nx_op_imm(-(int64_t)NX_PAGE_SIZE));
+	nx_emit2(e, ZYDIS_MNEMONIC_ADD, r(NX_R14), tlb(NX_TLB_ADDEND));
+	nx_emit2(e, ZYDIS_MNEMONIC_CMP, r(NX_R10), tlb(write ? NX_TLB_WRITE : NX_TLB_READ));
+	nx_emit_branch(e, ZYDIS_MNEMONIC_JNZ, false);
+	branch = e->size;
+	nx_emit2(e, ZYDIS_MNEMONIC_CMOVNZ, r(NX_R14), nx_op_reg(NX_HOST_CONTEXT));
+	return branch;
+}
+
+/* Returns what is to be patched; *range as well, where the number of bytes is. */
+static uint32_t encode(struct nx_emitter *e, unsigned kind, uint32_t *range)
+{
+	uint32_t patch = 0;
+
+	switch (kind) {
+	case NX_SNIPPET_SAVE_FLAGS:
+		save_flags(e);
+		break;
+	case NX_SNIPPET_RESTORE_FLAGS:
+		restore_flags(e);
+		break;
+	case NX_SNIPPET_EXIT:
+		patch = store_site(e);
+		nx_emit1(e, ZYDIS_MNEMONIC_JMP, nx_op_slot(NX_CTX_THUNK_EXIT, 8));
+		break;
+	case NX_SNIPPET_HELPER:
+		patch = store_site(e);
+		nx_emit1(e, ZYDIS_MNEMONIC_CALL, nx_op_slot(NX_CTX_THUNK_HELPER, 8));
+		break;
+	case NX_SNIPPET_MISS:
+		nx_emit2(e, ZYDIS_MNEMONIC_SUB, r(NX_R14), tlb(NX_TLB_ADDEND));
+		nx_emit2(e, ZYDIS_MNEMONIC_MOV, nx_op_slot(NX_CTX_LINEAR, 8), r(NX_R14));
+		patch = store_site(e);
+		nx_emit1(e, ZYDIS_MNEMONIC_CALL, nx_op_slot(NX_CTX_THUNK_MISS, 8));
+		nx_emit_branch(e, ZYDIS_MNEMONIC_JMP, false);
+		break;
+	case NX_SNIPPET_RANGE:
+	case NX_SNIPPET_RANGE + 1:
+		patch = check(e, NX_CHECK_BYTES, kind == NX_SNIPPET_RANGE + 1, range);
+		break;
+	default:
+		patch = check(e, 1u << (kind - NX_SNIPPET_CHECK) / 2, (kind - NX_SNIPPET_CHECK) % 2,
+			      range);
+		break;
+	}
+	return patch;
+}
+
+void nx_snippets_init(struct nx_vcpu *vcpu)
+{
+	for (unsigned kind = 0; kind < NX_SNIPPET_COUNT; kind++) {
+		struct nx_snippet *snippet = &vcpu->snippet[kind];
+		struct nx_emitter e = {.to = snippet->bytes, .capacity = sizeof(snippet->bytes)};
+		uint32_t range = 0;
+
+		snippet->patch = (uint8_t)encode(&e, kind, &range);
+		snippet->range = (uint8_t)range;
+		snippet->len = e.failed ? 0 : (uint8_t)e.size;
+	}
+}
+
+uint32_t nx_emit_snippet(struct nx_translator *t, unsigned kind)
+{
+	const struct nx_snippet *snippet = &t->vcpu->snippet[kind];
+	uint32_t at = t->e.size;
+
+	if (!snippet->len)
+		t->e.failed = true;
+	nx_emit_bytes(&t->e, snippet->bytes, snippet->len);
+	return at + snippet->patch;
+}
+
+void nx_emit_site_snippet(struct nx_translator *t, unsigned kind, uint16_t site)
+{
+	uint32_t at = nx_emit_snippet(t, kind), number = site;
+
+	if (!t->e.failed)
+		nx_memcpy(t->e.to + at, &number, 4);
+}
+
+uint32_t nx_emit_range_snippet(struct nx_translator *t, unsigned bytes, bool write)
+{
+	uint32_t at = t->e.size, last = bytes - 1;
+	unsigned kind = NX_SNIPPET_RANGE + write;
+	uint32_t branch = nx_emit_snippet(t, kind);
+
+	if (!t->e.failed)
+		nx_memcpy(t->e.to + at + t->vcpu->snippet[kind].range, &last, 4);
+	return branch;
+}
+
+unsigned nx_check_snippet(unsigned size, bool write)
+{
+	return NX_SNIPPET_CHECK + 2 * (unsigned)__builtin_ctz(size) + write;
+}

@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * translate.c - a graph to host code: blocks, branches, exits and what lies out of line. The
+ * instructions themselves are lower.c's. context.h has the rules of the code that comes out.
+ */
+#include "translate/translator.h"
+
+_Static_assert(NX_SNIPPET_COUNT == NX_SNIPPETS, "vcpu.h counts them too");
+
+/* Stubs emitted in one step. */
+#define STEP_STUBS 16
+
+uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const struct nx_insn *insn)
+{
+	struct nx_site *site = &t->out->site[t->out->sites];
+
+	if (t->out->sites == NX_MAX_SITES) {
+		t->e.failed = true;
+		return 0;
+	}
+	nx_memset(site, 0, sizeof(*site));
+	site->kind = (uint8_t)kind;
+	site->insn = t->insn;
+	site->gap = insn->gap;
+	site->rip = insn->rip;
+	site->next = nx_next_rip(&t->graph->mode, insn);
+	site->size = insn->size;
+	site->len = insn->len;
+	site->first_len = insn->first_len;
+	nx_memcpy(site->bytes, insn->bytes, sizeof(site->bytes));
+	return t->out->sites++;
+}
+
+void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint16_t site)
+{
+	if (t->s->stubs == NX_MAX_STUBS) {
+		t->e.failed = true;
+		return;
+	}
+	t->s->stub[t->s->stubs++] =
+	    (struct nx_stub){.kind = kind, .from = from, .back = t->e.size, .site = site};
+}
+
+void nx_keep_flags_in_context(struct nx_translator *t)
+{
+	if (!t->flags_in_context)
+		nx_emit_snippet(t, NX_SNIPPET_SAVE_FLAGS);
+	t->flags_in_context = true;
+}
+
+void nx_keep_flags_in_host(struct nx_translator *t)
+{
+	if (!t->flags_in_host)
+		nx_emit_snippet(t, NX_SNIPPET_RESTORE_FLAGS);
+	t->flags_in_host = true;
+}
+
+void nx_emit_exit(struct nx_translator *t, uint16_t site)
+{
+	nx_emit_site_snippet(t, NX_SNIPPET_EXIT, site);
+}
+
+/* The calls around the place where an edge of the instruction leads. */
+static uint16_t context_after(struct nx_translator *t, const struct nx_insn *insn)
+{
+	/* Formation has made the context already, if there was room. */
+	if (insn->op == NX_OP_CALL || insn->op == NX_OP_CALL_INDIRECT)
+		return nx_context_push(&t->vcpu->graph.contexts, insn->context,
+				       nx_next_rip(&t->graph->mode, insn));
+	if (insn->op == NX_OP_RET)
+		return nx_context_pop(&t->graph->contexts, insn->context);
+	return insn->context;
+}
+
+static uint16_t add_leave(struct nx_translator *t, const struct nx_insn *insn, uint64_t rip,
+			  enum nx_leave_reason reason)
+{
+	uint16_t number = nx_add_site(t, NX_SITE_LEAVE, insn);
+	struct nx_site *site = &t->out->site[number];
+
+	site->rip = rip;
+	site->reason = (uint8_t)reason;
+	site->from = nx_decides(insn->op) ? insn->path : 0;
+	if (reason == NX_LEAVE_GUARD) {
+		site->context = insn->context;
+		site->via = insn->via;
+	} else {
+		site->context = context_after(t, insn);
+		site->via = insn->op == NX_OP_JMP ? insn->rip : 0;
+	}
+	return number;
+}
+
+static void add_fixup(struct nx_translator *t, uint16_t block)
+{
+	if (t->s->fixups == NX_MAX_FIXUPS) {
+		t->e.failed = true;
+		return;
+	}
+	t->s->fixup[t->s->fixups++] = (struct nx_fixup){t->e.size, block};
+}
+
+/* Goes to a block: the flags to where it expects them, and a branch unless it follows. */
+static void go_to(struct nx_translator *t, uint16_t block, uint16_t following)
+{
+	if (t->s->flags_in_context[block])
+		nx_keep_flags_in_context(t);
+	else
+		nx_keep_flags_in_host(t);
+	if (block == following)
+		return;
+	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, false);
+	add_fixup(t, block);
+}
+
+/* A backedge that may be taken so often only: counts, and leaves when the turns are used up. */
+static void emit_count(struct nx_translator *t, const struct nx_insn *insn, uint64_t rip,
+		       unsigned counted)
+{
+	unsigned slot = counted == NX_EDGE_WEAK ? NX_CTX_TURNS : NX_CTX_IDLE_TURNS;
+
+	nx_keep_flags_in_context(t);
+	t->flags_in_host = false;
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_SUB, nx_op_slot(slot, 4), nx_op_imm(1));
+	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JB, false);
+	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, add_leave(t, insn, rip, NX_LEAVE_TURNS));
+}
+
+/* Follows an edge of a block, or leaves at rip where it leads nowhere. */
+static void emit_edge(struct nx_translator *t, const struct nx_insn *insn,
+		      const struct nx_block *block, unsigned edge, uint64_t rip, uint16_t following)
+{
+	if (block->edge[edge] == NX_NOWHERE) {
+		nx_keep_flags_in_context(t);
+		nx_emit_exit(t, add_leave(t, insn, rip, NX_LEAVE_CLUSTER_END));
+		return;
+	}
+	if (block->counted[edge])
+		emit_count(t, insn, rip, block->counted[edge]);
+	go_to(t, block->edge[edge], following);
+}
+
+/*
+ * The branch that was just emitted is the guest's. It leads straight to the block where that is
+ * possible, else to code out of line that does what emit_edge() does.
+ */
+static void link_taken(struct nx_translator *t, const struct nx_insn *insn,
+		       const struct nx_block *block)
+{
+	uint16_t to = block->edge[NX_EDGE_TAKEN];
+
+	if (to != NX_NOWHERE && !block->counted[NX_EDGE_TAKEN] && !t->s->flags_in_context[to]) {
+		add_fixup(t, to);
+		return;
+	}
+	nx_add_stub(t, NX_STUB_EDGE, t->e.size, 0);
+	if (!t->e.failed) {
+		struct nx_stub *stub = &t->s->stub[t->s->stubs - 1];
+
+		stub->block = (uint16_t)(block - t->graph->block);
+		stub->insn = (uint16_t)(insn - t->graph->insn);
+		stub->flags_in_context = t->flags_in_context;
+	}
+}
+
+static void emit_conditional(struct nx_translator *t, const struct nx_insn *insn)
+{
+	struct nx_decoded d;
+
+	if (!nx_decode_full(&t->graph->mode, insn->bytes, insn->len, &d)) {
+		t->e.failed = true;
+		return;
+	}
+	nx_keep_flags_in_host(t);
+	switch (d.insn.mnemonic) {
+	case ZYDIS_MNEMONIC_LOOP:
+	case ZYDIS_MNEMONIC_LOOPE:
+	case ZYDIS_MNEMONIC_LOOPNE:
+	case ZYDIS_MNEMONIC_JCXZ:
+	case ZYDIS_MNEMONIC_JECXZ:
+	case ZYDIS_MNEMONIC_JRCXZ:
+		nx_lower_count_branch(t, &d);
+		break;
+	default:
+		nx_emit_branch(&t->e, d.insn.mnemonic, false);
+		break;
+	}
+}
+
+/* An IN or OUT: the host owes its emulation. Code after it is entered by the next resume. */
+static void emit_io_exit(struct nx_translator *t, const struct nx_insn *insn)
+{
+	uint16_t site = nx_add_site(t, NX_SITE_IO, insn);
+
+	t->out->site[site].write = insn->op == NX_OP_OUT;
+	t->out->site[site].port_in_dx = insn->port_in_dx;
+	t->out->site[site].port = (uint16_t)insn->target;
+	nx_keep_flags_in_context(t);
+	nx_emit_exit(t, site);
+}
+
+/*
+ * A return, or a call or jump by a register or memory: compares where it goes with where it was
+ * seen to go. Nothing of it has happened when no target matches: the processor executes it then.
+ */
+static void emit_indirect(struct nx_translator *t, const struct nx_block *block,
+			  const struct nx_insn *insn)
+{
+	uint16_t site;
+
+	for (unsigned i = 0; i < block->targets; i++) {
+		bool call = insn->op == NX_OP_CALL_INDIRECT;
+		uint32_t other;
+
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOV, nx_op_gpr(NX_R11, 8),
+			 nx_op_imm((int64_t)block->target[i]));
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_CMP, nx_op_gpr(NX_R10, 8), nx_op_gpr(NX_R11, 8));
+		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JNZ, false);
+		other = t->e.size;
+		if (call)
+			nx_lower_call(t, insn);
+		else if (insn->op == NX_OP_RET)
+			nx_lower_ret(t, insn);
+		emit_edge(t, insn, block, NX_EDGE_TARGET + i, block->target[i], NX_NOWHERE);
+		t->flags_in_host = false;
+		t->flags_in_context = true;
+		nx_patch_branch(&t->e, other, t->e.size);
+	}
+	site = add_leave(t, insn, insn->rip, NX_LEAVE_GUARD);
+	nx_emit_exit(t, site);
+}
+
+/* Behind the block's last instruction: control flow is decided. */
+static void end_block(struct nx_translator *t, const struct nx_block *block,
+		      const struct nx_insn *insn, uint16_t following)
+{
+	uint64_t next = nx_next_rip(&t->graph->mode, insn);
+
+	switch ((enum nx_op)insn->op) {
+	case NX_OP_IN:
+	case NX_OP_OUT:
+		emit_io_exit(t, insn);
+		break;
+	case NX_OP_INSN_EXIT:
+		nx_keep_flags_in_context(t);
+		nx_emit_exit(t, nx_add_site(t, NX_SITE_INSN, insn));
+		break;
+	case NX_OP_JMP:
+		emit_edge(t, insn, block, NX_EDGE_TAKEN, insn->target, following);
+		break;
+	case NX_OP_JCC:
+		emit_conditional(t, insn);
+		link_taken(t, insn, block);
+		emit_edge(t, insn, block, NX_EDGE_NEXT, next, following);
+		break;
+	case NX_OP_CALL:
+		emit_edge(t, insn, block, NX_EDGE_TAKEN, insn->target, following);
+		break;
+	case NX_OP_RET:
+	case NX_OP_JMP_INDIRECT:
+	case NX_OP_CALL_INDIRECT:
+		emit_indirect(t, block, insn);
+		break;
+	default:
+		emit_edge(t, insn, block, NX_EDGE_NEXT, next, following);
+		break;
+	}
+}
+
+static void add_entry(struct nx_translator *t, uint64_t rip)
+{
+	/* At most one a block. */
+	t->out->entry[t->out->entries++] = (struct nx_entry){.rip = rip, .offset = t->e.size};
+}
+
+static void emit_block(struct nx_translator *t, uint16_t number)
+{
+	const struct nx_block *block = &t->graph->block[number];
+	uint16_t last = (uint16_t)(block->first + block->count - 1u);
+
+	t->flags_in_context = t->s->flags_in_context[number];
+	t->flags_in_host = !t->flags_in_context;
+	if (block->entry)
+		add_entry(t, t->graph->insn[block->first].rip);
+	t->s->block_offset[number] = t->e.size;
+	for (unsigned i = block->first; i <= last; i++)
+		t->s->block_of[i] = number;
+	for (unsigned i = block->first; i <= last && !t->e.failed;) {
+		unsigned group = nx_emit_group(t, (uint16_t)i, last + 1u - i);
+
+		i += group;
+		if (group)
+			continue;
+		t->insn = (uint16_t)i++;
+		nx_lower(t, &t->graph->insn[t->insn]);
+	}
+	t->insn = last;
+	end_block(t, block, &t->graph->insn[last], (uint16_t)(number + 1u));
+}
+
+/*
+ * Where each block expects the flags. Who resumes at an entry has them in the context, and what
+ * comes from a call or an indirect branch has just saved them; everybody else in the host.
+ */
+static void place_flags(struct nx_translator *t)
+{
+	const struct nx_graph *graph = t->graph;
+
+	for (unsigned i = 0; i < graph->blocks; i++)
+		t->s->flags_in_context[i] = graph->block[i].entry;
+	for (unsigned i = 0; i < graph->blocks; i++) {
+		const struct nx_block *block = &graph->block[i];
+		unsigned op = graph->insn[block->first + block->count - 1].op;
+
+		for (unsigned e = NX_EDGE_TAKEN; e < NX_EDGES; e++)
+			if (block->edge[e] != NX_NOWHERE &&
+			    (e >= NX_EDGE_TARGET || op == NX_OP_CALL))
+				t->s->flags_in_context[block->edge[e]] = true;
+	}
+}
+
+static void emit_stub(struct nx_translator *t, const struct nx_stub *stub)
+{
+	const struct nx_block *block = &t->graph->block[stub->block];
+	const struct nx_insn *insn = &t->graph->insn[stub->insn];
+
+	nx_patch_branch(&t->e, stub->from, t->e.size);
+	switch (stub->kind) {
+	case NX_STUB_MISS:
+		nx_emit_site_snippet(t, NX_SNIPPET_MISS, stub->site);
+		nx_patch_branch(&t->e, t->e.size, stub->back);
+		break;
+	case NX_STUB_LEAVE:
+		nx_emit_exit(t, stub->site);
+		break;
+	case NX_STUB_GROUP:
+		nx_emit_apart(t, stub);
+		break;
+	case NX_STUB_EDGE:
+		t->insn = stub->insn;
+		t->flags_in_host = true;
+		t->flags_in_context = stub->flags_in_context;
+		emit_edge(t, insn, block, NX_EDGE_TAKEN, insn->target, NX_NOWHERE);
+		break;
+	}
+}
+
+/* Where the code after each exit is, for the resume that completes it. */
+static void link_exits(struct nx_translator *t)
+{
+	const struct nx_graph *graph = t->graph;
+
+	for (unsigned i = 0; i < t->out->sites; i++) {
+		struct nx_site *site = &t->out->site[i];
+		const struct nx_block *block = &graph->block[t->s->block_of[site->insn]];
+		uint16_t next = block->edge[NX_EDGE_NEXT];
+
+		if (site->kind != NX_SITE_LEAVE && next != NX_NOWHERE && graph->block[next].entry &&
+		    site->insn == block->first + block->count - 1)
+			site->resume = t->s->block_offset[next] + 1;
+	}
+}
+
+void nx_translate_begin(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
+			size_t capacity, struct nx_translation *out)
+{
+	struct nx_translate_scratch *s = (struct nx_translate_scratch *)vcpu->translate_scratch;
+
+	s->translator = (struct nx_translator){
+	    .vcpu = vcpu,
+	    .graph = graph,
+	    .out = out,
+	    .s = s,
+	    .e = {.to = code_rw, .capacity = capacity},
+	};
+	out->sites = out->entries = 0;
+	s->stubs = s->fixups = s->blocks_done = s->stubs_done = 0;
+	place_flags(&s->translator);
+}
+
+/* All blocks and stubs are there. */
+static void finish(struct nx_translator *t)
+{
+	for (unsigned i = 0; i < t->s->fixups && !t->e.failed; i++)
+		nx_patch_branch(&t->e, t->s->fixup[i].from,
+				t->s->block_offset[t->s->fixup[i].block]);
+	t->out->size = t->e.size;
+	if (!t->e.failed)
+		link_exits(t);
+}
+
+enum nx_progress nx_translate_step(struct nx_vcpu *vcpu)
+{
+	struct nx_translate_scratch *s = (struct nx_translate_scratch *)vcpu->translate_scratch;
+	struct nx_translator *t = &s->translator;
+	bool more = true;
+
+	if (s->blocks_done < t->graph->blocks) {
+		emit_block(t, (uint16_t)s->blocks_done++);
+	} else if (s->stubs_done < s->stubs) {
+		for (unsigned i = 0; i < STEP_STUBS && s->stubs_done < s->stubs; i++) {
+			/* By value: a stub may add another. */
+			struct nx_stub stub = s->stub[s->stubs_done++];
+
+			if (!t->e.failed)
+				emit_stub(t, &stub);
+		}
+	} else {
+		finish(t);
+		more = false;
+	}
+	if (t->e.failed)
+		return NX_FAILED;
+	return more ? NX_MORE : NX_DONE;
+}
+
+bool nx_translate(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
+		  size_t capacity, struct nx_translation *out)
+{
+	enum nx_progress progress;
+
+	nx_translate_begin(vcpu, graph, code_rw, capacity, out);
+	do
+		progress = nx_translate_step(vcpu);
+	while (progress == NX_MORE);
+	return progress == NX_DONE;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * translator.h - the translator's state, shared by translate.c (structure: blocks, branches,
+ * exits), lower.c (instructions), access.c and group.c (their memory accesses).
+ */
+#ifndef NX_TRANSLATE_H
+#define NX_TRANSLATE_H
+
+#include "form/former.h"
+#include "translate/emit.h"
+
+/* Code out of line: behind the blocks. */
+struct nx_stub {
+	enum { NX_STUB_MISS, NX_STUB_LEAVE, NX_STUB_EDGE, NX_STUB_GROUP } kind;
+	uint32_t from; /* end of the branch that leads here */
+	uint32_t back; /* MISS, GROUP: where it goes on */
+	uint16_t site;
+	/* EDGE: the taken edge of this block, decided by this instruction. */
+	uint16_t block, insn;
+	uint16_t count; /* GROUP: so many instructions, insn the first */
+	/* EDGE: in the beginning; GROUP: where it goes on. */
+	bool flags_in_context, flags_in_host;
+};
+
+struct nx_fixup {
+	uint32_t from; /* end of the branch */
+	uint16_t block;
+};
+
+#define NX_MAX_STUBS 1536
+#define NX_MAX_FIXUPS (NX_MAX_BLOCKS * NX_EDGES)
+
+/* Where an operand is in guest memory; registers by enum nx_gpr, NX_GPRS: none. */
+struct nx_place {
+	uint8_t base, index, scale;
+	uint8_t seg;   /* enum nx_sreg */
+	uint8_t width; /* of the address, in bits */
+	int64_t displacement;
+};
+
+/* Accesses that share a check (group.c): r14 points to the place, and so many bytes. */
+struct nx_group {
+	bool active, write;
+	unsigned bytes;
+	struct nx_place place;
+	int64_t delta; /* of the base by now, to what it was at the check */
+};
+
+struct nx_translator {
+	struct nx_vcpu *vcpu;
+	const struct nx_graph *graph;
+	struct nx_translation *out;
+	struct nx_translate_scratch *s;
+	struct nx_emitter e;
+	uint16_t insn; /* index of the instruction being translated */
+	/*
+	 * Where the guest's arithmetic flags are (context.h, rule 5): in one place at least.
+	 */
+	bool flags_in_host, flags_in_context;
+	struct nx_group group;
+};
+
+struct nx_translate_scratch {
+	uint32_t block_offset[NX_MAX_BLOCKS];
+	uint16_t block_of[NX_MAX_INSNS];
+	bool flags_in_context[NX_MAX_BLOCKS]; /* at its beginning; else in the host */
+	int16_t change[NX_MAX_INSNS];         /* of a group's base, by each of its instructions */
+	struct nx_stub stub[NX_MAX_STUBS];
+	struct nx_fixup fixup[NX_MAX_FIXUPS];
+	unsigned stubs, fixups;
+	/* Between two steps. */
+	struct nx_translator translator;
+	unsigned blocks_done, stubs_done;
+};
+
+_Static_assert(sizeof(struct nx_translate_scratch) <= NX_TRANSLATE_SCRATCH_SIZE,
+	       "scratch too small");
+
+/* translate.c */
+uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const struct nx_insn *insn);
+/* A miss goes on where the code ends now. */
+void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint16_t site);
+/* Stores the site and leaves the translation; the flags must be in the context. */
+void nx_emit_exit(struct nx_translator *t, uint16_t site);
+void nx_keep_flags_in_context(struct nx_translator *t);
+void nx_keep_flags_in_host(struct nx_translator *t);
+
+/* access.c */
+struct nx_access_kind {
+	unsigned size;
+	bool write;     /* or read and write */
+	bool mmio_form; /* a device's answer can be delivered */
+	bool locked;
+};
+
+struct nx_place nx_place_of(const struct nx_insn *insn, const struct nx_decoded *d,
+			    const ZydisDecodedOperand *m);
+/* The stack pointer plus displacement. */
+struct nx_place nx_stack_place(const struct nx_translator *t, int64_t displacement);
+/* Without effect on addresses, and allows any. */
+bool nx_seg_is_flat(const struct nx_mode *mode, unsigned seg, bool write);
+bool nx_is_locked(const struct nx_decoded *d);
+/* The offset in its segment, to a scratch register but r11, which it uses. */
+void nx_emit_address(struct nx_translator *t, const struct nx_place *place, unsigned to);
+/* The host's operand for an access at a place, which may leave before the instruction. */
+nx_operand nx_emit_access(struct nx_translator *t, const struct nx_insn *insn,
+			  const struct nx_place *place, struct nx_access_kind kind);
+/* r14 points to bytes at the place; returns the end of the branch that is taken if not. */
+uint32_t nx_emit_range_check(struct nx_translator *t, const struct nx_place *place, unsigned bytes,
+			     bool write);
+
+/* group.c: the group that begins at an instruction; returns its instructions, 0: none. */
+unsigned nx_emit_group(struct nx_translator *t, uint16_t first, unsigned available);
+/* Its instructions with a check each, out of line. */
+void nx_emit_apart(struct nx_translator *t, const struct nx_stub *stub);
+/* Where a place is in the active group. */
+int64_t nx_group_offset(struct nx_translator *t, const struct nx_place *place);
+
+/*
+ * lower.c: what an instruction does before control goes on. Of an indirect branch: r10 = where it
+ * goes, noted in the context; nothing has happened otherwise.
+ */
+void nx_lower(struct nx_translator *t, const struct nx_insn *insn);
+/* LOOP and JCXZ families: to host code whose last instruction is a 32-bit branch that is taken if
+ * the guest's is; the flags are in the host. */
+void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d);
+
+/* What a call, and a return whose target is known, do to the stack. */
+void nx_lower_call(struct nx_translator *t, const struct nx_insn *insn);
+void nx_lower_ret(struct nx_translator *t, const struct nx_insn *insn);
+
+/* snippet.c: sequences that occur in every translation, encoded once per vCPU. */
+enum nx_snippet_kind {
+	NX_SNIPPET_SAVE_FLAGS,
+	NX_SNIPPET_RESTORE_FLAGS,
+	NX_SNIPPET_EXIT,   /* patch: the site */
+	NX_SNIPPET_HELPER, /* patch: the site */
+	NX_SNIPPET_MISS,   /* patch: the site; ends with the branch back */
+	NX_SNIPPET_CHECK,  /* patch: end of the branch to the miss stub; + NX_CHECK_VARIANT */
+	NX_SNIPPET_RANGE = NX_SNIPPET_CHECK + 2 * 5, /* likewise; + 1: for writing */
+	NX_SNIPPET_COUNT = NX_SNIPPET_RANGE + 2,
+};
+
+void nx_snippets_init(struct nx_vcpu *vcpu);
+/* Appends a snippet; returns the offset that its patch has in the code. */
+uint32_t nx_emit_snippet(struct nx_translator *t, unsigned kind);
+/* Appends a snippet with a site. */
+void nx_emit_site_snippet(struct nx_translator *t, unsigned kind, uint16_t site);
+/* The check for a group; returns the end of the branch. */
+uint32_t nx_emit_range_snippet(struct nx_translator *t, unsigned bytes, bool write);
+/* The check for an access of size bytes. */
+unsigned nx_check_snippet(unsigned size, bool write);
+
+#endif

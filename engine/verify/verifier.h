@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * verifier.h - what the verifier's two files share: verify.c follows control, operand.c
+ * knows instructions and operands.
+ */
+#ifndef NX_VERIFY_H
+#define NX_VERIFY_H
+
+#include "internal.h"
+
+#include <Zydis/Decoder.h>
+
+/* What is known of a byte of code. */
+#define START (1u << 0)   /* an instruction starts here */
+#define TARGET (1u << 1)  /* a branch lands here, or it is an entry point */
+#define FIXED (1u << 2)   /* only what comes before it may lead here */
+#define BACK (1u << 3)    /* r14 becomes a pointer before this instruction; link: its stub */
+#define STUB (1u << 4)    /* first instruction of a miss stub; link: its back, then its site */
+#define POINTER (1u << 5) /* uses r14 as a pointer */
+#define VALUE (1u << 6)   /* uses r14 as a number */
+#define SETS (1u << 7)    /* overwrites r14 with a number */
+#define CONTROL (1u << 8) /* ends a straight stretch; link + 1: where TAKEN leads */
+#define TAKEN (1u << 9)   /* may go elsewhere */
+#define FALLS (1u << 10)  /* may fall through without counting a turn */
+#define COUNTS (1u << 11) /* falls through with a turn counted */
+#define LEAVES (1u << 12) /* stores the site that the translation is left with */
+/* Of CONTROL, on the way through the code: */
+#define VISITED (1u << 13)
+#define ON_PATH (1u << 14) /* link: the one before it */
+
+/* A mispredicted check's accesses go to the first slots (rule 4). */
+_Static_assert(NX_CHECK_BYTES <= NX_CTX_WRITABLE, "that emitted code may write anyway");
+
+enum nx_listing {
+	REFUSED,  /* what is not in the list */
+	PLAIN,    /* reads and writes its operands */
+	KEEPING,  /* may leave the old value in its first operand */
+	BIT_TEST, /* a register bit offset addresses outside the operand */
+	WIDE,     /* without REX.W vendors differ in the operand's size */
+	NO_FORM,  /* no operands of its own, no prefix but a mandatory one */
+	HINT,     /* addresses memory without accessing it */
+	PREFETCH,
+	TRAP,
+	BRANCH,
+	JUMP,
+	CALL,
+};
+
+/* The check sequence's instructions, in order; see context.h. */
+enum nx_check_step {
+	CHECK_COPY,
+	CHECK_SHIFT,
+	CHECK_MASK,
+	CHECK_LAST_BYTE,
+	CHECK_PAGE,
+	CHECK_ADD,
+	CHECK_COMPARE,
+	CHECK_BRANCH,
+	CHECK_SELECT,
+	CHECK_STEPS
+};
+
+struct nx_verifier {
+	const uint8_t *code;
+	uint32_t size;
+	const struct nx_translation *translation;
+	uint16_t *map;
+	uint16_t *link;
+	ZydisDecoder decoder;
+
+	enum { PASS_CODE, PASS_MAP, PASS_END } pass;
+	/* The instruction at hand. */
+	uint32_t at, next;
+	enum nx_listing listing;
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+
+	/* What the instructions before it lead to. */
+	bool falls; /* control may fall through to it */
+	enum { R14_UNKNOWN, R14_VALUE, R14_POINTER } r14;
+	unsigned pointer_bytes;
+	bool pointer_write;
+	enum {
+		EXPECT_ANY,
+		EXPECT_THUNK,
+		EXPECT_COUNT,
+		EXPECT_STUB_LINEAR,
+		EXPECT_STUB_SITE,
+		EXPECT_STUB_CALL,
+		EXPECT_STUB_JUMP
+	} expect;
+	uint32_t site, site_at; /* stored by the instruction before, which is there */
+	uint32_t stub;          /* the stub that has begun */
+	/* The check sequence that may have begun. */
+	unsigned step;
+	uint32_t step_at[CHECK_STEPS];
+	uint32_t check_bytes, check_stub;
+	bool check_write;
+};
+
+static inline bool is_reg(const struct nx_verifier *v, unsigned i, ZydisRegister reg)
+{
+	return v->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && v->op[i].reg.value == reg;
+}
+
+static inline bool is_imm(const struct nx_verifier *v, unsigned i, int64_t value)
+{
+	return v->op[i].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && v->op[i].imm.value.s == value;
+}
+
+/* [r15 + index + disp], or [r15 + disp] */
+static inline bool is_context(const struct nx_verifier *v, unsigned i, ZydisRegister index,
+			      int64_t disp, unsigned bytes)
+{
+	const ZydisDecodedOperand *op = &v->op[i];
+
+	return op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.type == ZYDIS_MEMOP_TYPE_MEM &&
+	       op->mem.base == ZYDIS_REGISTER_R15 && op->mem.index == index &&
+	       (index == ZYDIS_REGISTER_NONE || op->mem.scale == 1) && op->mem.disp.value == disp &&
+	       op->size == 8 * bytes;
+}
+
+/* A branch to an address in the code itself. */
+static inline bool is_direct(const struct nx_verifier *v)
+{
+	return v->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && v->op[0].imm.is_relative;
+}
+
+/* mov dword [r15 + NX_CTX_SITE], K */
+static inline bool is_site_store(const struct nx_verifier *v)
+{
+	return v->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
+	       is_context(v, 0, ZYDIS_REGISTER_NONE, NX_CTX_SITE, 4) &&
+	       v->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+}
+
+/* sub dword [r15 + NX_CTX_TURNS or NX_CTX_IDLE_TURNS], 1 */
+static inline bool is_count(const struct nx_verifier *v)
+{
+	return v->insn.mnemonic == ZYDIS_MNEMONIC_SUB && is_imm(v, 1, 1) &&
+	       (is_context(v, 0, ZYDIS_REGISTER_NONE, NX_CTX_TURNS, 4) ||
+		is_context(v, 0, ZYDIS_REGISTER_NONE, NX_CTX_IDLE_TURNS, 4));
+}
+
+/* How the instruction is listed; REFUSED: it is not. */
+enum nx_listing nx_verify_listing(ZydisMnemonic mnemonic);
+bool nx_verify_prefixes(const struct nx_verifier *v);
+/* All operands, hidden ones included, of an instruction without effect on control. */
+enum nx_verify_result nx_verify_operands(struct nx_verifier *v);
+
+#endif

@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * verify.c - proves that emitted code is harmless, before it becomes executable.
+ *
+ * Guest code chooses what the translator emits, so the code is taken for hostile here: what is
+ * not on the list is refused, and so is what is on it in a form that is not proven. The rules are
+ * those of context.h; docs/verifier.md has the argument why they suffice. It shares no code with
+ * the translator, only the decoder and the rules.
+ *
+ * Three passes, all linear, no recursion:
+ *
+ *  1. Every instruction is decoded once, in the order of addresses, and checked as if the
+ *     only way to it were the fall through. The map notes per byte of code where instructions
+ *     start, where branches go, and where an instruction relies on what came before it.
+ *  2. The map alone is walked: branches land on instructions that may be branched to, and no
+ *     branch lands between an instruction that relies on r14 and what established it.
+ *  3. Control is followed depth first, from branch to branch: no way comes back to where it has
+ *     been without having counted a turn. So the code ends.
+ *
+ * r14 is the only register that ever holds a host pointer, and only after a check sequence. What
+ * is known of it, in pass 1:
+ *
+ *	UNKNOWN   at entries and branch targets, after a helper: may be overwritten, nothing else
+ *	VALUE     overwritten since: a number like any other
+ *	POINTER   after a check: [r14 + disp] may be used; the pointer itself must not be
+ *	          read, since the guest must not learn host addresses
+ */
+#include "verify/verifier.h"
+
+/* Instructions of pass 1 in one step. */
+#define STEP_INSNS 64
+
+/* Where a direct branch goes; false: not into this translation. */
+static bool branch_target(const struct nx_verifier *v, uint32_t *target)
+{
+	int64_t to = (int64_t)v->next + v->op[0].imm.value.s;
+
+	if (to < 0 || to >= (int64_t)v->size)
+		return false;
+	*target = (uint32_t)to;
+	return true;
+}
+
+/* The instruction ends a straight stretch, in these ways. Branches have two bytes at least. */
+static void note_control(struct nx_verifier *v, unsigned ways, uint32_t target)
+{
+	v->map[v->at] |= (uint16_t)(CONTROL | ways);
+	v->link[v->at + 1] = (uint16_t)target;
+}
+
+/* add or sub, as the mnemonic says, r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND] */
+static bool is_addend(const struct nx_verifier *v, ZydisMnemonic mnemonic)
+{
+	return v->insn.mnemonic == mnemonic && is_reg(v, 0, ZYDIS_REGISTER_R14) &&
+	       is_context(v, 1, ZYDIS_REGISTER_R11, NX_CTX_TLB + NX_TLB_ADDEND, 8);
+}
+
+/* mov [r15 + NX_CTX_LINEAR], r14 */
+static bool is_linear_store(const struct nx_verifier *v)
+{
+	return v->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
+	       is_context(v, 0, ZYDIS_REGISTER_NONE, NX_CTX_LINEAR, 8) &&
+	       is_reg(v, 1, ZYDIS_REGISTER_R14);
+}
+
+/* jmp or call, as the mnemonic says, [r15 + thunk] */
+static bool is_thunk(const struct nx_verifier *v, ZydisMnemonic mnemonic, int64_t thunk)
+{
+	return v->insn.mnemonic == mnemonic && v->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR &&
+	       is_context(v, 0, ZYDIS_REGISTER_NONE, thunk, 8);
+}
+
+static enum nx_verify_result verify_branch(struct nx_verifier *v)
+{
+	uint32_t target;
+
+	if (!is_direct(v))
+		return NX_VERIFY_CALL;
+	if (v->insn.raw.prefix_count != 0)
+		return NX_VERIFY_FORBIDDEN;
+	if (!branch_target(v, &target))
+		return NX_VERIFY_BRANCH;
+	v->map[target] |= TARGET;
+	if (v->expect == EXPECT_COUNT)
+		note_control(v, TAKEN | COUNTS, target);
+	else
+		note_control(v, v->listing == JUMP ? TAKEN : TAKEN | FALLS, target);
+	if (v->listing == JUMP) {
+		v->falls = false;
+		v->r14 = R14_UNKNOWN;
+	}
+	return NX_VERIFY_OK;
+}
+
+/* A turn has been counted: away if there was none left, and no other way here. */
+static enum nx_verify_result verify_count(struct nx_verifier *v)
+{
+	enum nx_verify_result result = NX_VERIFY_COUNT;
+
+	if (v->insn.mnemonic == ZYDIS_MNEMONIC_JB)
+		result = verify_branch(v);
+	v->map[v->at] |= FIXED;
+	v->expect = EXPECT_ANY;
+	return result;
+}
+
+/* jmp or call outside the sequences that they belong to. */
+static enum nx_verify_result verify_stray_thunk(const struct nx_verifier *v)
+{
+	if (is_thunk(v, ZYDIS_MNEMONIC_CALL, NX_CTX_THUNK_MISS))
+		return NX_VERIFY_CHECK;
+	if (is_thunk(v, ZYDIS_MNEMONIC_JMP, NX_CTX_THUNK_EXIT) ||
+	    is_thunk(v, ZYDIS_MNEMONIC_CALL, NX_CTX_THUNK_HELPER))
+		return NX_VERIFY_SITE;
+	return NX_VERIFY_CALL;
+}
+
+/* After a store of a site: the thunk that it is for. */
+static enum nx_verify_result verify_thunk(struct nx_verifier *v)
+{
+	v->expect = EXPECT_ANY;
+	v->map[v->at] |= FIXED;
+	v->r14 = R14_UNKNOWN;
+	if (is_thunk(v, ZYDIS_MNEMONIC_JMP, NX_CTX_THUNK_EXIT)) {
+		note_control(v, 0, 0);
+		v->map[v->site_at] |= LEAVES;
+		v->falls = false;
+		return NX_VERIFY_OK;
+	}
+	if (is_thunk(v, ZYDIS_MNEMONIC_CALL, NX_CTX_THUNK_HELPER))
+		return v->translation->site[v->site].kind == NX_SITE_HELPER ? NX_VERIFY_OK
+									    : NX_VERIFY_SITE;
+	if (is_thunk(v, ZYDIS_MNEMONIC_CALL, NX_CTX_THUNK_MISS))
+		return NX_VERIFY_CHECK;
+	return v->listing == CALL || (v->listing == JUMP && !is_direct(v)) ? NX_VERIFY_CALL
+									   : NX_VERIFY_SITE;
+}
+
+/* The first instruction of a miss stub has passed: the other four, exactly. */
+static enum nx_verify_result verify_stub(struct nx_verifier *v)
+{
+	uint32_t back;
+
+	v->map[v->at] |= FIXED;
+	switch (v->expect) {
+	case EXPECT_STUB_LINEAR:
+		v->expect = EXPECT_STUB_SITE;
+		return is_linear_store(v) ? NX_VERIFY_OK : NX_VERIFY_CHECK;
+	case EXPECT_STUB_SITE:
+		if (!is_site_store(v))
+			return NX_VERIFY_CHECK;
+		v->site = (uint32_t)v->op[1].imm.value.u;
+		if (v->site >= v->translation->sites ||
+		    v->translation->site[v->site].kind != NX_SITE_ACCESS)
+			return NX_VERIFY_SITE;
+		v->expect = EXPECT_STUB_CALL;
+		return NX_VERIFY_OK;
+	case EXPECT_STUB_CALL:
+		if (!is_thunk(v, ZYDIS_MNEMONIC_CALL, NX_CTX_THUNK_MISS))
+			return NX_VERIFY_CHECK;
+		v->expect = EXPECT_STUB_JUMP;
+		return NX_VERIFY_OK;
+	default:
+		if (v->listing != JUMP || !is_direct(v) || v->insn.raw.prefix_count != 0)
+			return NX_VERIFY_CHECK;
+		if (!branch_target(v, &back))
+			return NX_VERIFY_BRANCH;
+		note_control(v, TAKEN, back);
+		v->link[v->stub] = (uint16_t)back;
+		v->link[v->stub + 1] = (uint16_t)v->site;
+		v->expect = EXPECT_ANY;
+		v->falls = false;
+		v->r14 = R14_UNKNOWN;
+		return NX_VERIFY_OK;
+	}
+}
+
+/* ---- The check sequence ---- */
+
+/* Whether the instruction is the given one of the sequence. */
+static bool matches_check(struct nx_verifier *v, unsigned step)
+{
+	ZydisMnemonic mnemonic = v->insn.mnemonic;
+	int64_t disp;
+
+	switch (step) {
+	case CHECK_COPY:
+		return mnemonic == ZYDIS_MNEMONIC_MOV && is_reg(v, 0, ZYDIS_REGISTER_R11) &&
+		       is_reg(v, 1, ZYDIS_REGISTER_R14);
+	case CHECK_SHIFT:
+		return mnemonic == ZYDIS_MNEMONIC_SHR && is_reg(v, 0, ZYDIS_REGISTER_R11) &&
+		       is_imm(v, 1, NX_TLB_SHIFT);
+	case CHECK_MASK:
+		return mnemonic == ZYDIS_MNEMONIC_AND && is_reg(v, 0, ZYDIS_REGISTER_R11D) &&
+		       is_imm(v, 1, NX_TLB_MASK);
+	case CHECK_LAST_BYTE:
+		if (mnemonic != ZYDIS_MNEMONIC_LEA || !is_reg(v, 0, ZYDIS_REGISTER_R10) ||
+		    v->op[1].mem.base != ZYDIS_REGISTER_R14 ||
+		    v->op[1].mem.index != ZYDIS_REGISTER_NONE)
+			return false;
+		disp = v->op[1].mem.disp.value;
+		if (disp < 0 || disp >= NX_CHECK_BYTES)
+			return false;
+		v->check_bytes = (uint32_t)disp + 1;
+		return true;
+	case CHECK_PAGE:
+		return mnemonic == ZYDIS_MNEMONIC_AND && is_reg(v, 0, ZYDIS_REGISTER_R10) &&
+		       is_imm(v, 1, -4096);
+	case CHECK_ADD:
+		return is_addend(v, ZYDIS_MNEMONIC_ADD);
+	case CHECK_COMPARE:
+		v->check_write = is_context(v, 1, ZYDIS_REGISTER_R11, NX_CTX_TLB + NX_TLB_WRITE, 8);
+		return mnemonic == ZYDIS_MNEMONIC_CMP && is_reg(v, 0, ZYDIS_REGISTER_R10) &&
+		       (v->check_write ||
+			is_context(v, 1, ZYDIS_REGISTER_R11, NX_CTX_TLB + NX_TLB_READ, 8));
+	case CHECK_BRANCH:
+		return mnemonic == ZYDIS_MNEMONIC_JNZ && is_direct(v) &&
+		       v->insn.raw.prefix_count == 0 && branch_target(v, &v->check_stub);
+	default:
+		return mnemonic == ZYDIS_MNEMONIC_CMOVNZ && is_reg(v, 0, ZYDIS_REGISTER_R14) &&
+		       is_reg(v, 1, ZYDIS_REGISTER_R15);
+	}
+}
+
+/*
+ * Follows the sequence. *taken: the instruction is one that is allowed in it only, and done with.
+ * From the addition on there is no way but to the end.
+ */
+static enum nx_verify_result verify_check(struct nx_verifier *v, bool *taken)
+{
+	*taken = false;
+	if (!matches_check(v, v->step)) {
+		if (v->step > CHECK_ADD)
+			return NX_VERIFY_CHECK;
+		v->step = CHECK_COPY;
+		if (!matches_check(v, CHECK_COPY))
+			return NX_VERIFY_OK;
+	}
+	v->step_at[v->step++] = v->at;
+	if (v->step <= CHECK_ADD)
+		return NX_VERIFY_OK;
+	*taken = true;
+	if (v->step == CHECK_BRANCH + 1)
+		note_control(v, TAKEN | FALLS, v->check_stub);
+	if (v->step < CHECK_STEPS)
+		return NX_VERIFY_OK;
+	v->step = CHECK_COPY;
+	for (unsigned i = CHECK_COPY + 1; i < CHECK_STEPS; i++)
+		v->map[v->step_at[i]] |= FIXED;
+	if (v->next >= v->size)
+		return NX_VERIFY_FALLS_OFF;
+	v->map[v->next] |= FIXED | BACK;
+	v->link[v->next] = (uint16_t)v->check_stub;
+	/* The last byte of the selection is nobody's start: room for what the check asked for. */
+	v->link[v->next - 1] = (uint16_t)(v->check_bytes << 1 | v->check_write);
+	v->r14 = R14_POINTER;
+	v->pointer_bytes = v->check_bytes;
+	v->pointer_write = v->check_write;
+	return NX_VERIFY_OK;
+}
+
+/*
+ * The check that ends before back, and its stub, belong together and ask for the same. What is no
+ * stub is a target like any other; it is still to come, so that pass 2 sees that.
+ */
+static enum nx_verify_result verify_link(const struct nx_verifier *v, uint32_t back)
+{
+	uint32_t stub = v->link[back];
+	const struct nx_site *site;
+
+	if (!(v->map[stub] & STUB) && stub > back) {
+		v->map[stub] |= TARGET;
+		return NX_VERIFY_OK;
+	}
+	if (!(v->map[stub] & STUB) || v->link[stub] != back)
+		return NX_VERIFY_CHECK;
+	site = &v->translation->site[v->link[stub + 1]];
+	if (site->size < v->link[back - 1] >> 1 || (!site->write && (v->link[back - 1] & 1)))
+		return NX_VERIFY_SITE;
+	return NX_VERIFY_OK;
+}
+
+/* ---- The passes ---- */
+
+static enum nx_verify_result verify_instruction(struct nx_verifier *v)
+{
+	bool taken;
+	enum nx_verify_result result;
+
+	if (v->insn.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || v->listing == REFUSED ||
+	    !nx_verify_prefixes(v))
+		return NX_VERIFY_FORBIDDEN;
+	if (v->expect == EXPECT_THUNK)
+		return verify_thunk(v);
+	if (v->expect == EXPECT_COUNT)
+		return verify_count(v);
+	if (v->expect != EXPECT_ANY)
+		return verify_stub(v);
+	result = verify_check(v, &taken);
+	if (result != NX_VERIFY_OK || taken)
+		return result;
+	if (!v->falls && is_addend(v, ZYDIS_MNEMONIC_SUB)) {
+		/* Only the check's jne may lead here, so that r14 becomes a number. */
+		v->map[v->at] |= STUB | FIXED;
+		v->stub = v->at;
+		v->expect = EXPECT_STUB_LINEAR;
+		v->falls = true;
+		return NX_VERIFY_OK;
+	}
+	switch (v->listing) {
+	case TRAP: /* padding where nothing leads; stops what gets there in spite of all */
+		v->map[v->at] |= FIXED;
+		return v->falls ? NX_VERIFY_FORBIDDEN : NX_VERIFY_OK;
+	case JUMP:
+	case CALL:
+		v->falls = true;
+		return v->listing == JUMP && is_direct(v) ? verify_branch(v)
+							  : verify_stray_thunk(v);
+	case BRANCH:
+		v->falls = true;
+		return verify_branch(v);
+	default:
+		v->falls = true;
+		return nx_verify_operands(v);
+	}
+}
+
+static bool decode(struct nx_verifier *v, uint32_t at)
+{
+	ZydisDecoderContext context;
+
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&v->decoder, &context, v->code + at,
+							v->size - at, &v->insn)) ||
+	    !ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&v->decoder, &context, &v->insn, v->op,
+						     v->insn.operand_count)))
+		return false;
+	v->at = at;
+	v->next = at + v->insn.length;
+	v->listing = nx_verify_listing(v->insn.mnemonic);
+	return true;
+}
+
+/* Pass 1, so many instructions of it from v->next on. */
+static enum nx_verify_result verify_code(struct nx_verifier *v)
+{
+	enum nx_verify_result result;
+
+	for (unsigned i = 0; i < STEP_INSNS && v->next < v->size; i++) {
+		uint32_t at = v->next;
+
+		v->at = at;
+		if (!decode(v, at))
+			return NX_VERIFY_UNDECODABLE;
+		v->map[at] |= START;
+		result = verify_instruction(v);
+		if (result != NX_VERIFY_OK)
+			return result;
+	}
+	if (v->next < v->size)
+		return NX_VERIFY_OK;
+	v->pass++;
+	return v->falls ? NX_VERIFY_FALLS_OFF : NX_VERIFY_OK;
+}
+
+static enum nx_verify_result verify_entries(struct nx_verifier *v)
+{
+	const struct nx_translation *t = v->translation;
+
+	for (unsigned i = 0; i < t->entries; i++) {
+		uint32_t at = t->entry[i].offset;
+
+		v->at = at;
+		if (at >= v->size || (v->map[at] & (START | FIXED)) != START)
+			return NX_VERIFY_ENTRY;
+		v->map[at] |= TARGET;
+	}
+	return NX_VERIFY_OK;
+}
+
+/* Pass 2. */
+static enum nx_verify_result verify_map(struct nx_verifier *v)
+{
+	bool known = false; /* nothing lands between what established r14 and here */
+
+	for (uint32_t at = 0; at < v->size; at++) {
+		unsigned is = v->map[at];
+
+		if (is == 0)
+			continue;
+		v->at = at;
+		if (is & TARGET) {
+			if ((is & (START | FIXED)) != START)
+				return NX_VERIFY_BRANCH;
+			known = false;
+		}
+		if (is & BACK) {
+			enum nx_verify_result result = verify_link(v, at);
+
+			if (result != NX_VERIFY_OK)
+				return result;
+			known = true;
+		}
+		if ((is & STUB) && (!(v->map[v->link[at]] & BACK) || v->link[v->link[at]] != at))
+			return NX_VERIFY_CHECK;
+		if ((is & COUNTS) && !(v->map[v->link[at + 1]] & LEAVES))
+			return NX_VERIFY_COUNT;
+		if (!known && (is & POINTER))
+			return NX_VERIFY_MEMORY;
+		if (!known && (is & VALUE))
+			return NX_VERIFY_RESERVED_REGISTER;
+		if (is & SETS)
+			known = true;
+	}
+	return NX_VERIFY_OK;
+}
+
+/* ---- Pass 3: from CONTROL to CONTROL. Links of pass 2 are no longer needed. ---- */
+
+/* Where control goes next from a straight stretch. */
+static void link_stretches(struct nx_verifier *v)
+{
+	uint32_t control = 0;
+
+	for (uint32_t at = v->size; at-- > 0;) {
+		if (v->map[at] & CONTROL)
+			control = at;
+		else if (v->map[at] & START)
+			v->link[at] = (uint16_t)control;
+	}
+}
+
+/* The next way on from a place that was not yet taken; a counted one need not be. */
+static bool take_way(struct nx_verifier *v, uint32_t from, uint32_t *to)
+{
+	uint32_t at = from + 1;
+
+	if (v->map[from] & TAKEN) {
+		v->map[from] &= (uint16_t)~TAKEN;
+		at = v->link[at];
+	} else if (v->map[from] & FALLS) {
+		v->map[from] &= (uint16_t)~FALLS;
+		while (!(v->map[at] & START))
+			at++;
+	} else {
+		return false;
+	}
+	*to = v->map[at] & CONTROL ? at : v->link[at];
+	return true;
+}
+
+static void enter(struct nx_verifier *v, uint32_t at, uint32_t before)
+{
+	v->map[at] |= VISITED | ON_PATH;
+	v->link[at] = (uint16_t)before;
+}
+
+/* All ways from a root, which is its own predecessor. */
+static enum nx_verify_result verify_ways(struct nx_verifier *v, uint32_t root)
+{
+	uint32_t to;
+
+	v->at = root;
+	enter(v, root, root);
+	for (;;) {
+		if (!take_way(v, v->at, &to)) {
+			v->map[v->at] &= (uint16_t)~ON_PATH;
+			if (v->link[v->at] == v->at)
+				return NX_VERIFY_OK;
+			v->at = v->link[v->at];
+		} else if (v->map[to] & ON_PATH) {
+			return NX_VERIFY_ENDLESS;
+		} else if (!(v->map[to] & VISITED)) {
+			enter(v, to, v->at);
+			v->at = to;
+		}
+	}
+}
+
+/* Pass 3. */
+static enum nx_verify_result verify_end(struct nx_verifier *v)
+{
+	enum nx_verify_result result = NX_VERIFY_OK;
+
+	link_stretches(v);
+	for (uint32_t at = 0; at < v->size && result == NX_VERIFY_OK; at++)
+		if ((v->map[at] & (CONTROL | VISITED)) == CONTROL)
+			result = verify_ways(v, at);
+	return result;
+}
+
+/* For the report: the first branch to the offset, or the offset itself. */
+static uint32_t find_branch(struct nx_verifier *v, uint32_t to)
+{
+	uint32_t target;
+
+	for (uint32_t at = 0; at < v->size && decode(v, at); at = v->next)
+		if ((v->listing == BRANCH || v->listing == JUMP) && is_direct(v) &&
+		    branch_target(v, &target) && target == to)
+			return at;
+	return to;
+}
+
+_Static_assert(sizeof(struct nx_verifier) <= sizeof(((struct nx_verify_scratch *)NULL)->state),
+	       "scratch too small");
+
+void nx_verify_begin(const uint8_t *code, uint32_t size, const struct nx_translation *translation,
+		     struct nx_verify_scratch *scratch)
+{
+	struct nx_verifier *v = (struct nx_verifier *)scratch->state;
+
+	*v = (struct nx_verifier){
+	    .code = code,
+	    .size = size,
+	    .translation = translation,
+	    .map = scratch->map,
+	    .link = scratch->link,
+	    .falls = true,
+	};
+	if (size > NX_VERIFY_MAX_BYTES)
+		return;
+	nx_memset(v->map, 0, size * sizeof(v->map[0]));
+	ZydisDecoderInit(&v->decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+}
+
+static enum nx_verify_result verify_some(struct nx_verifier *v)
+{
+	enum nx_verify_result result;
+
+	if (v->size > NX_VERIFY_MAX_BYTES || v->translation->sites > NX_MAX_SITES ||
+	    v->translation->entries > NX_MAX_BLOCKS)
+		return NX_VERIFY_TOO_LARGE;
+	if (v->pass == PASS_CODE)
+		return verify_code(v);
+	if (v->pass++ == PASS_END)
+		return verify_end(v);
+	result = verify_entries(v);
+	if (result == NX_VERIFY_OK)
+		result = verify_map(v);
+	if (result == NX_VERIFY_BRANCH)
+		v->at = find_branch(v, v->at);
+	return result;
+}
+
+enum nx_progress nx_verify_step(struct nx_verify_scratch *scratch, enum nx_verify_result *result)
+{
+	struct nx_verifier *v = (struct nx_verifier *)scratch->state;
+
+	*result = verify_some(v);
+	if (*result != NX_VERIFY_OK)
+		return NX_FAILED;
+	return v->pass > PASS_END ? NX_DONE : NX_MORE;
+}
+
+enum nx_verify_result nx_verify(const uint8_t *code, uint32_t size,
+				const struct nx_translation *translation,
+				struct nx_verify_scratch *scratch, uint32_t *where)
+{
+	enum nx_verify_result result;
+
+	nx_verify_begin(code, size, translation, scratch);
+	while (nx_verify_step(scratch, &result) == NX_MORE)
+		;
+	*where = result == NX_VERIFY_OK ? 0 : ((struct nx_verifier *)scratch->state)->at;
+	return result;
+}
+
+const char *nx_verify_text(enum nx_verify_result result)
+{
+	static const char *const text[] = {
+#define NX_X(name, words) words,
+	    NX_VERIFY_RESULTS(NX_X)
+#undef NX_X
+	};
+
+	return (unsigned)result < sizeof(text) / sizeof(text[0]) ? text[result] : "?";
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * watch.h - finding the VMMs that run under noexit and copying what they show (figures/share.h).
+ *
+ * What is copied has been checked: numbers may be wrong, but nothing that is used as a length, and
+ * texts end and contain nothing but printable ASCII.
+ */
+#ifndef NX_CLI_WATCH_H
+#define NX_CLI_WATCH_H
+
+#include <sys/types.h>
+
+#include "share.h"
+
+struct watch_vcpu {
+	unsigned vm, number;
+	char off[NX_SHARE_TEXT]; /* why nothing is avoided, on the vCPU or its VM; or empty */
+	struct nx_figures figures;
+	struct nx_share_clusters *clusters; /* NULL: not asked for */
+};
+
+struct watch {
+	pid_t pid;
+	char command[64];
+	bool clustering;
+	unsigned vms, vcpus;
+	struct watch_vcpu *vcpu; /* those that exist; in the order of their VMs and of age */
+	unsigned vcpus_ever;
+	struct nx_figures total; /* of vCPUs that are gone, too */
+	uint64_t time_ns;        /* CLOCK_MONOTONIC, of the copy */
+};
+
+/*
+ * The one VMM of this machine that runs under noexit and that we may look at, in *pid; asked: the
+ * process that the user named, 0: none. 0, or the status of cli_refuse(), which has said why not.
+ */
+int watch_choose(pid_t asked, pid_t *pid);
+
+/* What watch_read() found. */
+enum watch_result {
+	WATCH_OK,
+	WATCH_NO_PROCESS,
+	WATCH_NO_VM,
+	WATCH_NO_RIGHT,
+	WATCH_OTHER_VERSION,
+	WATCH_NO_MEMORY,
+};
+
+/* Copies everything, clusters only if asked for. The caller calls watch_free() on WATCH_OK. */
+enum watch_result watch_read(pid_t pid, bool clusters, struct watch *watch);
+void watch_free(struct watch *watch);
+
+/* "4-7": of classes 0, 1, 2 to 3, 4 to 7 and so on. */
+void watch_class_name(unsigned class, unsigned classes, char *name, size_t size);
+/* Exits avoided of the kind that KVM calls reason (KVM_EXIT_*). */
+uint64_t watch_avoided(const struct nx_stats *stats, unsigned reason);
+
+/* Says in a sentence why there is nothing to see; returns the exit status. */
+int watch_refuse(pid_t pid, enum watch_result result);
+
+#endif

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""Builds the self-test module for the lab's kernel: build.py BUILD
+
+Fetches, once, with the system's apt and its sources: the headers of exactly the lab's kernel, and
+the source of the zydis whose library is installed here. Prints the module's path. Everything lies
+in BUILD/lab/selftest, which the lab does not take along.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(ROOT / "lab"))
+
+from image import Images, LabError, locked, run_tool  # noqa: E402
+
+# Of zydis: all but what writes text.
+ZYDIS_SOURCES = ("Decoder", "DecoderData", "Encoder", "EncoderData", "MetaInfo", "Mnemonic",
+                 "Register", "Segment", "SharedData", "Utils")
+
+
+def say(text):
+    print(f"selftest: {text}", file=sys.stderr, flush=True)
+
+
+def kernel_version(images):
+    """(release, package version) of the lab's kernel."""
+    name = (images.kernel() / "package").read_text(encoding="ascii")
+    match = re.match(r"linux-image-([^_]+)_([^_]+)_", name)
+    if not match:
+        raise LabError(f"cannot tell the lab kernel's version from {name.strip()}; "
+                       "run 'make clean'")
+    return match[1], match[2]
+
+
+def download(work, *packages):
+    """The .deb files of these packages; apt drops its rights, so its user must reach the place."""
+    os.chmod(work, 0o777)
+    run_tool("apt-get", "-q", "download", *packages, cwd=work)
+    return sorted(Path(work).glob("*.deb"))
+
+
+def dependencies(deb, version):
+    """What a headers package needs of its own kernel's other packages, as package=version."""
+    depends = run_tool("dpkg-deb", "-f", str(deb), "Depends")
+    names = re.findall(r"\b(linux-(?:headers|kbuild|compiler)-[\w.+-]+)", depends)
+    return [f"{name}={version}" for name in dict.fromkeys(names)]
+
+
+def fetch_headers(target, release, version):
+    """Unpacks the headers packages and makes the tree independent of where it lies."""
+    say(f"fetching the headers of {release} (once)")
+    with tempfile.TemporaryDirectory(dir=target.parent) as work:
+        first = download(work, f"linux-headers-{release}={version}")
+        debs = download(work, *dependencies(first[0], version))
+        tree = Path(work) / "tree"
+        for deb in debs:
+            run_tool("dpkg-deb", "-x", str(deb), str(tree))
+        makefile = tree / f"usr/src/linux-headers-{release}/Makefile"
+        makefile.write_text(re.sub(r"^include /usr/src/", f"include {target}/usr/src/",
+                                   makefile.read_text(encoding="ascii"), flags=re.M),
+                            encoding="ascii")
+        os.rename(tree, target)
+
+
+def source_list(parts):
+    """The system's package sources again, as sources of source packages."""
+    for file in [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]:
+        if not file.is_file():
+            continue
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".sources":
+            text = re.sub(r"^Types:.*$", "Types: deb-src", text, flags=re.M)
+        elif file.suffix == ".list":
+            text = re.sub(r"^deb ", "deb-src ", text, flags=re.M)
+        else:
+            continue
+        (parts / file.name).write_text(text, encoding="utf-8")
+
+
+def fetch_zydis(target, version):
+    """The zydis source of this version; apt's own state is left alone."""
+    say(f"fetching the source of zydis {version} (once)")
+    with tempfile.TemporaryDirectory(dir=target.parent) as name:
+        work = Path(name)
+        parts, lists, cache = work / "parts", work / "lists", work / "cache"
+        for directory in (parts, lists / "partial", cache / "archives/partial"):
+            directory.mkdir(parents=True)
+        source_list(parts)
+        apt = ["apt-get", "-q", "-o", "Dir::Etc::SourceList=/dev/null",
+               "-o", f"Dir::Etc::SourceParts={parts}", "-o", f"Dir::State::Lists={lists}",
+               "-o", f"Dir::Cache={cache}", "-o", "APT::Sandbox::User=root"]
+        run_tool(*apt, "update")
+        run_tool(*apt, "source", "--download-only", f"zydis={version}", cwd=name)
+        archive = next(work.glob("zydis_*.orig.tar.*"), None)
+        if not archive:
+            raise LabError(f"the source package of zydis {version} has no archive; "
+                           "see 'apt-get source zydis'")
+        with tarfile.open(archive) as tar:
+            tar.extractall(work / "source")
+        os.rename(next((work / "source").iterdir()), target)
+
+
+def zydis_version():
+    return run_tool("dpkg-query", "-W", "-f", "${source:Version}", "libzydis-dev")
+
+
+def refresh(source, target):
+    """A copy that keeps its time while the text is the same: make then has nothing to do."""
+    data = source.read_bytes() if isinstance(source, Path) else source
+    if not target.exists() or target.read_bytes() != data:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return target
+
+
+def wrapped(name, path):
+    """Assembly with the kernel's returns."""
+    return (f'#include "thunk.S"\n#include "{path}"\n').encode(), name
+
+
+def assemble(work, zydis):
+    """Puts the sources together in one folder, as kbuild likes them."""
+    kept = set()
+
+    def put(source, name):
+        kept.add(refresh(source, work / name))
+
+    for name in ("Kbuild", "module.c", "shim.c", "selftest.h", "thunk.S", "code_area.S",
+                 "code_area.h"):
+        put(HERE / name, name)
+    for header in (HERE / "shim").rglob("*.h"):
+        put(header, header.relative_to(HERE))
+    put(*wrapped("jump.S", "jump_code.S"))
+    put(HERE / "jump.S", "jump_code.S")
+    for header in (ROOT / "engine").rglob("*.h"):
+        put(header, header.relative_to(ROOT))
+    put(ROOT / "engine/run/enter.S", "engine/run/enter.S")
+    put(*wrapped("enter.S", "engine/run/enter.S"))
+    for source in (ROOT / "engine").rglob("*.c"):
+        put(source, f"nx_{source.name}")
+    put(ROOT / "tests/mock/mock.h", "mock.h")
+    put(ROOT / "tests/mock/mock.c", "mock.c")
+    groups = (HERE / "groups").read_text(encoding="ascii").split()
+    put(("#define GROUPS(X) " + " ".join(f"X({name})" for name in groups) + "\n").encode(),
+        "groups.h")
+    for name in groups:
+        put(ROOT / f"tests/clusters/{name}_test.c", f"{name}_test.c")
+    for name in ZYDIS_SOURCES:
+        put(zydis / f"src/{name}.c", f"Zydis_{name}.c")
+    for file in [*(zydis / "include").rglob("*.h"), *(zydis / "src/Generated").glob("*")]:
+        base = zydis / ("include" if file.suffix == ".h" else "src")
+        put(file, Path("include") / file.relative_to(base))
+    for file in Path("/usr/include/Zycore").rglob("*.h"):
+        put(file, Path("include/Zycore") / file.relative_to("/usr/include/Zycore"))
+    # A source that is gone must not be built any more.
+    for stale in set(work.glob("*.[cS]")) - kept:
+        if not stale.name.endswith(".mod.c"):
+            stale.unlink()
+
+
+def build(build_directory):
+    """Builds the module; returns its path and what the compiler and objtool said."""
+    images = Images(build_directory, say)
+    cache = images.cache / "selftest"
+    cache.mkdir(exist_ok=True)
+    release, version = kernel_version(images)
+    headers, zydis = cache / f"headers-{version}", cache / f"zydis-{zydis_version()}"
+    with locked(cache / "lock"):
+        if not headers.exists():
+            fetch_headers(headers, release, version)
+        if not zydis.exists():
+            fetch_zydis(zydis, zydis_version())
+        work = cache / "module"
+        work.mkdir(exist_ok=True)
+        assemble(work, zydis)
+        for tool in ("make", "gcc-12"):
+            if not shutil.which(tool):
+                raise LabError(f"{tool} is not installed; run 'make deps'")
+        result = subprocess.run(
+            ["make", "-C", str(headers / f"usr/src/linux-headers-{release}"), f"M={work}",
+             f"-j{os.cpu_count() or 1}", "modules"], stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"the module does not build:\n{result.stderr}")
+    return work / "noexit-selftest.ko", result.stderr
+
+
+def main():
+    try:
+        module, words = build(Path(sys.argv[1]).resolve())
+    except (LabError, RuntimeError) as error:
+        say(error)
+        return 1
+    sys.stderr.write(words)
+    print(module)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

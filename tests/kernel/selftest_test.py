@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""The engine inside a kernel: the self-test module prints there what the process prints."""
+
+import re
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.dont_write_bytecode = True
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests/lab")]
+
+from lab_testing import BUILD, ROOT, main, need_lab, skip  # noqa: E402
+
+import build  # noqa: E402
+from image import LabError  # noqa: E402
+
+SCRIPT = """
+/noexit/tests/kernel/selftest
+echo "process: $?"
+dmesg -c >/dev/null
+insmod /root/noexit-selftest.ko
+echo "module: $?"
+dmesg
+rmmod noexit_selftest
+echo "removed: $?"
+"""
+LOG = re.compile(r"^(?:\[[ .\d]+\] )?noexit_selftest: (\| |stack: )(.*)$")
+
+
+class SelftestTest(unittest.TestCase):
+    def test_same_results_in_the_kernel(self):
+        # Neither the compiler nor objtool may have anything to say about code of ours.
+        self.assertEqual([line for line in WORDS.splitlines()
+                          if "warning" in line.lower() and "Assembler" not in line
+                          and "shortened to" not in line], [])
+        result = subprocess.run(
+            [str(ROOT / "lab/run"), "--put", f"{MODULE}:/root/noexit-selftest.ko", "--", SCRIPT],
+            capture_output=True, text=True, check=False)
+        lines = result.stdout.splitlines()
+        self.assertIn("process: 0", lines, result.stdout + result.stderr)
+        middle = lines.index("process: 0")
+        process = lines[:middle]
+        said = list(filter(None, map(LOG.match, lines[middle:])))
+        module = [match[2] for match in said if match[1] == "| "]
+        stack = [match[2] for match in said if match[1] == "stack: "]
+        print(*module[-1:], *("stack: " + depth for depth in stack), sep="\n")
+        self.assertEqual(module, process)
+        self.assertRegex(process[-1], r"^[1-9]\d+ passed, 0 failed, 0 skipped$")
+        self.assertIn("module: 0", lines)
+        self.assertIn("removed: 0", lines)
+        # Of 16 KiB; the rest is for whoever calls the engine.
+        self.assertLess(int(stack[0].split()[0]), 12288)
+        # The kernel has seen nothing that it complains of.
+        for word in ("BUG", "WARNING", "Oops", "Call Trace"):
+            self.assertNotIn(word, "\n".join(lines[middle:]))
+
+
+if __name__ == "__main__":
+    need_lab()
+    try:
+        MODULE, WORDS = build.build(BUILD)
+    except LabError as error:
+        skip(f"the self-test module cannot be built here: {error}")
+    main()
