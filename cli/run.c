@@ -222,6 +222,9 @@ int cli_run(int argc, char **argv)
 
 	nx_options_default(&run.options);
 	argp_parse(&parser, argc, argv, ARGP_IN_ORDER, NULL, &run);
+	if (run.options.stats_interval && !run.options.stats)
+		return cli_refuse("--stats-interval says how often, but not where to; name a file "
+				  "with --stats=FILE");
 	if (!find_program(run.command[0], path, sizeof(path)))
 		return cli_refuse("there is no program '%s' in PATH; install it or give its path",
 				  run.command[0]);

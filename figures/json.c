@@ -108,9 +108,8 @@ static void address(struct nx_json *out, const char *name, uint64_t value)
 }
 
 /* What is not plain ASCII is taken for Latin-1: a VMM's arguments may be anything. */
-void nx_json_text(struct nx_json *out, const char *name, const char *value)
+static void quoted(struct nx_json *out, const char *value)
 {
-	name_print(out, name);
 	print(out, "\"");
 	for (; *value; value++) {
 		unsigned char c = (unsigned char)*value;
@@ -122,6 +121,19 @@ void nx_json_text(struct nx_json *out, const char *name, const char *value)
 		      c);
 	}
 	print(out, "\"");
+}
+
+void nx_json_text(struct nx_json *out, const char *name, const char *value)
+{
+	name_print(out, name);
+	quoted(out, value);
+}
+
+void nx_json_string(struct nx_json *out, const char *value)
+{
+	print(out, "%s", out->comma ? ", " : "");
+	quoted(out, value);
+	out->comma = true;
 }
 
 /* ---- Exits ---- */
@@ -212,7 +224,7 @@ static void print_leaves(struct nx_json *out, const struct nx_figures *figures)
 	nx_json_end(out, '}');
 }
 
-static void print_list(struct nx_json *out, const char *name, const uint64_t *value, unsigned count)
+void nx_json_list(struct nx_json *out, const char *name, const uint64_t *value, unsigned count)
 {
 	nx_json_begin(out, name, '[');
 	for (unsigned i = 0; i < count; i++)
@@ -414,13 +426,13 @@ void nx_json_report(struct nx_json *out, const struct nx_report *report)
 	NX_COSTS(NX_X)
 #undef NX_X
 	nx_json_end(out, '}');
-	print_list(out, "stays_by_us", stats->stay, NX_STAY_CLASSES);
+	nx_json_list(out, "stays_by_us", stats->stay, NX_STAY_CLASSES);
 	nx_json_begin(out, "engine", '{');
 #define NX_X(name, help) nx_json_number(out, #name, figures->engine.name);
 	NX_COUNTERS(NX_X)
 #undef NX_X
 	nx_json_end(out, '}');
-	print_list(out, "distance", figures->engine.distance, NX_DISTANCES);
+	nx_json_list(out, "distance", figures->engine.distance, NX_DISTANCES);
 	print_leaves(out, figures);
 	print_clusters(out, report);
 	print_kvm(out, stats);

@@ -29,8 +29,11 @@ void nx_json_begin(struct nx_json *out, const char *name, char bracket);
 void nx_json_end(struct nx_json *out, char bracket);
 void nx_json_number(struct nx_json *out, const char *name, uint64_t value);
 void nx_json_text(struct nx_json *out, const char *name, const char *value);
+void nx_json_list(struct nx_json *out, const char *name, const uint64_t *value, unsigned count);
 /* What an array contains; the members of an object follow. */
 void nx_json_element(struct nx_json *out);
+/* Add a text to the array that is open. */
+void nx_json_string(struct nx_json *out, const char *value);
 
 /* No more clusters than these are listed. */
 #define NX_REPORT_CLUSTERS 4096

@@ -440,8 +440,19 @@ void nx_names_forget(const struct nx_kvm_vcpu *vcpu);
 void nx_report_fold(const struct nx_share_vcpu *shared, bool gone);
 /* What has been taken and avoided by all vCPUs so far; any of them may be running. */
 void nx_report_totals(uint64_t *taken, uint64_t *avoided);
+/* Note why nothing is avoided in a VM or on a vCPU; the text is for ever. */
+void nx_report_off(const char *why);
 /* The end of the process: the line, and the file if one was asked for. At most once. */
 void nx_report_final(void);
+
+/* ---- timeline.c ---- */
+
+struct nx_json;
+
+/* Begin to count by time, at the process's first VM. */
+void nx_timeline_begin(void);
+/* Add to the open object how long there has been a VM, and the exits by time if asked for. */
+void nx_timeline_print(struct nx_json *out);
 
 /* ---- tsc.c ---- */
 

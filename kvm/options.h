@@ -15,6 +15,8 @@
 #define NX_OPTIONS(X)                                                                          \
 	X(OFF, off, FLAG, "off", NULL, "Count exits, avoid none: the figures to compare with") \
 	X(STATS, stats, PATH, "stats", "FILE", "Write counters to FILE as JSON at the end")    \
+	X(STATS_INTERVAL, stats_interval, NUMBER, "stats-interval", "MS",                      \
+	  "Note in that FILE how many exits there were every MS milliseconds")                 \
 	X(LATENCY, latency, NUMBER, "latency", "US",                                           \
 	  "Keep interrupts waiting for at most US microseconds (default 50)")                  \
 	X(MASKED_LATENCY, masked_latency, NUMBER, "masked-latency", "US",                      \

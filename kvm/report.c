@@ -7,11 +7,14 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "host.h"
 #include "json.h"
 
 #define MAX_PARTS 256
+#define MAX_OFF 8
+#define MAX_COMMAND 4096
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
@@ -20,6 +23,9 @@ static struct {
 	const struct nx_share_clusters *part[MAX_PARTS];
 	unsigned parts;
 	unsigned vcpus;
+	/* Why nothing was avoided, each reason once. */
+	const char *off[MAX_OFF];
+	unsigned offs;
 } totals;
 
 static const struct nx_share_clusters *copy(const struct nx_share_clusters *clusters)
@@ -73,7 +79,8 @@ static void sum_living(struct nx_object *object, void *data)
 	const struct nx_kvm_vcpu *vcpu = (const struct nx_kvm_vcpu *)object;
 	struct sum *sum = data;
 
-	if (object->type != NX_OBJECT_VCPU)
+	/* Of those that the report has, the figures are in the totals already. */
+	if (object->type != NX_OBJECT_VCPU || vcpu->reported)
 		return;
 	*sum->taken += nx_stats_taken_total(vcpu->stats);
 	*sum->avoided += nx_stats_avoided_total(vcpu->stats);
@@ -90,6 +97,46 @@ void nx_report_totals(uint64_t *taken, uint64_t *avoided)
 	nx_fd_for_each(sum_living, &sum);
 }
 
+void nx_report_off(const char *why)
+{
+	unsigned i = 0;
+
+	pthread_mutex_lock(&lock);
+	while (i < totals.offs && strcmp(totals.off[i], why) != 0)
+		i++;
+	if (i == totals.offs && i < MAX_OFF)
+		totals.off[totals.offs++] = why;
+	pthread_mutex_unlock(&lock);
+}
+
+/* Print the VMM's command line, as the kernel has it, with spaces between the words. */
+static void print_command(struct nx_json *out)
+{
+	static char command[MAX_COMMAND];
+	int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+	ssize_t length;
+
+	if (fd < 0)
+		return;
+	length = read(fd, command, sizeof(command) - 1);
+	nx_real.close(fd);
+	for (ssize_t i = 0; i + 1 < length; i++) {
+		if (!command[i])
+			command[i] = ' ';
+	}
+	nx_json_text(out, "command_line", command);
+}
+
+static void print_run(struct nx_json *out)
+{
+	print_command(out);
+	nx_timeline_print(out);
+	nx_json_begin(out, "off", '[');
+	for (unsigned i = 0; i < totals.offs; i++)
+		nx_json_string(out, totals.off[i]);
+	nx_json_end(out, ']');
+}
+
 static void write_file(const char *path)
 {
 	static struct nx_json out;
@@ -104,6 +151,7 @@ static void write_file(const char *path)
 	out.fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (out.fd >= 0) {
 		nx_json_open(&out);
+		print_run(&out);
 		nx_json_report(&out, &report);
 		nx_json_close(&out);
 	}

@@ -30,6 +30,7 @@ void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why)
 	if (!atomic_compare_exchange_strong(&vcpu->off, &expected, why))
 		return;
 	nx_share_off(vcpu->shared->off, why);
+	nx_report_off(why);
 	if (!atomic_load(&vcpu->vm->off) && atomic_exchange(&vcpu->vm->vcpu_off, why) != why)
 		nx_say("no exits are avoided on this vCPU from here on: %s", why);
 }

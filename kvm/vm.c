@@ -29,6 +29,7 @@ void nx_vm_off(struct nx_kvm_vm *vm, const char *why)
 	if (!atomic_compare_exchange_strong(&vm->off, &expected, why))
 		return;
 	nx_share_off(vm->share->off, why);
+	nx_report_off(why);
 	if (!nx_options.off)
 		nx_say("no exits are avoided in this VM from here on: %s", why);
 }
@@ -65,6 +66,7 @@ void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type)
 	if (!nx_real.is_kvm_object(vm_fd, "vm"))
 		return;
 	nx_process_has_vm();
+	nx_timeline_begin();
 	size = nx_real.ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
 	vm = (struct nx_kvm_vm *)nx_object_new(NX_OBJECT_VM, sizeof(*vm), vm_release);
 	if (size < (int)(2 * NX_HOST_PAGE) || !vm || nx_faulty(NX_FAULT_COUNTERS) ||

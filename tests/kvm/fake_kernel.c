@@ -32,6 +32,11 @@ void nx_say(const char *format, ...)
 	va_end(arguments);
 }
 
+bool nx_process_alive(void)
+{
+	return true;
+}
+
 void nx_process_has_vm(void)
 {
 }

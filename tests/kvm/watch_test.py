@@ -120,11 +120,14 @@ class Stat(Base):
         self.assertIn(f"noexit: {live['exits_taken']} exits taken, {live['exits_avoided']} avoided",
                       message)
         # Clusters may be shown a moment old, and the last exit is only completed at the end.
-        for key in set(end) - {"clusters", "kvm_stats", "kvm_agreement"}:
+        run_only = {"command_line", "vm_ns", "off"}
+        for key in set(end) - {"clusters", "kvm_stats", "kvm_agreement"} - run_only:
             self.assertEqual(live[key], end[key], key)
         self.assertEqual(sorted(cluster["entry"] for cluster in live["clusters"]),
                          sorted(cluster["entry"] for cluster in end["clusters"]))
-        self.assertLess(set(end), set(live))
+        self.assertLess(set(end) - run_only, set(live))
+        self.assertEqual(end["command_line"], f"{VMM} 2")
+        self.assertEqual(end["off"], [])
         self.assertEqual(live["pid"], vmm.pid)
         self.assertEqual(live["command"], "watched")
         self.assertEqual(live["vms"], 2)
@@ -216,6 +219,49 @@ class Stat(Base):
             rest, count = rest[end:].strip(), count + 1
             self.assertEqual(value["pid"], vmm.pid)
         self.assertEqual(count, 2)
+
+
+class Timeline(Base):
+    """--stats-interval: exits by time in the file of --stats."""
+
+    def timeline(self, *options, words=("run",), pause=0.0):
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "stats.json"
+            with Vmm(f"--stats={path}", *options) as vmm:
+                for word in words:
+                    vmm.do(word)
+                    time.sleep(pause)
+                vmm.end()
+            return json.loads(path.read_text())
+
+    def test_sums(self):
+        """Figures never go back, and the last ones are those of the whole run."""
+        stats = self.timeline("--stats-interval=20", words=("run", "run", "gone"), pause=0.1)
+        line = stats["timeline"]
+        self.assertEqual(line["interval_ms"], 20)
+        self.assertEqual({len(line[key]) for key in ("at_ms", "taken", "avoided")},
+                         {len(line["at_ms"])})
+        self.assertGreater(len(line["at_ms"]), 3)
+        for key in ("at_ms", "taken", "avoided"):
+            self.assertEqual(line[key], sorted(line[key]), key)
+        self.assertEqual(line["taken"][-1], stats["exits_taken"])
+        self.assertEqual(line["avoided"][-1], stats["exits_avoided"])
+        self.assertLessEqual(line["at_ms"][-1], stats["vm_ns"] // 1000000 + 1)
+
+    def test_long_run(self):
+        """More samples than there is room for: the interval doubles, the beginning stays."""
+        stats = self.timeline("--stats-interval=1", words=("run",) * 20, pause=0.12)
+        line = stats["timeline"]
+        self.assertIn(line["interval_ms"], (1, 2, 4, 8))
+        self.assertLessEqual(len(line["at_ms"]), 1024)
+        self.assertLess(line["at_ms"][0], 1000)
+        self.assertEqual(line["taken"][-1], stats["exits_taken"])
+
+    def test_without(self):
+        self.assertNotIn("timeline", self.timeline())
+
+    def test_without_file(self):
+        self.refused(run(NOEXIT, "run", "--stats-interval=5", "--", VMM, "1"), "--stats=FILE")
 
 
 class Explain(Base):
