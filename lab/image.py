@@ -11,7 +11,6 @@ unpacks over the first.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import io
 import lzma
@@ -22,6 +21,9 @@ import stat
 import subprocess
 import tempfile
 from pathlib import Path
+
+from modules import Modules
+from tool import LabError, locked, replacing, run_tool
 
 LAB = Path(__file__).resolve().parent
 
@@ -69,10 +71,6 @@ else
 fi
 say is through
 """
-
-
-class LabError(Exception):
-    """The lab itself cannot do what it was asked to; the text names the remedy."""
 
 
 class Cpio:
@@ -138,27 +136,6 @@ class Cpio:
         self.out.write(bytes(-self.out.tell() % 512))
 
 
-@contextlib.contextmanager
-def locked(path):
-    """Several labs may start at once; only one fills the cache."""
-    with open(path, "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """A file that appears under its name only when it is complete."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            yield out
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
 def usr(path):
     """The path below /usr that a top-level directory of merged-/usr Debian stands for."""
     return re.sub(r"^/(bin|sbin|lib|lib64)/", r"/usr/\1/", str(path))
@@ -177,50 +154,6 @@ def libraries(files):
             if match:
                 found[usr(match[1])] = match[1]
     return found
-
-
-def run_tool(*command, cwd=None):
-    """Runs a tool of the system and returns its output; a failure is told with its own words."""
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
-    except FileNotFoundError as error:
-        raise LabError(f"{command[0]} is not installed; run 'make deps'") from error
-    if result.returncode:
-        raise LabError(f"'{' '.join(command)}' failed: {result.stderr.strip()[-400:]}")
-    return result.stdout
-
-
-def module_path(directory, name):
-    """A module's file: some files have hyphens where the names have underscores."""
-    path = directory / f"{name}.ko"
-    return path if path.exists() else directory / f"{name.replace('_', '-')}.ko"
-
-
-def has_modules(directory, names):
-    """Whether all those modules are there."""
-    return all(module_path(directory, name).exists() for name in names)
-
-
-def load_order(directory, names):
-    """The modules and those they depend on, in load order.
-
-    modules.dep is made when a kernel is installed, which never happens here; each module names
-    what it needs itself.
-    """
-    order = []
-
-    def visit(name):
-        path = module_path(directory, name)
-        if path in order:
-            return
-        needs = re.search(rb"\0depends=([^\0]*)\0", path.read_bytes())
-        for needed in needs[1].decode().split(",") if needs and needs[1] else ():
-            visit(needed)
-        order.append(path)
-
-    for name in names:
-        visit(name)
-    return order
 
 
 def unpacked_kernel(image):
@@ -253,7 +186,7 @@ class Images:
         """
         target = self.cache / ("kernel" if name == "cloud" else f"kernel-{name}")
         with locked(self.cache / "lock-kernel"):
-            if target.exists() and not has_modules(target, KERNELS[name].modules):
+            if target.exists() and Modules(target).missing(KERNELS[name].modules):
                 shutil.rmtree(target)  # an older table's choice
             if not target.exists():
                 self._fetch_kernel(target, KERNELS[name])
@@ -271,12 +204,7 @@ class Images:
             chosen.mkdir()
             image = next(tree.glob("boot/vmlinuz-*")).read_bytes()
             (chosen / "vmlinuz").write_bytes(unpacked_kernel(image))
-            flat = tree / "flat"
-            flat.mkdir()
-            for module in tree.glob("lib/modules/**/*.ko"):
-                shutil.move(str(module), flat / module.name)
-            for module in load_order(flat, kernel.modules):
-                shutil.copy(module, chosen / module.name)
+            Modules(tree).keep(kernel.modules, chosen)
             (chosen / "package").write_text(deb + "\n", encoding="ascii")
             os.rename(chosen, target)
 
@@ -338,7 +266,7 @@ class Images:
 
     def guest_disk(self):
         """The initramfs of `noexit bench ide-pio`: it reads or writes an IDE disk."""
-        modules = load_order(self.kernel(), DISK_MODULES)
+        modules = Modules(self.kernel()).load_order(DISK_MODULES)
         init = LAB / "scenario-init"
 
         def fill(archive):
@@ -359,7 +287,7 @@ class Images:
         if not qemu:
             raise LabError("qemu-system-x86_64 is not installed; run 'make deps'")
         firmware = sorted(f for d in FIRMWARE_DIRS for p in FIRMWARE for f in Path(d).glob(p))
-        modules = load_order(self.kernel(), MODULES[cpu])
+        modules = Modules(self.kernel()).load_order(MODULES[cpu])
         programs = [Path(qemu)] + [Path(p) for p in (QEMU_MODULES,) if os.path.exists(p)]
         parts = [LAB / "host-init", self._busybox(), self.guest(), self.guest_disk(),
                  self.kernel() / "vmlinuz",

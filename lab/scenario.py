@@ -22,7 +22,8 @@ sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tools")]
 
 import demo  # noqa: E402
 import transcript  # noqa: E402
-from image import Cpio, Images, LabError, load_order  # noqa: E402
+from image import Cpio, Images, LabError  # noqa: E402
+from modules import Modules  # noqa: E402
 
 MODES = ("off", "on")
 # QEMU 7.2's emulation of nested paging does not translate by a guest's PAE tables: its kernel does
@@ -166,7 +167,7 @@ class Scenario:
         archive.device("/dev/console", 5, 1)
         archive.copy(ROOT / "lab/scenario-init", "/init")
         archive.add("/scenario", self.guest.encode() + b"\n")
-        order = load_order(kernel, self.modules)
+        order = Modules(kernel).load_order(self.modules)
         for module in order:
             archive.copy(module, f"/modules/{module.name}")
         archive.add("/modules/order", "".join(f"{m.name}\n" for m in order).encode())

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""What the lab's Python files share: its error, tools of the system, files that several labs use."""
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import tempfile
+
+
+class LabError(Exception):
+    """The lab itself cannot do what it was asked to; the text names the remedy."""
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Hold a lock file: several labs may start at once, and only one fills the cache."""
+    with open(path, "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a file that appears under its name only when it is complete."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            yield out
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def run_tool(*command, cwd=None, env=None):
+    """Run a tool of the system and return its output; a failure is told in the tool's own words."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd,
+                                env=env)
+    except FileNotFoundError as error:
+        raise LabError(f"{command[0]} is not installed; run 'make deps'") from error
+    if result.returncode:
+        raise LabError(f"'{' '.join(command)}' failed: {result.stderr.strip()[-400:]}")
+    return result.stdout
