@@ -230,6 +230,13 @@ bool nx_guest_is_inside(const struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t o
 nx_status nx_guest_pointer(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, unsigned size,
 			   void **host);
 void nx_tlb_flush(struct nx_vcpu *vcpu);
+/*
+ * Begin a session (nx_host.guest_enter): NX_OK, or NX_LEAVE_SESSION where the host refuses. A host
+ * without sessions grants everything.
+ */
+nx_status nx_session_begin(struct nx_vcpu *vcpu);
+/* End the session, if one is open, and forget every pointer into guest memory. */
+void nx_session_end(struct nx_vcpu *vcpu);
 /* From now on stores to this host page miss. */
 void nx_tlb_protect(struct nx_vcpu *vcpu, const void *page);
 
@@ -327,8 +334,11 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 
 /* ---- paths.c and form.c ---- */
 
-/* What a step of the translation pipeline has led to. A step takes some microseconds. */
-enum nx_progress { NX_MORE, NX_DONE, NX_FAILED };
+/*
+ * What a step of the translation pipeline has led to. A step takes some microseconds. NX_BLOCKED:
+ * the host refused the session that the step needs; it can be repeated.
+ */
+enum nx_progress { NX_MORE, NX_DONE, NX_FAILED, NX_BLOCKED };
 
 #include "form/graph.h"
 
@@ -409,8 +419,8 @@ nx_status nx_make_code(struct nx_vcpu *vcpu, struct nx_cache *cache);
 struct nx_cluster *nx_make_block(struct nx_vcpu *vcpu, nx_status *status);
 /*
  * The cluster that begins at rip, for exits at pc, made as far as time permits and, if that was not
- * enough, from there on by later calls. NULL: *status is NX_LEAVE_LATENCY or NX_LEAVE_STOP where it
- * goes on next time; NX_LEAVE_COLD where making one has not been earned (unless this one is:
+ * enough, from there on by later calls. NULL: *status is a pause (nx_is_pause()) where it goes on
+ * next time; NX_LEAVE_COLD where making one has not been earned (unless this one is:
  * earned) or another one is being made; NX_LEAVE_NO_CLUSTER where formation has found nothing; or
  * as nx_make_code().
  */
@@ -424,7 +434,7 @@ void nx_make_abandon(struct nx_vcpu *vcpu);
 nx_status nx_must_pause(struct nx_vcpu *vcpu);
 static inline bool nx_is_pause(nx_status status)
 {
-	return status == NX_LEAVE_STOP || status == NX_LEAVE_LATENCY;
+	return status == NX_LEAVE_STOP || status == NX_LEAVE_LATENCY || status == NX_LEAVE_SESSION;
 }
 
 /* ---- enter.S, and what it calls ---- */
@@ -493,7 +503,8 @@ struct nx_string_pending; /* vcpu.h */
 unsigned nx_begin_bounce(struct nx_vcpu *vcpu, const struct nx_site *site, struct nx_exit *exit);
 /* The device has answered: runs the instruction. Returns whether *exit is now the write half. */
 bool nx_finish_bounce_read(struct nx_vcpu *vcpu, struct nx_exit *exit);
-void nx_finish_string(struct nx_vcpu *vcpu, const struct nx_exit *exit);
+/* Return whether the string exit is finished; false: the host refused the session. */
+bool nx_finish_string(struct nx_vcpu *vcpu, const struct nx_exit *exit);
 /* Prepares the exit of a string instruction's elements on a device, or of INS and OUTS. */
 nx_status nx_string_exit(struct nx_vcpu *vcpu, const struct nx_string_pending *pending,
 			 const struct nx_exit *exit);

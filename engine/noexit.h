@@ -112,6 +112,7 @@ struct nx_state {
 	X(SPLIT_LOCK, "a locked access across two cache lines")                               \
 	X(SEGMENT, "an access outside a segment's limit or rights")                           \
 	X(HOST_PAGE, "memory that the host does not let the engine touch")                    \
+	X(SESSION, "the host refused access to guest memory for the moment")                  \
 	X(HOST_ROUTE, "a device that the kernel handles")                                     \
 	X(DEVICE_FORM, "a device access by an instruction that the engine does not complete") \
 	X(FAULT, "an instruction that would fault")                                           \
@@ -137,6 +138,11 @@ enum nx_outcome {
 	NX_EXIT,
 	/* The guest stands at an instruction boundary and goes on in guest mode. */
 	NX_LEAVE,
+	/*
+	 * Only with nx_host.guest_enter: the host refused the session in which an exit's input was
+	 * to be stored to guest memory. The exit is still pending; resume again to retry.
+	 */
+	NX_REFUSED,
 };
 
 enum nx_exit_kind {
@@ -264,7 +270,8 @@ struct nx_page {
 	bool writable; /* RAM: stores go to memory; otherwise a store is treated as kind says below
 			*/
 	bool store_is_mmio; /* RAM, not writable: a store is an MMIO exit (ROM); otherwise: leave */
-	void *host; /* RAM: the page's first byte; stays valid until the stay ends or nx_flush() */
+	void *host; /* RAM: the page's first byte; stays valid until the session ends, or without
+		     * sessions until the stay ends or nx_flush() is called */
 	/*
 	 * RAM, not writable, store_is_mmio: a page that the host traces, a page table say. Adjacent
 	 * stores to it may reach the host as one (nx_config.merge_stores).
@@ -321,6 +328,17 @@ struct nx_host {
 	 * that has a latency bound of its own.
 	 */
 	bool (*time_is_up)(void *data);
+	/*
+	 * May be NULL, both together. They bracket a session: the engine reads and writes guest
+	 * memory between them only. A session covers one comparison of guest code and the run of
+	 * its translation, one step of exploring guest code, or one block of a trace; forming,
+	 * translating and verifying are outside. Sessions do not nest. map_page() is called inside
+	 * sessions only, and its pointers are dropped when the session ends. The other callbacks
+	 * may be called inside one, so a host that disables interrupts in guest_enter() must be
+	 * able to answer them so. guest_enter() returns false to refuse: the engine leaves.
+	 */
+	bool (*guest_enter)(void *data);
+	void (*guest_leave)(void *data);
 };
 
 /*
@@ -508,10 +526,11 @@ NX_API bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_e
 NX_API enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit);
 
 enum nx_completion {
-	NX_COMPLETION_NONE, /* no exit was pending */
-	NX_COMPLETION_DONE, /* the state is that of the guest after the instruction */
-	NX_COMPLETION_EXIT, /* the instruction goes on with another exit, now in *exit: the write
-			     * half of a read-modify-write */
+	NX_COMPLETION_NONE,    /* no exit was pending */
+	NX_COMPLETION_DONE,    /* the state is that of the guest after the instruction */
+	NX_COMPLETION_EXIT,    /* the instruction goes on with another exit, now in *exit: the write
+				* half of a read-modify-write */
+	NX_COMPLETION_REFUSED, /* the host refused the session that it needs: it is still pending */
 };
 
 /* Completes the pending exit, if any, from *exit and runs nothing else. */

@@ -144,6 +144,7 @@ struct nx_vcpu {
 	uint64_t stay_exits; /* exits delivered since the last one of the hardware's */
 	uint64_t stay_began; /* time of the first resume since then, if latency_ns is set */
 	bool in_stay;
+	bool in_session;  /* between the host's guest_enter() and guest_leave() */
 	bool resume_flag; /* RF was set when the stay began, here: */
 	uint64_t resume_rip;
 	uint64_t stay_instructions;

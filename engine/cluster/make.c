@@ -159,6 +159,8 @@ static struct nx_cluster *step(struct nx_vcpu *vcpu, uint64_t pc, nx_status *sta
 		progress = nx_form_step(vcpu, &vcpu->graph);
 		if (progress == NX_FAILED)
 			*status = NX_LEAVE_NO_CLUSTER;
+		else if (progress == NX_BLOCKED)
+			*status = NX_LEAVE_SESSION;
 		if (progress != NX_DONE)
 			return NULL;
 		maker->stage = NX_MAKER_TRANSLATES;
@@ -186,7 +188,6 @@ struct nx_cluster *nx_make_cluster(struct nx_vcpu *vcpu, uint64_t rip, uint64_t 
 	uint64_t translated = vcpu->counters.translated, began;
 	struct nx_maker *maker = &vcpu->maker;
 	struct nx_cluster *cluster;
-	nx_status pause = NX_OK;
 	unsigned steps = 0;
 
 	*status = NX_LEAVE_COLD;
@@ -202,12 +203,11 @@ struct nx_cluster *nx_make_cluster(struct nx_vcpu *vcpu, uint64_t rip, uint64_t 
 	do {
 		cluster = step(vcpu, pc, status);
 		if (!cluster && *status == NX_OK && (++steps >= LEAST_STEPS || vcpu->stop))
-			pause = nx_must_pause(vcpu);
-	} while (!cluster && *status == NX_OK && pause == NX_OK);
+			*status = nx_must_pause(vcpu);
+	} while (!cluster && *status == NX_OK);
 	maker->spent_ns += vcpu->host->now(vcpu->host_data) - began;
-	if (!cluster && *status == NX_OK) {
+	if (!cluster && nx_is_pause(*status)) {
 		vcpu->counters.paused++;
-		*status = pause;
 		return NULL;
 	}
 	maker->stage = NX_MAKER_IDLE;

@@ -293,27 +293,32 @@ static void successors(struct former *f, uint16_t number)
 	}
 }
 
-static void begin_exploring(struct former *f, uint64_t rip)
+static void begin_exploring(struct former *f)
 {
 	struct nx_form_scratch *s = f->s;
 
 	nx_memset(s->hash, 0, sizeof(s->hash));
 	s->nodes = s->head = s->tail = 0;
 	s->contexts.count = 1;
-	s->code_linear = 1;
-	reach(f, rip, (struct way){0, 0, follows_calls(f), 0, 0});
+	s->begun = false;
 }
 
-/* Returns whether there is more. */
-static bool explore(struct former *f)
+/* Explore some instructions from rip on. NX_DONE: there are no more. */
+static enum nx_progress explore(struct former *f, uint64_t rip)
 {
 	struct nx_form_scratch *s = f->s;
 
+	if (nx_session_begin(f->vcpu) != NX_OK)
+		return NX_BLOCKED;
 	/* The page may be elsewhere by now. */
 	s->code_linear = 1;
+	if (!s->begun)
+		reach(f, rip, (struct way){0, 0, follows_calls(f), 0, 0});
+	s->begun = true;
 	for (unsigned i = 0; i < STEP_NODES && s->head < s->tail; i++)
 		successors(f, s->queue[s->head++]);
-	return s->head < s->tail;
+	nx_session_end(f->vcpu);
+	return s->head < s->tail ? NX_MORE : NX_DONE;
 }
 
 static bool kept(const struct nx_form_scratch *s, uint16_t number)
@@ -494,7 +499,7 @@ static enum nx_progress finish(struct former *f, struct nx_graph *graph)
 	if ((f->s->limit /= 2) < NX_MAX_INSNS / 8)
 		return NX_FAILED;
 	begin_graph(graph, &graph->mode, graph->rip);
-	begin_exploring(f, graph->rip);
+	begin_exploring(f);
 	return NX_MORE;
 }
 
@@ -511,14 +516,15 @@ void nx_form_begin(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t ri
 
 	f.s->limit = NX_MAX_INSNS;
 	begin_graph(graph, mode, rip);
-	begin_exploring(&f, rip);
+	begin_exploring(&f);
 }
 
 enum nx_progress nx_form_step(struct nx_vcpu *vcpu, struct nx_graph *graph)
 {
 	struct former f = former_of(vcpu, &graph->mode);
+	enum nx_progress progress = explore(&f, graph->rip);
 
-	return explore(&f) ? NX_MORE : finish(&f, graph);
+	return progress == NX_DONE ? finish(&f, graph) : progress;
 }
 
 bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip, struct nx_graph *graph)

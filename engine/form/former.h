@@ -33,6 +33,7 @@ struct nx_form_scratch {
 	struct nx_contexts contexts;
 	struct nx_insn peek;
 	unsigned nodes, limit, head, tail;
+	bool begun;           /* the entry's node is there */
 	uint64_t code_linear; /* page that code points to; 1: none */
 	const uint8_t *code;
 };

@@ -47,7 +47,7 @@ static nx_status read_16(struct nx_vcpu *vcpu, unsigned page, uint64_t offset, u
 	return NX_OK;
 }
 
-nx_status nx_io_permitted(struct nx_vcpu *vcpu, uint16_t port, unsigned size)
+static nx_status look_up(struct nx_vcpu *vcpu, uint16_t port, unsigned size)
 {
 	unsigned bitmap, bits;
 	nx_status status;
@@ -58,4 +58,14 @@ nx_status nx_io_permitted(struct nx_vcpu *vcpu, uint16_t port, unsigned size)
 	if (status != NX_OK)
 		return status;
 	return bits >> (port & 7) & ((1u << size) - 1) ? NX_LEAVE_FAULT : NX_OK;
+}
+
+nx_status nx_io_permitted(struct nx_vcpu *vcpu, uint16_t port, unsigned size)
+{
+	nx_status status = nx_session_begin(vcpu);
+
+	if (status == NX_OK)
+		status = look_up(vcpu, port, size);
+	nx_session_end(vcpu);
+	return status;
 }

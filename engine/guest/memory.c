@@ -4,7 +4,9 @@
  *
  * A TLB entry lives as long as a stay at most: from an exit that the hardware delivered to the
  * return to guest mode. Guest page tables may change meanwhile, but a processor may use old
- * translations too until it is told otherwise, and it is told in guest mode.
+ * translations too until it is told otherwise, and it is told in guest mode. With a host that
+ * grants sessions (nx_host.guest_enter) an entry ends with its session, since the host page may go
+ * then.
  */
 #include "vcpu.h"
 
@@ -27,6 +29,28 @@ void nx_tlb_protect(struct nx_vcpu *vcpu, const void *page)
 		if (entry->read + entry->addend == (uint64_t)(uintptr_t)page)
 			entry->write = 1;
 	}
+}
+
+nx_status nx_session_begin(struct nx_vcpu *vcpu)
+{
+	const struct nx_host *host = vcpu->host;
+
+	if (!host->guest_enter)
+		return NX_OK;
+	if (!host->guest_enter(vcpu->host_data))
+		return NX_LEAVE_SESSION;
+	vcpu->in_session = true;
+	return NX_OK;
+}
+
+void nx_session_end(struct nx_vcpu *vcpu)
+{
+	if (!vcpu->in_session)
+		return;
+	/* The host may take any page away from here on. */
+	nx_flush(vcpu);
+	vcpu->in_session = false;
+	vcpu->host->guest_leave(vcpu->host_data);
 }
 
 static void tlb_fill(struct nx_vcpu *vcpu, uint64_t linear, uint8_t *page, bool write)

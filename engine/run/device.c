@@ -120,15 +120,19 @@ nx_status nx_string_exit(struct nx_vcpu *vcpu, const struct nx_string_pending *p
 	return NX_STOP_EXIT;
 }
 
-static void store_input(struct nx_vcpu *vcpu, const struct nx_string_pending *pending,
+static bool store_input(struct nx_vcpu *vcpu, const struct nx_string_pending *pending,
 			const void *from, unsigned bytes)
 {
 	struct nx_page page = {.kind = NX_PAGE_LEAVE};
 
+	if (nx_session_begin(vcpu) != NX_OK)
+		return false;
 	/* The page was there when the exit was delivered; if its slot is gone, so is the data. */
 	vcpu->host->map_page(vcpu->host_data, pending->gpa & NX_PAGE_MASK, &page);
 	if (page.kind == NX_PAGE_RAM && page.writable)
 		nx_memcpy((uint8_t *)page.host + (pending->gpa & ~NX_PAGE_MASK), from, bytes);
+	nx_session_end(vcpu);
+	return true;
 }
 
 static void advance(struct nx_vcpu *vcpu, const struct nx_string_pending *pending, unsigned number,
@@ -139,17 +143,18 @@ static void advance(struct nx_vcpu *vcpu, const struct nx_string_pending *pendin
 	nx_set_reg(vcpu->state.gpr, &reg, vcpu->state.gpr[number] + delta);
 }
 
-void nx_finish_string(struct nx_vcpu *vcpu, const struct nx_exit *exit)
+bool nx_finish_string(struct nx_vcpu *vcpu, const struct nx_exit *exit)
 {
 	const struct nx_string_pending *pending = &vcpu->string_pending;
 	uint64_t delta = (uint64_t)pending->count * pending->size;
 	const struct nx_reg rax = {.number = NX_RAX, .size = pending->size};
 
-	if (pending->input == NX_INPUT_MEMORY)
-		store_input(vcpu, pending,
-			    exit->string ? (const void *)vcpu->string : (const void *)&exit->data,
-			    (unsigned)delta);
-	else if (pending->input == NX_INPUT_RAX)
+	if (pending->input == NX_INPUT_MEMORY &&
+	    !store_input(vcpu, pending,
+			 exit->string ? (const void *)vcpu->string : (const void *)&exit->data,
+			 (unsigned)delta))
+		return false;
+	if (pending->input == NX_INPUT_RAX)
 		nx_set_reg(vcpu->state.gpr, &rax, exit->data);
 	if (pending->backwards)
 		delta = -delta;
@@ -160,8 +165,9 @@ void nx_finish_string(struct nx_vcpu *vcpu, const struct nx_exit *exit)
 	vcpu->pending = NX_PENDING_NONE;
 	vcpu->state.rip = vcpu->pending_site.next;
 	if (!pending->repeated)
-		return;
+		return true;
 	advance(vcpu, pending, NX_RCX, -(uint64_t)pending->count);
 	if (vcpu->state.gpr[NX_RCX] & nx_size_mask(pending->address_bytes))
 		vcpu->state.rip = vcpu->pending_site.rip;
+	return true;
 }

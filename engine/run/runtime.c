@@ -51,8 +51,7 @@ enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	case NX_PENDING_NONE:
 		return NX_COMPLETION_NONE;
 	case NX_PENDING_STRING:
-		nx_finish_string(vcpu, exit);
-		return NX_COMPLETION_DONE;
+		return nx_finish_string(vcpu, exit) ? NX_COMPLETION_DONE : NX_COMPLETION_REFUSED;
 	case NX_PENDING_BOUNCE_READ:
 		if (!nx_finish_bounce_read(vcpu, exit))
 			return NX_COMPLETION_DONE;
@@ -300,6 +299,16 @@ void nx_run(struct nx_vcpu *vcpu, struct nx_cluster *cluster, uint32_t offset)
 	store_context(vcpu);
 }
 
+/*
+ * Return whether a failed trace says nothing about the path: it was cut off, and the next one gets
+ * farther with the blocks that this one made, or the host refused a session.
+ */
+static bool was_cut_off(const struct nx_vcpu *vcpu, nx_status status, uint64_t blocks_before)
+{
+	return status == NX_LEAVE_SESSION ||
+	       (nx_is_pause(status) && vcpu->counters.blocks != blocks_before);
+}
+
 /* Nothing is in static reach of this exit: the guest runs on in a trace, which may find a way. */
 static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
@@ -311,8 +320,7 @@ static enum nx_outcome trace_on(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	if (follows && !nx_cost_ripe(vcpu, vcpu->barren_pc, NX_MAKE_TRACE, 1))
 		return leave(vcpu, exit, NX_LEAVE_COLD);
 	if (!follows || !nx_trace(vcpu, NULL, NX_MAKE_TRACE, &status)) {
-		/* Cut off: with the blocks that were made, the next one gets farther. */
-		if (nx_is_pause(status) && blocks != vcpu->counters.blocks)
+		if (was_cut_off(vcpu, status, blocks))
 			return leave(vcpu, exit, status);
 		vcpu->counters.barren++;
 		nx_tracker_barren(&vcpu->tracker, vcpu->barren_pc, NULL, 0);
@@ -355,8 +363,7 @@ static bool grow(struct nx_vcpu *vcpu, const struct nx_site *site, nx_status *st
 	if (follows) {
 		vcpu->counters.followed += known;
 		found = nx_trace(vcpu, &left, known ? NX_MAKE_STEPS : NX_MAKE_TRACE, status);
-		/* One that was cut off, but made blocks, gets farther next time. */
-		if (found ? !known : !nx_is_pause(*status) || blocks == vcpu->counters.blocks)
+		if (found ? !known : !was_cut_off(vcpu, *status, blocks))
 			nx_paths_traced(&vcpu->paths, left.from, found);
 	}
 	if (!found)
@@ -432,6 +439,20 @@ void nx_flush(struct nx_vcpu *vcpu)
 	vcpu->code_pages = 0;
 }
 
+/* Compare the guest's code and run the cluster, in one session; NX_OK: it has run. */
+static nx_status enter_cluster(struct nx_vcpu *vcpu, struct nx_cluster *cluster, uint32_t offset)
+{
+	nx_status status = nx_session_begin(vcpu);
+
+	if (status != NX_OK)
+		return status;
+	status = nx_check_code(vcpu, cluster, offset);
+	if (status == NX_OK)
+		nx_run(vcpu, cluster, offset);
+	nx_session_end(vcpu);
+	return status;
+}
+
 enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 {
 	struct nx_cluster *cluster;
@@ -443,6 +464,8 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	switch (nx_complete_exit(vcpu, exit)) {
 	case NX_COMPLETION_EXIT:
 		return NX_EXIT;
+	case NX_COMPLETION_REFUSED:
+		return NX_REFUSED;
 	case NX_COMPLETION_NONE:
 		vcpu->resume_cluster = NULL;
 		nx_flush(vcpu);
@@ -473,7 +496,7 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 		return trace_on(vcpu, exit);
 	if (!cluster)
 		return leave(vcpu, exit, status);
-	status = nx_check_code(vcpu, cluster, offset);
+	status = enter_cluster(vcpu, cluster, offset);
 	if (status != NX_OK) {
 		if (status == NX_LEAVE_CODE_CHANGED)
 			nx_cache_drop(vcpu, cluster);
@@ -482,7 +505,6 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 	cluster->executions++;
 	cluster->stays += first;
 	vcpu->counters.enters++;
-	nx_run(vcpu, cluster, offset);
 	return end_cluster(vcpu, exit);
 }
 

@@ -123,11 +123,38 @@ static bool is_exit(const struct nx_vcpu *vcpu, const struct nx_site *site)
 	}
 }
 
-/* The block at the state's rip, made now if it is not there. */
+/* Make the block at the state's rip. A session is open before; after it, too, if there is one. */
+static struct nx_cluster *make_block(struct nx_vcpu *vcpu, uint32_t *offset, nx_status *status)
+{
+	bool formed = nx_form_block(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->graph);
+	struct nx_cluster *block;
+
+	*status = NX_LEAVE_NO_CLUSTER;
+	if (!formed)
+		return NULL;
+	nx_session_end(vcpu);
+	block = nx_make_block(vcpu, status);
+	if (!block)
+		return NULL;
+	vcpu->counters.blocks++;
+	*offset = block->entry[0].offset;
+	*status = nx_session_begin(vcpu);
+	if (*status == NX_OK)
+		*status = nx_check_code(vcpu, block, *offset);
+	return *status == NX_OK ? block : NULL;
+}
+
+/*
+ * The block at the state's rip, made now if it is not there. It is found in the session that it is
+ * to be run in, which the caller ends.
+ */
 static struct nx_cluster *find_block(struct nx_vcpu *vcpu, uint32_t *offset, nx_status *status)
 {
 	struct nx_cluster *block = NULL;
 
+	*status = nx_session_begin(vcpu);
+	if (*status != NX_OK)
+		return NULL;
 	if (!vcpu->config.uncached)
 		block = nx_cache_find(vcpu, &vcpu->blocks, vcpu->state.rip, offset);
 	*status = block ? nx_check_code(vcpu, block, *offset) : NX_OK;
@@ -135,19 +162,10 @@ static struct nx_cluster *find_block(struct nx_vcpu *vcpu, uint32_t *offset, nx_
 		block->dropped = true;
 	else if (block || *status != NX_OK)
 		return *status == NX_OK ? block : NULL;
-	*status = NX_LEAVE_NO_CLUSTER;
-	if (!nx_form_block(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->graph))
-		return NULL;
-	block = nx_make_block(vcpu, status);
-	if (!block)
-		return NULL;
-	vcpu->counters.blocks++;
-	*offset = block->entry[0].offset;
-	*status = nx_check_code(vcpu, block, *offset);
-	return *status == NX_OK ? block : NULL;
+	return make_block(vcpu, offset, status);
 }
 
-static nx_status step(struct nx_vcpu *vcpu, bool *exits)
+static nx_status run_block(struct nx_vcpu *vcpu, bool *exits)
 {
 	const struct nx_site *site;
 	struct nx_cluster *block;
@@ -164,6 +182,14 @@ static nx_status step(struct nx_vcpu *vcpu, bool *exits)
 	if (*exits)
 		return NX_OK;
 	return site->kind == NX_SITE_LEAVE ? follow(vcpu, block, site->reason) : vcpu->stop_reason;
+}
+
+static nx_status step(struct nx_vcpu *vcpu, bool *exits)
+{
+	nx_status status = run_block(vcpu, exits);
+
+	nx_session_end(vcpu);
+	return status;
 }
 
 static bool trace(struct nx_vcpu *vcpu, const struct nx_site *from, nx_status *status)

@@ -45,7 +45,9 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 		break;
 	}
 	page->kind = NX_PAGE_RAM;
-	page->host = m->ram + gpa;
+	if (m->host.guest_enter)
+		assert_non_null(m->window);
+	page->host = (m->window ? m->window : m->ram) + gpa;
 }
 
 static enum nx_route route_io(void *data, uint16_t port, unsigned size, bool write, uint64_t value)
@@ -194,6 +196,9 @@ static void make_engine(struct mock *m, const struct nx_config *config)
 	close(file);
 
 	m->host = host;
+#ifdef MOCK_SESSIONS
+	mock_use_sessions(m);
+#endif
 	m->vcpu = nx_vcpu_create(&m->memory, &m->host, m, config);
 	assert_non_null(m->vcpu);
 }
@@ -237,6 +242,8 @@ struct mock *mock_new_config(enum mock_mode mode, unsigned cpl, const struct nx_
 
 void mock_free(struct mock *m)
 {
+	if (m->end_sessions)
+		m->end_sessions(m);
 	munmap(m->start_ram, MOCK_RAM_SIZE);
 	munmap(m->ram, MOCK_RAM_SIZE);
 	munmap(m->want_ram, MOCK_RAM_SIZE);

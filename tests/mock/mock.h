@@ -128,6 +128,15 @@ struct mock {
 	struct nx_memory memory;
 	uint64_t time;
 	unsigned inputs; /* consumed */
+
+	/* Of mock_use_sessions(). */
+	unsigned sessions;       /* that were asked for */
+	unsigned refuse_session; /* the host refuses the one of this number, from 1 */
+	bool refuse_sessions;    /* and all of them */
+	uint8_t *window;         /* the engine's view of ram in a session; else NULL */
+	uint8_t *last_window;
+	int ram_file;
+	void (*end_sessions)(struct mock *m);
 };
 
 /*
@@ -152,6 +161,8 @@ struct mock *mock_new_exits(enum mock_mode mode, unsigned cpl, enum nx_level lev
 /* As the configuration says; the ones above have a guest with all features. */
 struct mock *mock_new_config(enum mock_mode mode, unsigned cpl, const struct nx_config *config);
 void mock_free(struct mock *m);
+/* The host lends guest memory by session (sessions.c); before the first run. */
+void mock_use_sessions(struct mock *m);
 void mock_load(struct mock *m, const uint8_t *code, const uint8_t *resume, const uint8_t *stop,
 	       const uint8_t *end);
 
