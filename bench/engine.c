@@ -91,7 +91,7 @@ static bool bench_takeover(const char *name)
 		double began = machine_now_ns();
 
 		for (unsigned n = 0; n < batch; n++) {
-			nx_forget_exit(m.vcpu);
+			nx_engine_forget_exit(m.engine);
 			good &= machine_take_over(&m, BENCH_CODE, 1) == NX_EXIT;
 		}
 		bench_sample(&samples, bench_round_trip(), (machine_now_ns() - began) / batch);
@@ -102,7 +102,7 @@ static bool bench_takeover(const char *name)
 /* The first time that a copy of the code is found worth translating. */
 static double time_translation(struct machine *m, uint64_t rip)
 {
-	const struct nx_counters *counters = nx_vcpu_counters(m->vcpu);
+	const struct nx_counters *counters = nx_engine_counters(m->engine);
 
 	for (unsigned tries = 0; tries < 16; tries++) {
 		uint64_t translated = counters->translated;
@@ -111,7 +111,7 @@ static double time_translation(struct machine *m, uint64_t rip)
 
 		ended = machine_now_ns();
 		if (outcome == NX_EXIT && counters->translated == translated + 1) {
-			nx_forget_exit(m->vcpu);
+			nx_engine_forget_exit(m->engine);
 			return ended - began;
 		}
 	}

@@ -39,7 +39,7 @@ static const struct nx_host host = QUIET_HOST(map_page);
 
 static void set_state(struct machine *m)
 {
-	struct nx_state *s = nx_vcpu_state(m->vcpu);
+	struct nx_state *s = nx_engine_state(m->engine);
 	uint64_t *table = (uint64_t *)(m->ram + TABLES);
 
 	table[0] = (TABLES + 0x1000) | 7;
@@ -89,7 +89,7 @@ static void *map(size_t size, int sharing)
 bool machine_make(struct machine *m, const struct nx_config *config)
 {
 	*m = (struct machine){.ram = map(RAM, MAP_PRIVATE)};
-	m->memory.arena_size = nx_arena_size();
+	m->memory.arena_size = nx_engine_arena_size();
 	m->memory.arena = map(m->memory.arena_size, MAP_PRIVATE);
 	m->memory.code_size = CODE_CACHE;
 	m->memory.code_rw = map(CODE_CACHE, MAP_SHARED);
@@ -103,18 +103,18 @@ bool machine_make(struct machine *m, const struct nx_config *config)
 	}
 	if (mprotect(m->memory.code_rx, CODE_CACHE, PROT_READ | PROT_EXEC))
 		return false;
-	m->vcpu = nx_vcpu_create(&m->memory, &host, m, config);
-	if (m->vcpu)
+	m->engine = nx_engine_create(&m->memory, &host, m, config);
+	if (m->engine)
 		set_state(m);
-	return m->vcpu;
+	return m->engine;
 }
 
 enum nx_outcome machine_take_over(struct machine *m, uint64_t rip, unsigned length)
 {
-	nx_vcpu_state(m->vcpu)->rip = rip + length;
-	if (!nx_worth_resuming(m->vcpu, rip, NX_EXIT_IO))
+	nx_engine_state(m->engine)->rip = rip + length;
+	if (!nx_engine_worth_resuming(m->engine, rip, NX_EXIT_IO))
 		return NX_LEAVE;
-	return nx_resume(m->vcpu, &m->exit);
+	return nx_engine_resume(m->engine, &m->exit);
 }
 
 bool machine_load(struct machine *m, const uint8_t *code, const uint8_t *end)
@@ -132,6 +132,6 @@ double machine_time_exits(struct machine *m, unsigned batch, bool *good)
 	double began = machine_now_ns();
 
 	for (unsigned i = 0; i < batch; i++)
-		*good &= nx_resume(m->vcpu, &m->exit) == NX_EXIT;
+		*good &= nx_engine_resume(m->engine, &m->exit) == NX_EXIT;
 	return (machine_now_ns() - began) / batch;
 }

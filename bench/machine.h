@@ -15,7 +15,7 @@
 
 struct machine {
 	struct nx_memory memory;
-	struct nx_vcpu *vcpu;
+	struct nx_engine *engine;
 	uint8_t *ram;
 	struct nx_exit exit;
 };

@@ -40,16 +40,16 @@ static bool run(struct side *side, unsigned exits)
 	unsigned left = 0;
 
 	for (unsigned i = 0; i < exits;) {
-		if (nx_resume(m->vcpu, &m->exit) == NX_EXIT) {
+		if (nx_engine_resume(m->engine, &m->exit) == NX_EXIT) {
 			i++;
 			left = 0;
 			m->exit.data = side->reads++ / POLLS % 2 ? READY : READY & ~0x08u;
 			continue;
 		}
-		nx_forget_exit(m->vcpu);
+		nx_engine_forget_exit(m->engine);
 		/* A cold exit is one that the engine is only told of. */
-		nx_vcpu_state(m->vcpu)->rip = BENCH_CODE + 1;
-		nx_worth_resuming(m->vcpu, BENCH_CODE, NX_EXIT_IO);
+		nx_engine_state(m->engine)->rip = BENCH_CODE + 1;
+		nx_engine_worth_resuming(m->engine, BENCH_CODE, NX_EXIT_IO);
 		if (++left > 1000)
 			return false;
 	}
@@ -76,7 +76,7 @@ static bool begin(struct side *side, unsigned number, bool uncached)
 	side->batch = WARM_UP;
 	if (!machine_make(&side->m, &config))
 		return false;
-	nx_vcpu_state(side->m.vcpu)->gpr[NX_RDI] = BENCH_DEVICE;
+	nx_engine_state(side->m.engine)->gpr[NX_RDI] = BENCH_DEVICE;
 	if (!machine_load(&side->m, guests[number].code, guests[number].end))
 		return false;
 	if (uncached)

@@ -122,9 +122,9 @@ static void try_memory(struct check *check)
 	struct nx_memory memory;
 
 	nx_options_default(&options);
-	check->executable_memory = nx_engine_memory_get(&memory, (size_t)options.code_cache * 1024);
+	check->executable_memory = nx_memory_get(&memory, (size_t)options.code_cache * 1024);
 	if (check->executable_memory)
-		nx_engine_memory_put(&memory);
+		nx_memory_put(&memory);
 	else
 		not_usable(check, "a policy of this system (SELinux, seccomp, a memory limit) "
 				  "forbids memory for translated code; allow it for VMMs");

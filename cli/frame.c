@@ -140,7 +140,7 @@ static void add_classes(struct frame *frame, const char *title, const uint64_t *
 /* ---- Devices ---- */
 
 struct device {
-	const struct nx_place *place;
+	const struct nx_exit_place *place;
 	double taken, avoided;
 };
 
@@ -152,10 +152,11 @@ static int compare_devices(const void *a, const void *b)
 	return (l < r) - (l > r);
 }
 
-static const struct nx_place *find_place(const struct nx_stats *stats, const struct nx_place *like)
+static const struct nx_exit_place *find_place(const struct nx_stats *stats,
+					      const struct nx_exit_place *like)
 {
 	for (unsigned i = 0; i < NX_STATS_PLACES; i++) {
-		const struct nx_place *place = &stats->place[i];
+		const struct nx_exit_place *place = &stats->place[i];
 
 		if (place->used && place->kind == like->kind && place->address == like->address)
 			return place;
@@ -169,7 +170,7 @@ static void add_devices(struct frame *frame, const struct span *span)
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < NX_STATS_PLACES; i++) {
-		const struct nx_place *now = &span->now.host.place[i], *before;
+		const struct nx_exit_place *now = &span->now.host.place[i], *before;
 
 		if (!now->used)
 			continue;
@@ -182,7 +183,7 @@ static void add_devices(struct frame *frame, const struct span *span)
 	qsort(device, count, sizeof(*device), compare_devices);
 	add(frame, true, "%-20s %10s %12s %12s", "DEVICE", "ADDRESS", "TAKEN/S", "AVOIDED/S");
 	for (unsigned i = 0; i < count && i < MAX_DEVICES; i++) {
-		const struct nx_place *place = device[i].place;
+		const struct nx_exit_place *place = device[i].place;
 		const char *name = nx_device_name((enum nx_exit_kind)place->kind, place->address);
 
 		add(frame, false, "%-20s %10" PRIx64 " %12.0f %12.0f", *name ? name : "-",

@@ -73,12 +73,12 @@ static void print_exits(const struct nx_stats *stats)
 
 static void print_places(const struct nx_stats *stats)
 {
-	static const struct nx_place *order[NX_STATS_PLACES];
+	static const struct nx_exit_place *order[NX_STATS_PLACES];
 	unsigned count = nx_stats_places(stats, order);
 
 	printf("\n%-20s%-12s%12s%12s\n", "device", "address", "taken", "avoided");
 	for (unsigned i = 0; i < count && i < MAX_ROWS; i++) {
-		const struct nx_place *place = order[i];
+		const struct nx_exit_place *place = order[i];
 		const char *name = nx_device_name((enum nx_exit_kind)place->kind, place->address);
 
 		printf("%-20s%-12" PRIx64 "%12" PRIu64 "%12" PRIu64 "\n", *name ? name : "-",

@@ -16,7 +16,7 @@
  *	ioperm.c     which ports the task's bitmap allows
  *	helper.c     guest instructions that emitted code calls C for
  *	mode.c       the processor's mode and segments
- *	runtime.c    nx_resume()
+ *	runtime.c    nx_engine_resume()
  *	enter.S      the way into a translation and out of it
  */
 #ifndef NX_INTERNAL_H
@@ -194,7 +194,7 @@ typedef unsigned nx_status;
  * Paging off: the address itself, truncated to 32 bits. The access must not cross a page. On
  * anything but NX_OK nothing that the guest could see as a fault's effect has happened.
  */
-nx_status nx_walk(struct nx_vcpu *vcpu, uint64_t linear, enum nx_access access, uint64_t *gpa);
+nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access access, uint64_t *gpa);
 
 /* ---- memory.c ---- */
 
@@ -210,35 +210,35 @@ struct nx_target {
  * Fills the TLB on success for RAM. A store to a page that the running cluster's code lies on gives
  * NX_LEAVE_CODE_WRITE.
  */
-nx_status nx_resolve(struct nx_vcpu *vcpu, uint64_t linear, unsigned size, enum nx_access access,
-		     struct nx_target *target);
+nx_status nx_resolve(struct nx_engine *engine, uint64_t linear, unsigned size,
+		     enum nx_access access, struct nx_target *target);
 /* Where an access from C ends up, a device included. */
-nx_status nx_guest_resolve(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, unsigned size,
-			   bool write, struct nx_target *target);
+nx_status nx_guest_resolve(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+			   unsigned size, bool write, struct nx_target *target);
 /*
  * Reads or writes guest memory from C, at most 8 bytes, segment:offset with all checks, for
  * helpers. A value read is zero-extended.
  */
-nx_status nx_guest_read(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, uint64_t *to,
+nx_status nx_guest_read(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset, uint64_t *to,
 			unsigned size);
-nx_status nx_guest_write(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
+nx_status nx_guest_write(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 			 const uint64_t *from, unsigned size);
 /* Does the segment allow the access? Marks nothing. */
-bool nx_guest_is_inside(const struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
+bool nx_guest_is_inside(const struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 			unsigned size, bool write);
 /* The host's pointer to guest memory that can be written. */
-nx_status nx_guest_pointer(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, unsigned size,
-			   void **host);
-void nx_tlb_flush(struct nx_vcpu *vcpu);
+nx_status nx_guest_pointer(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+			   unsigned size, void **host);
+void nx_tlb_flush(struct nx_engine *engine);
 /*
  * Begin a session (nx_host.guest_enter): NX_OK, or NX_LEAVE_SESSION where the host refuses. A host
  * without sessions grants everything.
  */
-nx_status nx_session_begin(struct nx_vcpu *vcpu);
+nx_status nx_session_begin(struct nx_engine *engine);
 /* End the session, if one is open, and forget every pointer into guest memory. */
-void nx_session_end(struct nx_vcpu *vcpu);
+void nx_session_end(struct nx_engine *engine);
 /* From now on stores to this host page miss. */
-void nx_tlb_protect(struct nx_vcpu *vcpu, const void *page);
+void nx_tlb_protect(struct nx_engine *engine, const void *page);
 
 /* rflags' arithmetic bits, in the form that lahf and seto leave in ax (context.h, rule 5). */
 static inline uint64_t nx_flags_to_context(uint64_t rflags)
@@ -253,7 +253,7 @@ static inline uint64_t nx_flags_from_context(uint64_t flags)
 	       (flags & 1 ? NX_FL_OF : 0);
 }
 /* The host's view of the page that holds guest code at a linear address, by a walk for fetching. */
-nx_status nx_code_page(struct nx_vcpu *vcpu, uint64_t linear, const uint8_t **host);
+nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uint8_t **host);
 
 /* ---- ioperm.c ---- */
 
@@ -261,7 +261,7 @@ nx_status nx_code_page(struct nx_vcpu *vcpu, uint64_t linear, const uint8_t **ho
  * Whether the bitmap in the task's segment allows a port access: NX_OK, or the reason to leave
  * (SDM vol. 1, 19.5.2).
  */
-nx_status nx_io_permitted(struct nx_vcpu *vcpu, uint16_t port, unsigned size);
+nx_status nx_io_permitted(struct nx_engine *engine, uint16_t port, unsigned size);
 /* Whether there is such a bitmap at all. */
 bool nx_io_bitmap_exists(const struct nx_state *state);
 
@@ -398,12 +398,12 @@ struct nx_translation {
  * Emits host code for the graph to code_rw, which will run wherever it is (position
  * independent). false: something could not be encoded, or it did not fit.
  */
-bool nx_translate(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
+bool nx_translate(struct nx_engine *engine, const struct nx_graph *graph, uint8_t *code_rw,
 		  size_t capacity, struct nx_translation *out);
 /* The same in steps. Everything that was passed stays as it is until the last one. */
-void nx_translate_begin(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
+void nx_translate_begin(struct nx_engine *engine, const struct nx_graph *graph, uint8_t *code_rw,
 			size_t capacity, struct nx_translation *out);
-enum nx_progress nx_translate_step(struct nx_vcpu *vcpu);
+enum nx_progress nx_translate_step(struct nx_engine *engine);
 
 /* ---- make.c ---- */
 
@@ -414,9 +414,9 @@ struct nx_cache;
  * only then copies the code to the code cache's free end. NX_OK, or why there is no code:
  * NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED, NX_LEAVE_CACHE_FULL.
  */
-nx_status nx_make_code(struct nx_vcpu *vcpu, struct nx_cache *cache);
+nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache);
 /* nx_make_code(), and kept; a full cache is flushed. NULL: *status says why. */
-struct nx_cluster *nx_make_block(struct nx_vcpu *vcpu, nx_status *status);
+struct nx_cluster *nx_make_block(struct nx_engine *engine, nx_status *status);
 /*
  * The cluster that begins at rip, for exits at pc, made as far as time permits and, if that was not
  * enough, from there on by later calls. NULL: *status is a pause (nx_is_pause()) where it goes on
@@ -424,14 +424,14 @@ struct nx_cluster *nx_make_block(struct nx_vcpu *vcpu, nx_status *status);
  * earned) or another one is being made; NX_LEAVE_NO_CLUSTER where formation has found nothing; or
  * as nx_make_code().
  */
-struct nx_cluster *nx_make_cluster(struct nx_vcpu *vcpu, uint64_t rip, uint64_t pc, bool earned,
+struct nx_cluster *nx_make_cluster(struct nx_engine *engine, uint64_t rip, uint64_t pc, bool earned,
 				   nx_status *status);
 /* Is another cluster being made, and not for too long? Whoever makes something asks first. */
-bool nx_make_is_busy(struct nx_vcpu *vcpu);
+bool nx_make_is_busy(struct nx_engine *engine);
 /* Something else needs the scratch memory: what was being made is begun anew some time. */
-void nx_make_abandon(struct nx_vcpu *vcpu);
+void nx_make_abandon(struct nx_engine *engine);
 /* Between two steps: NX_OK, or the reason to leave. */
-nx_status nx_must_pause(struct nx_vcpu *vcpu);
+nx_status nx_must_pause(struct nx_engine *engine);
 static inline bool nx_is_pause(nx_status status)
 {
 	return status == NX_LEAVE_STOP || status == NX_LEAVE_LATENCY || status == NX_LEAVE_SESSION;
@@ -440,44 +440,45 @@ static inline bool nx_is_pause(nx_status status)
 /* ---- enter.S, and what it calls ---- */
 
 /* Runs emitted code until it stores a site and exits; the site is in the context then. */
-void nx_enter(struct nx_vcpu *vcpu, const void *code);
+void nx_enter(struct nx_engine *engine, const void *code);
 void nx_thunk_exit(void);
 void nx_thunk_miss(void);
 void nx_thunk_helper(void);
 /* memory.c: the pointer for the access at the context's site; NULL: stop_reason says why not. */
-void *nx_runtime_miss(struct nx_vcpu *vcpu);
+void *nx_runtime_miss(struct nx_engine *engine);
 /* helper.c: runs the instruction at the context's site; false: stop before it. */
-bool nx_runtime_helper(struct nx_vcpu *vcpu);
+bool nx_runtime_helper(struct nx_engine *engine);
 
 /* ---- cache.c ---- */
 
 /* An empty cache for the code memory from begin to end, offsets. */
 void nx_cache_init(struct nx_cache *cache, uint32_t begin, uint32_t end);
 /* The cluster with an entry at rip, in the vCPU's current mode; *offset: of its code. */
-struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, const struct nx_cache *cache, uint64_t rip,
-				 uint32_t *offset);
+struct nx_cluster *nx_cache_find(struct nx_engine *engine, const struct nx_cache *cache,
+				 uint64_t rip, uint32_t *offset);
 /* Is there an entry, in whatever mode, at rip or behind an instruction at rip? */
-bool nx_cache_has_entry_near(const struct nx_vcpu *vcpu, uint64_t rip);
+bool nx_cache_has_entry_near(const struct nx_engine *engine, uint64_t rip);
 /* Would guest code be read now as it was then, in this mode and code segment? */
-bool nx_mode_is_current(const struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t cs_base,
-			uint32_t cs_limit);
+bool nx_mode_is_current(const struct nx_engine *engine, const struct nx_mode *mode,
+			uint64_t cs_base, uint32_t cs_limit);
 /* Is it valid, in the vCPU's current mode? */
-bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster);
+bool nx_cluster_is_current(const struct nx_engine *engine, const struct nx_cluster *cluster);
 /*
  * Copies verified code (nx_make_code()) to the code cache's free end; NX_OK or NX_LEAVE_CACHE_FULL.
  */
-nx_status nx_cache_place(struct nx_vcpu *vcpu, const struct nx_cache *cache);
+nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *cache);
 /* Keeps what has been placed there; NULL: no room. */
-struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache);
+struct nx_cluster *nx_cache_insert(struct nx_engine *engine, struct nx_cache *cache);
 /*
  * Both: the vCPU's graph, whose code has been verified, becomes a cluster of the cache. A full
  * cache is flushed, and it is tried once more. NULL: *status says why.
  */
-struct nx_cluster *nx_cache_add(struct nx_vcpu *vcpu, struct nx_cache *cache, nx_status *status);
-void nx_cache_drop(struct nx_vcpu *vcpu, struct nx_cluster *cluster);
+struct nx_cluster *nx_cache_add(struct nx_engine *engine, struct nx_cache *cache,
+				nx_status *status);
+void nx_cache_drop(struct nx_engine *engine, struct nx_cluster *cluster);
 /* The cluster that was outgrown, if what has been formed in its place is the same; else NULL. */
-struct nx_cluster *nx_cache_revive(struct nx_vcpu *vcpu);
-void nx_cache_flush(struct nx_vcpu *vcpu, struct nx_cache *cache);
+struct nx_cluster *nx_cache_revive(struct nx_engine *engine);
+void nx_cache_flush(struct nx_engine *engine, struct nx_cache *cache);
 
 /* ---- consistency.c ---- */
 
@@ -485,28 +486,30 @@ void nx_cache_flush(struct nx_vcpu *vcpu, struct nx_cache *cache);
  * Compares the guest code under the cluster with what it was made from, through the mapping that
  * is valid now, and notes its host pages in the vCPU (stores to them leave).
  */
-nx_status nx_check_code(struct nx_vcpu *vcpu, const struct nx_cluster *cluster, uint32_t offset);
+nx_status nx_check_code(struct nx_engine *engine, const struct nx_cluster *cluster,
+			uint32_t offset);
 
 /* ---- complete.c ---- */
 
 /* Finishes a pending exit of the simple kinds with the host's data: registers and rip. */
-void nx_finish_pending(struct nx_vcpu *vcpu, uint64_t data);
+void nx_finish_pending(struct nx_engine *engine, uint64_t data);
 
 /* ---- device.c ---- */
 
-struct nx_string_pending; /* vcpu.h */
+struct nx_string_pending; /* engine.h */
 
 /*
  * Begins a device access, at the site and stop_gpa, by an instruction that is not a mere MOV: fills
  * *exit and returns its pending kind, or NX_PENDING_NONE: leave before it.
  */
-unsigned nx_begin_bounce(struct nx_vcpu *vcpu, const struct nx_site *site, struct nx_exit *exit);
+unsigned nx_begin_bounce(struct nx_engine *engine, const struct nx_site *site,
+			 struct nx_exit *exit);
 /* The device has answered: runs the instruction. Returns whether *exit is now the write half. */
-bool nx_finish_bounce_read(struct nx_vcpu *vcpu, struct nx_exit *exit);
+bool nx_finish_bounce_read(struct nx_engine *engine, struct nx_exit *exit);
 /* Return whether the string exit is finished; false: the host refused the session. */
-bool nx_finish_string(struct nx_vcpu *vcpu, const struct nx_exit *exit);
+bool nx_finish_string(struct nx_engine *engine, const struct nx_exit *exit);
 /* Prepares the exit of a string instruction's elements on a device, or of INS and OUTS. */
-nx_status nx_string_exit(struct nx_vcpu *vcpu, const struct nx_string_pending *pending,
+nx_status nx_string_exit(struct nx_engine *engine, const struct nx_string_pending *pending,
 			 const struct nx_exit *exit);
 
 /* ---- trace.c ---- */
@@ -524,60 +527,60 @@ enum nx_making {
  * the running translation stands at the site of the exit. false: *status says why not; the state is
  * at an instruction boundary.
  */
-bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, enum nx_making making,
+bool nx_trace(struct nx_engine *engine, const struct nx_site *from, enum nx_making making,
 	      nx_status *status);
 
 /* ---- cost.c ---- */
 
 /* The hardware's exit at pc may be taken over, as far as cost goes: then a stay is open. */
-bool nx_cost_open(struct nx_vcpu *vcpu, uint64_t pc);
+bool nx_cost_open(struct nx_engine *engine, uint64_t pc);
 /* An exit is delivered in the stay. */
-void nx_cost_avoided(struct nx_vcpu *vcpu, enum nx_exit_kind kind);
+void nx_cost_avoided(struct nx_engine *engine, enum nx_exit_kind kind);
 /* The stay, if one is open, is over: into the account of where it began. */
-void nx_cost_settle(struct nx_vcpu *vcpu);
+void nx_cost_settle(struct nx_engine *engine);
 /* Making count of it has taken so long. */
-void nx_cost_learn(struct nx_vcpu *vcpu, enum nx_making making, unsigned count, uint64_t ns);
+void nx_cost_learn(struct nx_engine *engine, enum nx_making making, unsigned count, uint64_t ns);
 /*
  * Have exits at pc cost enough for so many of it to be made? If so, count anew; else the next exits
  * there wait.
  */
-bool nx_cost_ripe(struct nx_vcpu *vcpu, uint64_t pc, enum nx_making making, unsigned count);
+bool nx_cost_ripe(struct nx_engine *engine, uint64_t pc, enum nx_making making, unsigned count);
 /* Counts an exit at pc. Does it wait for something that is not ripe yet? */
-bool nx_cost_waits(struct nx_vcpu *vcpu, uint64_t pc);
+bool nx_cost_waits(struct nx_engine *engine, uint64_t pc);
 /* Leaves at one branch that have cost enough for a first trace from there. */
-unsigned nx_cost_first_leaves(const struct nx_vcpu *vcpu);
+unsigned nx_cost_first_leaves(const struct nx_engine *engine);
 /* Is following a known path cheaper than leaving? */
-bool nx_cost_follow(const struct nx_vcpu *vcpu);
+bool nx_cost_follow(const struct nx_engine *engine);
 /* Turns of a loop without an exit, as many as take the time of an exit. */
-uint32_t nx_cost_idle_turns(const struct nx_vcpu *vcpu);
+uint32_t nx_cost_idle_turns(const struct nx_engine *engine);
 /*
  * A cluster was left on a way that is known but not in it: have such ways cost as much by now as
  * forming it did?
  */
-bool nx_cost_outgrown(const struct nx_vcpu *vcpu, struct nx_cluster *cluster);
+bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster);
 /* Have costs been measured, and do they count? */
-bool nx_cost_known(const struct nx_vcpu *vcpu);
+bool nx_cost_known(const struct nx_engine *engine);
 /* Instructions on a path between two exits, likewise. */
-unsigned nx_cost_max_path(const struct nx_vcpu *vcpu);
+unsigned nx_cost_max_path(const struct nx_engine *engine);
 
 /* ---- mode.c ---- */
 
 /* Fills mode, cpl and the context's segments; NX_OK, or why the engine does not run in this. */
-nx_status nx_load_mode(struct nx_vcpu *vcpu);
+nx_status nx_load_mode(struct nx_engine *engine);
 
 /* ---- runtime.c, for device.c and trace.c ---- */
 
 /* Runs the cluster's code from an offset; the state is up to date before and after. */
-void nx_run(struct nx_vcpu *vcpu, struct nx_cluster *cluster, uint32_t offset);
+void nx_run(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offset);
 /* Have interrupts waited for as long as nx_config.latency_ns lets them? */
-bool nx_stay_is_long(struct nx_vcpu *vcpu);
+bool nx_stay_is_long(struct nx_engine *engine);
 /* Describes the instruction exit at a site. */
-void nx_describe_insn(struct nx_vcpu *vcpu, const struct nx_site *site, struct nx_exit *exit);
+void nx_describe_insn(struct nx_engine *engine, const struct nx_site *site, struct nx_exit *exit);
 /* Do two stores fill adjacent halves of a quadword? Bytes of both, one after the other. */
 bool nx_is_store_pair(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes,
 		      unsigned first_len, unsigned len);
 /* What a device store at the site would write. */
-uint64_t nx_store_value(struct nx_vcpu *vcpu, const struct nx_site *site);
+uint64_t nx_store_value(struct nx_engine *engine, const struct nx_site *site);
 
 /* ---- verify.c ---- */
 

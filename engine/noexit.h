@@ -8,16 +8,16 @@
  * no floating point and no mutable globals. Everything it knows of the world comes through
  * struct nx_host and struct nx_state.
  *
- * The one verb is nx_resume() (docs/engine.md):
+ * The one verb is nx_engine_resume() (docs/engine.md):
  *
- *	struct nx_vcpu *v = nx_vcpu_create(&memory, &host, host_data, &config);
- *	struct nx_state *s = nx_vcpu_state(v);
+ *	struct nx_engine *v = nx_engine_create(&memory, &host, host_data, &config);
+ *	struct nx_state *s = nx_engine_state(v);
  *	... the guest stands at an instruction boundary after an emulated exit: fill *s ...
- *	while (nx_resume(v, &exit) == NX_EXIT)
+ *	while (nx_engine_resume(v, &exit) == NX_EXIT)
  *		emulate(&exit);			(input goes to exit.data)
  *	... NX_LEAVE: *s is the guest's state; enter guest mode with it ...
  *
- * Threads: a struct nx_vcpu belongs to one thread at a time. Different vCPUs may run
+ * Threads: a struct nx_engine belongs to one thread at a time. Different vCPUs may run
  * concurrently; they share nothing inside the engine. Only the stop flag may be written by
  * other threads and by signal handlers.
  */
@@ -73,7 +73,7 @@ struct nx_segment {
 
 /*
  * The guest's architectural state as far as the engine looks at it. Owned by the engine's
- * vCPU, filled by the host before nx_resume() and valid for the host after it. The engine
+ * vCPU, filled by the host before nx_engine_resume() and valid for the host after it. The engine
  * changes gpr, rip and rflags, and seg only for a host that set segment_loads in the
  * configuration; the rest is input.
  */
@@ -132,7 +132,7 @@ enum nx_leave_reason {
 	    NX_LEAVE_REASON_COUNT
 };
 
-/* What nx_resume() ended with. */
+/* What nx_engine_resume() ended with. */
 enum nx_outcome {
 	/* The guest stands at an exiting instruction whose emulation the host owes. */
 	NX_EXIT,
@@ -221,9 +221,9 @@ enum nx_insn_exit {
 
 /*
  * An exit. The engine fills it at NX_EXIT; for input (write == false) the host stores the
- * device's answer in data before it calls nx_resume() again. The state's rip stays on the
- * exiting instruction until the exit is completed: by that resume, or by nx_complete_exit().
- * To abandon an exit (reset, state loaded from a snapshot), call nx_forget_exit().
+ * device's answer in data before it calls nx_engine_resume() again. The state's rip stays on the
+ * exiting instruction until the exit is completed: by that resume, or by nx_engine_complete_exit().
+ * To abandon an exit (reset, state loaded from a snapshot), call nx_engine_forget_exit().
  *
  * NX_EXIT_INSN: write says that the instruction hands data over; reg is the control or debug
  * register, operand the MSR's number (ECX), the VMCS field or the descriptor's register, and linear
@@ -271,7 +271,7 @@ struct nx_page {
 			*/
 	bool store_is_mmio; /* RAM, not writable: a store is an MMIO exit (ROM); otherwise: leave */
 	void *host; /* RAM: the page's first byte; stays valid until the session ends, or without
-		     * sessions until the stay ends or nx_flush() is called */
+		     * sessions until the stay ends or nx_engine_flush() is called */
 	/*
 	 * RAM, not writable, store_is_mmio: a page that the host traces, a page table say. Adjacent
 	 * stores to it may reach the host as one (nx_config.merge_stores).
@@ -300,7 +300,7 @@ static inline uint64_t nx_confine(uint64_t offset, uint64_t size)
 }
 
 /*
- * What the host supplies. All callbacks run on the thread that called nx_resume(), must not
+ * What the host supplies. All callbacks run on the thread that called nx_engine_resume(), must not
  * call back into the engine for the same vCPU, and must not block for long.
  */
 struct nx_host {
@@ -400,7 +400,7 @@ NX_API void nx_config_default(struct nx_config *config);
  * predecessors. X(name, word, help).
  */
 #define NX_LIMITS(X)                                                                             \
-	X(ADAPTIVE, "adaptive", "what pays by the measured costs (nx_vcpu_costs())")             \
+	X(ADAPTIVE, "adaptive", "what pays by the measured costs (nx_engine_costs())")           \
 	X(PAPER, "paper", "16 instructions and 4 accesses ahead, loops, no paths, always taken") \
 	X(VBOX, "vbox",                                                                          \
 	  "VirtualBox's exit history: after 256 exits, 24 instructions ahead along any path, "   \
@@ -430,7 +430,7 @@ struct nx_costs {
 
 /* Counters, monotonic, written by the vCPU's thread only. X(name, description). */
 #define NX_COUNTERS(X)                                                     \
-	X(resumes, "nx_resume() calls")                                    \
+	X(resumes, "nx_engine_resume() calls")                             \
 	X(exits_io, "port exits delivered by the engine")                  \
 	X(exits_mmio, "device-memory exits delivered by the engine")       \
 	X(exits_insn, "instruction exits delivered by the engine")         \
@@ -475,8 +475,8 @@ struct nx_counters {
 
 /*
  * Memory for one vCPU's engine, owned by the host, released by it after the last call.
- * arena: zeroed, 64-byte aligned, at least nx_arena_size() bytes. code_rw and code_rx: the same
- * code_size bytes (at least 64 KiB, at most 2 GiB), mapped writable and executable; never both
+ * arena: zeroed, 64-byte aligned, at least nx_engine_arena_size() bytes. code_rw and code_rx: the
+ * same code_size bytes (at least 64 KiB, at most 2 GiB), mapped writable and executable; never both
  * in one mapping (DESIGN.md 3.5). code_rx stays where it is.
  */
 struct nx_memory {
@@ -487,26 +487,27 @@ struct nx_memory {
 	size_t code_size;
 };
 
-struct nx_vcpu;
+struct nx_engine;
 
 /* Bytes of arena that a vCPU needs. */
-NX_API size_t nx_arena_size(void);
+NX_API size_t nx_engine_arena_size(void);
 
 /*
  * Makes an engine for one vCPU inside *memory. host and host_data must outlive it; *config and
  * *memory are copied. Returns NULL if the memory does not do.
  */
-NX_API struct nx_vcpu *nx_vcpu_create(const struct nx_memory *memory, const struct nx_host *host,
-				      void *host_data, const struct nx_config *config);
+NX_API struct nx_engine *nx_engine_create(const struct nx_memory *memory,
+					  const struct nx_host *host, void *host_data,
+					  const struct nx_config *config);
 
 /* The guest's state, in place. */
-NX_API struct nx_state *nx_vcpu_state(struct nx_vcpu *vcpu);
+NX_API struct nx_state *nx_engine_state(struct nx_engine *engine);
 
 /*
  * Any non-zero value asks the engine to leave at the next exit or backedge. Written by anyone,
  * also from a signal handler; cleared by the host.
  */
-NX_API volatile int *nx_vcpu_stop_flag(struct nx_vcpu *vcpu);
+NX_API volatile int *nx_engine_stop_flag(struct nx_engine *engine);
 
 /*
  * Before it takes over at an exit that the hardware delivered, the host asks whether that can
@@ -514,7 +515,8 @@ NX_API volatile int *nx_vcpu_stop_flag(struct nx_vcpu *vcpu);
  * past it). Cheap, reads no guest
  * memory. false: go on as without the engine.
  */
-NX_API bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_exit_kind kind);
+NX_API bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip,
+				     enum nx_exit_kind kind);
 
 /*
  * Runs the guest from the instruction boundary in the vCPU's state: completes the pending exit,
@@ -523,7 +525,7 @@ NX_API bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_e
  * that the engine delivered, the function does not return NX_LEAVE on a half-done instruction.
  * A host does not resume a guest that has breakpoints armed in its debug registers.
  */
-NX_API enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit);
+NX_API enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit);
 
 enum nx_completion {
 	NX_COMPLETION_NONE,    /* no exit was pending */
@@ -534,22 +536,22 @@ enum nx_completion {
 };
 
 /* Completes the pending exit, if any, from *exit and runs nothing else. */
-NX_API enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit);
+NX_API enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_exit *exit);
 
 /* Drops the pending exit: what the host sets as state counts. */
-NX_API void nx_forget_exit(struct nx_vcpu *vcpu);
+NX_API void nx_engine_forget_exit(struct nx_engine *engine);
 
 /*
  * Forgets what was looked up of the guest's and the host's mappings. A stay lasts from an exit that
  * the hardware delivered (a resume without a pending exit) to NX_LEAVE; the engine keeps page
  * pointers during it. A host that changes its memory map in between calls this first.
  */
-NX_API void nx_flush(struct nx_vcpu *vcpu);
+NX_API void nx_engine_flush(struct nx_engine *engine);
 
-NX_API const struct nx_counters *nx_vcpu_counters(const struct nx_vcpu *vcpu);
+NX_API const struct nx_counters *nx_engine_counters(const struct nx_engine *engine);
 
 /* The vCPU's costs, for the host to fill in and to keep up to date between calls. */
-NX_API struct nx_costs *nx_vcpu_costs(struct nx_vcpu *vcpu);
+NX_API struct nx_costs *nx_engine_costs(struct nx_engine *engine);
 
 /* One cluster, for people: nx_cluster_next() walks them, starting from NULL. */
 struct nx_cluster_info {
@@ -603,7 +605,7 @@ struct nx_cluster_block {
 #define NX_SHAPE_EXITS 0x80
 
 struct nx_cluster;
-NX_API const struct nx_cluster *nx_cluster_next(const struct nx_vcpu *vcpu,
+NX_API const struct nx_cluster *nx_cluster_next(const struct nx_engine *engine,
 						const struct nx_cluster *cluster);
 NX_API void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_cluster_info *info);
 /* number counts from 0 to nx_cluster_info.blocks - 1. */

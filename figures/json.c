@@ -170,7 +170,7 @@ static void print_kinds(struct nx_json *out, const struct nx_stats *stats)
 	nx_json_end(out, '}');
 }
 
-static void print_place(struct nx_json *out, const struct nx_place *place)
+static void print_place(struct nx_json *out, const struct nx_exit_place *place)
 {
 	enum nx_exit_kind kind = place->kind;
 
@@ -185,7 +185,7 @@ static void print_place(struct nx_json *out, const struct nx_place *place)
 
 static void print_places(struct nx_json *out, const struct nx_stats *stats)
 {
-	static const struct nx_place *order[NX_STATS_PLACES];
+	static const struct nx_exit_place *order[NX_STATS_PLACES];
 	unsigned count = nx_stats_places(stats, order);
 
 	nx_json_begin(out, "by", '[');

@@ -4,13 +4,13 @@
 
 #include <linux/kvm.h>
 
-static struct nx_place *place_find(struct nx_stats *stats, unsigned kind, uint64_t address)
+static struct nx_exit_place *place_find(struct nx_stats *stats, unsigned kind, uint64_t address)
 {
 	uint64_t hash = (address >> (kind == NX_EXIT_MMIO ? 12 : 0)) * 0x9e3779b97f4a7c15ull + kind;
 	unsigned at = (unsigned)(hash >> 40);
 
 	for (unsigned i = 0; i < 16; i++) {
-		struct nx_place *place = &stats->place[(at + i) % NX_STATS_PLACES];
+		struct nx_exit_place *place = &stats->place[(at + i) % NX_STATS_PLACES];
 
 		if (!place->used) {
 			place->kind = (uint8_t)kind;
@@ -27,7 +27,7 @@ static struct nx_place *place_find(struct nx_stats *stats, unsigned kind, uint64
 static void count_place(struct nx_stats *stats, unsigned kind, uint64_t address, uint64_t taken,
 			uint64_t avoided)
 {
-	struct nx_place *place = place_find(stats, kind, address);
+	struct nx_exit_place *place = place_find(stats, kind, address);
 
 	if (place) {
 		place->taken += taken;
@@ -106,7 +106,7 @@ static void stats_add(struct nx_stats *to, const struct nx_stats *from)
 	if (from->longest_stay_ns > to->longest_stay_ns)
 		to->longest_stay_ns = from->longest_stay_ns;
 	for (unsigned i = 0; i < NX_STATS_PLACES; i++) {
-		const struct nx_place *place = &from->place[i];
+		const struct nx_exit_place *place = &from->place[i];
 
 		if (place->used && place->kind <= NX_EXIT_MMIO)
 			count_place(to, place->kind, place->address, place->taken, place->avoided);
@@ -129,7 +129,7 @@ void nx_figures_add(struct nx_figures *to, const struct nx_figures *from)
 		to->engine.distance[i] += from->engine.distance[i];
 }
 
-static bool is_before(const struct nx_place *a, const struct nx_place *b)
+static bool is_before(const struct nx_exit_place *a, const struct nx_exit_place *b)
 {
 	uint64_t left = a->taken + a->avoided, right = b->taken + b->avoided;
 
@@ -138,12 +138,12 @@ static bool is_before(const struct nx_place *a, const struct nx_place *b)
 
 /* qsort() may allocate; the list is short. */
 unsigned nx_stats_places(const struct nx_stats *stats,
-			 const struct nx_place *order[NX_STATS_PLACES])
+			 const struct nx_exit_place *order[NX_STATS_PLACES])
 {
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < NX_STATS_PLACES; i++) {
-		const struct nx_place *place = &stats->place[i];
+		const struct nx_exit_place *place = &stats->place[i];
 		unsigned at = count;
 
 		if (!place->used)

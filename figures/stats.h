@@ -95,7 +95,7 @@ enum nx_cost {
 #define NX_STAY_CLASSES 16
 
 /* Exits at a port or in a page of device memory; kind is that of enum nx_exit_kind. */
-struct nx_place {
+struct nx_exit_place {
 	uint8_t used; /* 1: yes */
 	uint8_t kind;
 	uint64_t address; /* port, or the page's guest-physical address */
@@ -119,7 +119,7 @@ struct nx_stats {
 	uint64_t stay[NX_STAY_CLASSES];
 	uint32_t cost_ns[NX_COST_COUNT];
 	uint64_t longest_stay_ns;
-	struct nx_place place[NX_STATS_PLACES];
+	struct nx_exit_place place[NX_STATS_PLACES];
 	uint64_t place_overflow_taken, place_overflow_avoided;
 	unsigned kvm_stats;
 	struct nx_kvm_stat kvm_stat[NX_KVM_STATS];
@@ -142,7 +142,7 @@ void nx_stats_stay(struct nx_stats *stats, uint64_t ns);
 void nx_figures_add(struct nx_figures *to, const struct nx_figures *from);
 /* The places that were met, most exits first; returns how many. */
 unsigned nx_stats_places(const struct nx_stats *stats,
-			 const struct nx_place *order[NX_STATS_PLACES]);
+			 const struct nx_exit_place *order[NX_STATS_PLACES]);
 uint64_t nx_stats_taken_total(const struct nx_stats *stats);
 uint64_t nx_stats_avoided_total(const struct nx_stats *stats);
 

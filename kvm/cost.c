@@ -16,14 +16,14 @@
 #define ONE_IN 16
 #define MANY 32 /* instructions in one resume */
 
-NX_HOT bool nx_cost_due(struct nx_kvm_vcpu *vcpu)
+NX_HOT bool nx_sample_due(struct nx_kvm_vcpu *vcpu)
 {
 	unsigned runs = vcpu->runs_seen++;
 
 	return runs < ALL_FIRST || runs % ONE_IN == 0;
 }
 
-void nx_cost_sample(struct nx_kvm_vcpu *vcpu, enum nx_cost which, uint64_t ns)
+void nx_sample_add(struct nx_kvm_vcpu *vcpu, enum nx_cost which, uint64_t ns)
 {
 	struct nx_cost_window *window = &vcpu->cost[which];
 	uint32_t sample = ns < UINT32_MAX ? (uint32_t)ns : UINT32_MAX;
@@ -35,23 +35,23 @@ void nx_cost_sample(struct nx_kvm_vcpu *vcpu, enum nx_cost which, uint64_t ns)
 	window->samples = 0;
 	vcpu->stats->cost_ns[which] = window->least;
 	if (vcpu->engine)
-		nx_cost_tell(vcpu);
+		nx_sample_tell(vcpu);
 }
 
-void nx_cost_instructions(struct nx_kvm_vcpu *vcpu, uint64_t instructions, uint64_t ns)
+void nx_sample_instructions(struct nx_kvm_vcpu *vcpu, uint64_t instructions, uint64_t ns)
 {
 	uint64_t alone = vcpu->stats->cost_ns[NX_COST_RESUME];
 
 	/* Fewer are lost in what a resume itself takes. */
 	if (instructions >= MANY && alone && ns > alone)
-		nx_cost_sample(vcpu, NX_COST_THOUSAND, (ns - alone) * 1000 / instructions);
+		nx_sample_add(vcpu, NX_COST_THOUSAND, (ns - alone) * 1000 / instructions);
 }
 
-void nx_cost_tell(struct nx_kvm_vcpu *vcpu)
+void nx_sample_tell(struct nx_kvm_vcpu *vcpu)
 {
 	const uint32_t *cost = vcpu->stats->cost_ns;
 
-	*nx_vcpu_costs(vcpu->engine) = (struct nx_costs){
+	*nx_engine_costs(vcpu->engine) = (struct nx_costs){
 	    .exit = {[NX_EXIT_IO] = cost[NX_COST_IO], [NX_EXIT_MMIO] = cost[NX_COST_MMIO]},
 	    .takeover = cost[NX_COST_TAKEOVER],
 	    .resume = cost[NX_COST_RESUME],

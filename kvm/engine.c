@@ -4,10 +4,10 @@
 
 #define ENOUGH_PAGES 8
 
-bool nx_engine_make(struct nx_kvm_vcpu *vcpu)
+bool nx_vcpu_engine_make(struct nx_kvm_vcpu *vcpu)
 {
 	struct nx_config config;
-	struct nx_vcpu *engine = NULL;
+	struct nx_engine *engine = NULL;
 
 	if (vcpu->engine_tried)
 		return vcpu->engine;
@@ -23,29 +23,29 @@ bool nx_engine_make(struct nx_kvm_vcpu *vcpu)
 		config.max_gap = (uint16_t)nx_options.max_gap;
 	config.fail = (nx_faulty(NX_FAULT_CACHE) ? NX_FAIL_CACHE : 0) |
 		      (nx_faulty(NX_FAULT_VERIFIER) ? NX_FAIL_VERIFY : 0);
-	if (!nx_engine_memory_get(&vcpu->memory, (size_t)nx_options.code_cache * 1024)) {
+	if (!nx_memory_get(&vcpu->memory, (size_t)nx_options.code_cache * 1024)) {
 		nx_vcpu_off(vcpu,
 			    "no memory for the engine, or a policy forbids executable memory; "
 			    "try a smaller --code-cache");
 		return false;
 	}
 	if (!nx_faulty(NX_FAULT_ENGINE))
-		engine = nx_vcpu_create(&vcpu->memory, &vcpu->engine_host, vcpu, &config);
+		engine = nx_engine_create(&vcpu->memory, &vcpu->engine_host, vcpu, &config);
 	if (!engine) {
 		nx_vcpu_off(vcpu, "the engine does not work with the memory it was given");
 		return false;
 	}
-	vcpu->state = nx_vcpu_state(engine);
+	vcpu->state = nx_engine_state(engine);
 	nx_vcpus_lock(vcpu->vm);
 	vcpu->engine = engine;
 	nx_vcpus_unlock(vcpu->vm);
-	nx_cost_tell(vcpu);
+	nx_sample_tell(vcpu);
 	return true;
 }
 
-void nx_engine_check(struct nx_kvm_vcpu *vcpu)
+void nx_vcpu_engine_check(struct nx_kvm_vcpu *vcpu)
 {
-	const struct nx_counters *counters = nx_vcpu_counters(vcpu->engine);
+	const struct nx_counters *counters = nx_engine_counters(vcpu->engine);
 
 	if (counters->refused)
 		nx_vcpu_off(vcpu, "the verifier refused a translation, which is a fault of "

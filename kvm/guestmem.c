@@ -2,9 +2,9 @@
 /*
  * guestmem.c - what the engine asks: where guest-physical memory is, and who handles an access.
  *
- * The callbacks run inside nx_resume() with vm->lock read-held. A change of memslots sets the
- * vCPUs' stop flags, waits for the lock, and does the real ioctl while it holds it, so no engine
- * uses a page that the kernel no longer has at that address.
+ * The callbacks run inside nx_engine_resume() with vm->lock read-held. A change of memslots sets
+ * the vCPUs' stop flags, waits for the lock, and does the real ioctl while it holds it, so no
+ * engine uses a page that the kernel no longer has at that address.
  */
 #include "host.h"
 
@@ -21,7 +21,7 @@ void nx_vm_quiesce(struct nx_kvm_vm *vm)
 	nx_vcpus_lock(vm);
 	for (struct nx_kvm_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next_in_vm) {
 		if (vcpu->engine)
-			__atomic_store_n(nx_vcpu_stop_flag(vcpu->engine), 1, __ATOMIC_SEQ_CST);
+			__atomic_store_n(nx_engine_stop_flag(vcpu->engine), 1, __ATOMIC_SEQ_CST);
 	}
 	nx_vcpus_unlock(vm);
 	pthread_rwlock_wrlock(&vm->lock);

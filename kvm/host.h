@@ -9,7 +9,7 @@
  * Locks, outermost first:
  *   vcpu->owner_tid   the engine side of one vCPU; held by the thread in KVM_RUN except while the
  *                     real KVM_RUN is in progress, and by whoever flushes that vCPU;
- *   vm->lock          memslots, ioeventfds, in-kernel devices: read-held inside nx_resume(),
+ *   vm->lock          memslots, ioeventfds, in-kernel devices: read-held inside nx_engine_resume(),
  *                     write-held while the VMM changes them, with the real ioctl inside;
  *   the fd table's and the totals' locks are leaves.
  */
@@ -271,13 +271,13 @@ struct nx_kvm_vcpu {
 	atomic_int owner_tid;
 
 	/* Engine; NULL until the first exit that could be taken over, or if off. */
-	struct nx_vcpu *engine;
+	struct nx_engine *engine;
 	struct nx_state *state;
 	struct nx_host engine_host;
 	struct nx_memory memory;
 	bool engine_tried;
-	atomic_bool
-	    interruptible; /* in nx_resume(), and the guest took interrupts at its beginning */
+	atomic_bool interruptible; /* in nx_engine_resume(), and the guest took interrupts at its
+				      beginning */
 
 	enum nx_owner owner;
 	struct nx_exit exit; /* ENGINE: the exit delivered */
@@ -364,12 +364,12 @@ bool nx_time_is_up(void *data);
 /* ---- cost.c ---- */
 
 /* Is the KVM_RUN that begins now to be timed? */
-bool nx_cost_due(struct nx_kvm_vcpu *vcpu);
-void nx_cost_sample(struct nx_kvm_vcpu *vcpu, enum nx_cost which, uint64_t ns);
+bool nx_sample_due(struct nx_kvm_vcpu *vcpu);
+void nx_sample_add(struct nx_kvm_vcpu *vcpu, enum nx_cost which, uint64_t ns);
 /* A resume of so many guest instructions, at least, took so long. */
-void nx_cost_instructions(struct nx_kvm_vcpu *vcpu, uint64_t instructions, uint64_t ns);
+void nx_sample_instructions(struct nx_kvm_vcpu *vcpu, uint64_t instructions, uint64_t ns);
 /* Gives the engine what has been measured. */
-void nx_cost_tell(struct nx_kvm_vcpu *vcpu);
+void nx_sample_tell(struct nx_kvm_vcpu *vcpu);
 
 /* ---- vcpu.c ---- */
 
@@ -476,13 +476,13 @@ bool nx_steal_claim(struct nx_kvm_vcpu *vcpu);
 /* ---- engine.c ---- */
 
 /* false: there is none. Owner lock held. */
-bool nx_engine_make(struct nx_kvm_vcpu *vcpu);
+bool nx_vcpu_engine_make(struct nx_kvm_vcpu *vcpu);
 /* Turns clustering off where it shows that the engine will never get anywhere. */
-void nx_engine_check(struct nx_kvm_vcpu *vcpu);
+void nx_vcpu_engine_check(struct nx_kvm_vcpu *vcpu);
 
 /* ---- memory.c ---- */
 
-bool nx_engine_memory_get(struct nx_memory *memory, size_t code_size);
-void nx_engine_memory_put(struct nx_memory *memory);
+bool nx_memory_get(struct nx_memory *memory, size_t code_size);
+void nx_memory_put(struct nx_memory *memory);
 
 #endif

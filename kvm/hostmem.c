@@ -158,8 +158,8 @@ void nx_host_changed(uint64_t host, uint64_t size)
 }
 
 /*
- * Inside nx_resume(), so no change begins meanwhile: who begins one waits for the engines. Several
- * vCPUs may look the same slot up at once: they find the same.
+ * Inside nx_engine_resume(), so no change begins meanwhile: who begins one waits for the engines.
+ * Several vCPUs may look the same slot up at once: they find the same.
  */
 uint8_t nx_host_slot_access(struct nx_slot *slot)
 {

@@ -107,7 +107,7 @@ bool nx_must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 
 void nx_open_to_stop(struct nx_kvm_vcpu *vcpu)
 {
-	volatile int *stop = nx_vcpu_stop_flag(vcpu->engine);
+	volatile int *stop = nx_engine_stop_flag(vcpu->engine);
 
 	__atomic_store_n(stop, 0, __ATOMIC_SEQ_CST);
 	stop_flag = stop;

@@ -46,9 +46,9 @@ static bool code_cache_get(struct nx_memory *memory, size_t size)
 	return true;
 }
 
-bool nx_engine_memory_get(struct nx_memory *memory, size_t code_size)
+bool nx_memory_get(struct nx_memory *memory, size_t code_size)
 {
-	size_t size = page_round(nx_arena_size());
+	size_t size = page_round(nx_engine_arena_size());
 	void *arena = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	*memory = (struct nx_memory){0};
@@ -58,11 +58,11 @@ bool nx_engine_memory_get(struct nx_memory *memory, size_t code_size)
 	memory->arena_size = size;
 	if (!nx_faulty(NX_FAULT_ARENA) && code_cache_get(memory, page_round(code_size)))
 		return true;
-	nx_engine_memory_put(memory);
+	nx_memory_put(memory);
 	return false;
 }
 
-void nx_engine_memory_put(struct nx_memory *memory)
+void nx_memory_put(struct nx_memory *memory)
 {
 	if (memory->arena)
 		munmap(memory->arena, memory->arena_size);

@@ -93,15 +93,15 @@ NX_HOT static void note_exit(struct nx_kvm_vcpu *vcpu, bool calm)
 NX_HOT static void time_exit(struct nx_kvm_vcpu *vcpu, uint64_t ns)
 {
 	if (vcpu->run->exit_reason == KVM_EXIT_IO)
-		nx_cost_sample(vcpu, NX_COST_IO, ns);
+		nx_sample_add(vcpu, NX_COST_IO, ns);
 	else if (vcpu->run->exit_reason == KVM_EXIT_MMIO)
-		nx_cost_sample(vcpu, NX_COST_MMIO, ns);
+		nx_sample_add(vcpu, NX_COST_MMIO, ns);
 }
 
 NX_HOT static int real_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
 	struct kvm_run *run = vcpu->run;
-	bool on = clustering(vcpu), timed = nx_cost_due(vcpu), calm, told;
+	bool on = clustering(vcpu), timed = nx_sample_due(vcpu), calm, told;
 	uint64_t valid = run->kvm_valid_regs, began;
 	int result;
 
@@ -155,7 +155,7 @@ static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 	struct kvm_regs regs;
 
 	stay_account(vcpu);
-	nx_engine_check(vcpu);
+	nx_vcpu_engine_check(vcpu);
 	vcpu->owner = NX_OWNER_KERNEL;
 	vcpu->exit_open = false;
 	nx_state_export_regs(vcpu->state, &regs);
@@ -184,7 +184,7 @@ static bool complete(struct nx_kvm_vcpu *vcpu)
 	do {
 		if (vcpu->exit_open) {
 			pthread_rwlock_rdlock(&vcpu->vm->lock);
-			completion = nx_complete_exit(vcpu->engine, &vcpu->exit);
+			completion = nx_engine_complete_exit(vcpu->engine, &vcpu->exit);
 			pthread_rwlock_unlock(&vcpu->vm->lock);
 		}
 		vcpu->exit_open = completion == NX_COMPLETION_EXIT;
@@ -231,18 +231,18 @@ static uint64_t made_by(const struct nx_counters *counters)
 /* Reading the clock costs a good part of a short resume: so one in so many stands for all. */
 static enum nx_outcome timed_resume(struct nx_kvm_vcpu *vcpu)
 {
-	const struct nx_counters *counters = nx_vcpu_counters(vcpu->engine);
+	const struct nx_counters *counters = nx_engine_counters(vcpu->engine);
 	uint64_t instructions = counters->instructions, made = made_by(counters);
 	uint64_t began = nx_real.now(), took;
-	enum nx_outcome outcome = nx_resume(vcpu->engine, &vcpu->exit);
+	enum nx_outcome outcome = nx_engine_resume(vcpu->engine, &vcpu->exit);
 
 	vcpu->resumes_untimed = 0;
 	took = nx_real.now() - began;
 	vcpu->stats->engine_ns += took * (TIMED_RESUME + 1);
 	if (outcome != NX_EXIT || made != made_by(counters))
 		return outcome;
-	nx_cost_sample(vcpu, NX_COST_RESUME, took);
-	nx_cost_instructions(vcpu, counters->instructions - instructions, took);
+	nx_sample_add(vcpu, NX_COST_RESUME, took);
+	nx_sample_instructions(vcpu, counters->instructions - instructions, took);
 	return outcome;
 }
 
@@ -260,12 +260,12 @@ static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome, enum nx_h
 	}
 	/* The engine keeps page pointers for a stay. */
 	if (vcpu->generation_seen != vm->generation)
-		nx_flush(vcpu->engine);
+		nx_engine_flush(vcpu->engine);
 	vcpu->generation_seen = vm->generation;
 	if (vcpu->resumes_untimed++ == TIMED_RESUME)
 		*outcome = timed_resume(vcpu);
 	else
-		*outcome = nx_resume(vcpu->engine, &vcpu->exit);
+		*outcome = nx_engine_resume(vcpu->engine, &vcpu->exit);
 	nx_close_to_stop(vcpu);
 	pthread_rwlock_unlock(&vm->lock);
 	return true;
@@ -307,7 +307,7 @@ static enum step stay_overruled(struct nx_kvm_vcpu *vcpu)
 	if (base + vcpu->state->rip == vcpu->state->seg[NX_CS].base + rip) {
 		nx_exit_consume(vcpu);
 	} else {
-		nx_forget_exit(vcpu->engine);
+		nx_engine_forget_exit(vcpu->engine);
 		vcpu->exit_open = false;
 	}
 	return stay_end_completed(vcpu, NX_HOST_LEAVE_VMM_STATE);
@@ -354,7 +354,7 @@ static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 		nx_state_export_regs(state, &regs);
 		nx_real.ioctl(fd, KVM_SET_REGS, &regs);
 	}
-	nx_forget_exit(vcpu->engine);
+	nx_engine_forget_exit(vcpu->engine);
 	vcpu->exit_open = false;
 	stay_account(vcpu);
 	return STEP_ENTER;
@@ -375,9 +375,10 @@ NX_HOT static bool may_take_over(struct nx_kvm_vcpu *vcpu)
 	if (run->if_flag &&
 	    (run->request_interrupt_window || vcpu->irq_seen != atomic_load(&vcpu->vm->irq_epoch)))
 		return false;
-	return nx_engine_make(vcpu) &&
-	       nx_worth_resuming(vcpu->engine, vcpu->kernel_rip,
-				 vcpu->run->exit_reason == KVM_EXIT_IO ? NX_EXIT_IO : NX_EXIT_MMIO);
+	return nx_vcpu_engine_make(vcpu) &&
+	       nx_engine_worth_resuming(vcpu->engine, vcpu->kernel_rip,
+					vcpu->run->exit_reason == KVM_EXIT_IO ? NX_EXIT_IO
+									      : NX_EXIT_MMIO);
 }
 
 /* Rule 2. Returns whether the VMM kicked meanwhile. */
@@ -454,7 +455,7 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	vcpu->tsc_known = vcpu->tsc_aux_known = false;
 	vcpu->stats->takeovers++;
 	vcpu->stay_began = nx_real.now();
-	nx_cost_sample(vcpu, NX_COST_TAKEOVER, vcpu->stay_began - began);
+	nx_sample_add(vcpu, NX_COST_TAKEOVER, vcpu->stay_began - began);
 	vcpu->stay_over = false;
 	vcpu->exit_open = false;
 	return stay_resume(vcpu);

@@ -280,7 +280,7 @@ static void refresh(struct nx_kvm_vcpu *vcpu)
 
 void nx_share_publish(struct nx_kvm_vcpu *vcpu, uint64_t now)
 {
-	const struct nx_counters *from = nx_vcpu_counters(vcpu->engine);
+	const struct nx_counters *from = nx_engine_counters(vcpu->engine);
 	struct nx_counters *to = &vcpu->shared->figures.engine;
 	bool flushed = from->flushes != to->flushes;
 

@@ -61,7 +61,7 @@ static void vcpu_release(struct nx_object *object)
 	if (vcpu->stats_fd >= 0)
 		nx_real.close(vcpu->stats_fd);
 	nx_real.unmap_vcpu(vcpu->run, vcpu->run_size);
-	nx_engine_memory_put(&vcpu->memory);
+	nx_memory_put(&vcpu->memory);
 	nx_object_put(&vm->object);
 }
 

@@ -229,7 +229,7 @@ static void interrupt_raised(struct nx_kvm_vm *vm)
 		return;
 	for (struct nx_kvm_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next_in_vm) {
 		if (atomic_load(&vcpu->interruptible))
-			__atomic_store_n(nx_vcpu_stop_flag(vcpu->engine), 1, __ATOMIC_SEQ_CST);
+			__atomic_store_n(nx_engine_stop_flag(vcpu->engine), 1, __ATOMIC_SEQ_CST);
 	}
 	nx_vcpus_unlock(vm);
 }

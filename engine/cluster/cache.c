@@ -25,23 +25,23 @@ static bool same_mode(const struct nx_mode *a, const struct nx_mode *b)
 	       a->features == b->features && a->lower == b->lower;
 }
 
-bool nx_mode_is_current(const struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t cs_base,
-			uint32_t cs_limit)
+bool nx_mode_is_current(const struct nx_engine *engine, const struct nx_mode *mode,
+			uint64_t cs_base, uint32_t cs_limit)
 {
-	const struct nx_segment *cs = &vcpu->state.seg[NX_CS];
+	const struct nx_segment *cs = &engine->state.seg[NX_CS];
 
-	return same_mode(mode, &vcpu->mode) &&
+	return same_mode(mode, &engine->mode) &&
 	       (mode->bits == 64 || (cs_base == cs->base && cs_limit == cs->limit));
 }
 
-bool nx_cluster_is_current(const struct nx_vcpu *vcpu, const struct nx_cluster *cluster)
+bool nx_cluster_is_current(const struct nx_engine *engine, const struct nx_cluster *cluster)
 {
 	return !cluster->dropped &&
-	       nx_mode_is_current(vcpu, &cluster->mode, cluster->cs_base, cluster->cs_limit);
+	       nx_mode_is_current(engine, &cluster->mode, cluster->cs_base, cluster->cs_limit);
 }
 
-struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, const struct nx_cache *cache, uint64_t rip,
-				 uint32_t *offset)
+struct nx_cluster *nx_cache_find(struct nx_engine *engine, const struct nx_cache *cache,
+				 uint64_t rip, uint32_t *offset)
 {
 	uint32_t slot = slot_of(rip);
 
@@ -49,7 +49,7 @@ struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, const struct nx_cache *ca
 		const struct nx_cluster *cluster = &cache->cluster[cache->bucket[slot].cluster - 1];
 		const struct nx_entry *entry = &cluster->entry[cache->bucket[slot].entry];
 
-		if (entry->rip == rip && nx_cluster_is_current(vcpu, cluster)) {
+		if (entry->rip == rip && nx_cluster_is_current(engine, cluster)) {
 			*offset = entry->offset;
 			return (struct nx_cluster *)(uintptr_t)cluster;
 		}
@@ -57,9 +57,9 @@ struct nx_cluster *nx_cache_find(struct nx_vcpu *vcpu, const struct nx_cache *ca
 	return NULL;
 }
 
-bool nx_cache_has_entry_near(const struct nx_vcpu *vcpu, uint64_t rip)
+bool nx_cache_has_entry_near(const struct nx_engine *engine, uint64_t rip)
 {
-	const struct nx_cache *cache = &vcpu->cache;
+	const struct nx_cache *cache = &engine->cache;
 
 	for (unsigned len = 0; len <= 15; len++) {
 		uint32_t slot = slot_of(rip + len);
@@ -76,13 +76,13 @@ bool nx_cache_has_entry_near(const struct nx_vcpu *vcpu, uint64_t rip)
 	return false;
 }
 
-nx_status nx_cache_place(struct nx_vcpu *vcpu, const struct nx_cache *cache)
+nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *cache)
 {
-	if (vcpu->config.fail & NX_FAIL_CACHE ||
-	    vcpu->translation.size > cache->code_end - cache->code_used)
+	if (engine->config.fail & NX_FAIL_CACHE ||
+	    engine->translation.size > cache->code_end - cache->code_used)
 		return NX_LEAVE_CACHE_FULL;
-	nx_memcpy((uint8_t *)vcpu->memory.code_rw + cache->code_used, vcpu->emitted,
-		  vcpu->translation.size);
+	nx_memcpy((uint8_t *)engine->memory.code_rw + cache->code_used, engine->emitted,
+		  engine->translation.size);
 	return NX_OK;
 }
 
@@ -200,10 +200,10 @@ static void collect(const struct nx_graph *graph, struct reach *reach, uint16_t 
 }
 
 /* Entries are those of the blocks that are entries, in their order. */
-static void find_reach(struct nx_vcpu *vcpu, struct nx_entry *entry)
+static void find_reach(struct nx_engine *engine, struct nx_entry *entry)
 {
-	const struct nx_graph *graph = &vcpu->graph;
-	struct reach *reach = (struct reach *)vcpu->form_scratch;
+	const struct nx_graph *graph = &engine->graph;
+	struct reach *reach = (struct reach *)engine->form_scratch;
 
 	find_fragments(graph, reach);
 	for (uint16_t i = 0; i < graph->blocks; i++)
@@ -240,23 +240,23 @@ static uint64_t shape_of(const struct nx_graph *graph)
 	return hash;
 }
 
-struct nx_cluster *nx_cache_revive(struct nx_vcpu *vcpu)
+struct nx_cluster *nx_cache_revive(struct nx_engine *engine)
 {
-	uint64_t shape = shape_of(&vcpu->graph);
+	uint64_t shape = shape_of(&engine->graph);
 
-	for (uint32_t i = 0; i < vcpu->cache.clusters; i++) {
-		struct nx_cluster *cluster = &vcpu->cache.cluster[i];
+	for (uint32_t i = 0; i < engine->cache.clusters; i++) {
+		struct nx_cluster *cluster = &engine->cache.cluster[i];
 
 		if (!cluster->outgrown || cluster->shape != shape ||
-		    cluster->rip != vcpu->graph.rip)
+		    cluster->rip != engine->graph.rip)
 			continue;
 		cluster->dropped = false;
-		if (nx_cluster_is_current(vcpu, cluster)) {
+		if (nx_cluster_is_current(engine, cluster)) {
 			cluster->outgrown = false;
 			cluster->lost = 0;
 			if (cluster->futile < MAX_FUTILE)
 				cluster->futile++;
-			vcpu->counters.same++;
+			engine->counters.same++;
 			return cluster;
 		}
 		cluster->dropped = true;
@@ -264,16 +264,16 @@ struct nx_cluster *nx_cache_revive(struct nx_vcpu *vcpu)
 	return NULL;
 }
 
-struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache)
+struct nx_cluster *nx_cache_insert(struct nx_engine *engine, struct nx_cache *cache)
 {
-	const struct nx_translation *made = &vcpu->translation;
-	const struct nx_graph *graph = &vcpu->graph;
+	const struct nx_translation *made = &engine->translation;
+	const struct nx_graph *graph = &engine->graph;
 	uint32_t sites = made->sites * (uint32_t)sizeof(struct nx_site);
 	uint32_t entries = made->entries * (uint32_t)sizeof(struct nx_entry);
 	uint32_t fragments = graph->fragments * (uint32_t)sizeof(struct nx_fragment);
 	uint32_t contexts = graph->contexts.count * (uint32_t)sizeof(struct nx_context_call);
 	uint32_t blocks = graph->blocks * (uint32_t)sizeof(struct nx_cluster_block);
-	uint32_t last = cache == &vcpu->blocks ? sizeof(struct nx_insn) : 0;
+	uint32_t last = cache == &engine->blocks ? sizeof(struct nx_insn) : 0;
 	struct nx_cluster *cluster;
 
 	if (cache->clusters == NX_MAX_CLUSTERS ||
@@ -285,11 +285,11 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache)
 	nx_memset(cluster, 0, sizeof(*cluster));
 	cluster->rip = graph->rip;
 	/* Only clusters are ever formed anew. */
-	if (cache == &vcpu->cache)
+	if (cache == &engine->cache)
 		cluster->shape = shape_of(graph);
 	cluster->mode = graph->mode;
-	cluster->cs_base = vcpu->state.seg[NX_CS].base;
-	cluster->cs_limit = vcpu->state.seg[NX_CS].limit;
+	cluster->cs_base = engine->state.seg[NX_CS].base;
+	cluster->cs_limit = engine->state.seg[NX_CS].limit;
 	cluster->insns = graph->insns;
 	cluster->exiting = graph->exiting;
 	cluster->blocks = graph->blocks;
@@ -311,7 +311,7 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache)
 	nx_memcpy(cluster->site, made->site, sites);
 	cluster->entry = take(cache, entries);
 	nx_memcpy(cluster->entry, made->entry, entries);
-	find_reach(vcpu, cluster->entry);
+	find_reach(engine, cluster->entry);
 	if (last)
 		cluster->last = nx_memcpy(take(cache, last), &graph->insn[graph->insns - 1], last);
 	cache->code_used += (made->size + CODE_ALIGN - 1) & ~(CODE_ALIGN - 1);
@@ -321,10 +321,10 @@ struct nx_cluster *nx_cache_insert(struct nx_vcpu *vcpu, struct nx_cache *cache)
 	return cluster;
 }
 
-void nx_cache_drop(struct nx_vcpu *vcpu, struct nx_cluster *cluster)
+void nx_cache_drop(struct nx_engine *engine, struct nx_cluster *cluster)
 {
 	cluster->dropped = true;
-	vcpu->counters.stale++;
+	engine->counters.stale++;
 }
 
 void nx_cache_init(struct nx_cache *cache, uint32_t begin, uint32_t end)
@@ -335,39 +335,39 @@ void nx_cache_init(struct nx_cache *cache, uint32_t begin, uint32_t end)
 	nx_memset(cache->bucket, 0, sizeof(cache->bucket));
 }
 
-void nx_cache_flush(struct nx_vcpu *vcpu, struct nx_cache *cache)
+void nx_cache_flush(struct nx_engine *engine, struct nx_cache *cache)
 {
 	for (uint32_t i = 0; i < cache->clusters; i++)
-		vcpu->counters.exits_flushed += cache->cluster[i].exits;
+		engine->counters.exits_flushed += cache->cluster[i].exits;
 	nx_cache_init(cache, cache->code_begin, cache->code_end);
-	if (cache == &vcpu->cache) {
-		vcpu->resume_cluster = NULL;
-		vcpu->counters.flushes++;
+	if (cache == &engine->cache) {
+		engine->resume_cluster = NULL;
+		engine->counters.flushes++;
 	}
 }
 
-struct nx_cluster *nx_cache_add(struct nx_vcpu *vcpu, struct nx_cache *cache, nx_status *status)
+struct nx_cluster *nx_cache_add(struct nx_engine *engine, struct nx_cache *cache, nx_status *status)
 {
 	for (unsigned attempt = 0; attempt < 2; attempt++) {
 		struct nx_cluster *cluster = NULL;
 
-		*status = nx_cache_place(vcpu, cache);
+		*status = nx_cache_place(engine, cache);
 		if (*status == NX_OK)
-			cluster = nx_cache_insert(vcpu, cache);
+			cluster = nx_cache_insert(engine, cache);
 		if (cluster)
 			return cluster;
-		nx_cache_flush(vcpu, cache);
+		nx_cache_flush(engine, cache);
 	}
 	*status = NX_LEAVE_CACHE_FULL;
 	return NULL;
 }
 
-const struct nx_cluster *nx_cluster_next(const struct nx_vcpu *vcpu,
+const struct nx_cluster *nx_cluster_next(const struct nx_engine *engine,
 					 const struct nx_cluster *cluster)
 {
-	const struct nx_cluster *next = cluster ? cluster + 1 : vcpu->cache.cluster;
+	const struct nx_cluster *next = cluster ? cluster + 1 : engine->cache.cluster;
 
-	return next < vcpu->cache.cluster + vcpu->cache.clusters ? next : NULL;
+	return next < engine->cache.cluster + engine->cache.clusters ? next : NULL;
 }
 
 void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_cluster_info *info)

@@ -24,94 +24,95 @@
  */
 #define LEAST_STEPS 16u
 
-nx_status nx_must_pause(struct nx_vcpu *vcpu)
+nx_status nx_must_pause(struct nx_engine *engine)
 {
-	if (vcpu->stop)
+	if (engine->stop)
 		return NX_LEAVE_STOP;
-	if (nx_stay_is_long(vcpu) ||
-	    (vcpu->host->time_is_up && vcpu->host->time_is_up(vcpu->host_data)))
+	if (nx_stay_is_long(engine) ||
+	    (engine->host->time_is_up && engine->host->time_is_up(engine->host_data)))
 		return NX_LEAVE_LATENCY;
 	return NX_OK;
 }
 
-void nx_make_abandon(struct nx_vcpu *vcpu)
+void nx_make_abandon(struct nx_engine *engine)
 {
-	vcpu->maker.stage = NX_MAKER_IDLE;
+	engine->maker.stage = NX_MAKER_IDLE;
 }
 
-bool nx_make_is_busy(struct nx_vcpu *vcpu)
+bool nx_make_is_busy(struct nx_engine *engine)
 {
-	return vcpu->maker.stage != NX_MAKER_IDLE && ++vcpu->maker.others <= PATIENCE;
+	return engine->maker.stage != NX_MAKER_IDLE && ++engine->maker.others <= PATIENCE;
 }
 
 /* ---- Translation and verification of the graph ---- */
 
-static void begin_translating(struct nx_vcpu *vcpu)
+static void begin_translating(struct nx_engine *engine)
 {
-	nx_translate_begin(vcpu, &vcpu->graph, vcpu->emitted, sizeof(vcpu->emitted),
-			   &vcpu->translation);
+	nx_translate_begin(engine, &engine->graph, engine->emitted, sizeof(engine->emitted),
+			   &engine->translation);
 }
 
-static void begin_verifying(struct nx_vcpu *vcpu)
+static void begin_verifying(struct nx_engine *engine)
 {
-	nx_verify_begin(vcpu->emitted, vcpu->translation.size, &vcpu->translation, &vcpu->verify);
+	nx_verify_begin(engine->emitted, engine->translation.size, &engine->translation,
+			&engine->verify);
 }
 
-static enum nx_progress verify_step(struct nx_vcpu *vcpu)
+static enum nx_progress verify_step(struct nx_engine *engine)
 {
 	enum nx_verify_result result;
-	enum nx_progress progress = nx_verify_step(&vcpu->verify, &result);
+	enum nx_progress progress = nx_verify_step(&engine->verify, &result);
 
-	if (vcpu->config.fail & NX_FAIL_VERIFY)
+	if (engine->config.fail & NX_FAIL_VERIFY)
 		progress = NX_FAILED;
-	vcpu->counters.refused += progress == NX_FAILED;
+	engine->counters.refused += progress == NX_FAILED;
 	return progress;
 }
 
 /* All at once. */
-static nx_status make_code(struct nx_vcpu *vcpu)
+static nx_status make_code(struct nx_engine *engine)
 {
 	enum nx_progress progress;
 
-	if (!nx_translate(vcpu, &vcpu->graph, vcpu->emitted, sizeof(vcpu->emitted),
-			  &vcpu->translation))
+	if (!nx_translate(engine, &engine->graph, engine->emitted, sizeof(engine->emitted),
+			  &engine->translation))
 		return NX_LEAVE_UNTRANSLATED;
-	begin_verifying(vcpu);
+	begin_verifying(engine);
 	do
-		progress = verify_step(vcpu);
+		progress = verify_step(engine);
 	while (progress == NX_MORE);
 	return progress == NX_FAILED ? NX_LEAVE_REFUSED : NX_OK;
 }
 
-nx_status nx_make_code(struct nx_vcpu *vcpu, struct nx_cache *cache)
+nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache)
 {
-	nx_status status = make_code(vcpu);
+	nx_status status = make_code(engine);
 
-	return status == NX_OK ? nx_cache_place(vcpu, cache) : status;
+	return status == NX_OK ? nx_cache_place(engine, cache) : status;
 }
 
-struct nx_cluster *nx_make_block(struct nx_vcpu *vcpu, nx_status *status)
+struct nx_cluster *nx_make_block(struct nx_engine *engine, nx_status *status)
 {
-	*status = make_code(vcpu);
-	return *status == NX_OK ? nx_cache_add(vcpu, &vcpu->blocks, status) : NULL;
+	*status = make_code(engine);
+	return *status == NX_OK ? nx_cache_add(engine, &engine->blocks, status) : NULL;
 }
 
 /* ---- Clusters ---- */
 
-static bool goes_on_at(const struct nx_vcpu *vcpu, uint64_t rip)
+static bool goes_on_at(const struct nx_engine *engine, uint64_t rip)
 {
-	const struct nx_maker *maker = &vcpu->maker;
+	const struct nx_maker *maker = &engine->maker;
 
 	return maker->stage != NX_MAKER_IDLE && maker->rip == rip &&
-	       nx_mode_is_current(vcpu, &vcpu->graph.mode, maker->cs_base, maker->cs_limit);
+	       nx_mode_is_current(engine, &engine->graph.mode, maker->cs_base, maker->cs_limit);
 }
 
-static void begin(struct nx_vcpu *vcpu, uint64_t rip)
+static void begin(struct nx_engine *engine, uint64_t rip)
 {
-	const struct nx_segment *cs = &vcpu->state.seg[NX_CS];
+	const struct nx_segment *cs = &engine->state.seg[NX_CS];
 
-	nx_form_begin(vcpu, &vcpu->mode, rip, &vcpu->graph);
-	vcpu->maker = (struct nx_maker){
+	nx_form_begin(engine, &engine->mode, rip, &engine->graph);
+	engine->maker = (struct nx_maker){
 	    .stage = NX_MAKER_FORMS,
 	    .rip = rip,
 	    .cs_base = cs->base,
@@ -119,44 +120,44 @@ static void begin(struct nx_vcpu *vcpu, uint64_t rip)
 	};
 }
 
-static struct nx_cluster *keep(struct nx_vcpu *vcpu, nx_status *status)
+static struct nx_cluster *keep(struct nx_engine *engine, nx_status *status)
 {
-	struct nx_cluster *cluster = nx_cache_add(vcpu, &vcpu->cache, status);
+	struct nx_cluster *cluster = nx_cache_add(engine, &engine->cache, status);
 
 	if (!cluster)
 		return NULL;
-	vcpu->counters.translated++;
-	vcpu->counters.forced += vcpu->forced;
-	vcpu->forced = false;
+	engine->counters.translated++;
+	engine->counters.forced += engine->forced;
+	engine->forced = false;
 	return cluster;
 }
 
 /* After formation: what is there already, or else (NULL) translation is to begin, if *status is OK.
  */
-static struct nx_cluster *formed(struct nx_vcpu *vcpu, uint64_t pc, nx_status *status)
+static struct nx_cluster *formed(struct nx_engine *engine, uint64_t pc, nx_status *status)
 {
 	struct nx_cluster *cluster;
 
-	if (!vcpu->maker.earned && !nx_cost_ripe(vcpu, pc, NX_MAKE_INSN, vcpu->graph.insns)) {
+	if (!engine->maker.earned && !nx_cost_ripe(engine, pc, NX_MAKE_INSN, engine->graph.insns)) {
 		*status = NX_LEAVE_COLD;
 		return NULL;
 	}
-	vcpu->counters.formed++;
-	cluster = nx_cache_revive(vcpu);
+	engine->counters.formed++;
+	cluster = nx_cache_revive(engine);
 	if (!cluster)
-		begin_translating(vcpu);
+		begin_translating(engine);
 	return cluster;
 }
 
 /* One step. The end: a cluster, or a status that is not OK. */
-static struct nx_cluster *step(struct nx_vcpu *vcpu, uint64_t pc, nx_status *status)
+static struct nx_cluster *step(struct nx_engine *engine, uint64_t pc, nx_status *status)
 {
-	struct nx_maker *maker = &vcpu->maker;
+	struct nx_maker *maker = &engine->maker;
 	enum nx_progress progress;
 
 	switch (maker->stage) {
 	case NX_MAKER_FORMS:
-		progress = nx_form_step(vcpu, &vcpu->graph);
+		progress = nx_form_step(engine, &engine->graph);
 		if (progress == NX_FAILED)
 			*status = NX_LEAVE_NO_CLUSTER;
 		else if (progress == NX_BLOCKED)
@@ -164,56 +165,56 @@ static struct nx_cluster *step(struct nx_vcpu *vcpu, uint64_t pc, nx_status *sta
 		if (progress != NX_DONE)
 			return NULL;
 		maker->stage = NX_MAKER_TRANSLATES;
-		return formed(vcpu, pc, status);
+		return formed(engine, pc, status);
 	case NX_MAKER_TRANSLATES:
-		progress = nx_translate_step(vcpu);
+		progress = nx_translate_step(engine);
 		if (progress == NX_FAILED)
 			*status = NX_LEAVE_UNTRANSLATED;
 		if (progress != NX_DONE)
 			return NULL;
 		maker->stage = NX_MAKER_VERIFIES;
-		begin_verifying(vcpu);
+		begin_verifying(engine);
 		return NULL;
 	default:
-		progress = verify_step(vcpu);
+		progress = verify_step(engine);
 		if (progress == NX_FAILED)
 			*status = NX_LEAVE_REFUSED;
-		return progress == NX_DONE ? keep(vcpu, status) : NULL;
+		return progress == NX_DONE ? keep(engine, status) : NULL;
 	}
 }
 
-struct nx_cluster *nx_make_cluster(struct nx_vcpu *vcpu, uint64_t rip, uint64_t pc, bool earned,
+struct nx_cluster *nx_make_cluster(struct nx_engine *engine, uint64_t rip, uint64_t pc, bool earned,
 				   nx_status *status)
 {
-	uint64_t translated = vcpu->counters.translated, began;
-	struct nx_maker *maker = &vcpu->maker;
+	uint64_t translated = engine->counters.translated, began;
+	struct nx_maker *maker = &engine->maker;
 	struct nx_cluster *cluster;
 	unsigned steps = 0;
 
 	*status = NX_LEAVE_COLD;
-	if (!goes_on_at(vcpu, rip)) {
-		if (nx_make_is_busy(vcpu))
+	if (!goes_on_at(engine, rip)) {
+		if (nx_make_is_busy(engine))
 			return NULL;
-		begin(vcpu, rip);
+		begin(engine, rip);
 	}
 	*status = NX_OK;
 	maker->others = 0;
 	maker->earned |= earned;
-	began = vcpu->host->now(vcpu->host_data);
+	began = engine->host->now(engine->host_data);
 	do {
-		cluster = step(vcpu, pc, status);
-		if (!cluster && *status == NX_OK && (++steps >= LEAST_STEPS || vcpu->stop))
-			*status = nx_must_pause(vcpu);
+		cluster = step(engine, pc, status);
+		if (!cluster && *status == NX_OK && (++steps >= LEAST_STEPS || engine->stop))
+			*status = nx_must_pause(engine);
 	} while (!cluster && *status == NX_OK);
-	maker->spent_ns += vcpu->host->now(vcpu->host_data) - began;
+	maker->spent_ns += engine->host->now(engine->host_data) - began;
 	if (!cluster && nx_is_pause(*status)) {
-		vcpu->counters.paused++;
+		engine->counters.paused++;
 		return NULL;
 	}
 	maker->stage = NX_MAKER_IDLE;
-	if (cluster && vcpu->counters.translated != translated) {
+	if (cluster && engine->counters.translated != translated) {
 		cluster->made_ns = maker->spent_ns;
-		nx_cost_learn(vcpu, NX_MAKE_INSN, cluster->insns, cluster->made_ns);
+		nx_cost_learn(engine, NX_MAKE_INSN, cluster->insns, cluster->made_ns);
 	}
 	return cluster;
 }

@@ -20,7 +20,7 @@ _Static_assert(sizeof(struct nx_form_scratch) <= NX_FORM_SCRATCH_SIZE, "scratch 
 #define STEP_NODES 16
 
 struct former {
-	struct nx_vcpu *vcpu;
+	struct nx_engine *engine;
 	const struct nx_mode *mode;
 	struct nx_form_scratch *s;
 	unsigned max_path;
@@ -44,10 +44,10 @@ bool nx_node_exits(const struct nx_node *node)
  */
 static bool is_weak(const struct former *f, const struct nx_insn *insn)
 {
-	const struct nx_tracker *tracker = &f->vcpu->tracker;
+	const struct nx_tracker *tracker = &f->engine->tracker;
 	uint64_t rip = insn->memory_write ? nx_next_rip(f->mode, insn) : insn->rip;
 
-	if ((f->vcpu->config.level < NX_LEVEL_DYNAMIC && !f->vcpu->config.merge_stores) ||
+	if ((f->engine->config.level < NX_LEVEL_DYNAMIC && !f->engine->config.merge_stores) ||
 	    !insn->device_form)
 		return false;
 	return ((nx_tracker_properties(tracker, insn->rip, insn->bytes, insn->len) |
@@ -59,7 +59,7 @@ static bool is_weak(const struct former *f, const struct nx_insn *insn)
 /* Reads up to 15 bytes of guest code; returns how many there are. */
 static unsigned read_code(struct former *f, uint64_t rip, uint8_t *bytes)
 {
-	const struct nx_segment *cs = &f->vcpu->state.seg[NX_CS];
+	const struct nx_segment *cs = &f->engine->state.seg[NX_CS];
 	unsigned got = 0, want = 15;
 
 	if (f->mode->bits != 64) {
@@ -69,13 +69,13 @@ static unsigned read_code(struct former *f, uint64_t rip, uint8_t *bytes)
 			want = (unsigned)(cs->limit - rip) + 1;
 	}
 	while (got < want) {
-		uint64_t linear = nx_code_linear(f->vcpu, rip + got);
+		uint64_t linear = nx_code_linear(f->engine, rip + got);
 		unsigned offset = (unsigned)(linear & ~NX_PAGE_MASK);
 		unsigned part = NX_PAGE_SIZE - offset;
 
 		if (f->s->code_linear != (linear & NX_PAGE_MASK)) {
 			f->s->code_linear = 1;
-			if (nx_code_page(f->vcpu, linear, &f->s->code) != NX_OK)
+			if (nx_code_page(f->engine, linear, &f->s->code) != NX_OK)
 				break;
 			f->s->code_linear = linear & NX_PAGE_MASK;
 		}
@@ -106,10 +106,10 @@ static void decode_at(struct former *f, uint64_t rip, struct nx_insn *insn)
 /* Makes one instruction of a store that exits and an adjacent one right behind it. */
 static void merge_stores(struct former *f, struct nx_insn *insn)
 {
-	const struct nx_tracker *tracker = &f->vcpu->tracker;
+	const struct nx_tracker *tracker = &f->engine->tracker;
 	struct nx_insn second;
 
-	if (!f->vcpu->config.merge_stores || !insn->weak || insn->op != NX_OP_PLAIN ||
+	if (!f->engine->config.merge_stores || !insn->weak || insn->op != NX_OP_PLAIN ||
 	    (nx_tracker_properties(tracker, insn->rip, insn->bytes, insn->len) & NX_TRACK_APART))
 		return;
 	decode_at(f, nx_next_rip(f->mode, insn), &second);
@@ -127,7 +127,7 @@ static void merge_stores(struct former *f, struct nx_insn *insn)
 /* Shadow stacks and branch tracking see every call and return; we do not know their state. */
 static bool follows_calls(const struct former *f)
 {
-	return f->vcpu->config.level >= NX_LEVEL_PATHS && !(f->vcpu->state.cr4 & NX_CR4_CET);
+	return f->engine->config.level >= NX_LEVEL_PATHS && !(f->engine->state.cr4 & NX_CR4_CET);
 }
 
 /* Can formation go through this instruction at all? */
@@ -137,7 +137,7 @@ static bool is_passable(const struct former *f, const struct nx_insn *insn)
 	case NX_OP_LEAVE:
 		return false;
 	case NX_OP_JMP:
-		return f->vcpu->config.level >= NX_LEVEL_BRANCHES;
+		return f->engine->config.level >= NX_LEVEL_BRANCHES;
 	case NX_OP_CALL:
 	case NX_OP_RET:
 	case NX_OP_JMP_INDIRECT:
@@ -159,7 +159,7 @@ struct way {
 
 static bool within_reach(const struct former *f, const struct nx_node *node, const struct way *way)
 {
-	const struct nx_config *config = &f->vcpu->config;
+	const struct nx_config *config = &f->engine->config;
 
 	if (way->on_path)
 		return way->gap < f->max_path;
@@ -221,14 +221,14 @@ static uint16_t reach(struct former *f, uint64_t rip, struct way way)
 /* The static rule: forward branches at one level, backward ones at another. */
 static bool may_branch_to(const struct former *f, const struct nx_insn *insn)
 {
-	const enum nx_level level = f->vcpu->config.level;
+	const enum nx_level level = f->engine->config.level;
 
 	return level >= (insn->target > insn->rip ? NX_LEVEL_BRANCHES : NX_LEVEL_LOOPS);
 }
 
 static void conditional_successors(struct former *f, struct nx_node *node, struct way way)
 {
-	const struct nx_paths *paths = &f->vcpu->paths;
+	const struct nx_paths *paths = &f->engine->paths;
 	uint64_t next = nx_next_rip(f->mode, &node->insn);
 	bool on_path = way.on_path;
 
@@ -248,7 +248,7 @@ static void indirect_successors(struct former *f, struct nx_node *node, struct w
 	else if (node->insn.op == NX_OP_CALL_INDIRECT)
 		way.context =
 		    nx_context_push(contexts, way.context, nx_next_rip(f->mode, &node->insn));
-	node->targets = (uint8_t)nx_paths_targets(&f->vcpu->paths, node->insn.path, node->target);
+	node->targets = (uint8_t)nx_paths_targets(&f->engine->paths, node->insn.path, node->target);
 	for (unsigned i = 0; i < node->targets && way.on_path; i++)
 		node->edge[NX_EDGE_TARGET + i] = reach(f, node->target[i], way);
 }
@@ -273,7 +273,7 @@ static void successors(struct former *f, uint16_t number)
 	case NX_OP_CALL:
 		/* Most calls lead far away and to no exit. */
 		way.on_path =
-		    way.on_path && nx_paths_seen(&f->vcpu->paths, insn->path, insn->target);
+		    way.on_path && nx_paths_seen(&f->engine->paths, insn->path, insn->target);
 		way.context =
 		    nx_context_push(&f->s->contexts, insn->context, nx_next_rip(f->mode, insn));
 		if (way.on_path)
@@ -308,7 +308,7 @@ static enum nx_progress explore(struct former *f, uint64_t rip)
 {
 	struct nx_form_scratch *s = f->s;
 
-	if (nx_session_begin(f->vcpu) != NX_OK)
+	if (nx_session_begin(f->engine) != NX_OK)
 		return NX_BLOCKED;
 	/* The page may be elsewhere by now. */
 	s->code_linear = 1;
@@ -317,7 +317,7 @@ static enum nx_progress explore(struct former *f, uint64_t rip)
 	s->begun = true;
 	for (unsigned i = 0; i < STEP_NODES && s->head < s->tail; i++)
 		successors(f, s->queue[s->head++]);
-	nx_session_end(f->vcpu);
+	nx_session_end(f->engine);
 	return s->head < s->tail ? NX_MORE : NX_DONE;
 }
 
@@ -457,7 +457,7 @@ static void drop_islands(struct nx_form_scratch *s)
 }
 
 /* Branches backwards, and how many of them stay in the cluster: the rest leave it when taken. */
-static void count_backedges(struct nx_vcpu *vcpu, const struct nx_form_scratch *s)
+static void count_backedges(struct nx_engine *engine, const struct nx_form_scratch *s)
 {
 	for (unsigned i = 0; i < s->nodes; i++) {
 		const struct nx_node *node = &s->node[i];
@@ -465,8 +465,8 @@ static void count_backedges(struct nx_vcpu *vcpu, const struct nx_form_scratch *
 		if (!node->keep || (node->insn.op != NX_OP_JCC && node->insn.op != NX_OP_JMP) ||
 		    node->insn.target > node->insn.rip)
 			continue;
-		vcpu->counters.backedges++;
-		vcpu->counters.backedges_kept += node->edge[NX_EDGE_TAKEN] != NX_NOWHERE;
+		engine->counters.backedges++;
+		engine->counters.backedges_kept += node->edge[NX_EDGE_TAKEN] != NX_NOWHERE;
 	}
 }
 
@@ -491,8 +491,8 @@ static enum nx_progress finish(struct former *f, struct nx_graph *graph)
 	drop_islands(f->s);
 	if (!f->s->nodes || !f->s->node[0].keep)
 		return NX_FAILED;
-	if (nx_make_graph(f->vcpu, f->s, graph)) {
-		count_backedges(f->vcpu, f->s);
+	if (nx_make_graph(f->engine, f->s, graph)) {
+		count_backedges(f->engine, f->s);
 		return NX_DONE;
 	}
 	/* Too many blocks or fragments: what is nearest makes a smaller cluster. */
@@ -503,49 +503,50 @@ static enum nx_progress finish(struct former *f, struct nx_graph *graph)
 	return NX_MORE;
 }
 
-static struct former former_of(struct nx_vcpu *vcpu, const struct nx_mode *mode)
+static struct former former_of(struct nx_engine *engine, const struct nx_mode *mode)
 {
-	return (struct former){vcpu, mode, (struct nx_form_scratch *)vcpu->form_scratch,
-			       nx_cost_max_path(vcpu)};
+	return (struct former){engine, mode, (struct nx_form_scratch *)engine->form_scratch,
+			       nx_cost_max_path(engine)};
 }
 
-void nx_form_begin(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
+void nx_form_begin(struct nx_engine *engine, const struct nx_mode *mode, uint64_t rip,
 		   struct nx_graph *graph)
 {
-	struct former f = former_of(vcpu, mode);
+	struct former f = former_of(engine, mode);
 
 	f.s->limit = NX_MAX_INSNS;
 	begin_graph(graph, mode, rip);
 	begin_exploring(&f);
 }
 
-enum nx_progress nx_form_step(struct nx_vcpu *vcpu, struct nx_graph *graph)
+enum nx_progress nx_form_step(struct nx_engine *engine, struct nx_graph *graph)
 {
-	struct former f = former_of(vcpu, &graph->mode);
+	struct former f = former_of(engine, &graph->mode);
 	enum nx_progress progress = explore(&f, graph->rip);
 
 	return progress == NX_DONE ? finish(&f, graph) : progress;
 }
 
-bool nx_form(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip, struct nx_graph *graph)
+bool nx_form(struct nx_engine *engine, const struct nx_mode *mode, uint64_t rip,
+	     struct nx_graph *graph)
 {
 	enum nx_progress progress;
 
-	nx_make_abandon(vcpu);
-	nx_form_begin(vcpu, mode, rip, graph);
+	nx_make_abandon(engine);
+	nx_form_begin(engine, mode, rip, graph);
 	do
-		progress = nx_form_step(vcpu, graph);
+		progress = nx_form_step(engine, graph);
 	while (progress == NX_MORE);
 	return progress == NX_DONE;
 }
 
-bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t rip,
+bool nx_form_block(struct nx_engine *engine, const struct nx_mode *mode, uint64_t rip,
 		   struct nx_graph *graph)
 {
-	struct former f = former_of(vcpu, mode);
+	struct former f = former_of(engine, mode);
 	struct nx_block *block = &graph->block[0];
 
-	nx_make_abandon(vcpu);
+	nx_make_abandon(engine);
 	begin_graph(graph, mode, rip);
 	f.s->code_linear = 1;
 	nx_memset(block, 0, sizeof(*block));
@@ -556,11 +557,11 @@ bool nx_form_block(struct nx_vcpu *vcpu, const struct nx_mode *mode, uint64_t ri
 		struct nx_insn *insn = &graph->insn[graph->insns];
 
 		decode_at(&f, rip, insn);
-		if (!is_passable(&f, insn) || !nx_graph_add_bytes(vcpu, insn, graph))
+		if (!is_passable(&f, insn) || !nx_graph_add_bytes(engine, insn, graph))
 			break;
 		graph->insns++;
 		if (nx_decides(insn->op) || nx_op_exits(insn->op) || insn->string_io ||
-		    vcpu->config.uncached)
+		    engine->config.uncached)
 			break;
 		rip = nx_next_rip(mode, insn);
 	}

@@ -6,7 +6,7 @@
 #ifndef NX_FORM_H
 #define NX_FORM_H
 
-#include "vcpu.h"
+#include "engine.h"
 
 /* An instruction while the graph grows. Edges are node numbers. */
 struct nx_node {
@@ -42,19 +42,20 @@ struct nx_form_scratch {
 #define NX_TRACE_BLOCK 64
 
 bool nx_node_exits(const struct nx_node *node);
-bool nx_make_graph(const struct nx_vcpu *vcpu, struct nx_form_scratch *s, struct nx_graph *graph);
+bool nx_make_graph(const struct nx_engine *engine, struct nx_form_scratch *s,
+		   struct nx_graph *graph);
 /*
  * Adds an instruction's bytes to the fragments: contiguous stretches within pages. They come in the
  * order of their rip; false: no room.
  */
-bool nx_graph_add_bytes(const struct nx_vcpu *vcpu, const struct nx_insn *insn,
+bool nx_graph_add_bytes(const struct nx_engine *engine, const struct nx_insn *insn,
 			struct nx_graph *graph);
 
-static inline uint64_t nx_code_linear(const struct nx_vcpu *vcpu, uint64_t rip)
+static inline uint64_t nx_code_linear(const struct nx_engine *engine, uint64_t rip)
 {
-	uint64_t linear = vcpu->state.seg[NX_CS].base + rip;
+	uint64_t linear = engine->state.seg[NX_CS].base + rip;
 
-	return vcpu->mode.bits == 64 ? rip : (uint32_t)linear;
+	return engine->mode.bits == 64 ? rip : (uint32_t)linear;
 }
 
 /* Exits whenever it is executed. */

@@ -95,7 +95,7 @@ static bool make_blocks(struct nx_form_scratch *s, unsigned count, struct nx_gra
 	return true;
 }
 
-bool nx_graph_add_bytes(const struct nx_vcpu *vcpu, const struct nx_insn *insn,
+bool nx_graph_add_bytes(const struct nx_engine *engine, const struct nx_insn *insn,
 			struct nx_graph *graph)
 {
 	for (unsigned byte = 0; byte < insn->len; byte++) {
@@ -108,7 +108,7 @@ bool nx_graph_add_bytes(const struct nx_vcpu *vcpu, const struct nx_insn *insn,
 		if (graph->byte_count == NX_CLUSTER_BYTES)
 			return false;
 		if (!last || rip != last->rip + last->len ||
-		    !(nx_code_linear(vcpu, rip) & ~NX_PAGE_MASK)) {
+		    !(nx_code_linear(engine, rip) & ~NX_PAGE_MASK)) {
 			if (graph->fragments == NX_MAX_FRAGMENTS)
 				return false;
 			last = &graph->fragment[graph->fragments++];
@@ -122,7 +122,8 @@ bool nx_graph_add_bytes(const struct nx_vcpu *vcpu, const struct nx_insn *insn,
 	return true;
 }
 
-bool nx_make_graph(const struct nx_vcpu *vcpu, struct nx_form_scratch *s, struct nx_graph *graph)
+bool nx_make_graph(const struct nx_engine *engine, struct nx_form_scratch *s,
+		   struct nx_graph *graph)
 {
 	unsigned count = sort_nodes(s);
 
@@ -130,7 +131,7 @@ bool nx_make_graph(const struct nx_vcpu *vcpu, struct nx_form_scratch *s, struct
 	if (!make_blocks(s, count, graph))
 		return false;
 	for (unsigned i = 0; i < count; i++)
-		if (!nx_graph_add_bytes(vcpu, &s->node[s->order[i]].insn, graph))
+		if (!nx_graph_add_bytes(engine, &s->node[s->order[i]].insn, graph))
 			return false;
 	return true;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* paths.c - the ways that branches were seen to go, and the calls around them; see internal.h. */
-#include "vcpu.h"
+#include "engine.h"
 
 /* Leaves at one branch before a trace goes on from it; doubled by each trace. */
 #define FIRST_LEAVES 2u

@@ -16,19 +16,19 @@
  * The host's view of a page of code; its mapping is looked up once a stay. From then on the page is
  * not in the TLB for writing: the miss handler refuses stores to it.
  */
-static const uint8_t *code_page(struct nx_vcpu *vcpu, uint64_t linear)
+static const uint8_t *code_page(struct nx_engine *engine, uint64_t linear)
 {
 	uint64_t page = linear & NX_PAGE_MASK;
 	const uint8_t *host;
 
-	for (unsigned i = 0; i < vcpu->code_pages; i++)
-		if (vcpu->code_linear[i] == page)
-			return vcpu->code_page[i];
-	if (vcpu->code_pages == NX_MAX_CODE_PAGES || nx_code_page(vcpu, linear, &host) != NX_OK)
+	for (unsigned i = 0; i < engine->code_pages; i++)
+		if (engine->code_linear[i] == page)
+			return engine->code_page[i];
+	if (engine->code_pages == NX_MAX_CODE_PAGES || nx_code_page(engine, linear, &host) != NX_OK)
 		return NULL;
-	nx_tlb_protect(vcpu, host);
-	vcpu->code_linear[vcpu->code_pages] = page;
-	vcpu->code_page[vcpu->code_pages++] = (void *)(uintptr_t)host;
+	nx_tlb_protect(engine, host);
+	engine->code_linear[engine->code_pages] = page;
+	engine->code_page[engine->code_pages++] = (void *)(uintptr_t)host;
 	return host;
 }
 
@@ -50,7 +50,7 @@ static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned len)
 	return true;
 }
 
-static nx_status check(struct nx_vcpu *vcpu, const struct nx_cluster *cluster,
+static nx_status check(struct nx_engine *engine, const struct nx_cluster *cluster,
 		       const uint64_t fragments[NX_FRAGMENT_WORDS])
 {
 	const uint8_t *host = NULL;
@@ -61,10 +61,10 @@ static nx_status check(struct nx_vcpu *vcpu, const struct nx_cluster *cluster,
 		for (uint64_t left = fragments[word]; left; left &= left - 1) {
 			const struct nx_fragment *fragment =
 			    &cluster->fragment[word * 64 + (unsigned)__builtin_ctzll(left)];
-			uint64_t linear = nx_code_linear(vcpu, fragment->rip);
+			uint64_t linear = nx_code_linear(engine, fragment->rip);
 
 			if ((linear & NX_PAGE_MASK) != page)
-				host = code_page(vcpu, linear);
+				host = code_page(engine, linear);
 			if (!host)
 				return NX_LEAVE_CODE_UNREADABLE;
 			page = linear & NX_PAGE_MASK;
@@ -92,15 +92,15 @@ static const struct nx_entry *entry_at(const struct nx_cluster *cluster, uint32_
 	return high && cluster->entry[low].offset == offset ? &cluster->entry[low] : NULL;
 }
 
-nx_status nx_check_code(struct nx_vcpu *vcpu, const struct nx_cluster *cluster, uint32_t offset)
+nx_status nx_check_code(struct nx_engine *engine, const struct nx_cluster *cluster, uint32_t offset)
 {
 	const struct nx_entry *entry = entry_at(cluster, offset);
 	uint64_t all[NX_FRAGMENT_WORDS];
 
 	if (entry)
-		return check(vcpu, cluster, entry->fragments);
+		return check(engine, cluster, entry->fragments);
 	nx_memset(all, 0, sizeof(all));
 	for (unsigned i = 0; i < cluster->fragments; i++)
 		all[i / 64] |= 1ull << i % 64;
-	return check(vcpu, cluster, all);
+	return check(engine, cluster, all);
 }

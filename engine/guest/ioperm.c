@@ -6,7 +6,7 @@
  * report IOPL 0 whatever the guest has set. The bitmap is read at each access, as the processor
  * does: another vCPU may be changing it.
  */
-#include "vcpu.h"
+#include "engine.h"
 
 #define TSS_BITMAP_OFFSET 102 /* of the 16-bit offset of the bitmap, in 32- and 64-bit segments */
 #define TSS_32_64 9           /* type without the busy bit */
@@ -21,10 +21,10 @@ bool nx_io_bitmap_exists(const struct nx_state *state)
 }
 
 /* Two bytes of the segment. page: which of the vCPU's remembered pages it is likely on. */
-static nx_status read_16(struct nx_vcpu *vcpu, unsigned page, uint64_t offset, unsigned *value)
+static nx_status read_16(struct nx_engine *engine, unsigned page, uint64_t offset, unsigned *value)
 {
-	const struct nx_segment *tr = &vcpu->state.tr;
-	struct nx_io_page *known = &vcpu->io_page[page];
+	const struct nx_segment *tr = &engine->state.tr;
+	struct nx_io_page *known = &engine->io_page[page];
 	uint64_t linear = tr->base + offset;
 	struct nx_target target;
 	nx_status status;
@@ -34,7 +34,7 @@ static nx_status read_16(struct nx_vcpu *vcpu, unsigned page, uint64_t offset, u
 	if ((linear & ~NX_PAGE_MASK) == NX_PAGE_SIZE - 1)
 		return NX_LEAVE_PAGE_CROSSING;
 	if (!known->host || known->linear != (linear & NX_PAGE_MASK)) {
-		status = nx_resolve(vcpu, linear, 2, NX_READ_SYSTEM, &target);
+		status = nx_resolve(engine, linear, 2, NX_READ_SYSTEM, &target);
 		if (status != NX_OK)
 			return status;
 		if (target.device)
@@ -47,25 +47,25 @@ static nx_status read_16(struct nx_vcpu *vcpu, unsigned page, uint64_t offset, u
 	return NX_OK;
 }
 
-static nx_status look_up(struct nx_vcpu *vcpu, uint16_t port, unsigned size)
+static nx_status look_up(struct nx_engine *engine, uint16_t port, unsigned size)
 {
 	unsigned bitmap, bits;
 	nx_status status;
 
-	status = read_16(vcpu, 0, TSS_BITMAP_OFFSET, &bitmap);
+	status = read_16(engine, 0, TSS_BITMAP_OFFSET, &bitmap);
 	if (status == NX_OK)
-		status = read_16(vcpu, 1, bitmap + port / 8u, &bits);
+		status = read_16(engine, 1, bitmap + port / 8u, &bits);
 	if (status != NX_OK)
 		return status;
 	return bits >> (port & 7) & ((1u << size) - 1) ? NX_LEAVE_FAULT : NX_OK;
 }
 
-nx_status nx_io_permitted(struct nx_vcpu *vcpu, uint16_t port, unsigned size)
+nx_status nx_io_permitted(struct nx_engine *engine, uint16_t port, unsigned size)
 {
-	nx_status status = nx_session_begin(vcpu);
+	nx_status status = nx_session_begin(engine);
 
 	if (status == NX_OK)
-		status = look_up(vcpu, port, size);
-	nx_session_end(vcpu);
+		status = look_up(engine, port, size);
+	nx_session_end(engine);
 	return status;
 }

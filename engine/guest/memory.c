@@ -8,59 +8,59 @@
  * grants sessions (nx_host.guest_enter) an entry ends with its session, since the host page may go
  * then.
  */
-#include "vcpu.h"
+#include "engine.h"
 
-void nx_tlb_flush(struct nx_vcpu *vcpu)
+void nx_tlb_flush(struct nx_engine *engine)
 {
-	for (unsigned i = 0; i < vcpu->tlb_used_count; i++) {
-		struct nx_tlb_entry *entry = &vcpu->context.tlb[vcpu->tlb_used[i]];
+	for (unsigned i = 0; i < engine->tlb_used_count; i++) {
+		struct nx_tlb_entry *entry = &engine->context.tlb[engine->tlb_used[i]];
 
 		entry->read = entry->write = 1;
 	}
-	vcpu->tlb_used_count = 0;
-	vcpu->io_page[0].host = vcpu->io_page[1].host = NULL;
+	engine->tlb_used_count = 0;
+	engine->io_page[0].host = engine->io_page[1].host = NULL;
 }
 
-void nx_tlb_protect(struct nx_vcpu *vcpu, const void *page)
+void nx_tlb_protect(struct nx_engine *engine, const void *page)
 {
-	for (unsigned i = 0; i < vcpu->tlb_used_count; i++) {
-		struct nx_tlb_entry *entry = &vcpu->context.tlb[vcpu->tlb_used[i]];
+	for (unsigned i = 0; i < engine->tlb_used_count; i++) {
+		struct nx_tlb_entry *entry = &engine->context.tlb[engine->tlb_used[i]];
 
 		if (entry->read + entry->addend == (uint64_t)(uintptr_t)page)
 			entry->write = 1;
 	}
 }
 
-nx_status nx_session_begin(struct nx_vcpu *vcpu)
+nx_status nx_session_begin(struct nx_engine *engine)
 {
-	const struct nx_host *host = vcpu->host;
+	const struct nx_host *host = engine->host;
 
 	if (!host->guest_enter)
 		return NX_OK;
-	if (!host->guest_enter(vcpu->host_data))
+	if (!host->guest_enter(engine->host_data))
 		return NX_LEAVE_SESSION;
-	vcpu->in_session = true;
+	engine->in_session = true;
 	return NX_OK;
 }
 
-void nx_session_end(struct nx_vcpu *vcpu)
+void nx_session_end(struct nx_engine *engine)
 {
-	if (!vcpu->in_session)
+	if (!engine->in_session)
 		return;
 	/* The host may take any page away from here on. */
-	nx_flush(vcpu);
-	vcpu->in_session = false;
-	vcpu->host->guest_leave(vcpu->host_data);
+	nx_engine_flush(engine);
+	engine->in_session = false;
+	engine->host->guest_leave(engine->host_data);
 }
 
-static void tlb_fill(struct nx_vcpu *vcpu, uint64_t linear, uint8_t *page, bool write)
+static void tlb_fill(struct nx_engine *engine, uint64_t linear, uint8_t *page, bool write)
 {
 	unsigned index = (unsigned)(linear >> 12) % NX_TLB_ENTRIES;
-	struct nx_tlb_entry *entry = &vcpu->context.tlb[index];
+	struct nx_tlb_entry *entry = &engine->context.tlb[index];
 	uint64_t tag = linear & NX_PAGE_MASK;
 
 	if (entry->read == 1 && entry->write == 1)
-		vcpu->tlb_used[vcpu->tlb_used_count++] = (uint8_t)index;
+		engine->tlb_used[engine->tlb_used_count++] = (uint8_t)index;
 	/* Another page, or another mapping of this one since: both tags must speak of this addend.
 	 */
 	if (entry->addend != (uint64_t)(uintptr_t)page - tag || entry->read != tag)
@@ -71,16 +71,16 @@ static void tlb_fill(struct nx_vcpu *vcpu, uint64_t linear, uint8_t *page, bool 
 		entry->write = tag;
 }
 
-static bool is_code_page(const struct nx_vcpu *vcpu, const void *page)
+static bool is_code_page(const struct nx_engine *engine, const void *page)
 {
-	for (unsigned i = 0; i < vcpu->code_pages; i++)
-		if (vcpu->code_page[i] == page)
+	for (unsigned i = 0; i < engine->code_pages; i++)
+		if (engine->code_page[i] == page)
 			return true;
 	return false;
 }
 
-nx_status nx_resolve(struct nx_vcpu *vcpu, uint64_t linear, unsigned size, enum nx_access access,
-		     struct nx_target *target)
+nx_status nx_resolve(struct nx_engine *engine, uint64_t linear, unsigned size,
+		     enum nx_access access, struct nx_target *target)
 {
 	struct nx_page page = {.kind = NX_PAGE_LEAVE};
 	uint64_t gpa;
@@ -88,10 +88,10 @@ nx_status nx_resolve(struct nx_vcpu *vcpu, uint64_t linear, unsigned size, enum 
 
 	if ((linear & ~NX_PAGE_MASK) + size > NX_PAGE_SIZE)
 		return NX_LEAVE_PAGE_CROSSING;
-	status = nx_walk(vcpu, linear, access, &gpa);
+	status = nx_walk(engine, linear, access, &gpa);
 	if (status != NX_OK)
 		return status;
-	vcpu->host->map_page(vcpu->host_data, gpa & NX_PAGE_MASK, &page);
+	engine->host->map_page(engine->host_data, gpa & NX_PAGE_MASK, &page);
 	target->gpa = gpa;
 	target->traced = page.traced;
 	target->host = NULL;
@@ -102,18 +102,18 @@ nx_status nx_resolve(struct nx_vcpu *vcpu, uint64_t linear, unsigned size, enum 
 		return NX_OK;
 	if (page.kind != NX_PAGE_RAM || (access == NX_WRITE && !page.writable))
 		return NX_LEAVE_HOST_PAGE;
-	if (access == NX_WRITE && is_code_page(vcpu, page.host))
+	if (access == NX_WRITE && is_code_page(engine, page.host))
 		return NX_LEAVE_CODE_WRITE;
 	target->host = (uint8_t *)page.host + (gpa & ~NX_PAGE_MASK);
 	if (access == NX_READ || access == NX_WRITE)
-		tlb_fill(vcpu, linear, page.host, access == NX_WRITE);
+		tlb_fill(engine, linear, page.host, access == NX_WRITE);
 	return NX_OK;
 }
 
-nx_status nx_code_page(struct nx_vcpu *vcpu, uint64_t linear, const uint8_t **host)
+nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uint8_t **host)
 {
 	struct nx_target target = {.host = NULL};
-	nx_status status = nx_resolve(vcpu, linear, 1, NX_FETCH, &target);
+	nx_status status = nx_resolve(engine, linear, 1, NX_FETCH, &target);
 
 	if (status != NX_OK)
 		return status;
@@ -127,104 +127,104 @@ nx_status nx_code_page(struct nx_vcpu *vcpu, uint64_t linear, const uint8_t **ho
  * A load whose bytes are on two pages of memory: *host is a copy of them. A store would be half
  * done where the second page turns out not to be there, so those leave.
  */
-static nx_status read_across(struct nx_vcpu *vcpu, uint64_t linear, unsigned size, void **host)
+static nx_status read_across(struct nx_engine *engine, uint64_t linear, unsigned size, void **host)
 {
 	unsigned first = NX_PAGE_SIZE - (unsigned)(linear & ~NX_PAGE_MASK);
 	struct nx_target low, high;
 	nx_status status;
 
 	/* Nor does an access wrap. */
-	if (size > sizeof(vcpu->across) ||
-	    (vcpu->mode.bits != 64 && linear + size - 1 > UINT32_MAX))
+	if (size > sizeof(engine->across) ||
+	    (engine->mode.bits != 64 && linear + size - 1 > UINT32_MAX))
 		return NX_LEAVE_PAGE_CROSSING;
-	status = nx_resolve(vcpu, linear, first, NX_READ, &low);
+	status = nx_resolve(engine, linear, first, NX_READ, &low);
 	if (status == NX_OK)
-		status = nx_resolve(vcpu, linear + first, size - first, NX_READ, &high);
+		status = nx_resolve(engine, linear + first, size - first, NX_READ, &high);
 	if (status != NX_OK)
 		return status;
 	if (low.device || high.device)
 		return NX_LEAVE_PAGE_CROSSING;
-	nx_memcpy(vcpu->across, low.host, first);
-	nx_memcpy(vcpu->across + first, high.host, size - first);
-	*host = vcpu->across;
+	nx_memcpy(engine->across, low.host, first);
+	nx_memcpy(engine->across + first, high.host, size - first);
+	*host = engine->across;
 	return NX_OK;
 }
 
-void *nx_runtime_miss(struct nx_vcpu *vcpu)
+void *nx_runtime_miss(struct nx_engine *engine)
 {
-	const struct nx_site *site = &vcpu->running->site[vcpu->context.site];
-	uint64_t linear = vcpu->context.linear;
+	const struct nx_site *site = &engine->running->site[engine->context.site];
+	uint64_t linear = engine->context.linear;
 	struct nx_target target = {.host = NULL};
 	nx_status status;
 
-	vcpu->counters.tlb_misses++;
-	if (vcpu->bounce_active && linear == vcpu->bounce_linear)
-		return &vcpu->bounce;
+	engine->counters.tlb_misses++;
+	if (engine->bounce_active && linear == engine->bounce_linear)
+		return &engine->bounce;
 	/* Outside 64-bit mode linear addresses have 32 bits; one byte more is no page. */
-	if (vcpu->mode.bits != 64 && linear + site->size - 1 > UINT32_MAX)
+	if (engine->mode.bits != 64 && linear + site->size - 1 > UINT32_MAX)
 		status = NX_LEAVE_PAGE_CROSSING;
 	else
-		status =
-		    nx_resolve(vcpu, linear, site->size, site->write ? NX_WRITE : NX_READ, &target);
+		status = nx_resolve(engine, linear, site->size, site->write ? NX_WRITE : NX_READ,
+				    &target);
 	if (status == NX_LEAVE_PAGE_CROSSING && !site->write)
-		status = read_across(vcpu, linear, site->size, &target.host);
+		status = read_across(engine, linear, site->size, &target.host);
 	if (status == NX_OK && !target.device)
 		return target.host;
-	vcpu->stop_is_mmio = status == NX_OK;
-	vcpu->stop_gpa = target.gpa;
-	vcpu->stop_traced = target.traced;
-	vcpu->stop_reason = status == NX_OK ? NX_LEAVE_DEVICE_FORM : status;
+	engine->stop_is_mmio = status == NX_OK;
+	engine->stop_gpa = target.gpa;
+	engine->stop_traced = target.traced;
+	engine->stop_reason = status == NX_OK ? NX_LEAVE_DEVICE_FORM : status;
 	return NULL;
 }
 
 /* The linear address of an offset in a segment, where the segment allows the access. */
-static nx_status segment_linear(const struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
+static nx_status segment_linear(const struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 				unsigned size, bool write, uint64_t *linear)
 {
-	const struct nx_context_seg *s = &vcpu->context.seg[seg];
+	const struct nx_context_seg *s = &engine->context.seg[seg];
 
-	if (vcpu->mode.bits == 64) {
+	if (engine->mode.bits == 64) {
 		*linear = offset + (seg == NX_FS || seg == NX_GS ? s->base : 0);
 		return NX_OK;
 	}
 	if (offset + size > (write ? s->write_end : s->read_end) ||
-	    offset < vcpu->context.seg_lower[seg])
+	    offset < engine->context.seg_lower[seg])
 		return NX_LEAVE_SEGMENT;
 	*linear = (uint32_t)(s->base + offset);
 	return NX_OK;
 }
 
-bool nx_guest_is_inside(const struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
+bool nx_guest_is_inside(const struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 			unsigned size, bool write)
 {
 	uint64_t linear;
 
-	return segment_linear(vcpu, seg, offset, size, write, &linear) == NX_OK;
+	return segment_linear(engine, seg, offset, size, write, &linear) == NX_OK;
 }
 
 /* A TLB hit: what emitted code checks inline, and no pointer on a mispredicted way either. */
-static void *tlb_lookup(const struct nx_vcpu *vcpu, uint64_t linear, unsigned size, bool write)
+static void *tlb_lookup(const struct nx_engine *engine, uint64_t linear, unsigned size, bool write)
 {
-	const struct nx_tlb_entry *entry = &vcpu->context.tlb[(linear >> 12) % NX_TLB_ENTRIES];
+	const struct nx_tlb_entry *entry = &engine->context.tlb[(linear >> 12) % NX_TLB_ENTRIES];
 	uint64_t last = (linear + size - 1) & NX_PAGE_MASK;
 	uint64_t differs = (write ? entry->write : entry->read) ^ last;
 
 	return (void *)(uintptr_t)((linear + entry->addend) & nx_mask_below(differs, 1));
 }
 
-static nx_status guest_access(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
+static nx_status guest_access(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 			      unsigned size, bool write, void **host)
 {
 	struct nx_target target = {.host = NULL};
 	uint64_t linear;
-	nx_status status = segment_linear(vcpu, seg, offset, size, write, &linear);
+	nx_status status = segment_linear(engine, seg, offset, size, write, &linear);
 
 	if (status != NX_OK)
 		return status;
-	*host = tlb_lookup(vcpu, linear, size, write);
+	*host = tlb_lookup(engine, linear, size, write);
 	if (*host)
 		return NX_OK;
-	status = nx_resolve(vcpu, linear, size, write ? NX_WRITE : NX_READ, &target);
+	status = nx_resolve(engine, linear, size, write ? NX_WRITE : NX_READ, &target);
 	if (status == NX_OK && target.device)
 		status = NX_LEAVE_DEVICE_FORM;
 	*host = target.host;
@@ -271,45 +271,45 @@ static void store(void *to, uint64_t value, unsigned size)
 	}
 }
 
-nx_status nx_guest_read(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, uint64_t *to,
+nx_status nx_guest_read(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset, uint64_t *to,
 			unsigned size)
 {
 	void *host;
 	uint64_t linear;
-	nx_status status = guest_access(vcpu, seg, offset, size, false, &host);
+	nx_status status = guest_access(engine, seg, offset, size, false, &host);
 
 	if (status == NX_LEAVE_PAGE_CROSSING &&
-	    segment_linear(vcpu, seg, offset, size, false, &linear) == NX_OK)
-		status = read_across(vcpu, linear, size, &host);
+	    segment_linear(engine, seg, offset, size, false, &linear) == NX_OK)
+		status = read_across(engine, linear, size, &host);
 	if (status == NX_OK)
 		*to = load(host, size);
 	return status;
 }
 
-nx_status nx_guest_write(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset,
+nx_status nx_guest_write(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 			 const uint64_t *from, unsigned size)
 {
 	void *host;
-	nx_status status = guest_access(vcpu, seg, offset, size, true, &host);
+	nx_status status = guest_access(engine, seg, offset, size, true, &host);
 
 	if (status == NX_OK)
 		store(host, *from, size);
 	return status;
 }
 
-nx_status nx_guest_resolve(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, unsigned size,
-			   bool write, struct nx_target *target)
+nx_status nx_guest_resolve(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+			   unsigned size, bool write, struct nx_target *target)
 {
 	uint64_t linear;
-	nx_status status = segment_linear(vcpu, seg, offset, size, write, &linear);
+	nx_status status = segment_linear(engine, seg, offset, size, write, &linear);
 
 	if (status != NX_OK)
 		return status;
-	return nx_resolve(vcpu, linear, size, write ? NX_WRITE : NX_READ, target);
+	return nx_resolve(engine, linear, size, write ? NX_WRITE : NX_READ, target);
 }
 
-nx_status nx_guest_pointer(struct nx_vcpu *vcpu, enum nx_sreg seg, uint64_t offset, unsigned size,
-			   void **host)
+nx_status nx_guest_pointer(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+			   unsigned size, void **host)
 {
-	return guest_access(vcpu, seg, offset, size, true, host);
+	return guest_access(engine, seg, offset, size, true, host);
 }

@@ -1,29 +1,29 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* mode.c - what a resume depends on of the processor's state: its mode and its segments. */
-#include "vcpu.h"
+#include "engine.h"
 
-static void load_segment(struct nx_vcpu *vcpu, unsigned number)
+static void load_segment(struct nx_engine *engine, unsigned number)
 {
-	const struct nx_segment *from = &vcpu->state.seg[number];
-	struct nx_context_seg *to = &vcpu->context.seg[number];
+	const struct nx_segment *from = &engine->state.seg[number];
+	struct nx_context_seg *to = &engine->context.seg[number];
 	bool code = (from->type & 8) != 0, expand_down = !code && (from->type & 4);
 	uint64_t end = (uint64_t)from->limit + 1;
 
 	to->base = from->base;
 	to->selector = from->selector;
-	to->read_end = to->write_end = vcpu->context.seg_lower[number] = 0;
+	to->read_end = to->write_end = engine->context.seg_lower[number] = 0;
 	/* What is left of an expand-down segment in real mode: vendors differ. */
 	if (from->unusable || !from->present || !from->s ||
-	    (expand_down && !(vcpu->state.cr0 & NX_CR0_PE)))
+	    (expand_down && !(engine->state.cr0 & NX_CR0_PE)))
 		return;
 	if (expand_down) {
 		/* Emitted code looks at the lower bound where nx_mode.lower says that there is one.
 		 */
-		vcpu->context.seg_lower[number] = end;
-		vcpu->mode.lower |= (uint8_t)(1u << number);
+		engine->context.seg_lower[number] = end;
+		engine->mode.lower |= (uint8_t)(1u << number);
 		end = from->db ? 1ull << 32 : 1u << 16;
 	}
-	if (!(vcpu->state.cr0 & NX_CR0_PE)) {
+	if (!(engine->state.cr0 & NX_CR0_PE)) {
 		to->read_end = to->write_end = end;
 	} else if (code) {
 		to->read_end = from->type & 2 ? end : 0;
@@ -38,23 +38,23 @@ static bool is_flat(const struct nx_context_seg *seg)
 	return seg->base == 0 && seg->read_end == 1ull << 32 && seg->write_end == 1ull << 32;
 }
 
-nx_status nx_load_mode(struct nx_vcpu *vcpu)
+nx_status nx_load_mode(struct nx_engine *engine)
 {
-	const struct nx_state *s = &vcpu->state;
+	const struct nx_state *s = &engine->state;
 	bool protected_mode = (s->cr0 & NX_CR0_PE) != 0;
-	struct nx_mode *mode = &vcpu->mode;
+	struct nx_mode *mode = &engine->mode;
 
 	if (s->rflags & (NX_FL_TF | NX_FL_VM))
 		return NX_LEAVE_STATE;
-	vcpu->cpl = protected_mode ? s->seg[NX_SS].dpl : 0;
+	engine->cpl = protected_mode ? s->seg[NX_SS].dpl : 0;
 	/* Alignment checks: the emitted code does not make any. */
-	if ((s->rflags & NX_FL_AC) && (s->cr0 & NX_CR0_AM) && vcpu->cpl == 3)
+	if ((s->rflags & NX_FL_AC) && (s->cr0 & NX_CR0_AM) && engine->cpl == 3)
 		return NX_LEAVE_STATE;
-	if (vcpu->config.no_user_code && vcpu->cpl == 3)
+	if (engine->config.no_user_code && engine->cpl == 3)
 		return NX_LEAVE_STATE;
 	mode->protected_mode = protected_mode;
-	mode->user = vcpu->cpl == 3;
-	mode->io_allowed = vcpu->cpl <= (s->rflags & NX_FL_IOPL) >> 12;
+	mode->user = engine->cpl == 3;
+	mode->io_allowed = engine->cpl <= (s->rflags & NX_FL_IOPL) >> 12;
 	mode->io_bitmap = !mode->io_allowed && nx_io_bitmap_exists(s);
 	if ((s->efer & NX_EFER_LMA) && s->seg[NX_CS].l)
 		mode->bits = mode->stack_bits = 64;
@@ -64,18 +64,19 @@ nx_status nx_load_mode(struct nx_vcpu *vcpu)
 	}
 	mode->lower = 0;
 	for (unsigned i = 0; i < NX_SREGS; i++)
-		load_segment(vcpu, i);
+		load_segment(engine, i);
 	/* User-mode CPUID is left alone: counting tools rely on it (docs/engine.md, fidelity). */
-	mode->exits = vcpu->cpl == 0 ? vcpu->config.exits : 0;
-	mode->segment_loads = !protected_mode && vcpu->config.segment_loads;
-	mode->features = vcpu->config.guest_features & ~NX_HAS_TSC;
-	if (vcpu->host->read_tsc && !((s->cr4 & NX_CR4_TSD) && vcpu->cpl > 0))
+	mode->exits = engine->cpl == 0 ? engine->config.exits : 0;
+	mode->segment_loads = !protected_mode && engine->config.segment_loads;
+	mode->features = engine->config.guest_features & ~NX_HAS_TSC;
+	if (engine->host->read_tsc && !((s->cr4 & NX_CR4_TSD) && engine->cpl > 0))
 		mode->features |= NX_HAS_TSC;
 	/* Real-mode segments may be loaded inside a cluster: never taken for granted. */
 	mode->flat =
 	    mode->bits == 64 ||
-	    (protected_mode && !mode->lower && is_flat(&vcpu->context.seg[NX_DS]) &&
-	     is_flat(&vcpu->context.seg[NX_ES]) && is_flat(&vcpu->context.seg[NX_SS]) &&
-	     vcpu->context.seg[NX_CS].base == 0 && vcpu->context.seg[NX_CS].read_end == 1ull << 32);
+	    (protected_mode && !mode->lower && is_flat(&engine->context.seg[NX_DS]) &&
+	     is_flat(&engine->context.seg[NX_ES]) && is_flat(&engine->context.seg[NX_SS]) &&
+	     engine->context.seg[NX_CS].base == 0 &&
+	     engine->context.seg[NX_CS].read_end == 1ull << 32);
 	return NX_OK;
 }

@@ -12,7 +12,7 @@
  *  4. It is assumed that the guest's processor has PAT and, where the guest uses them, 4 MiB and
  *     1 GiB pages: bits that are reserved only without these features are not treated so.
  */
-#include "vcpu.h"
+#include "engine.h"
 
 #define PTE_PRESENT (1ull << 0)
 #define PTE_WRITE (1ull << 1)
@@ -41,7 +41,7 @@ struct step {
 };
 
 struct walk {
-	const struct nx_vcpu *vcpu;
+	const struct nx_engine *engine;
 	uint64_t linear;
 	enum nx_access access;
 	bool wide; /* 8-byte entries */
@@ -57,10 +57,10 @@ struct walk {
 
 static nx_status read_entry(struct walk *walk, uint64_t gpa, struct step *step)
 {
-	const struct nx_vcpu *vcpu = walk->vcpu;
+	const struct nx_engine *engine = walk->engine;
 	struct nx_page page;
 
-	vcpu->host->map_page(vcpu->host_data, gpa & NX_PAGE_MASK, &page);
+	engine->host->map_page(engine->host_data, gpa & NX_PAGE_MASK, &page);
 	if (page.kind != NX_PAGE_RAM)
 		return NX_LEAVE_HOST_PAGE;
 	step->entry = (uint8_t *)page.host + (gpa & ~NX_PAGE_MASK);
@@ -89,7 +89,7 @@ static uint64_t address_reserved(const struct nx_state *state)
 static nx_status descend_wide(struct walk *walk, uint64_t table, unsigned level, uint64_t reserved,
 			      uint64_t *gpa)
 {
-	const uint64_t address_bits = ~address_reserved(&walk->vcpu->state);
+	const uint64_t address_bits = ~address_reserved(&walk->engine->state);
 
 	for (;; level--) {
 		const unsigned shift = 12 + 9 * (level - 1);
@@ -124,7 +124,7 @@ static nx_status descend_wide(struct walk *walk, uint64_t table, unsigned level,
 /* 4 and 5 levels. */
 static nx_status walk_long(struct walk *walk, uint64_t *gpa)
 {
-	const struct nx_state *state = &walk->vcpu->state;
+	const struct nx_state *state = &walk->engine->state;
 	const unsigned levels = state->cr4 & NX_CR4_LA57 ? 5 : 4;
 	const unsigned unused = 64 - (12 + 9 * levels);
 	uint64_t address = address_reserved(state);
@@ -145,7 +145,7 @@ static nx_status walk_long(struct walk *walk, uint64_t *gpa)
  */
 static nx_status walk_pae(struct walk *walk, uint64_t *gpa)
 {
-	const struct nx_state *state = &walk->vcpu->state;
+	const struct nx_state *state = &walk->engine->state;
 	const uint64_t address = address_reserved(state);
 	const uint64_t reserved = state->efer & NX_EFER_NXE ? address & ~PTE_NX : address;
 	/* PDPTEs have neither rights nor accessed bits: bits 1, 2 and 5 to 8 are reserved. */
@@ -163,7 +163,7 @@ static nx_status walk_pae(struct walk *walk, uint64_t *gpa)
 
 static nx_status walk_32(struct walk *walk, uint64_t *gpa)
 {
-	const struct nx_state *state = &walk->vcpu->state;
+	const struct nx_state *state = &walk->engine->state;
 	struct step *step = &walk->step[walk->steps++];
 	const uint64_t directory = state->cr3 & 0xfffff000;
 	nx_status status = read_entry(walk, directory + (walk->linear >> 22) * 4, step);
@@ -200,8 +200,8 @@ static nx_status walk_32(struct walk *walk, uint64_t *gpa)
 /* Keys exist with 4 and 5 levels only and do not apply to fetches. */
 static nx_status check_keys(const struct walk *walk, bool user_page)
 {
-	const struct nx_vcpu *vcpu = walk->vcpu;
-	const struct nx_state *state = &vcpu->state;
+	const struct nx_engine *engine = walk->engine;
+	const struct nx_state *state = &engine->state;
 	unsigned key;
 
 	if (!user_page)
@@ -212,16 +212,16 @@ static nx_status check_keys(const struct walk *walk, bool user_page)
 	if (key & PKRU_ACCESS_DISABLE)
 		return NX_LEAVE_PAGE_FAULT;
 	if (walk->access == NX_WRITE && (key & PKRU_WRITE_DISABLE) &&
-	    (vcpu->cpl == 3 || (state->cr0 & NX_CR0_WP)))
+	    (engine->cpl == 3 || (state->cr0 & NX_CR0_WP)))
 		return NX_LEAVE_PAGE_FAULT;
 	return NX_OK;
 }
 
 static nx_status check_rights(const struct walk *walk)
 {
-	const struct nx_vcpu *vcpu = walk->vcpu;
-	const struct nx_state *state = &vcpu->state;
-	const bool user = vcpu->cpl == 3 && walk->access != NX_READ_SYSTEM;
+	const struct nx_engine *engine = walk->engine;
+	const struct nx_state *state = &engine->state;
+	const bool user = engine->cpl == 3 && walk->access != NX_READ_SYSTEM;
 	const bool user_page = walk->rights & PTE_USER;
 
 	if (user && !user_page)
@@ -238,7 +238,7 @@ static nx_status check_rights(const struct walk *walk)
 
 	/* The processor's own accesses have no AC to lift SMAP with. */
 	if (!user && user_page && (state->cr4 & NX_CR4_SMAP) &&
-	    (walk->access == NX_READ_SYSTEM || !(vcpu->context.rflags & NX_FL_AC)))
+	    (walk->access == NX_READ_SYSTEM || !(engine->context.rflags & NX_FL_AC)))
 		return NX_LEAVE_PAGE_FAULT;
 	/*
 	 * With CR4.CET a page that is not writable, but dirty, is a shadow stack: a plain store to
@@ -287,9 +287,9 @@ static enum marked mark_all(const struct walk *walk)
 	return MARKED;
 }
 
-nx_status nx_walk(struct nx_vcpu *vcpu, uint64_t linear, enum nx_access access, uint64_t *gpa)
+nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access access, uint64_t *gpa)
 {
-	const struct nx_state *state = &vcpu->state;
+	const struct nx_state *state = &engine->state;
 	const bool is_long = state->efer & NX_EFER_LMA;
 	struct walk walk;
 
@@ -300,7 +300,7 @@ nx_status nx_walk(struct nx_vcpu *vcpu, uint64_t linear, enum nx_access access, 
 		return NX_OK;
 	}
 
-	walk.vcpu = vcpu;
+	walk.engine = engine;
 	walk.linear = linear;
 	walk.access = access;
 	walk.wide = is_long || (state->cr4 & NX_CR4_PAE);

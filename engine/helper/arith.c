@@ -6,18 +6,18 @@
 #include "helper/helper.h"
 
 /* The first operand: register or memory. */
-static nx_status read_operand(struct nx_vcpu *vcpu, const struct nx_decoded *d,
+static nx_status read_operand(struct nx_engine *engine, const struct nx_decoded *d,
 			      const ZydisDecodedOperand *op, uint64_t *value)
 {
 	struct nx_reg reg;
 
 	*value = 0;
 	if (op->type == ZYDIS_OPERAND_TYPE_MEMORY)
-		return nx_guest_read(vcpu, nx_segment_of(op), nx_effective_address(vcpu, d, op),
+		return nx_guest_read(engine, nx_segment_of(op), nx_effective_address(engine, d, op),
 				     value, op->size / 8u);
 	if (!nx_reg_of(op->reg.value, &reg))
 		return NX_LEAVE_FAULT;
-	*value = nx_get_reg(vcpu, &reg);
+	*value = nx_get_reg(engine, &reg);
 	return NX_OK;
 }
 
@@ -34,9 +34,10 @@ static uint64_t divide(uint64_t high, uint64_t low, uint64_t divisor, uint64_t *
 }
 
 /* The dividend, twice the operand's size: AX, DX:AX, EDX:EAX or RDX:RAX. */
-static void read_dividend(const struct nx_vcpu *vcpu, unsigned size, uint64_t *high, uint64_t *low)
+static void read_dividend(const struct nx_engine *engine, unsigned size, uint64_t *high,
+			  uint64_t *low)
 {
-	uint64_t rax = vcpu->context.gpr[NX_RAX], rdx = vcpu->context.gpr[NX_RDX];
+	uint64_t rax = engine->context.gpr[NX_RAX], rdx = engine->context.gpr[NX_RDX];
 
 	*high = 0;
 	switch (size) {
@@ -56,47 +57,47 @@ static void read_dividend(const struct nx_vcpu *vcpu, unsigned size, uint64_t *h
 	}
 }
 
-static void write_results(struct nx_vcpu *vcpu, unsigned size, uint64_t quotient,
+static void write_results(struct nx_engine *engine, unsigned size, uint64_t quotient,
 			  uint64_t remainder)
 {
 	const struct nx_reg first = {.number = NX_RAX, .size = (uint8_t)size};
 	const struct nx_reg ah = {.number = NX_RAX, .size = 1, .high = true};
 	const struct nx_reg rdx = {.number = NX_RDX, .size = (uint8_t)size};
 
-	nx_set_reg(vcpu->context.gpr, &first, quotient);
-	nx_set_reg(vcpu->context.gpr, size == 1 ? &ah : &rdx, remainder);
+	nx_set_reg(engine->context.gpr, &first, quotient);
+	nx_set_reg(engine->context.gpr, size == 1 ? &ah : &rdx, remainder);
 }
 
-nx_status nx_help_div(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_div(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	unsigned size = d->op[0].size / 8u;
 	uint64_t divisor, high, low, quotient, remainder;
-	nx_status status = read_operand(vcpu, d, &d->op[0], &divisor);
+	nx_status status = read_operand(engine, d, &d->op[0], &divisor);
 
 	if (status != NX_OK)
 		return status;
-	read_dividend(vcpu, size, &high, &low);
+	read_dividend(engine, size, &high, &low);
 	if (divisor <= high || !divisor)
 		return NX_LEAVE_FAULT;
 	quotient = divide(high, low, divisor, &remainder);
 	if (quotient > nx_size_mask(size))
 		return NX_LEAVE_FAULT;
-	write_results(vcpu, size, quotient, remainder);
+	write_results(engine, size, quotient, remainder);
 	return NX_OK;
 }
 
 /* By absolute values: the quotient truncates towards zero, the remainder has the dividend's sign.
  */
-nx_status nx_help_idiv(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_idiv(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	unsigned size = d->op[0].size / 8u;
 	uint64_t raw, high, low, divisor, quotient, remainder, limit;
 	bool negative, divisor_negative, quotient_negative;
-	nx_status status = read_operand(vcpu, d, &d->op[0], &raw);
+	nx_status status = read_operand(engine, d, &d->op[0], &raw);
 
 	if (status != NX_OK)
 		return status;
-	read_dividend(vcpu, size, &high, &low);
+	read_dividend(engine, size, &high, &low);
 	if (size < 8) {
 		low = (uint64_t)nx_sign_extend(low, size * 2);
 		high = (int64_t)low < 0 ? ~0ull : 0;
@@ -115,7 +116,7 @@ nx_status nx_help_idiv(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	limit = (nx_size_mask(size) >> 1) + quotient_negative;
 	if (quotient > limit)
 		return NX_LEAVE_FAULT;
-	write_results(vcpu, size, quotient_negative ? -quotient : quotient,
+	write_results(engine, size, quotient_negative ? -quotient : quotient,
 		      negative ? -remainder : remainder);
 	return NX_OK;
 }
@@ -156,14 +157,14 @@ static uint64_t changed_bit(uint64_t old, uint64_t mask, ZydisMnemonic mnemonic)
  * BT and relatives with memory and a register: the register counts bits from the operand's address
  * on, in both directions.
  */
-nx_status nx_help_bit_string(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_bit_string(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const bool locked = (d->insn.attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0;
 	const ZydisDecodedOperand *m = &d->op[0];
 	const enum nx_sreg seg = nx_segment_of(m);
 	unsigned size = m->size / 8u, bits = size * 8;
-	uint64_t address = nx_effective_address(vcpu, d, m), index, mask, old = 0, new;
-	nx_status status = read_operand(vcpu, d, &d->op[1], &index);
+	uint64_t address = nx_effective_address(engine, d, m), index, mask, old = 0, new;
+	nx_status status = read_operand(engine, d, &d->op[1], &index);
 	int64_t position = nx_sign_extend(index, size);
 	void *host = NULL;
 
@@ -172,37 +173,37 @@ nx_status nx_help_bit_string(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	address &= nx_size_mask(d->insn.address_width / 8u);
 	mask = 1ull << (index & (bits - 1));
 	if (status == NX_OK && locked)
-		status = nx_guest_pointer(vcpu, seg, address, size, &host);
+		status = nx_guest_pointer(engine, seg, address, size, &host);
 	else if (status == NX_OK)
-		status = nx_guest_read(vcpu, seg, address, &old, size);
+		status = nx_guest_read(engine, seg, address, &old, size);
 	if (status == NX_OK && locked && (uintptr_t)host % NX_CACHE_LINE + size > NX_CACHE_LINE)
 		status = NX_LEAVE_SPLIT_LOCK;
 	if (status == NX_OK && locked) {
 		old = change_bit_locked(host, size, mask, d->insn.mnemonic);
 	} else if (status == NX_OK && d->insn.mnemonic != ZYDIS_MNEMONIC_BT) {
 		new = changed_bit(old, mask, d->insn.mnemonic);
-		status = nx_guest_write(vcpu, seg, address, &new, size);
+		status = nx_guest_write(engine, seg, address, &new, size);
 	}
 	if (status != NX_OK)
 		return status;
-	nx_set_arithmetic_flags(vcpu, (nx_get_rflags(vcpu) & ~(uint64_t)NX_FL_CF) |
-					  (old & mask ? NX_FL_CF : 0));
+	nx_set_arithmetic_flags(engine, (nx_get_rflags(engine) & ~(uint64_t)NX_FL_CF) |
+					    (old & mask ? NX_FL_CF : 0));
 	return NX_OK;
 }
 
-nx_status nx_help_cmpxchg16b(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_cmpxchg16b(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	uint64_t *gpr = vcpu->context.gpr, address = nx_effective_address(vcpu, d, &d->op[0]);
+	uint64_t *gpr = engine->context.gpr, address = nx_effective_address(engine, d, &d->op[0]);
 	void *host;
 	nx_status status;
 	bool equal;
 
 	/* In 64-bit mode only: the segment's base counts towards the alignment for FS and GS. */
-	if ((address + vcpu->context.seg[nx_segment_of(&d->op[0])].base *
+	if ((address + engine->context.seg[nx_segment_of(&d->op[0])].base *
 			   (nx_segment_of(&d->op[0]) >= NX_FS)) &
 	    15)
 		return NX_LEAVE_FAULT;
-	status = nx_guest_pointer(vcpu, nx_segment_of(&d->op[0]), address, 16, &host);
+	status = nx_guest_pointer(engine, nx_segment_of(&d->op[0]), address, 16, &host);
 	if (status != NX_OK)
 		return status;
 	__asm__ volatile("lock cmpxchg16b %1"
@@ -210,12 +211,12 @@ nx_status nx_help_cmpxchg16b(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 			   "+d"(gpr[NX_RDX])
 			 : "b"(gpr[NX_RBX]), "c"(gpr[NX_RCX])
 			 : "memory");
-	nx_set_arithmetic_flags(vcpu, (nx_get_rflags(vcpu) & ~(uint64_t)NX_FL_ZF) |
-					  (equal ? NX_FL_ZF : 0));
+	nx_set_arithmetic_flags(engine, (nx_get_rflags(engine) & ~(uint64_t)NX_FL_ZF) |
+					    (equal ? NX_FL_ZF : 0));
 	return NX_OK;
 }
 
-nx_status nx_help_xlat(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_xlat(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const struct nx_reg al = {.number = NX_RAX, .size = 1};
 	const ZydisDecodedOperand *m = NULL;
@@ -227,11 +228,11 @@ nx_status nx_help_xlat(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 			m = &d->op[i];
 	if (!m)
 		return NX_LEAVE_FAULT;
-	address = (vcpu->context.gpr[NX_RBX] + nx_get_reg(vcpu, &al)) &
+	address = (engine->context.gpr[NX_RBX] + nx_get_reg(engine, &al)) &
 		  nx_size_mask(d->insn.address_width / 8u);
-	status = nx_guest_read(vcpu, nx_segment_of(m), address, &value, 1);
+	status = nx_guest_read(engine, nx_segment_of(m), address, &value, 1);
 	if (status == NX_OK)
-		nx_set_reg(vcpu->context.gpr, &al, value);
+		nx_set_reg(engine->context.gpr, &al, value);
 	return status;
 }
 
@@ -242,7 +243,7 @@ static uint64_t reverse_bytes(uint64_t value, unsigned size)
 	return __builtin_bswap64(value) >> (64 - size * 8);
 }
 
-nx_status nx_help_movbe(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_movbe(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const bool loads = d->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY;
 	const ZydisDecodedOperand *m = &d->op[loads ? 1 : 0];
@@ -254,20 +255,20 @@ nx_status nx_help_movbe(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	if (!nx_reg_of(d->op[loads ? 0 : 1].reg.value, &reg))
 		return NX_LEAVE_FAULT;
 	if (loads) {
-		status = read_operand(vcpu, d, m, &value);
+		status = read_operand(engine, d, m, &value);
 		if (status == NX_OK)
-			nx_set_reg(vcpu->context.gpr, &reg, reverse_bytes(value, size));
+			nx_set_reg(engine->context.gpr, &reg, reverse_bytes(value, size));
 		return status;
 	}
-	value = reverse_bytes(nx_get_reg(vcpu, &reg), size);
-	return nx_guest_write(vcpu, nx_segment_of(m), nx_effective_address(vcpu, d, m), &value,
+	value = reverse_bytes(nx_get_reg(engine, &reg), size);
+	return nx_guest_write(engine, nx_segment_of(m), nx_effective_address(engine, d, m), &value,
 			      size);
 }
 
-nx_status nx_help_popcnt(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_popcnt(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	uint64_t value, count = 0;
-	nx_status status = read_operand(vcpu, d, &d->op[1], &value);
+	nx_status status = read_operand(engine, d, &d->op[1], &value);
 	struct nx_reg to;
 
 	if (status != NX_OK)
@@ -276,23 +277,23 @@ nx_status nx_help_popcnt(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 		return NX_LEAVE_FAULT;
 	for (; value; value &= value - 1)
 		count++;
-	nx_set_reg(vcpu->context.gpr, &to, count);
-	nx_set_arithmetic_flags(vcpu, count ? 0 : NX_FL_ZF);
+	nx_set_reg(engine->context.gpr, &to, count);
+	nx_set_arithmetic_flags(engine, count ? 0 : NX_FL_ZF);
 	return NX_OK;
 }
 
 /* RDTSC, and RDTSCP, which differs in ECX and in what it waits for: here all is done. */
-nx_status nx_help_rdtsc(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_rdtsc(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const bool with_aux = d->insn.mnemonic == ZYDIS_MNEMONIC_RDTSCP;
 	uint64_t tsc;
 	uint32_t aux;
 
-	if (!vcpu->host->read_tsc(vcpu->host_data, &tsc, with_aux ? &aux : NULL))
+	if (!engine->host->read_tsc(engine->host_data, &tsc, with_aux ? &aux : NULL))
 		return NX_LEAVE_STATE;
-	vcpu->context.gpr[NX_RAX] = (uint32_t)tsc;
-	vcpu->context.gpr[NX_RDX] = tsc >> 32;
+	engine->context.gpr[NX_RAX] = (uint32_t)tsc;
+	engine->context.gpr[NX_RDX] = tsc >> 32;
 	if (with_aux)
-		vcpu->context.gpr[NX_RCX] = aux;
+		engine->context.gpr[NX_RCX] = aux;
 	return NX_OK;
 }

@@ -6,9 +6,9 @@
 
 /* ---- Registers, flags, addresses ---- */
 
-uint64_t nx_get_reg(const struct nx_vcpu *vcpu, const struct nx_reg *reg)
+uint64_t nx_get_reg(const struct nx_engine *engine, const struct nx_reg *reg)
 {
-	return vcpu->context.gpr[reg->number] >> (reg->high ? 8 : 0) & nx_size_mask(reg->size);
+	return engine->context.gpr[reg->number] >> (reg->high ? 8 : 0) & nx_size_mask(reg->size);
 }
 
 void nx_set_reg(uint64_t *gpr, const struct nx_reg *reg, uint64_t value)
@@ -22,29 +22,29 @@ void nx_set_reg(uint64_t *gpr, const struct nx_reg *reg, uint64_t value)
 		*to = (*to & ~(mask << shift)) | (value & mask) << shift;
 }
 
-uint64_t nx_get_rflags(const struct nx_vcpu *vcpu)
+uint64_t nx_get_rflags(const struct nx_engine *engine)
 {
-	return vcpu->context.rflags | nx_flags_from_context(vcpu->context.flags);
+	return engine->context.rflags | nx_flags_from_context(engine->context.flags);
 }
 
-void nx_set_arithmetic_flags(struct nx_vcpu *vcpu, uint64_t rflags)
+void nx_set_arithmetic_flags(struct nx_engine *engine, uint64_t rflags)
 {
-	vcpu->context.flags = nx_flags_to_context(rflags);
+	engine->context.flags = nx_flags_to_context(rflags);
 }
 
-uint64_t nx_effective_address(const struct nx_vcpu *vcpu, const struct nx_decoded *d,
+uint64_t nx_effective_address(const struct nx_engine *engine, const struct nx_decoded *d,
 			      const ZydisDecodedOperand *memory)
 {
 	uint64_t address = memory->mem.disp.has_displacement ? (uint64_t)memory->mem.disp.value : 0;
-	const struct nx_site *site = &vcpu->running->site[vcpu->context.site];
+	const struct nx_site *site = &engine->running->site[engine->context.site];
 	struct nx_reg reg;
 
 	if (memory->mem.base == ZYDIS_REGISTER_RIP || memory->mem.base == ZYDIS_REGISTER_EIP)
 		address += site->rip + site->len;
 	else if (nx_reg_of(memory->mem.base, &reg))
-		address += vcpu->context.gpr[reg.number];
+		address += engine->context.gpr[reg.number];
 	if (nx_reg_of(memory->mem.index, &reg))
-		address += vcpu->context.gpr[reg.number] * memory->mem.scale;
+		address += engine->context.gpr[reg.number] * memory->mem.scale;
 	return address & nx_size_mask(d->insn.address_width / 8);
 }
 
@@ -52,21 +52,21 @@ uint64_t nx_effective_address(const struct nx_vcpu *vcpu, const struct nx_decode
 
 /* A stack pointer on trial: committed when all of the instruction's accesses have succeeded. */
 struct stack {
-	struct nx_vcpu *vcpu;
+	struct nx_engine *engine;
 	uint64_t mask, rsp;
 };
 
-static struct stack stack_begin(struct nx_vcpu *vcpu)
+static struct stack stack_begin(struct nx_engine *engine)
 {
-	uint64_t mask = nx_size_mask(vcpu->mode.stack_bits / 8);
+	uint64_t mask = nx_size_mask(engine->mode.stack_bits / 8);
 
-	return (struct stack){vcpu, mask, vcpu->context.gpr[NX_RSP] & mask};
+	return (struct stack){engine, mask, engine->context.gpr[NX_RSP] & mask};
 }
 
 static nx_status stack_push(struct stack *s, uint64_t value, unsigned size)
 {
 	s->rsp = (s->rsp - size) & s->mask;
-	return nx_guest_write(s->vcpu, NX_SS, s->rsp, &value, size);
+	return nx_guest_write(s->engine, NX_SS, s->rsp, &value, size);
 }
 
 static nx_status stack_pop(struct stack *s, uint64_t *value, unsigned size)
@@ -74,14 +74,14 @@ static nx_status stack_pop(struct stack *s, uint64_t *value, unsigned size)
 	nx_status status;
 
 	*value = 0;
-	status = nx_guest_read(s->vcpu, NX_SS, s->rsp, value, size);
+	status = nx_guest_read(s->engine, NX_SS, s->rsp, value, size);
 	s->rsp = (s->rsp + size) & s->mask;
 	return status;
 }
 
 static void stack_commit(const struct stack *s)
 {
-	uint64_t *rsp = &s->vcpu->context.gpr[NX_RSP];
+	uint64_t *rsp = &s->engine->context.gpr[NX_RSP];
 
 	/* A 32-bit stack pointer is ESP: in no mode has RSP an upper half then. */
 	*rsp = s->mask == 0xffff ? (*rsp & ~0xffffull) | s->rsp : s->rsp;
@@ -92,10 +92,10 @@ static unsigned operand_size(const struct nx_decoded *d)
 	return d->insn.operand_width / 8u;
 }
 
-nx_status nx_help_pushf(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_pushf(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	struct stack s = stack_begin(vcpu);
-	uint64_t image = (nx_get_rflags(vcpu) | 2) & ~(uint64_t)(NX_FL_VM | NX_FL_RF);
+	struct stack s = stack_begin(engine);
+	uint64_t image = (nx_get_rflags(engine) | 2) & ~(uint64_t)(NX_FL_VM | NX_FL_RF);
 	nx_status status = stack_push(&s, image, operand_size(d));
 
 	if (status == NX_OK)
@@ -107,11 +107,11 @@ nx_status nx_help_pushf(struct nx_vcpu *vcpu, const struct nx_decoded *d)
  * Only arithmetic flags and DF may change here: IF and TF decide about interrupts and traps, AC
  * about rights, IOPL about what faults.
  */
-nx_status nx_help_popf(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_popf(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const uint64_t ours = NX_FL_ARITHMETIC | NX_FL_DF;
-	uint64_t old = nx_get_rflags(vcpu), image, mask = nx_size_mask(operand_size(d));
-	struct stack s = stack_begin(vcpu);
+	uint64_t old = nx_get_rflags(engine), image, mask = nx_size_mask(operand_size(d));
+	struct stack s = stack_begin(engine);
 	nx_status status = stack_pop(&s, &image, operand_size(d));
 
 	if (status != NX_OK)
@@ -119,15 +119,16 @@ nx_status nx_help_popf(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	/* Bit 1 is always 1, bits 3, 5 and 15 always 0, whatever is on the stack. */
 	if ((old ^ image) & mask & 0x3f7fd5 & ~ours)
 		return NX_LEAVE_STATE;
-	vcpu->context.rflags = (vcpu->context.rflags & ~(uint64_t)NX_FL_DF) | (image & NX_FL_DF);
-	nx_set_arithmetic_flags(vcpu, image);
+	engine->context.rflags =
+	    (engine->context.rflags & ~(uint64_t)NX_FL_DF) | (image & NX_FL_DF);
+	nx_set_arithmetic_flags(engine, image);
 	stack_commit(&s);
 	return NX_OK;
 }
 
-nx_status nx_help_pusha(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_pusha(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	struct stack s = stack_begin(vcpu);
+	struct stack s = stack_begin(engine);
 	unsigned size = operand_size(d);
 	void *host;
 
@@ -136,18 +137,18 @@ nx_status nx_help_pusha(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	 * first. Pages are looked at last, since that marks them.
 	 */
 	for (unsigned i = 1; i <= 8; i++)
-		if (!nx_guest_is_inside(vcpu, NX_SS, (s.rsp - i * size) & s.mask, size, true))
+		if (!nx_guest_is_inside(engine, NX_SS, (s.rsp - i * size) & s.mask, size, true))
 			return NX_LEAVE_SEGMENT;
 	for (unsigned i = 1; i <= 8; i++) {
 		nx_status status =
-		    nx_guest_pointer(vcpu, NX_SS, (s.rsp - i * size) & s.mask, size, &host);
+		    nx_guest_pointer(engine, NX_SS, (s.rsp - i * size) & s.mask, size, &host);
 
 		if (status != NX_OK)
 			return status;
 	}
 	/* AX, CX, DX, BX, the old SP, BP, SI, DI: the order of their numbers. */
 	for (unsigned i = NX_RAX; i <= NX_RDI; i++) {
-		nx_status status = stack_push(&s, vcpu->context.gpr[i], size);
+		nx_status status = stack_push(&s, engine->context.gpr[i], size);
 
 		if (status != NX_OK)
 			return status;
@@ -156,9 +157,9 @@ nx_status nx_help_pusha(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	return NX_OK;
 }
 
-nx_status nx_help_popa(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_popa(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	struct stack s = stack_begin(vcpu);
+	struct stack s = stack_begin(engine);
 	unsigned size = operand_size(d);
 	uint64_t value[8];
 
@@ -170,17 +171,17 @@ nx_status nx_help_popa(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	}
 	for (unsigned i = NX_RAX; i <= NX_RDI; i++)
 		if (i != NX_RSP)
-			nx_set_reg(vcpu->context.gpr,
+			nx_set_reg(engine->context.gpr,
 				   &(struct nx_reg){.number = (uint8_t)i, .size = (uint8_t)size},
 				   value[i]);
 	stack_commit(&s);
 	return NX_OK;
 }
 
-nx_status nx_help_enter(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_enter(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const struct nx_reg rbp = {.number = NX_RBP, .size = (uint8_t)operand_size(d)};
-	struct stack s = stack_begin(vcpu);
+	struct stack s = stack_begin(engine);
 	nx_status status;
 	uint64_t frame;
 	void *top;
@@ -189,59 +190,60 @@ nx_status nx_help_enter(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 		return NX_LEAVE_STATE; /* nested frames: nobody uses them */
 	frame = (s.rsp - rbp.size) & s.mask;
 	/* The processor checks that the new top of the stack can be written: before the push. */
-	status =
-	    nx_guest_pointer(vcpu, NX_SS, (frame - d->op[0].imm.value.u) & s.mask, rbp.size, &top);
+	status = nx_guest_pointer(engine, NX_SS, (frame - d->op[0].imm.value.u) & s.mask, rbp.size,
+				  &top);
 	if (status == NX_OK)
-		status = stack_push(&s, vcpu->context.gpr[NX_RBP], rbp.size);
+		status = stack_push(&s, engine->context.gpr[NX_RBP], rbp.size);
 	if (status != NX_OK)
 		return status;
 	s.rsp = (s.rsp - d->op[0].imm.value.u) & s.mask;
 	/* A 32-bit frame pointer gets what stands above a 16-bit stack pointer, too. */
-	frame |= vcpu->context.gpr[NX_RSP] & ~s.mask;
-	nx_set_reg(vcpu->context.gpr, &rbp, frame);
+	frame |= engine->context.gpr[NX_RSP] & ~s.mask;
+	nx_set_reg(engine->context.gpr, &rbp, frame);
 	stack_commit(&s);
 	return NX_OK;
 }
 
-nx_status nx_help_leave(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_leave(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const struct nx_reg rbp = {.number = NX_RBP, .size = (uint8_t)operand_size(d)};
-	struct stack s = stack_begin(vcpu);
+	struct stack s = stack_begin(engine);
 	uint64_t value;
 	nx_status status;
 
-	s.rsp = vcpu->context.gpr[NX_RBP] & s.mask;
+	s.rsp = engine->context.gpr[NX_RBP] & s.mask;
 	status = stack_pop(&s, &value, rbp.size);
 	if (status != NX_OK)
 		return status;
 	stack_commit(&s);
-	nx_set_reg(vcpu->context.gpr, &rbp, value);
+	nx_set_reg(engine->context.gpr, &rbp, value);
 	return NX_OK;
 }
 
-nx_status nx_help_pop_memory(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_pop_memory(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	struct stack s = stack_begin(vcpu);
-	uint64_t value, old = vcpu->context.gpr[NX_RSP];
+	struct stack s = stack_begin(engine);
+	uint64_t value, old = engine->context.gpr[NX_RSP];
 	nx_status status = stack_pop(&s, &value, operand_size(d));
 
 	if (status != NX_OK)
 		return status;
 	/* An address made from the stack pointer sees it already moved. */
 	stack_commit(&s);
-	status = nx_guest_write(vcpu, nx_segment_of(&d->op[0]),
-				nx_effective_address(vcpu, d, &d->op[0]), &value, operand_size(d));
+	status =
+	    nx_guest_write(engine, nx_segment_of(&d->op[0]),
+			   nx_effective_address(engine, d, &d->op[0]), &value, operand_size(d));
 	if (status != NX_OK)
-		vcpu->context.gpr[NX_RSP] = old;
+		engine->context.gpr[NX_RSP] = old;
 	return status;
 }
 
 /* 16 bits only: with more, processors differ in what they write above the selector. */
-nx_status nx_help_push_sreg(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_push_sreg(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	struct stack s = stack_begin(vcpu);
+	struct stack s = stack_begin(engine);
 	unsigned seg = (unsigned)(d->op[0].reg.value - ZYDIS_REGISTER_ES);
-	nx_status status = stack_push(&s, vcpu->context.seg[seg].selector, 2);
+	nx_status status = stack_push(&s, engine->context.seg[seg].selector, 2);
 
 	if (status == NX_OK)
 		stack_commit(&s);
@@ -250,44 +252,44 @@ nx_status nx_help_push_sreg(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 
 /* ---- Flags ---- */
 
-nx_status nx_help_cli(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_cli(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	(void)d;
-	vcpu->context.rflags &= ~(uint64_t)NX_FL_IF;
+	engine->context.rflags &= ~(uint64_t)NX_FL_IF;
 	return NX_OK;
 }
 
-nx_status nx_help_cld(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_cld(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	(void)d;
-	vcpu->context.rflags &= ~(uint64_t)NX_FL_DF;
+	engine->context.rflags &= ~(uint64_t)NX_FL_DF;
 	return NX_OK;
 }
 
-nx_status nx_help_std(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_std(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	(void)d;
-	vcpu->context.rflags |= NX_FL_DF;
+	engine->context.rflags |= NX_FL_DF;
 	return NX_OK;
 }
 
 /* ---- Segments ---- */
 
 /* In real mode: selector and base change, the limit stays. */
-static void load_real_segment(struct nx_vcpu *vcpu, unsigned seg, uint16_t selector)
+static void load_real_segment(struct nx_engine *engine, unsigned seg, uint16_t selector)
 {
-	vcpu->context.seg[seg].selector = selector;
-	vcpu->context.seg[seg].base = (uint64_t)selector << 4;
-	vcpu->state.seg[seg].selector = selector;
-	vcpu->state.seg[seg].base = (uint64_t)selector << 4;
-	vcpu->state.segments_changed = true;
+	engine->context.seg[seg].selector = selector;
+	engine->context.seg[seg].base = (uint64_t)selector << 4;
+	engine->state.seg[seg].selector = selector;
+	engine->state.seg[seg].base = (uint64_t)selector << 4;
+	engine->state.segments_changed = true;
 }
 
 /* MOV or POP to DS, ES, FS or GS. */
-nx_status nx_help_load_sreg(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_load_sreg(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	unsigned seg = (unsigned)(d->op[0].reg.value - ZYDIS_REGISTER_ES);
-	struct stack s = stack_begin(vcpu);
+	struct stack s = stack_begin(engine);
 	nx_status status = NX_OK;
 	uint64_t selector = 0;
 	struct nx_reg from;
@@ -296,21 +298,21 @@ nx_status nx_help_load_sreg(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 		status = stack_pop(&s, &selector, operand_size(d));
 	else if (d->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 		 nx_reg_of(d->op[1].reg.value, &from))
-		selector = nx_get_reg(vcpu, &from);
+		selector = nx_get_reg(engine, &from);
 	else
-		status = nx_guest_read(vcpu, nx_segment_of(&d->op[1]),
-				       nx_effective_address(vcpu, d, &d->op[1]), &selector, 2);
+		status = nx_guest_read(engine, nx_segment_of(&d->op[1]),
+				       nx_effective_address(engine, d, &d->op[1]), &selector, 2);
 	if (status != NX_OK)
 		return status;
 	stack_commit(&s);
-	load_real_segment(vcpu, seg, (uint16_t)selector);
+	load_real_segment(engine, seg, (uint16_t)selector);
 	return NX_OK;
 }
 
 /* LDS, LES, LFS, LGS: a general register from memory, and behind it the selector. */
-nx_status nx_help_load_far(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_load_far(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	uint64_t at = nx_effective_address(vcpu, d, &d->op[1]), offset = 0, selector = 0;
+	uint64_t at = nx_effective_address(engine, d, &d->op[1]), offset = 0, selector = 0;
 	enum nx_sreg from = nx_segment_of(&d->op[1]);
 	unsigned size = operand_size(d), seg;
 	nx_status status;
@@ -331,15 +333,15 @@ nx_status nx_help_load_far(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 		break;
 	}
 	/* One operand: it does not wrap around between its halves. */
-	if (!nx_guest_is_inside(vcpu, from, at, size + 2, false))
+	if (!nx_guest_is_inside(engine, from, at, size + 2, false))
 		return NX_LEAVE_SEGMENT;
-	status = nx_guest_read(vcpu, from, at, &offset, size);
+	status = nx_guest_read(engine, from, at, &offset, size);
 	if (status == NX_OK)
-		status = nx_guest_read(vcpu, from, at + size, &selector, 2);
+		status = nx_guest_read(engine, from, at + size, &selector, 2);
 	if (status != NX_OK || !nx_reg_of(d->op[0].reg.value, &reg))
 		return status;
-	nx_set_reg(vcpu->context.gpr, &reg, offset);
-	load_real_segment(vcpu, seg, (uint16_t)selector);
+	nx_set_reg(engine->context.gpr, &reg, offset);
+	load_real_segment(engine, seg, (uint16_t)selector);
 	return NX_OK;
 }
 
@@ -455,18 +457,18 @@ nx_helper *nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *d)
 	/* NOLINTEND(bugprone-branch-clone) */
 }
 
-bool nx_runtime_helper(struct nx_vcpu *vcpu)
+bool nx_runtime_helper(struct nx_engine *engine)
 {
-	const struct nx_site *site = &vcpu->running->site[vcpu->context.site];
+	const struct nx_site *site = &engine->running->site[engine->context.site];
 	nx_status status = NX_LEAVE_FAULT;
 	struct nx_decoded d;
 
-	if (nx_decode_full(&vcpu->mode, site->bytes, site->len, &d)) {
-		nx_helper *helper = nx_helper_for(&vcpu->mode, &d);
+	if (nx_decode_full(&engine->mode, site->bytes, site->len, &d)) {
+		nx_helper *helper = nx_helper_for(&engine->mode, &d);
 
 		if (helper)
-			status = helper(vcpu, &d);
+			status = helper(engine, &d);
 	}
-	vcpu->stop_reason = status;
+	engine->stop_reason = status;
 	return status == NX_OK;
 }

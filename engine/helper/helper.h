@@ -11,10 +11,10 @@
 #ifndef NX_HELPER_H
 #define NX_HELPER_H
 
+#include "engine.h"
 #include "insn/decode.h"
-#include "vcpu.h"
 
-typedef nx_status nx_helper(struct nx_vcpu *vcpu, const struct nx_decoded *d);
+typedef nx_status nx_helper(struct nx_engine *engine, const struct nx_decoded *d);
 
 /* X(mnemonic, function, memory accesses) */
 #define NX_HELPERS(X)                        \
@@ -82,15 +82,15 @@ nx_helper *nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *d)
 /* ---- For helpers ---- */
 
 /* Offset of a memory operand in its segment, truncated to the address size. */
-uint64_t nx_effective_address(const struct nx_vcpu *vcpu, const struct nx_decoded *d,
+uint64_t nx_effective_address(const struct nx_engine *engine, const struct nx_decoded *d,
 			      const ZydisDecodedOperand *memory);
 /* A general register's value, zero-extended. */
-uint64_t nx_get_reg(const struct nx_vcpu *vcpu, const struct nx_reg *reg);
+uint64_t nx_get_reg(const struct nx_engine *engine, const struct nx_reg *reg);
 /* Writes a general register as the processor does: 32 bits clear the upper half. */
 void nx_set_reg(uint64_t *gpr, const struct nx_reg *reg, uint64_t value);
 /* rflags, whole. */
-uint64_t nx_get_rflags(const struct nx_vcpu *vcpu);
-void nx_set_arithmetic_flags(struct nx_vcpu *vcpu, uint64_t rflags);
+uint64_t nx_get_rflags(const struct nx_engine *engine);
+void nx_set_arithmetic_flags(struct nx_engine *engine, uint64_t rflags);
 
 static inline uint64_t nx_size_mask(unsigned size)
 {

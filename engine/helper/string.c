@@ -9,7 +9,7 @@
 #include "helper/helper.h"
 
 struct string {
-	struct nx_vcpu *vcpu;
+	struct nx_engine *engine;
 	const struct nx_decoded *d;
 	unsigned size;
 	unsigned address_bytes;
@@ -18,19 +18,19 @@ struct string {
 
 static uint64_t address(const struct string *s, unsigned number)
 {
-	return s->vcpu->context.gpr[number] & nx_size_mask(s->address_bytes);
+	return s->engine->context.gpr[number] & nx_size_mask(s->address_bytes);
 }
 
 static void advance(const struct string *s, unsigned number)
 {
 	const struct nx_reg reg = {.number = (uint8_t)number, .size = (uint8_t)s->address_bytes};
-	uint64_t step = s->vcpu->context.rflags & NX_FL_DF ? -(uint64_t)s->size : s->size;
+	uint64_t step = s->engine->context.rflags & NX_FL_DF ? -(uint64_t)s->size : s->size;
 
-	nx_set_reg(s->vcpu->context.gpr, &reg, address(s, number) + step);
+	nx_set_reg(s->engine->context.gpr, &reg, address(s, number) + step);
 }
 
 /* Flags of a comparison, by the processor's own. */
-static void compare(struct nx_vcpu *vcpu, uint64_t a, uint64_t b, unsigned size)
+static void compare(struct nx_engine *engine, uint64_t a, uint64_t b, unsigned size)
 {
 	uint64_t ax = 0;
 
@@ -57,16 +57,16 @@ static void compare(struct nx_vcpu *vcpu, uint64_t a, uint64_t b, unsigned size)
 		__asm__("cmpq %2, %1; lahf; seto %%al" : "+a"(ax) : "r"(a), "r"(b) : "cc");
 		break;
 	}
-	vcpu->context.flags = ax & 0xffff;
+	engine->context.flags = ax & 0xffff;
 }
 
 static nx_status one_movs(const struct string *s)
 {
 	uint64_t value = 0;
-	nx_status status = nx_guest_read(s->vcpu, s->source, address(s, NX_RSI), &value, s->size);
+	nx_status status = nx_guest_read(s->engine, s->source, address(s, NX_RSI), &value, s->size);
 
 	if (status == NX_OK)
-		status = nx_guest_write(s->vcpu, NX_ES, address(s, NX_RDI), &value, s->size);
+		status = nx_guest_write(s->engine, NX_ES, address(s, NX_RDI), &value, s->size);
 	if (status != NX_OK)
 		return status;
 	advance(s, NX_RSI);
@@ -76,8 +76,8 @@ static nx_status one_movs(const struct string *s)
 
 static nx_status one_stos(const struct string *s)
 {
-	nx_status status = nx_guest_write(s->vcpu, NX_ES, address(s, NX_RDI),
-					  &s->vcpu->context.gpr[NX_RAX], s->size);
+	nx_status status = nx_guest_write(s->engine, NX_ES, address(s, NX_RDI),
+					  &s->engine->context.gpr[NX_RAX], s->size);
 
 	if (status == NX_OK)
 		advance(s, NX_RDI);
@@ -88,11 +88,11 @@ static nx_status one_lods(const struct string *s)
 {
 	const struct nx_reg to = {.number = NX_RAX, .size = (uint8_t)s->size};
 	uint64_t value = 0;
-	nx_status status = nx_guest_read(s->vcpu, s->source, address(s, NX_RSI), &value, s->size);
+	nx_status status = nx_guest_read(s->engine, s->source, address(s, NX_RSI), &value, s->size);
 
 	if (status != NX_OK)
 		return status;
-	nx_set_reg(s->vcpu->context.gpr, &to, value);
+	nx_set_reg(s->engine->context.gpr, &to, value);
 	advance(s, NX_RSI);
 	return NX_OK;
 }
@@ -100,11 +100,11 @@ static nx_status one_lods(const struct string *s)
 static nx_status one_scas(const struct string *s)
 {
 	uint64_t value = 0;
-	nx_status status = nx_guest_read(s->vcpu, NX_ES, address(s, NX_RDI), &value, s->size);
+	nx_status status = nx_guest_read(s->engine, NX_ES, address(s, NX_RDI), &value, s->size);
 
 	if (status != NX_OK)
 		return status;
-	compare(s->vcpu, s->vcpu->context.gpr[NX_RAX], value, s->size);
+	compare(s->engine, s->engine->context.gpr[NX_RAX], value, s->size);
 	advance(s, NX_RDI);
 	return NX_OK;
 }
@@ -112,13 +112,13 @@ static nx_status one_scas(const struct string *s)
 static nx_status one_cmps(const struct string *s)
 {
 	uint64_t a = 0, b = 0;
-	nx_status status = nx_guest_read(s->vcpu, s->source, address(s, NX_RSI), &a, s->size);
+	nx_status status = nx_guest_read(s->engine, s->source, address(s, NX_RSI), &a, s->size);
 
 	if (status == NX_OK)
-		status = nx_guest_read(s->vcpu, NX_ES, address(s, NX_RDI), &b, s->size);
+		status = nx_guest_read(s->engine, NX_ES, address(s, NX_RDI), &b, s->size);
 	if (status != NX_OK)
 		return status;
-	compare(s->vcpu, a, b, s->size);
+	compare(s->engine, a, b, s->size);
 	advance(s, NX_RSI);
 	advance(s, NX_RDI);
 	return NX_OK;
@@ -137,7 +137,7 @@ static struct nx_string_pending begin_pending(const struct string *s, unsigned c
 	    .size = (uint8_t)s->size,
 	    .address_bytes = (uint8_t)s->address_bytes,
 	    .repeated = is_repeated(s->d),
-	    .backwards = (s->vcpu->context.rflags & NX_FL_DF) != 0,
+	    .backwards = (s->engine->context.rflags & NX_FL_DF) != 0,
 	};
 }
 
@@ -150,10 +150,10 @@ static nx_status device_element(const struct string *s, bool loads, bool stores)
 	nx_status status = NX_OK;
 
 	if (loads)
-		status =
-		    nx_guest_resolve(s->vcpu, s->source, address(s, NX_RSI), s->size, false, &from);
+		status = nx_guest_resolve(s->engine, s->source, address(s, NX_RSI), s->size, false,
+					  &from);
 	if (status == NX_OK && stores)
-		status = nx_guest_resolve(s->vcpu, NX_ES, address(s, NX_RDI), s->size, true, &to);
+		status = nx_guest_resolve(s->engine, NX_ES, address(s, NX_RDI), s->size, true, &to);
 	if (status != NX_OK)
 		return status;
 	if (from.device == to.device)
@@ -163,22 +163,22 @@ static nx_status device_element(const struct string *s, bool loads, bool stores)
 	if (to.device) {
 		exit.write = true;
 		exit.gpa = to.gpa;
-		exit.data = s->vcpu->context.gpr[NX_RAX] & nx_size_mask(s->size);
+		exit.data = s->engine->context.gpr[NX_RAX] & nx_size_mask(s->size);
 		if (loads)
-			status = nx_guest_read(s->vcpu, s->source, address(s, NX_RSI), &exit.data,
+			status = nx_guest_read(s->engine, s->source, address(s, NX_RSI), &exit.data,
 					       s->size);
 	} else {
 		exit.gpa = from.gpa;
 		pending.input = stores ? NX_INPUT_MEMORY : NX_INPUT_RAX;
 		pending.gpa = to.gpa;
 	}
-	return status == NX_OK ? nx_string_exit(s->vcpu, &pending, &exit) : status;
+	return status == NX_OK ? nx_string_exit(s->engine, &pending, &exit) : status;
 }
 
-static struct string begin(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+static struct string begin(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	/* The memory operand, which each of them has, says the size. */
-	struct string s = {.vcpu = vcpu, .d = d, .size = 1, .source = NX_DS};
+	struct string s = {.engine = engine, .d = d, .size = 1, .source = NX_DS};
 
 	s.address_bytes = d->insn.address_width / 8u;
 	for (unsigned i = 0; i < d->insn.operand_count; i++) {
@@ -197,58 +197,58 @@ static struct string begin(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 static nx_status run(const struct string *s, nx_status (*one)(const struct string *), bool compares)
 {
 	const struct nx_reg count = {.number = NX_RCX, .size = (uint8_t)s->address_bytes};
-	struct nx_vcpu *vcpu = s->vcpu;
+	struct nx_engine *engine = s->engine;
 
 	if (!is_repeated(s->d))
 		return one(s);
 	while (address(s, NX_RCX)) {
-		nx_status status = vcpu->elements ? one(s) : NX_LEAVE_LATENCY;
+		nx_status status = engine->elements ? one(s) : NX_LEAVE_LATENCY;
 
 		if (status != NX_OK)
 			return status;
-		vcpu->elements--;
-		nx_set_reg(vcpu->context.gpr, &count, address(s, NX_RCX) - 1);
-		if (compares && !(nx_get_rflags(vcpu) & NX_FL_ZF) ==
+		engine->elements--;
+		nx_set_reg(engine->context.gpr, &count, address(s, NX_RCX) - 1);
+		if (compares && !(nx_get_rflags(engine) & NX_FL_ZF) ==
 				    !(s->d->insn.attributes & ZYDIS_ATTRIB_HAS_REPNE))
 			break;
 	}
 	return NX_OK;
 }
 
-static nx_status run_or_exit(struct nx_vcpu *vcpu, const struct nx_decoded *d,
+static nx_status run_or_exit(struct nx_engine *engine, const struct nx_decoded *d,
 			     nx_status (*one)(const struct string *), bool loads, bool stores)
 {
-	struct string s = begin(vcpu, d);
+	struct string s = begin(engine, d);
 	nx_status status = run(&s, one, false);
 
 	return status == NX_LEAVE_DEVICE_FORM ? device_element(&s, loads, stores) : status;
 }
 
-nx_status nx_help_movs(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_movs(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	return run_or_exit(vcpu, d, one_movs, true, true);
+	return run_or_exit(engine, d, one_movs, true, true);
 }
 
-nx_status nx_help_stos(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_stos(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	return run_or_exit(vcpu, d, one_stos, false, true);
+	return run_or_exit(engine, d, one_stos, false, true);
 }
 
-nx_status nx_help_lods(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_lods(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	return run_or_exit(vcpu, d, one_lods, true, false);
+	return run_or_exit(engine, d, one_lods, true, false);
 }
 
-nx_status nx_help_scas(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_scas(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	struct string s = begin(vcpu, d);
+	struct string s = begin(engine, d);
 
 	return run(&s, one_scas, true);
 }
 
-nx_status nx_help_cmps(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_cmps(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	struct string s = begin(vcpu, d);
+	struct string s = begin(engine, d);
 
 	return run(&s, one_cmps, true);
 }
@@ -261,7 +261,7 @@ static unsigned elements(const struct string *s, unsigned pointer)
 	uint64_t limit = NX_STRING_BYTES / s->size;
 	uint64_t room = (nx_size_mask(s->address_bytes) - address(s, pointer)) / s->size;
 
-	if (s->vcpu->context.rflags & NX_FL_DF || !room)
+	if (s->engine->context.rflags & NX_FL_DF || !room)
 		limit = 1;
 	else if (limit > room)
 		limit = room;
@@ -274,14 +274,14 @@ static struct nx_exit begin_io(const struct string *s, bool write)
 	    .kind = NX_EXIT_IO,
 	    .write = write,
 	    .size = (uint8_t)s->size,
-	    .port = (uint16_t)s->vcpu->context.gpr[NX_RDX],
-	    .string = s->vcpu->string,
+	    .port = (uint16_t)s->engine->context.gpr[NX_RDX],
+	    .string = s->engine->string,
 	};
 }
 
-nx_status nx_help_outs(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_outs(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	struct string s = begin(vcpu, d);
+	struct string s = begin(engine, d);
 	unsigned count = elements(&s, NX_RSI), done;
 	struct nx_string_pending pending;
 	struct nx_exit exit;
@@ -291,24 +291,24 @@ nx_status nx_help_outs(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	for (done = 0; done < count; done++) {
 		uint64_t value;
 		nx_status status = nx_guest_read(
-		    vcpu, s.source, address(&s, NX_RSI) + done * s.size, &value, s.size);
+		    engine, s.source, address(&s, NX_RSI) + done * s.size, &value, s.size);
 
 		if (status != NX_OK && !done)
 			return status;
 		if (status != NX_OK)
 			break;
-		nx_memcpy(vcpu->string + done * s.size, &value, s.size);
+		nx_memcpy(engine->string + done * s.size, &value, s.size);
 	}
 	exit = begin_io(&s, true);
 	exit.count = done;
 	pending = begin_pending(&s, done);
 	pending.source = true;
-	return nx_string_exit(vcpu, &pending, &exit);
+	return nx_string_exit(engine, &pending, &exit);
 }
 
-nx_status nx_help_ins(struct nx_vcpu *vcpu, const struct nx_decoded *d)
+nx_status nx_help_ins(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	struct string s = begin(vcpu, d);
+	struct string s = begin(engine, d);
 	unsigned count = elements(&s, NX_RDI), room;
 	struct nx_string_pending pending;
 	struct nx_target to = {.device = false};
@@ -317,7 +317,7 @@ nx_status nx_help_ins(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 
 	if (!count)
 		return NX_OK;
-	status = nx_guest_resolve(vcpu, NX_ES, address(&s, NX_RDI), s.size, true, &to);
+	status = nx_guest_resolve(engine, NX_ES, address(&s, NX_RDI), s.size, true, &to);
 	if (status == NX_OK && to.device)
 		status = NX_LEAVE_DEVICE_FORM;
 	if (status != NX_OK)
@@ -326,8 +326,8 @@ nx_status nx_help_ins(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	if (count > room)
 		count = room;
 	/* The segment may end before the page does. */
-	if (count > 1 &&
-	    nx_guest_resolve(vcpu, NX_ES, address(&s, NX_RDI), count * s.size, true, &to) != NX_OK)
+	if (count > 1 && nx_guest_resolve(engine, NX_ES, address(&s, NX_RDI), count * s.size, true,
+					  &to) != NX_OK)
 		count = 1;
 	exit = begin_io(&s, false);
 	exit.count = count;
@@ -335,5 +335,5 @@ nx_status nx_help_ins(struct nx_vcpu *vcpu, const struct nx_decoded *d)
 	pending.destination = true;
 	pending.input = NX_INPUT_MEMORY;
 	pending.gpa = to.gpa;
-	return nx_string_exit(vcpu, &pending, &exit);
+	return nx_string_exit(engine, &pending, &exit);
 }

@@ -13,7 +13,7 @@
  * to be paid at all is asked before: an exit has to have cost about as much as a cluster there
  * will, and so with paths to be followed. Code that runs a few times is left to the hardware.
  */
-#include "vcpu.h"
+#include "engine.h"
 
 /* Stays between two decisions. */
 #define TRIAL 16u
@@ -52,44 +52,44 @@ static uint32_t dearest_exit(const struct nx_costs *costs)
 }
 
 /* The instructions in clusters that take as long as an exit. */
-static uint64_t instructions_worth(const struct nx_vcpu *vcpu)
+static uint64_t instructions_worth(const struct nx_engine *engine)
 {
-	uint32_t thousand = vcpu->costs.thousand ? vcpu->costs.thousand : THOUSAND_NS;
+	uint32_t thousand = engine->costs.thousand ? engine->costs.thousand : THOUSAND_NS;
 
-	return dearest_exit(&vcpu->costs) * 1000ull / thousand;
+	return dearest_exit(&engine->costs) * 1000ull / thousand;
 }
 
-uint32_t nx_cost_idle_turns(const struct nx_vcpu *vcpu)
+uint32_t nx_cost_idle_turns(const struct nx_engine *engine)
 {
-	uint64_t turns = instructions_worth(vcpu) / TURN;
+	uint64_t turns = instructions_worth(engine) / TURN;
 
-	if (turns < NX_IDLE_TURNS || vcpu->config.ignore_costs)
+	if (turns < NX_IDLE_TURNS || engine->config.ignore_costs)
 		return NX_IDLE_TURNS;
 	return turns < MAX_IDLE_TURNS ? (uint32_t)turns : MAX_IDLE_TURNS;
 }
 
-unsigned nx_cost_max_path(const struct nx_vcpu *vcpu)
+unsigned nx_cost_max_path(const struct nx_engine *engine)
 {
-	uint64_t pays = instructions_worth(vcpu);
+	uint64_t pays = instructions_worth(engine);
 
-	if (!pays || pays > vcpu->config.max_path || vcpu->config.ignore_costs)
-		return vcpu->config.max_path;
-	return pays > vcpu->config.max_gap ? (unsigned)pays : vcpu->config.max_gap;
+	if (!pays || pays > engine->config.max_path || engine->config.ignore_costs)
+		return engine->config.max_path;
+	return pays > engine->config.max_gap ? (unsigned)pays : engine->config.max_gap;
 }
 
-static struct nx_account *account_of(struct nx_vcpu *vcpu, uint64_t pc)
+static struct nx_account *account_of(struct nx_engine *engine, uint64_t pc)
 {
 	struct nx_account *account =
-	    &vcpu->account[(pc * 0x9e3779b97f4a7c15ull >> 52) % NX_ACCOUNTS];
+	    &engine->account[(pc * 0x9e3779b97f4a7c15ull >> 52) % NX_ACCOUNTS];
 
 	if (account->pc != pc)
 		*account = (struct nx_account){.pc = pc};
 	return account;
 }
 
-bool nx_cost_known(const struct nx_vcpu *vcpu)
+bool nx_cost_known(const struct nx_engine *engine)
 {
-	return dearest_exit(&vcpu->costs) && !vcpu->config.ignore_costs;
+	return dearest_exit(&engine->costs) && !engine->config.ignore_costs;
 }
 
 /* In what making_ns counts. */
@@ -98,10 +98,10 @@ static uint64_t units(enum nx_making making, unsigned count)
 	return making == NX_MAKE_INSN ? count + CLUSTER_INSNS : count;
 }
 
-void nx_cost_learn(struct nx_vcpu *vcpu, enum nx_making making, unsigned count, uint64_t ns)
+void nx_cost_learn(struct nx_engine *engine, enum nx_making making, unsigned count, uint64_t ns)
 {
-	uint64_t *middle = &vcpu->making_ns[making];
-	uint8_t *seen = &vcpu->making_seen[making];
+	uint64_t *middle = &engine->making_ns[making];
+	uint8_t *seen = &engine->making_seen[making];
 	uint64_t each = ns / units(making, count);
 
 	if (*seen < LEARNING)
@@ -115,21 +115,21 @@ void nx_cost_learn(struct nx_vcpu *vcpu, enum nx_making making, unsigned count, 
 }
 
 /* The exits that earn it; UINT16_MAX earn everything. */
-static uint32_t exits_needed(const struct nx_vcpu *vcpu, enum nx_making making, unsigned count)
+static uint32_t exits_needed(const struct nx_engine *engine, enum nx_making making, unsigned count)
 {
-	uint64_t ns = vcpu->making_ns[making] * units(making, count);
-	uint64_t exits = ns / dearest_exit(&vcpu->costs) / EAGERNESS;
+	uint64_t ns = engine->making_ns[making] * units(making, count);
+	uint64_t exits = ns / dearest_exit(&engine->costs) / EAGERNESS;
 
 	return exits < UINT16_MAX ? (uint32_t)exits : UINT16_MAX;
 }
 
-bool nx_cost_ripe(struct nx_vcpu *vcpu, uint64_t pc, enum nx_making making, unsigned count)
+bool nx_cost_ripe(struct nx_engine *engine, uint64_t pc, enum nx_making making, unsigned count)
 {
-	struct nx_account *account = account_of(vcpu, pc);
+	struct nx_account *account = account_of(engine, pc);
 
-	if (!nx_cost_known(vcpu))
+	if (!nx_cost_known(engine))
 		return true;
-	if (account->exits < exits_needed(vcpu, making, count)) {
+	if (account->exits < exits_needed(engine, making, count)) {
 		account->making = (uint8_t)making;
 		account->waits_for = count;
 		return false;
@@ -138,53 +138,53 @@ bool nx_cost_ripe(struct nx_vcpu *vcpu, uint64_t pc, enum nx_making making, unsi
 	return true;
 }
 
-bool nx_cost_waits(struct nx_vcpu *vcpu, uint64_t pc)
+bool nx_cost_waits(struct nx_engine *engine, uint64_t pc)
 {
-	struct nx_account *account = account_of(vcpu, pc);
+	struct nx_account *account = account_of(engine, pc);
 
 	if (account->exits < UINT16_MAX)
 		account->exits++;
 	if (!account->waits_for)
 		return false;
 	/* By what is known now: an estimate may have come down meanwhile. */
-	if (!nx_cost_known(vcpu) ||
-	    account->exits >= exits_needed(vcpu, account->making, account->waits_for)) {
+	if (!nx_cost_known(engine) ||
+	    account->exits >= exits_needed(engine, account->making, account->waits_for)) {
 		account->waits_for = 0;
 		return false;
 	}
-	vcpu->counters.waited++;
+	engine->counters.waited++;
 	return true;
 }
 
-unsigned nx_cost_first_leaves(const struct nx_vcpu *vcpu)
+unsigned nx_cost_first_leaves(const struct nx_engine *engine)
 {
 	uint64_t leaves;
 
-	if (!nx_cost_known(vcpu))
+	if (!nx_cost_known(engine))
 		return 0;
-	leaves = vcpu->making_ns[NX_MAKE_TRACE] /
-		 (dearest_exit(&vcpu->costs) + vcpu->costs.takeover) / EAGERNESS;
+	leaves = engine->making_ns[NX_MAKE_TRACE] /
+		 (dearest_exit(&engine->costs) + engine->costs.takeover) / EAGERNESS;
 	return leaves < MOST_LEAVES ? (unsigned)leaves : MOST_LEAVES;
 }
 
-bool nx_cost_follow(const struct nx_vcpu *vcpu)
+bool nx_cost_follow(const struct nx_engine *engine)
 {
-	return nx_cost_known(vcpu) &&
-	       vcpu->making_ns[NX_MAKE_STEPS] < dearest_exit(&vcpu->costs) + vcpu->costs.takeover;
+	return nx_cost_known(engine) && engine->making_ns[NX_MAKE_STEPS] <
+					    dearest_exit(&engine->costs) + engine->costs.takeover;
 }
 
-bool nx_cost_outgrown(const struct nx_vcpu *vcpu, struct nx_cluster *cluster)
+bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster)
 {
-	if (!nx_cost_known(vcpu))
+	if (!nx_cost_known(engine))
 		return true;
-	cluster->lost += dearest_exit(&vcpu->costs) + vcpu->costs.takeover;
+	cluster->lost += dearest_exit(&engine->costs) + engine->costs.takeover;
 	/* What it takes with the new way is not known; most of it is what there is. */
 	return cluster->lost * EAGERNESS >= cluster->made_ns << cluster->futile;
 }
 
-static void decide(const struct nx_vcpu *vcpu, struct nx_account *account)
+static void decide(const struct nx_engine *engine, struct nx_account *account)
 {
-	if (account->saved >= (uint64_t)vcpu->costs.takeover * TRIAL) {
+	if (account->saved >= (uint64_t)engine->costs.takeover * TRIAL) {
 		account->losses = 0;
 	} else {
 		account->declined = DECLINE_FIRST << account->losses;
@@ -195,48 +195,48 @@ static void decide(const struct nx_vcpu *vcpu, struct nx_account *account)
 	account->saved = 0;
 }
 
-void nx_cost_avoided(struct nx_vcpu *vcpu, enum nx_exit_kind kind)
+void nx_cost_avoided(struct nx_engine *engine, enum nx_exit_kind kind)
 {
-	if (vcpu->costs.exit[kind] > vcpu->costs.resume)
-		vcpu->stay_saved += vcpu->costs.exit[kind] - vcpu->costs.resume;
+	if (engine->costs.exit[kind] > engine->costs.resume)
+		engine->stay_saved += engine->costs.exit[kind] - engine->costs.resume;
 }
 
 /* What is done once and pays later: clusters formed, new paths followed. */
-static uint64_t once(const struct nx_vcpu *vcpu)
+static uint64_t once(const struct nx_engine *engine)
 {
-	const struct nx_counters *counters = &vcpu->counters;
+	const struct nx_counters *counters = &engine->counters;
 
 	return counters->formed + counters->paused + counters->traces - counters->followed;
 }
 
-void nx_cost_settle(struct nx_vcpu *vcpu)
+void nx_cost_settle(struct nx_engine *engine)
 {
 	struct nx_account *account;
-	uint64_t made = once(vcpu);
+	uint64_t made = once(engine);
 
-	if (vcpu->stay_open && made == vcpu->stay_made) {
-		account = account_of(vcpu, vcpu->hot_rip);
-		account->saved += vcpu->stay_saved;
+	if (engine->stay_open && made == engine->stay_made) {
+		account = account_of(engine, engine->hot_rip);
+		account->saved += engine->stay_saved;
 		if (++account->stays == TRIAL)
-			decide(vcpu, account);
+			decide(engine, account);
 	}
-	vcpu->stay_open = false;
+	engine->stay_open = false;
 }
 
-bool nx_cost_open(struct nx_vcpu *vcpu, uint64_t pc)
+bool nx_cost_open(struct nx_engine *engine, uint64_t pc)
 {
-	struct nx_account *account = account_of(vcpu, pc);
+	struct nx_account *account = account_of(engine, pc);
 
 	/* Meanwhile a cluster made for another exit may begin here, too. */
-	if (nx_cost_waits(vcpu, pc) && !nx_cache_has_entry_near(vcpu, pc))
+	if (nx_cost_waits(engine, pc) && !nx_cache_has_entry_near(engine, pc))
 		return false;
-	if (account->declined && vcpu->costs.takeover && !vcpu->config.ignore_costs) {
+	if (account->declined && engine->costs.takeover && !engine->config.ignore_costs) {
 		account->declined--;
-		vcpu->counters.declined++;
+		engine->counters.declined++;
 		return false;
 	}
-	vcpu->stay_open = true;
-	vcpu->stay_saved = 0;
-	vcpu->stay_made = once(vcpu);
+	engine->stay_open = true;
+	engine->stay_saved = 0;
+	engine->stay_made = once(engine);
 	return true;
 }

@@ -44,50 +44,50 @@ bool nx_is_store_pair(const struct nx_mode *mode, uint64_t rip, const uint8_t *b
 	return distance == 4 || distance == -4;
 }
 
-static uint64_t source_value(const struct nx_vcpu *vcpu, const struct nx_decoded *d)
+static uint64_t source_value(const struct nx_engine *engine, const struct nx_decoded *d)
 {
 	struct nx_reg reg;
 
 	if (d->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
 		return d->op[1].imm.value.u;
 	if (nx_reg_of(d->op[1].reg.value, &reg))
-		return vcpu->state.gpr[reg.number] >> (reg.high ? 8 : 0);
+		return engine->state.gpr[reg.number] >> (reg.high ? 8 : 0);
 	return 0;
 }
 
-uint64_t nx_store_value(struct nx_vcpu *vcpu, const struct nx_site *site)
+uint64_t nx_store_value(struct nx_engine *engine, const struct nx_site *site)
 {
 	unsigned first = site->first_len ? site->first_len : site->len;
 	struct nx_decoded d, second;
 	uint64_t value, other;
 
 	/* Sites with mmio_form are a decoded MOV, MOVZX, MOVSX or MOVSXD (decode.c). */
-	if (!nx_decode_full(&vcpu->mode, site->bytes, first, &d))
+	if (!nx_decode_full(&engine->mode, site->bytes, first, &d))
 		return 0;
-	value = source_value(vcpu, &d);
+	value = source_value(engine, &d);
 	if (!site->first_len)
 		return value & nx_size_mask(site->size);
-	if (!nx_decode_full(&vcpu->mode, site->bytes + first, site->len - first, &second))
+	if (!nx_decode_full(&engine->mode, site->bytes + first, site->len - first, &second))
 		return 0;
 	value = (uint32_t)value;
-	other = (uint32_t)source_value(vcpu, &second);
+	other = (uint32_t)source_value(engine, &second);
 	return nx_store_place(&second, site->rip + site->len) >
 		       nx_store_place(&d, site->rip + first)
 		   ? value | other << 32
 		   : other | value << 32;
 }
 
-static void finish_load(struct nx_vcpu *vcpu, const struct nx_site *site, uint64_t value)
+static void finish_load(struct nx_engine *engine, const struct nx_site *site, uint64_t value)
 {
 	struct nx_decoded d;
 	struct nx_reg reg;
 
-	if (!nx_decode_full(&vcpu->mode, site->bytes, site->len, &d) ||
+	if (!nx_decode_full(&engine->mode, site->bytes, site->len, &d) ||
 	    !nx_reg_of(d.op[0].reg.value, &reg))
 		return;
 	if (d.insn.mnemonic == ZYDIS_MNEMONIC_MOVSX || d.insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD)
 		value = (uint64_t)nx_sign_extend(value, site->size);
-	nx_set_reg(vcpu->state.gpr, &reg, value);
+	nx_set_reg(engine->state.gpr, &reg, value);
 }
 
 /* The register that an instruction exit's answer goes to; false: none. */
@@ -100,22 +100,22 @@ static bool insn_destination(const struct nx_decoded *d, enum nx_insn_exit insn,
 	       nx_reg_of(d->op[0].reg.value, to);
 }
 
-static void describe_memory(struct nx_vcpu *vcpu, const struct nx_decoded *d,
+static void describe_memory(struct nx_engine *engine, const struct nx_decoded *d,
 			    const ZydisDecodedOperand *memory, struct nx_exit *exit)
 {
 	enum nx_sreg seg = nx_segment_of(memory);
-	uint64_t offset = nx_effective_address(vcpu, d, memory);
-	bool plain = vcpu->mode.bits == 64 && seg != NX_FS && seg != NX_GS;
+	uint64_t offset = nx_effective_address(engine, d, memory);
+	bool plain = engine->mode.bits == 64 && seg != NX_FS && seg != NX_GS;
 
 	exit->memory = true;
-	exit->linear = offset + (plain ? 0 : vcpu->context.seg[seg].base);
-	if (vcpu->mode.bits != 64)
+	exit->linear = offset + (plain ? 0 : engine->context.seg[seg].base);
+	if (engine->mode.bits != 64)
 		exit->linear = (uint32_t)exit->linear;
 }
 
-void nx_describe_insn(struct nx_vcpu *vcpu, const struct nx_site *site, struct nx_exit *exit)
+void nx_describe_insn(struct nx_engine *engine, const struct nx_site *site, struct nx_exit *exit)
 {
-	const uint64_t *gpr = vcpu->state.gpr;
+	const uint64_t *gpr = engine->state.gpr;
 	const ZydisDecodedOperand *memory;
 	struct nx_decoded d;
 	struct nx_reg reg;
@@ -124,14 +124,14 @@ void nx_describe_insn(struct nx_vcpu *vcpu, const struct nx_site *site, struct n
 	exit->write = exit->memory = false;
 	exit->reg = 0;
 	exit->data = exit->operand = exit->linear = 0;
-	if (!nx_decode_full(&vcpu->mode, site->bytes, site->len, &d) ||
+	if (!nx_decode_full(&engine->mode, site->bytes, site->len, &d) ||
 	    !nx_decode_insn_exit(&d, &exit->insn, &class))
 		return;
 	exit->size = (uint8_t)(d.insn.operand_width / 8u);
 	exit->write = !insn_destination(&d, exit->insn, &reg) && exit->insn != NX_INSN_RDMSR;
 	memory = nx_memory_operand(&d);
 	if (memory)
-		describe_memory(vcpu, &d, memory, exit);
+		describe_memory(engine, &d, memory, exit);
 	switch (exit->insn) {
 	case NX_INSN_MOV_CR:
 	case NX_INSN_MOV_DR:
@@ -165,43 +165,43 @@ void nx_describe_insn(struct nx_vcpu *vcpu, const struct nx_site *site, struct n
 	}
 }
 
-static void finish_insn(struct nx_vcpu *vcpu, const struct nx_site *site, uint64_t data)
+static void finish_insn(struct nx_engine *engine, const struct nx_site *site, uint64_t data)
 {
 	enum nx_insn_exit insn;
 	struct nx_decoded d;
 	struct nx_reg reg;
 	uint32_t class;
 
-	if (!nx_decode_full(&vcpu->mode, site->bytes, site->len, &d) ||
+	if (!nx_decode_full(&engine->mode, site->bytes, site->len, &d) ||
 	    !nx_decode_insn_exit(&d, &insn, &class))
 		return;
 	if (insn == NX_INSN_RDMSR) {
-		vcpu->state.gpr[NX_RAX] = (uint32_t)data;
-		vcpu->state.gpr[NX_RDX] = data >> 32;
+		engine->state.gpr[NX_RAX] = (uint32_t)data;
+		engine->state.gpr[NX_RDX] = data >> 32;
 	} else if (insn_destination(&d, insn, &reg)) {
-		nx_set_reg(vcpu->state.gpr, &reg, data);
+		nx_set_reg(engine->state.gpr, &reg, data);
 	}
 }
 
-void nx_finish_pending(struct nx_vcpu *vcpu, uint64_t data)
+void nx_finish_pending(struct nx_engine *engine, uint64_t data)
 {
-	const struct nx_site *site = &vcpu->pending_site;
+	const struct nx_site *site = &engine->pending_site;
 	const struct nx_reg accumulator = {.number = NX_RAX, .size = site->size};
 
-	if (vcpu->pending == NX_PENDING_INSN) {
+	if (engine->pending == NX_PENDING_INSN) {
 		/* It may have been one that changes address spaces or rights: CR3, INVLPG,
 		 * VMLAUNCH. */
-		nx_flush(vcpu);
-		finish_insn(vcpu, site, data);
-		vcpu->state.rip = site->next;
-		vcpu->pending = NX_PENDING_NONE;
+		nx_engine_flush(engine);
+		finish_insn(engine, site, data);
+		engine->state.rip = site->next;
+		engine->pending = NX_PENDING_NONE;
 		return;
 	}
 	data &= nx_size_mask(site->size);
-	if (!site->write && vcpu->pending == NX_PENDING_IO)
-		nx_set_reg(vcpu->state.gpr, &accumulator, data);
+	if (!site->write && engine->pending == NX_PENDING_IO)
+		nx_set_reg(engine->state.gpr, &accumulator, data);
 	else if (!site->write)
-		finish_load(vcpu, site, data);
-	vcpu->state.rip = site->next;
-	vcpu->pending = NX_PENDING_NONE;
+		finish_load(engine, site, data);
+	engine->state.rip = site->next;
+	engine->pending = NX_PENDING_NONE;
 }

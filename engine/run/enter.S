@@ -46,7 +46,7 @@
 	xor	r11d, r11d
 	.endm
 
-/* void nx_enter(struct nx_vcpu *vcpu, const void *code): returns when the code reaches an exit. */
+/* void nx_enter(struct nx_engine *engine, const void *code): returns when the code reaches an exit. */
 	.globl	nx_enter
 	.hidden	nx_enter
 	.type	nx_enter, @function

@@ -13,42 +13,42 @@
  */
 #include "form/former.h"
 
-static void note(struct nx_vcpu *vcpu, uint64_t from, uint64_t to)
+static void note(struct nx_engine *engine, uint64_t from, uint64_t to)
 {
-	if (vcpu->trace_edges < NX_TRACE_STEPS) {
-		vcpu->trace_edge[vcpu->trace_edges].from = from;
-		vcpu->trace_edge[vcpu->trace_edges++].to = to;
+	if (engine->trace_edges < NX_TRACE_STEPS) {
+		engine->trace_edge[engine->trace_edges].from = from;
+		engine->trace_edge[engine->trace_edges++].to = to;
 	}
 }
 
-static void commit(struct nx_vcpu *vcpu)
+static void commit(struct nx_engine *engine)
 {
-	for (unsigned i = 0; i < vcpu->trace_edges; i++)
-		nx_paths_note(&vcpu->paths, vcpu->trace_edge[i].from, vcpu->trace_edge[i].to);
+	for (unsigned i = 0; i < engine->trace_edges; i++)
+		nx_paths_note(&engine->paths, engine->trace_edge[i].from, engine->trace_edge[i].to);
 }
 
 /* A target that a return or an indirect branch may go to without a fault. */
-static bool is_plausible(const struct nx_vcpu *vcpu, uint64_t to)
+static bool is_plausible(const struct nx_engine *engine, uint64_t to)
 {
-	unsigned bits = vcpu->state.cr4 & NX_CR4_LA57 ? 57 : 48;
+	unsigned bits = engine->state.cr4 & NX_CR4_LA57 ? 57 : 48;
 
 	/* 16-bit code can return by 32 bits, of which the upper half is to be 0. */
-	if (vcpu->mode.bits == 16 && to > 0xffff)
+	if (engine->mode.bits == 16 && to > 0xffff)
 		return false;
-	if (vcpu->mode.bits != 64)
-		return to <= vcpu->state.seg[NX_CS].limit;
+	if (engine->mode.bits != 64)
+		return to <= engine->state.seg[NX_CS].limit;
 	return (uint64_t)((int64_t)(to << (64 - bits)) >> (64 - bits)) == to;
 }
 
 /* The stack pointer, of which a narrower stack uses the lower bits only. */
-static uint64_t stack_mask(const struct nx_vcpu *vcpu)
+static uint64_t stack_mask(const struct nx_engine *engine)
 {
-	return ~0ull >> (64 - vcpu->mode.stack_bits);
+	return ~0ull >> (64 - engine->mode.stack_bits);
 }
 
-static void move_stack(struct nx_vcpu *vcpu, uint64_t by)
+static void move_stack(struct nx_engine *engine, uint64_t by)
 {
-	uint64_t *rsp = &vcpu->state.gpr[NX_RSP], mask = stack_mask(vcpu);
+	uint64_t *rsp = &engine->state.gpr[NX_RSP], mask = stack_mask(engine);
 
 	*rsp = (*rsp & ~mask) | ((*rsp + by) & mask);
 }
@@ -57,90 +57,90 @@ static void move_stack(struct nx_vcpu *vcpu, uint64_t by)
  * A return, or a call or jump by a register or memory, for which the block has only found out where
  * it goes: executes the rest of it.
  */
-static nx_status finish_indirect(struct nx_vcpu *vcpu, const struct nx_insn *insn, uint64_t to)
+static nx_status finish_indirect(struct nx_engine *engine, const struct nx_insn *insn, uint64_t to)
 {
-	uint64_t back = nx_next_rip(&vcpu->mode, insn), size = insn->size;
+	uint64_t back = nx_next_rip(&engine->mode, insn), size = insn->size;
 
-	if (!is_plausible(vcpu, to))
+	if (!is_plausible(engine, to))
 		return NX_LEAVE_GUARD;
 	if (insn->op == NX_OP_CALL_INDIRECT) {
-		uint64_t top = (vcpu->state.gpr[NX_RSP] - size) & stack_mask(vcpu);
-		nx_status status = nx_guest_write(vcpu, NX_SS, top, &back, (unsigned)size);
+		uint64_t top = (engine->state.gpr[NX_RSP] - size) & stack_mask(engine);
+		nx_status status = nx_guest_write(engine, NX_SS, top, &back, (unsigned)size);
 
 		if (status != NX_OK)
 			return status;
-		move_stack(vcpu, -size);
+		move_stack(engine, -size);
 	} else if (insn->op == NX_OP_RET) {
-		move_stack(vcpu, size + insn->target);
+		move_stack(engine, size + insn->target);
 	}
-	vcpu->state.rip = to;
+	engine->state.rip = to;
 	return NX_OK;
 }
 
 /* The block has run to its end, at the state's rip or, GUARD, at its last instruction. */
-static nx_status follow(struct nx_vcpu *vcpu, const struct nx_cluster *block, unsigned reason)
+static nx_status follow(struct nx_engine *engine, const struct nx_cluster *block, unsigned reason)
 {
-	struct nx_contexts *contexts = &vcpu->trace_contexts;
+	struct nx_contexts *contexts = &engine->trace_contexts;
 	const struct nx_insn *last = block->last;
 	/* As formation names it: only a branch that stands alone is told apart by the jump to it.
 	 */
-	uint64_t via = block->insns == 1 && nx_is_indirect(last->op) ? vcpu->trace_via : 0;
+	uint64_t via = block->insns == 1 && nx_is_indirect(last->op) ? engine->trace_via : 0;
 	uint64_t name =
-	    nx_path_name(last->rip, nx_context_hash(contexts, vcpu->trace_context), via);
+	    nx_path_name(last->rip, nx_context_hash(contexts, engine->trace_context), via);
 	nx_status status;
 
 	if (reason == NX_LEAVE_GUARD) {
-		status = finish_indirect(vcpu, last, vcpu->context.temp[0]);
+		status = finish_indirect(engine, last, engine->context.temp[0]);
 		if (status != NX_OK)
 			return status;
 	} else if (reason != NX_LEAVE_CLUSTER_END) {
 		return reason;
 	}
-	vcpu->trace_via = last->op == NX_OP_JMP ? last->rip : 0;
+	engine->trace_via = last->op == NX_OP_JMP ? last->rip : 0;
 	if (nx_decides(last->op) && last->op != NX_OP_JMP)
-		note(vcpu, name, vcpu->state.rip);
+		note(engine, name, engine->state.rip);
 	if (last->op == NX_OP_CALL || last->op == NX_OP_CALL_INDIRECT)
-		vcpu->trace_context =
-		    nx_context_push(contexts, vcpu->trace_context, nx_next_rip(&vcpu->mode, last));
+		engine->trace_context = nx_context_push(contexts, engine->trace_context,
+							nx_next_rip(&engine->mode, last));
 	else if (last->op == NX_OP_RET)
-		vcpu->trace_context = nx_context_pop(contexts, vcpu->trace_context);
+		engine->trace_context = nx_context_pop(contexts, engine->trace_context);
 	return NX_OK;
 }
 
 /* Did the translation stop at an instruction that exits? */
-static bool is_exit(const struct nx_vcpu *vcpu, const struct nx_site *site)
+static bool is_exit(const struct nx_engine *engine, const struct nx_site *site)
 {
 	switch ((enum nx_site_kind)site->kind) {
 	case NX_SITE_IO:
 	case NX_SITE_INSN:
 		return true;
 	case NX_SITE_ACCESS:
-		return vcpu->stop_is_mmio;
+		return engine->stop_is_mmio;
 	case NX_SITE_HELPER:
-		return vcpu->stop_reason == NX_STOP_EXIT;
+		return engine->stop_reason == NX_STOP_EXIT;
 	default:
 		return false;
 	}
 }
 
 /* Make the block at the state's rip. A session is open before; after it, too, if there is one. */
-static struct nx_cluster *make_block(struct nx_vcpu *vcpu, uint32_t *offset, nx_status *status)
+static struct nx_cluster *make_block(struct nx_engine *engine, uint32_t *offset, nx_status *status)
 {
-	bool formed = nx_form_block(vcpu, &vcpu->mode, vcpu->state.rip, &vcpu->graph);
+	bool formed = nx_form_block(engine, &engine->mode, engine->state.rip, &engine->graph);
 	struct nx_cluster *block;
 
 	*status = NX_LEAVE_NO_CLUSTER;
 	if (!formed)
 		return NULL;
-	nx_session_end(vcpu);
-	block = nx_make_block(vcpu, status);
+	nx_session_end(engine);
+	block = nx_make_block(engine, status);
 	if (!block)
 		return NULL;
-	vcpu->counters.blocks++;
+	engine->counters.blocks++;
 	*offset = block->entry[0].offset;
-	*status = nx_session_begin(vcpu);
+	*status = nx_session_begin(engine);
 	if (*status == NX_OK)
-		*status = nx_check_code(vcpu, block, *offset);
+		*status = nx_check_code(engine, block, *offset);
 	return *status == NX_OK ? block : NULL;
 }
 
@@ -148,91 +148,92 @@ static struct nx_cluster *make_block(struct nx_vcpu *vcpu, uint32_t *offset, nx_
  * The block at the state's rip, made now if it is not there. It is found in the session that it is
  * to be run in, which the caller ends.
  */
-static struct nx_cluster *find_block(struct nx_vcpu *vcpu, uint32_t *offset, nx_status *status)
+static struct nx_cluster *find_block(struct nx_engine *engine, uint32_t *offset, nx_status *status)
 {
 	struct nx_cluster *block = NULL;
 
-	*status = nx_session_begin(vcpu);
+	*status = nx_session_begin(engine);
 	if (*status != NX_OK)
 		return NULL;
-	if (!vcpu->config.uncached)
-		block = nx_cache_find(vcpu, &vcpu->blocks, vcpu->state.rip, offset);
-	*status = block ? nx_check_code(vcpu, block, *offset) : NX_OK;
+	if (!engine->config.uncached)
+		block = nx_cache_find(engine, &engine->blocks, engine->state.rip, offset);
+	*status = block ? nx_check_code(engine, block, *offset) : NX_OK;
 	if (*status == NX_LEAVE_CODE_CHANGED)
 		block->dropped = true;
 	else if (block || *status != NX_OK)
 		return *status == NX_OK ? block : NULL;
-	return make_block(vcpu, offset, status);
+	return make_block(engine, offset, status);
 }
 
-static nx_status run_block(struct nx_vcpu *vcpu, bool *exits)
+static nx_status run_block(struct nx_engine *engine, bool *exits)
 {
 	const struct nx_site *site;
 	struct nx_cluster *block;
 	nx_status status;
 	uint32_t offset;
 
-	block = find_block(vcpu, &offset, &status);
+	block = find_block(engine, &offset, &status);
 	if (!block)
 		return status;
-	nx_run(vcpu, block, offset);
-	site = &block->site[vcpu->context.site];
-	vcpu->state.rip = site->rip;
-	*exits = is_exit(vcpu, site);
+	nx_run(engine, block, offset);
+	site = &block->site[engine->context.site];
+	engine->state.rip = site->rip;
+	*exits = is_exit(engine, site);
 	if (*exits)
 		return NX_OK;
-	return site->kind == NX_SITE_LEAVE ? follow(vcpu, block, site->reason) : vcpu->stop_reason;
+	return site->kind == NX_SITE_LEAVE ? follow(engine, block, site->reason)
+					   : engine->stop_reason;
 }
 
-static nx_status step(struct nx_vcpu *vcpu, bool *exits)
+static nx_status step(struct nx_engine *engine, bool *exits)
 {
-	nx_status status = run_block(vcpu, exits);
+	nx_status status = run_block(engine, exits);
 
-	nx_session_end(vcpu);
+	nx_session_end(engine);
 	return status;
 }
 
-static bool trace(struct nx_vcpu *vcpu, const struct nx_site *from, nx_status *status)
+static bool trace(struct nx_engine *engine, const struct nx_site *from, nx_status *status)
 {
-	struct nx_contexts *contexts = &vcpu->trace_contexts;
+	struct nx_contexts *contexts = &engine->trace_contexts;
 	bool exits = false;
 
 	contexts->count = 1;
-	vcpu->trace_context = 0;
-	vcpu->trace_via = 0;
+	engine->trace_context = 0;
+	engine->trace_via = 0;
 	if (from) {
-		contexts->count = vcpu->running->contexts;
-		nx_memcpy(contexts->call, vcpu->running->context,
+		contexts->count = engine->running->contexts;
+		nx_memcpy(contexts->call, engine->running->context,
 			  contexts->count * sizeof(contexts->call[0]));
-		vcpu->trace_context = from->context;
-		vcpu->trace_via = from->via;
+		engine->trace_context = from->context;
+		engine->trace_via = from->via;
 	}
-	vcpu->counters.traces++;
-	vcpu->trace_edges = 0;
+	engine->counters.traces++;
+	engine->trace_edges = 0;
 	*status = NX_OK;
 	for (unsigned i = 0; i < NX_TRACE_STEPS && *status == NX_OK && !exits; i++) {
 		/* The first block is run however late it is, or none might ever be. */
-		if (i || vcpu->stop)
-			*status = nx_must_pause(vcpu);
+		if (i || engine->stop)
+			*status = nx_must_pause(engine);
 		if (*status == NX_OK)
-			*status = step(vcpu, &exits);
+			*status = step(engine, &exits);
 	}
 	if (exits) {
-		commit(vcpu);
+		commit(engine);
 		return true;
 	}
 	if (*status == NX_OK)
 		*status = NX_LEAVE_NO_CLUSTER;
-	vcpu->counters.traces_failed++;
+	engine->counters.traces_failed++;
 	return false;
 }
 
-bool nx_trace(struct nx_vcpu *vcpu, const struct nx_site *from, enum nx_making making,
+bool nx_trace(struct nx_engine *engine, const struct nx_site *from, enum nx_making making,
 	      nx_status *status)
 {
-	uint64_t began = vcpu->host->now(vcpu->host_data);
-	bool found = trace(vcpu, from, status);
+	uint64_t began = engine->host->now(engine->host_data);
+	bool found = trace(engine, from, status);
 
-	nx_cost_learn(vcpu, making, 1, vcpu->host->now(vcpu->host_data) - began);
+	nx_cost_learn(engine, making, 1, engine->host->now(engine->host_data) - began);
 	return found;
 }

@@ -103,10 +103,10 @@ static uint32_t encode(struct nx_emitter *e, unsigned kind, uint32_t *range)
 	return patch;
 }
 
-void nx_snippets_init(struct nx_vcpu *vcpu)
+void nx_snippets_init(struct nx_engine *engine)
 {
 	for (unsigned kind = 0; kind < NX_SNIPPET_COUNT; kind++) {
-		struct nx_snippet *snippet = &vcpu->snippet[kind];
+		struct nx_snippet *snippet = &engine->snippet[kind];
 		struct nx_emitter e = {.to = snippet->bytes, .capacity = sizeof(snippet->bytes)};
 		uint32_t range = 0;
 
@@ -118,7 +118,7 @@ void nx_snippets_init(struct nx_vcpu *vcpu)
 
 uint32_t nx_emit_snippet(struct nx_translator *t, unsigned kind)
 {
-	const struct nx_snippet *snippet = &t->vcpu->snippet[kind];
+	const struct nx_snippet *snippet = &t->engine->snippet[kind];
 	uint32_t at = t->e.size;
 
 	if (!snippet->len)
@@ -142,7 +142,7 @@ uint32_t nx_emit_range_snippet(struct nx_translator *t, unsigned bytes, bool wri
 	uint32_t branch = nx_emit_snippet(t, kind);
 
 	if (!t->e.failed)
-		nx_memcpy(t->e.to + at + t->vcpu->snippet[kind].range, &last, 4);
+		nx_memcpy(t->e.to + at + t->engine->snippet[kind].range, &last, 4);
 	return branch;
 }
 

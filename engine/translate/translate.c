@@ -5,7 +5,7 @@
  */
 #include "translate/translator.h"
 
-_Static_assert(NX_SNIPPET_COUNT == NX_SNIPPETS, "vcpu.h counts them too");
+_Static_assert(NX_SNIPPET_COUNT == NX_SNIPPETS, "engine.h counts them too");
 
 /* Stubs emitted in one step. */
 #define STEP_STUBS 16
@@ -65,7 +65,7 @@ static uint16_t context_after(struct nx_translator *t, const struct nx_insn *ins
 {
 	/* Formation has made the context already, if there was room. */
 	if (insn->op == NX_OP_CALL || insn->op == NX_OP_CALL_INDIRECT)
-		return nx_context_push(&t->vcpu->graph.contexts, insn->context,
+		return nx_context_push(&t->engine->graph.contexts, insn->context,
 				       nx_next_rip(&t->graph->mode, insn));
 	if (insn->op == NX_OP_RET)
 		return nx_context_pop(&t->graph->contexts, insn->context);
@@ -361,13 +361,13 @@ static void link_exits(struct nx_translator *t)
 	}
 }
 
-void nx_translate_begin(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
+void nx_translate_begin(struct nx_engine *engine, const struct nx_graph *graph, uint8_t *code_rw,
 			size_t capacity, struct nx_translation *out)
 {
-	struct nx_translate_scratch *s = (struct nx_translate_scratch *)vcpu->translate_scratch;
+	struct nx_translate_scratch *s = (struct nx_translate_scratch *)engine->translate_scratch;
 
 	s->translator = (struct nx_translator){
-	    .vcpu = vcpu,
+	    .engine = engine,
 	    .graph = graph,
 	    .out = out,
 	    .s = s,
@@ -389,9 +389,9 @@ static void finish(struct nx_translator *t)
 		link_exits(t);
 }
 
-enum nx_progress nx_translate_step(struct nx_vcpu *vcpu)
+enum nx_progress nx_translate_step(struct nx_engine *engine)
 {
-	struct nx_translate_scratch *s = (struct nx_translate_scratch *)vcpu->translate_scratch;
+	struct nx_translate_scratch *s = (struct nx_translate_scratch *)engine->translate_scratch;
 	struct nx_translator *t = &s->translator;
 	bool more = true;
 
@@ -414,14 +414,14 @@ enum nx_progress nx_translate_step(struct nx_vcpu *vcpu)
 	return more ? NX_MORE : NX_DONE;
 }
 
-bool nx_translate(struct nx_vcpu *vcpu, const struct nx_graph *graph, uint8_t *code_rw,
+bool nx_translate(struct nx_engine *engine, const struct nx_graph *graph, uint8_t *code_rw,
 		  size_t capacity, struct nx_translation *out)
 {
 	enum nx_progress progress;
 
-	nx_translate_begin(vcpu, graph, code_rw, capacity, out);
+	nx_translate_begin(engine, graph, code_rw, capacity, out);
 	do
-		progress = nx_translate_step(vcpu);
+		progress = nx_translate_step(engine);
 	while (progress == NX_MORE);
 	return progress == NX_DONE;
 }

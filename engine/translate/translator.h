@@ -47,7 +47,7 @@ struct nx_group {
 };
 
 struct nx_translator {
-	struct nx_vcpu *vcpu;
+	struct nx_engine *engine;
 	const struct nx_graph *graph;
 	struct nx_translation *out;
 	struct nx_translate_scratch *s;
@@ -141,7 +141,7 @@ enum nx_snippet_kind {
 	NX_SNIPPET_COUNT = NX_SNIPPET_RANGE + 2,
 };
 
-void nx_snippets_init(struct nx_vcpu *vcpu);
+void nx_snippets_init(struct nx_engine *engine);
 /* Appends a snippet; returns the offset that its patch has in the code. */
 uint32_t nx_emit_snippet(struct nx_translator *t, unsigned kind);
 /* Appends a snippet with a site. */

@@ -30,7 +30,7 @@ static struct mock *new_patched(enum mock_mode mode)
 /* The engine left without having done anything; within the next executions it knows the code. */
 static void check_formed_again(struct mock *m, uint8_t value)
 {
-	const struct nx_counters *counters = nx_vcpu_counters(m->vcpu);
+	const struct nx_counters *counters = nx_engine_counters(m->engine);
 	const uint64_t stale = counters->stale, translated = counters->translated;
 	const struct mock_access log[] = {OUT(0x1f0, 1, value)};
 
@@ -72,7 +72,7 @@ static void code_may_change_around_the_cluster(void **state)
 	mock_run(m);
 	mock_check_ended(m);
 	assert_int_equal(m->exits, 1);
-	assert_int_equal(nx_vcpu_counters(m->vcpu)->stale, 0);
+	assert_int_equal(nx_engine_counters(m->engine)->stale, 0);
 	mock_free(m);
 }
 
@@ -115,19 +115,19 @@ static void same_address_in_another_mode(void **state)
 {
 	/* The same bytes are other instructions in 16-bit code. */
 	struct mock *m = new_patched(MOCK_FLAT32);
-	const uint64_t translated = nx_vcpu_counters(m->vcpu)->translated;
+	const uint64_t translated = nx_engine_counters(m->engine)->translated;
 
 	(void)state;
 	m->start.seg[NX_CS].db = false;
 	for (unsigned i = 0; i < 4; i++)
 		mock_run(m);
 	mock_check_ended(m);
-	assert_int_equal(nx_vcpu_counters(m->vcpu)->translated, translated + 1);
+	assert_int_equal(nx_engine_counters(m->engine)->translated, translated + 1);
 	/* Both are kept. */
 	m->start.seg[NX_CS].db = true;
 	mock_run(m);
 	mock_check_ended(m);
-	assert_int_equal(nx_vcpu_counters(m->vcpu)->translated, translated + 1);
+	assert_int_equal(nx_engine_counters(m->engine)->translated, translated + 1);
 	mock_free(m);
 }
 
@@ -159,7 +159,7 @@ static void change_during_an_exit_is_seen(void **state)
 	mock_check_log(m, log, 2);
 	assert_int_equal(m->reason, NX_LEAVE_CODE_CHANGED);
 	/* The second exit is completed, nothing more. */
-	assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->stop_rip - 3);
+	assert_int_equal(nx_engine_state(m->engine)->rip, m->stop_rip - 3);
 	mock_free(m);
 }
 
@@ -192,7 +192,7 @@ static void store_into_own_code_ends_the_cluster(void **state)
 		assert_int_equal(m->ram[after + 1], 0x66);
 		m->want.rip = MOCK_CODE + (uint64_t)(own_store - own);
 		m->want.gpr[NX_RBX]++;
-		m->want.rflags = nx_vcpu_state(m->vcpu)->rflags;
+		m->want.rflags = nx_engine_state(m->engine)->rflags;
 		mock_check(m);
 		mock_check_native(m);
 		/* By another address, too. */
@@ -317,7 +317,7 @@ static void check_forbidden(const struct forbidden *row, enum mock_mode mode, un
 	m->start.gpr[NX_RCX] = 1;
 	for (unsigned i = 0; i < 8; i++) {
 		mock_run(m);
-		if (m->exits || nx_vcpu_state(m->vcpu)->rip != m->resume_rip)
+		if (m->exits || nx_engine_state(m->engine)->rip != m->resume_rip)
 			fail_msg("%s in mode %u was run", row->name, mode);
 		mock_check(m);
 	}
@@ -383,7 +383,7 @@ static void popf_of_arithmetic_flags_only(void **state)
 		m->start.rflags = cases[i].before;
 		mock_poke(m, MOCK_STACK + 0x1000, &cases[i].popped, 4);
 		mock_run(m);
-		left = nx_vcpu_state(m->vcpu)->rip == here;
+		left = nx_engine_state(m->engine)->rip == here;
 		assert_int_equal(left, cases[i].here);
 		if (!left) {
 			mock_check_ended(m);
@@ -424,11 +424,11 @@ static void single_step_and_alignment_checks(void **state)
 	/* RF stays where no instruction has completed, and goes with the first one. */
 	m->start.rflags |= RF;
 	check_state_refused(m, NX_LEAVE_STATE);
-	assert_true(nx_vcpu_state(m->vcpu)->rflags & RF);
+	assert_true(nx_engine_state(m->engine)->rflags & RF);
 	m->start.rflags = good.rflags | RF;
 	mock_run(m);
 	assert_int_equal(m->exits, 2);
-	assert_false(nx_vcpu_state(m->vcpu)->rflags & RF);
+	assert_false(nx_engine_state(m->engine)->rflags & RF);
 	m->start.rflags = good.rflags | 1u << 17; /* VM */
 	check_state_refused(m, NX_LEAVE_STATE);
 	m->start.rflags = good.rflags | 1u << 18; /* AC, with CR0.AM: alignment checks */

@@ -64,9 +64,9 @@ static bool check_form(const struct form *form, enum mock_mode mode, unsigned cp
 	for (unsigned i = 0; i < 8; i++)
 		m->input[i] = 0x8182838485868788ull + 0x7171717171717171ull * i;
 	mock_warm(m);
-	if (nx_vcpu_state(m->vcpu)->rip != m->stop_rip || m->exits < 2)
+	if (nx_engine_state(m->engine)->rip != m->stop_rip || m->exits < 2)
 		fail_msg("%s, mode %u: %u exits, left at %#llx: %s", form->name, mode, m->exits,
-			 (unsigned long long)nx_vcpu_state(m->vcpu)->rip,
+			 (unsigned long long)nx_engine_state(m->engine)->rip,
 			 nx_leave_reason_text(m->reason));
 	native = mock_check_native(m);
 	mock_free(m);
@@ -122,12 +122,12 @@ static void accesses_in_order(void **state)
 	mock_check_ended(m);
 	/* The engine counted what the host saw. */
 	for (unsigned i = 0; i < 3; i++) {
-		const struct nx_counters before = *nx_vcpu_counters(m->vcpu);
+		const struct nx_counters before = *nx_engine_counters(m->engine);
 
 		mock_run(m);
-		assert_int_equal(nx_vcpu_counters(m->vcpu)->exits_mmio, before.exits_mmio + 4);
-		assert_int_equal(nx_vcpu_counters(m->vcpu)->exits_io, before.exits_io + 1);
-		assert_int_equal(nx_vcpu_counters(m->vcpu)->resumes, before.resumes + 6);
+		assert_int_equal(nx_engine_counters(m->engine)->exits_mmio, before.exits_mmio + 4);
+		assert_int_equal(nx_engine_counters(m->engine)->exits_io, before.exits_io + 1);
+		assert_int_equal(nx_engine_counters(m->engine)->resumes, before.resumes + 6);
 	}
 	mock_free(m);
 }
@@ -231,7 +231,7 @@ static bool check_on_device(const struct on_device *form)
 {
 	static const uint64_t value[2] = {0x8899aabbccddee21, 0x1122334455667788};
 	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_BRANCHES);
-	struct nx_state on_memory, *state = nx_vcpu_state(m->vcpu);
+	struct nx_state on_memory, *state = nx_engine_state(m->engine);
 	uint8_t memory[16], device[16];
 	unsigned loads, stores;
 	bool native;
@@ -481,9 +481,9 @@ static void stop_flag_is_honoured_at_each_exit(void **state)
 		assert_int_equal(m->reason, NX_LEAVE_STOP);
 		/* The exit under way is completed: input is not lost, output not repeated. */
 		assert_int_equal(m->exits, stop);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], 0x11223344);
+		assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], 0x11223344);
 		if (stop == 5)
-			assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->stop_rip);
+			assert_int_equal(nx_engine_state(m->engine)->rip, m->stop_rip);
 		mock_check_native(m);
 	}
 	mock_free(m);
@@ -496,9 +496,9 @@ static void first_exit(struct mock *m, struct nx_exit *exit)
 	m->start.gpr[NX_RDX] = 0x1f0;
 	m->start.gpr[NX_RSI] = MOCK_DEVICE;
 	mock_warm(m);
-	*nx_vcpu_state(m->vcpu) = m->start;
-	assert_true(nx_worth_resuming(m->vcpu, m->code_rip, NX_EXIT_IO));
-	assert_int_equal(nx_resume(m->vcpu, exit), NX_EXIT);
+	*nx_engine_state(m->engine) = m->start;
+	assert_true(nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_IO));
+	assert_int_equal(nx_engine_resume(m->engine, exit), NX_EXIT);
 	assert_int_equal(exit->kind, NX_EXIT_MMIO);
 	assert_int_equal(exit->gpa, MOCK_DEVICE);
 	assert_int_equal(exit->rip, m->resume_rip);
@@ -516,11 +516,11 @@ static void exit_completed_without_running(void **state)
 	(void)state;
 	first_exit(m, &exit);
 	exit.data = 0xffffffff55667788;
-	assert_true(nx_complete_exit(m->vcpu, &exit));
+	assert_true(nx_engine_complete_exit(m->engine, &exit));
 	m->want.gpr[NX_RCX] = 0x55667788;
 	m->want.rip = m->resume_rip + 2;
 	mock_check(m);
-	assert_false(nx_complete_exit(m->vcpu, &exit));
+	assert_false(nx_engine_complete_exit(m->engine, &exit));
 	mock_check(m);
 	mock_free(m);
 }
@@ -532,13 +532,13 @@ static void exit_forgotten(void **state)
 
 	(void)state;
 	first_exit(m, &exit);
-	nx_forget_exit(m->vcpu);
-	assert_false(nx_complete_exit(m->vcpu, &exit));
+	nx_engine_forget_exit(m->engine);
+	assert_false(nx_engine_complete_exit(m->engine, &exit));
 	mock_check(m);
 	/* A state set meanwhile counts: nothing of the old exit is written to it. */
-	*nx_vcpu_state(m->vcpu) = m->start;
+	*nx_engine_state(m->engine) = m->start;
 	exit.data = 0x99;
-	assert_int_equal(nx_resume(m->vcpu, &exit), NX_EXIT);
+	assert_int_equal(nx_engine_resume(m->engine, &exit), NX_EXIT);
 	assert_int_equal(exit.rip, m->resume_rip);
 	mock_check(m);
 	mock_free(m);

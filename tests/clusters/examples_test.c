@@ -172,7 +172,7 @@ static void example_6_in(enum mock_mode mode, unsigned cpl, enum nx_level level,
 	if (!taken)
 		after |= 0x100;
 	/* Of the TEST: 0x20. Of the OR: negative, 0xff in the low byte. AF is undefined. */
-	want_flags(m, (taken ? 0 : SF | PF) | (nx_vcpu_state(m->vcpu)->rflags & AF));
+	want_flags(m, (taken ? 0 : SF | PF) | (nx_engine_state(m->engine)->rflags & AF));
 	mock_want_memory(m, word, 4, after);
 	if (within) {
 		mock_check_log(m, log, 1);
@@ -188,7 +188,7 @@ static void example_6_in(enum mock_mode mode, unsigned cpl, enum nx_level level,
 		uint64_t target = m->resume_rip + branch + 2 + branch_code(mode)[branch + 1];
 
 		mock_check_log(m, log, 0);
-		m->want.rip = nx_vcpu_state(m->vcpu)->rip;
+		m->want.rip = nx_engine_state(m->engine)->rip;
 		assert_true(m->want.rip == m->resume_rip + branch || m->want.rip == target);
 		mock_check(m);
 	}

@@ -214,10 +214,10 @@ static bool run_gap(const struct gap *gap, enum mock_mode mode, unsigned cpl)
 	for (unsigned i = 0; i < variations && native; i++) {
 		set_registers(m, i);
 		mock_run(m);
-		if (m->exits < 1 || nx_vcpu_state(m->vcpu)->rip != m->stop_rip)
+		if (m->exits < 1 || nx_engine_state(m->engine)->rip != m->stop_rip)
 			fail_msg("%s, mode %u, CPL %u, variation %u: %u exits, left at %#llx: %s",
 				 gap->name, mode, cpl, i, m->exits,
-				 (unsigned long long)nx_vcpu_state(m->vcpu)->rip,
+				 (unsigned long long)nx_engine_state(m->engine)->rip,
 				 nx_leave_reason_text(m->reason));
 		native = mock_check_native(m);
 	}

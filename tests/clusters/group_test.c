@@ -75,7 +75,7 @@ static void expect(struct mock *m, uint32_t rsi)
 	m->want.gpr[NX_RBP] = pushed;
 	m->want.gpr[NX_RDI] = 0;
 	m->want.rip = m->stop_rip;
-	m->want.rflags = nx_vcpu_state(m->vcpu)->rflags;
+	m->want.rflags = nx_engine_state(m->engine)->rflags;
 	mock_check(m);
 }
 
@@ -115,7 +115,7 @@ static void check_store_fault(enum mock_mode mode, uint32_t rsi, uint64_t entry)
 	assert_int_equal(m->exits, 0);
 	m->want.rip = m->code_rip + (uint64_t)(store - code);
 	m->want.gpr[NX_RCX] = 0x01020304u + 0xf0f0f0f0u;
-	m->want.rflags = nx_vcpu_state(m->vcpu)->rflags;
+	m->want.rflags = nx_engine_state(m->engine)->rflags;
 	mock_check(m);
 	/* Marked as read if there was something to read, as written never. */
 	assert_int_equal(mock_pte(m, m->ram, page) & DIRTY, 0);
@@ -161,7 +161,7 @@ static void make_readonly(struct mock *m, unsigned number)
 {
 	if (number == 2) {
 		m->page[MOCK_DATA / 4096] = MOCK_PAGE_READONLY;
-		nx_flush(m->vcpu);
+		nx_engine_flush(m->engine);
 	}
 }
 

@@ -118,7 +118,7 @@ static void example_11(void **state)
 	m->want.gpr[NX_RAX] = 0x4404;
 	m->want.rip = m->stop_rip;
 	m->want.rflags = (m->start.rflags & ~0x8d5ull) | 0x44; /* of the TEST: ZF, PF */
-	m->want.rflags |= nx_vcpu_state(m->vcpu)->rflags & 0x10;
+	m->want.rflags |= nx_engine_state(m->engine)->rflags & 0x10;
 	mock_check(m);
 	/* The branch out: seven exits are saved, still. */
 	m->start.gpr[NX_RDI] = 1;

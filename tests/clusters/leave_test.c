@@ -76,9 +76,9 @@ static void check_fault(const struct fault *fault, enum mock_mode mode, unsigned
 	mock_set_pte(m, page, 0);
 	mock_run(m);
 	if (m->exits || m->reason != NX_LEAVE_PAGE_FAULT ||
-	    nx_vcpu_state(m->vcpu)->rip != m->code_rip + (uint64_t)(fault->here - fault->code))
+	    nx_engine_state(m->engine)->rip != m->code_rip + (uint64_t)(fault->here - fault->code))
 		fail_msg("%s, mode %u: %u exits, left at %#llx: %s", fault->name, mode, m->exits,
-			 (unsigned long long)nx_vcpu_state(m->vcpu)->rip,
+			 (unsigned long long)nx_engine_state(m->engine)->rip,
 			 nx_leave_reason_text(m->reason));
 	/* The processor, stopped before the instruction, has done what the engine did. */
 	native = mock_check_native(m);
@@ -219,14 +219,14 @@ static unsigned push_offset(const struct mock *m)
 static void check_left(struct mock *m, unsigned offset, enum nx_leave_reason reason)
 {
 	mock_run(m);
-	if (m->reason != reason || nx_vcpu_state(m->vcpu)->rip != m->resume_rip + offset)
+	if (m->reason != reason || nx_engine_state(m->engine)->rip != m->resume_rip + offset)
 		fail_msg("left at %#llx: %s; expected %#llx: %s",
-			 (unsigned long long)nx_vcpu_state(m->vcpu)->rip,
+			 (unsigned long long)nx_engine_state(m->engine)->rip,
 			 nx_leave_reason_text(m->reason),
 			 (unsigned long long)m->resume_rip + offset, nx_leave_reason_text(reason));
 	assert_int_equal(m->exits, 0);
 	m->want.rip = m->resume_rip + offset;
-	m->want.gpr[NX_RCX] = nx_vcpu_state(m->vcpu)->gpr[NX_RCX];
+	m->want.gpr[NX_RCX] = nx_engine_state(m->engine)->gpr[NX_RCX];
 	if (offset == AT_LOAD)
 		assert_int_equal(m->want.gpr[NX_RCX], m->start.gpr[NX_RCX]);
 	if (offset <= store_offset(m))
@@ -243,14 +243,14 @@ static void real_mode_wraps_at_64_kib(void **state)
 	m->start.gpr[NX_RSI] = 0x20;
 	mock_run(m);
 	mock_check_ended(m);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xffff,
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX] & 0xffff,
 			 m->start_ram[MOCK_DATA + 0x10] | m->start_ram[MOCK_DATA + 0x11] << 8);
 	/* Upper halves of the registers do not count. */
 	m->start.gpr[NX_RBX] = 0x5555fff0;
 	m->start.gpr[NX_RSI] = 0xffff0020;
 	mock_run(m);
 	mock_check_ended(m);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xffff,
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX] & 0xffff,
 			 m->start_ram[MOCK_DATA + 0x10] | m->start_ram[MOCK_DATA + 0x11] << 8);
 	/* An access across the end does not wrap: #GP. */
 	m->start.gpr[NX_RBX] = 0xffdf;
@@ -265,8 +265,9 @@ static void real_mode_wraps_at_64_kib(void **state)
 	m->start.gpr[NX_RSP] = 0xabcd0000;
 	mock_run(m);
 	mock_check_ended(m);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RSP], 0xabcdfffe);
-	assert_int_equal(m->ram[MOCK_STACK + 0xfffe], nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xff);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RSP], 0xabcdfffe);
+	assert_int_equal(m->ram[MOCK_STACK + 0xfffe],
+			 nx_engine_state(m->engine)->gpr[NX_RCX] & 0xff);
 	mock_free(m);
 }
 
@@ -319,7 +320,7 @@ static void segment_bases_are_added(void **state)
 		mock_run(m); /* another kind of code: translated once more */
 	mock_check_ended(m);
 	assert_int_equal(m->exits, 1);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], value);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], value);
 	assert_memory_equal(m->ram + MOCK_DATA + 0x200 + 0x1800, &value, 2);
 	/* 4 GiB of linear addresses, no more: base and offset wrap. */
 	m->start.seg[NX_DS].base = 0xffff0000;
@@ -344,7 +345,7 @@ static void loads_cross_pages_and_stores_leave(void **state)
 		mock_run(m);
 		mock_check_ended(m);
 		memcpy(&value, m->start_ram + MOCK_DATA + 0xfff, mode <= MOCK_PROT16 ? 2 : 4);
-		assert_int_equal((uint32_t)nx_vcpu_state(m->vcpu)->gpr[NX_RCX] &
+		assert_int_equal((uint32_t)nx_engine_state(m->engine)->gpr[NX_RCX] &
 				     (mode <= MOCK_PROT16 ? 0xffff : 0xffffffff),
 				 value);
 		/* Into a missing page: never done, whatever of it would fit. */
@@ -438,13 +439,13 @@ static void long_mode_has_two_bases(void **state)
 	m->start.gpr[NX_RSI] = MOCK_DATA - 0x4000;
 	mock_run(m);
 	mock_check_ended(m);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], value);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], value);
 	assert_memory_equal(m->ram + MOCK_DATA + 8, &value, 4);
 	/* An address that is not canonical faults differently. */
 	m->start.gpr[NX_RSI] = 0x0000800000000000;
 	mock_run(m);
 	assert_int_equal(m->reason, NX_LEAVE_FAULT);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->resume_rip);
+	assert_int_equal(nx_engine_state(m->engine)->rip, m->resume_rip);
 	mock_free(m);
 }
 

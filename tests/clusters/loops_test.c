@@ -70,7 +70,7 @@ static void next_turn(struct mock *m, unsigned number)
 static void example_7_long(void)
 {
 	struct mock *m = mock_new(MOCK_FLAT32, 0, NX_LEVEL_LOOPS);
-	const struct nx_counters *counters = nx_vcpu_counters(m->vcpu);
+	const struct nx_counters *counters = nx_engine_counters(m->engine);
 	uint64_t ins;
 
 	MOCK_LOAD(m, polls);
@@ -138,9 +138,9 @@ static void example_8_loops(void **state)
 	build_log(log, 0, 12, 0x3da, m->input);
 	mock_warm(m);
 	mock_check_log(m, log, 12);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RBX], 0x66660040);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], 0x5555fff7);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->rip,
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RBX], 0x66660040);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], 0x5555fff7);
+	assert_int_equal(nx_engine_state(m->engine)->rip,
 			 m->code_rip + (uint64_t)(nested_after - nested));
 	mock_check_native(m);
 	mock_free(m);
@@ -152,7 +152,7 @@ static void example_8_patch(void **state)
 	const uint64_t store = MOCK_CODE16 + (uint64_t)(nested_store - nested);
 	const uint32_t jz = MOCK_CODE + MOCK_CODE16 + (uint32_t)(nested_jz - nested);
 	const uint8_t jmp = 0xeb;
-	const struct nx_counters *counters = nx_vcpu_counters(m->vcpu);
+	const struct nx_counters *counters = nx_engine_counters(m->engine);
 	uint64_t translated;
 
 	(void)state;
@@ -163,7 +163,7 @@ static void example_8_patch(void **state)
 	m->start.gpr[NX_RBX] = 1;
 	mock_run(m);
 	assert_int_equal(m->reason, NX_LEAVE_CODE_WRITE);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->rip, store);
+	assert_int_equal(nx_engine_state(m->engine)->rip, store);
 	assert_int_equal(m->ram[jz], 0x74);
 	assert_int_equal(m->exits, 0);
 	/* So far it is what the processor does; the store is its own. */
@@ -179,7 +179,7 @@ static void example_8_patch(void **state)
 	mock_warm(m);
 	assert_int_equal(m->exits, 2);
 	assert_int_equal(counters->translated, translated + 1);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RBX] & 0xffff, 0x40);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RBX] & 0xffff, 0x40);
 	mock_check_native(m);
 	mock_free(m);
 }
@@ -191,7 +191,7 @@ GUEST(copies, 64, "mov rbp, [rcx]", "add rcx, 8; dec r9; jnz copies", "ret");
 static void example_9(void **state)
 {
 	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_LOOPS);
-	const struct nx_counters *counters = nx_vcpu_counters(m->vcpu);
+	const struct nx_counters *counters = nx_engine_counters(m->engine);
 	struct mock_access log[10];
 
 	(void)state;
@@ -205,8 +205,8 @@ static void example_9(void **state)
 	}
 	mock_warm(m);
 	mock_check_log(m, log, 10);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->stop_rip);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_R9], 0);
+	assert_int_equal(nx_engine_state(m->engine)->rip, m->stop_rip);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_R9], 0);
 	mock_check_native(m);
 
 	/* Ordinary memory: nothing exits. Ten times back, then the cluster is left and retired. */
@@ -218,7 +218,7 @@ static void example_9(void **state)
 	m->want.gpr[NX_R9] = 100 - 11;
 	m->want.gpr[NX_RCX] = MOCK_DATA + 11 * 8;
 	memcpy(&m->want.gpr[NX_RBP], m->start_ram + MOCK_DATA + 11 * 8, 8);
-	m->want.rflags = nx_vcpu_state(m->vcpu)->rflags;
+	m->want.rflags = nx_engine_state(m->engine)->rflags;
 	mock_check(m);
 	assert_int_equal(counters->retired, 1);
 	/* Nor is it made anew at the next exit. */
@@ -261,8 +261,8 @@ static void example_5(void **state)
 	for (unsigned i = 0; i < 2; i++) {
 		mock_run(m);
 		assert_int_equal(m->reason, NX_LEAVE_COLD);
-		assert_false(nx_worth_resuming(m->vcpu, second, NX_EXIT_MMIO));
-		assert_false(nx_worth_resuming(m->vcpu, third, NX_EXIT_MMIO));
+		assert_false(nx_engine_worth_resuming(m->engine, second, NX_EXIT_MMIO));
+		assert_false(nx_engine_worth_resuming(m->engine, third, NX_EXIT_MMIO));
 	}
 	mock_warm(m);
 	mock_check_log(m, log, 2);
@@ -292,7 +292,7 @@ static void example_13(void **state)
 		log[i] = (struct mock_access)OUT(0x3f8, 1, m->start_ram[MOCK_DATA + 1 + i]);
 	mock_warm(m);
 	mock_check_log(m, log, 200);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->stop_rip);
+	assert_int_equal(nx_engine_state(m->engine)->rip, m->stop_rip);
 	mock_check_native(m);
 	mock_free(m);
 }

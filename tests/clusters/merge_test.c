@@ -82,14 +82,14 @@ static unsigned run_pair(struct mock *m, const struct pair *pair, struct nx_exit
 	struct nx_exit exit = {.data = 0};
 	unsigned exits = 0;
 
-	*nx_vcpu_state(m->vcpu) = m->start;
+	*nx_engine_state(m->engine) = m->start;
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	nx_vcpu_state(m->vcpu)->rip = m->resume_rip;
-	if (!nx_worth_resuming(m->vcpu, m->resume_rip, NX_EXIT_MMIO)) {
-		nx_worth_resuming(m->vcpu, second, NX_EXIT_MMIO);
+	nx_engine_state(m->engine)->rip = m->resume_rip;
+	if (!nx_engine_worth_resuming(m->engine, m->resume_rip, NX_EXIT_MMIO)) {
+		nx_engine_worth_resuming(m->engine, second, NX_EXIT_MMIO);
 		return 0;
 	}
-	while (exits < 4 && nx_resume(m->vcpu, &exit) == NX_EXIT)
+	while (exits < 4 && nx_engine_resume(m->engine, &exit) == NX_EXIT)
 		log[exits++] = exit;
 	m->reason = exit.reason;
 	return exits;
@@ -118,10 +118,10 @@ static void halves_become_one_access(void **state)
 		assert_int_equal(log[0].gpa, TABLE + 0x100 + (i == 2 ? 16 : 0));
 		assert_int_equal(log[0].data, (uint64_t)HIGH << 32 | LOW);
 		/* Behind both, everything else as it was. */
-		assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->stop_rip);
-		assert_memory_equal(nx_vcpu_state(m->vcpu)->gpr, m->start.gpr,
+		assert_int_equal(nx_engine_state(m->engine)->rip, m->stop_rip);
+		assert_memory_equal(nx_engine_state(m->engine)->gpr, m->start.gpr,
 				    sizeof(m->start.gpr));
-		assert_int_equal(nx_vcpu_state(m->vcpu)->rflags, m->start.rflags);
+		assert_int_equal(nx_engine_state(m->engine)->rflags, m->start.rflags);
 		assert_memory_equal(m->ram + TABLE, m->start_ram + TABLE, 4096);
 		mock_free(m);
 	}

@@ -115,7 +115,7 @@ static void example_12_in(const struct accessors *a, enum mock_mode mode)
 		memcpy(m->want_ram + m->start.gpr[NX_RSP] - word, &target, word);
 	mock_check(m);
 	mock_check_native(m);
-	assert_int_equal(nx_vcpu_counters(m->vcpu)->refused, 0);
+	assert_int_equal(nx_engine_counters(m->engine)->refused, 0);
 
 	/* And a stop flag in the midst of it. */
 	m->stop_at = count / 2;
@@ -160,11 +160,11 @@ static void example_12_not_before(void **state)
 	(void)state;
 	script(m, "abc", log);
 	memset(m->memory.arena, 0, m->memory.arena_size);
-	m->vcpu = nx_vcpu_create(
+	m->engine = nx_engine_create(
 	    &m->memory, &m->host, m,
 	    &(struct nx_config){
 		.level = NX_LEVEL_LOOPS, .max_gap = 16, .max_gap_accesses = 4, .max_path = 512});
-	assert_non_null(m->vcpu);
+	assert_non_null(m->engine);
 	for (unsigned i = 0; i < 20; i++) {
 		mock_run(m);
 		assert_int_equal(m->exits, 0);
@@ -273,9 +273,9 @@ static void example_14(void **state)
 		mock_run(m);
 		assert_int_equal(m->reason, NX_LEAVE_TURNS);
 		assert_int_equal(m->exits, 0);
-		resumed = nx_vcpu_state(m->vcpu)->rip;
+		resumed = nx_engine_state(m->engine)->rip;
 		assert_true(resumed >= m->resume_rip && resumed < m->stop_rip);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], 1);
+		assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], 1);
 		mock_free(m);
 	}
 }
@@ -289,7 +289,7 @@ static void example_14_not_before(void **state)
 	m->start.gpr[NX_RCX] = 2;
 	mock_warm(m);
 	assert_int_equal(m->exits, 0);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], 1);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], 1);
 	mock_free(m);
 }
 
@@ -304,8 +304,9 @@ static void example_14_too_long(void **state)
 		mock_run(m);
 		assert_int_equal(m->exits, 0);
 	}
-	assert_in_range(nx_vcpu_counters(m->vcpu)->retired, 1, 10);
-	assert_int_equal(nx_vcpu_counters(m->vcpu)->translated, nx_vcpu_counters(m->vcpu)->retired);
+	assert_in_range(nx_engine_counters(m->engine)->retired, 1, 10);
+	assert_int_equal(nx_engine_counters(m->engine)->translated,
+			 nx_engine_counters(m->engine)->retired);
 	mock_free(m);
 }
 

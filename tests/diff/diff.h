@@ -201,7 +201,7 @@ const uint8_t *engine_page(unsigned page);
 /* Accessed (bit 0) and dirty (bit 1) of a page's leaf entry; paging must be on. */
 unsigned engine_page_bits(const struct sequence *seq, unsigned page);
 const struct nx_counters *engine_counters(const struct engine *engine);
-struct nx_vcpu *engine_vcpu(const struct engine *engine);
+struct nx_engine *engine_nx(const struct engine *engine);
 /* What all pages but the code begin with. */
 const uint8_t *initial_page(unsigned page);
 /* The guest-physical address of a page under paging; without it is the linear one. */

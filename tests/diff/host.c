@@ -38,7 +38,7 @@ static uint8_t initial[PAGES][PAGE];
 #define LIVES 6u
 
 struct engine {
-	struct nx_vcpu *vcpu;
+	struct nx_engine *nx;
 	struct nx_memory memory;
 	const struct sequence *seq;
 	uint64_t
@@ -67,12 +67,12 @@ const uint8_t *engine_page(unsigned page)
 
 const struct nx_counters *engine_counters(const struct engine *engine)
 {
-	return nx_vcpu_counters(engine->vcpu);
+	return nx_engine_counters(engine->nx);
 }
 
-struct nx_vcpu *engine_vcpu(const struct engine *engine)
+struct nx_engine *engine_nx(const struct engine *engine)
 {
-	return engine->vcpu;
+	return engine->nx;
 }
 
 /* ---- Guest-physical memory ---- */
@@ -228,13 +228,13 @@ struct engine *engine_new(bool roomy)
 	}
 	if (!engine)
 		abort();
-	engine->memory.arena_size = (nx_arena_size() + 63) / 64 * 64;
+	engine->memory.arena_size = (nx_engine_arena_size() + 63) / 64 * 64;
 	engine->memory.arena = aligned_alloc(64, engine->memory.arena_size);
 	if (!engine->memory.arena || !map_code(&engine->memory))
 		abort();
 	memset(engine->memory.arena, 0, engine->memory.arena_size);
-	engine->vcpu = nx_vcpu_create(&engine->memory, &host, engine, &config);
-	if (!engine->vcpu)
+	engine->nx = nx_engine_create(&engine->memory, &host, engine, &config);
+	if (!engine->nx)
 		abort();
 	initial_page(0);
 	return engine;
@@ -321,7 +321,7 @@ static void answer(const struct sequence *seq, const struct nx_state *state, str
 static void insist(struct engine *engine)
 {
 	engine->exit_rip++;
-	while (!nx_worth_resuming(engine->vcpu, engine->exit_rip, NX_EXIT_IO))
+	while (!nx_engine_worth_resuming(engine->nx, engine->exit_rip, NX_EXIT_IO))
 		;
 }
 
@@ -371,7 +371,7 @@ static bool is_lost(const struct sequence *seq, uint64_t rip)
 static void run(struct engine *engine, const struct sequence *seq, bool teach,
 		struct engine_result *result)
 {
-	struct nx_state *state = nx_vcpu_state(engine->vcpu);
+	struct nx_state *state = nx_engine_state(engine->nx);
 	const uint64_t end = seq->insn[seq->instructions].rip;
 	struct nx_exit exit = {.data = 0};
 	struct result *r = &result->r;
@@ -380,16 +380,16 @@ static void run(struct engine *engine, const struct sequence *seq, bool teach,
 	memset(result, 0, sizeof(*result));
 	load_state(state, seq);
 	for (;;) {
-		if (nx_resume(engine->vcpu, &exit) == NX_EXIT) {
+		if (nx_engine_resume(engine->nx, &exit) == NX_EXIT) {
 			if (r->accesses == MAX_ACCESSES) {
 				result->broken = "more exits than the sequence can make";
-				nx_forget_exit(engine->vcpu);
+				nx_engine_forget_exit(engine->nx);
 				break;
 			}
 			answer(seq, state, &exit, result);
 			if (!code_changed(seq))
 				continue;
-			while (nx_complete_exit(engine->vcpu, &exit) == NX_COMPLETION_EXIT)
+			while (nx_engine_complete_exit(engine->nx, &exit) == NX_COMPLETION_EXIT)
 				answer(seq, state, &exit, result);
 			exit.reason = NX_LEAVE_CODE_WRITE;
 			break;

@@ -12,7 +12,7 @@
 
 #include "verify_oracle.h"
 
-#include "vcpu.h"
+#include "engine.h"
 
 #define MAX_EXITS 64 /* in one stay */
 #define FLAGS_CHANGING (NX_FL_ARITHMETIC | NX_FL_DF)
@@ -27,7 +27,7 @@ enum {
 
 static void check_unchanged(const struct machine *m, const struct nx_state *before)
 {
-	const struct nx_state *s = nx_vcpu_state(m->vcpu);
+	const struct nx_state *s = nx_engine_state(m->engine);
 	struct nx_state rest = *s;
 	uint64_t may_change = FLAGS_CHANGING;
 
@@ -43,7 +43,7 @@ static void check_unchanged(const struct machine *m, const struct nx_state *befo
 	memcpy(rest.gpr, before->gpr, sizeof(rest.gpr));
 	rest.rip = before->rip;
 	rest.rflags = before->rflags;
-	if (m->mode == REAL16 && m->vcpu->config.segment_loads) {
+	if (m->mode == REAL16 && m->engine->config.segment_loads) {
 		memcpy(rest.seg, before->seg, sizeof(rest.seg));
 		rest.segments_changed = before->segments_changed;
 	}
@@ -54,7 +54,7 @@ static void check_exit(const struct machine *m, const struct nx_exit *exit)
 {
 	const unsigned size = exit->size;
 
-	FUZZ_CHECK(exit->rip == nx_vcpu_state(m->vcpu)->rip, "an exit elsewhere than at rip");
+	FUZZ_CHECK(exit->rip == nx_engine_state(m->engine)->rip, "an exit elsewhere than at rip");
 	if (exit->kind == NX_EXIT_INSN) {
 		FUZZ_CHECK(exit->insn <= NX_INSN_INVLPGA, "instruction exit %d", (int)exit->insn);
 		FUZZ_CHECK(m->cpl == 0, "an instruction exit at CPL 3");
@@ -92,10 +92,10 @@ static void answer(struct machine *m, struct nx_exit *exit)
 static void check_leave(const struct machine *m, const struct nx_exit *exit)
 {
 	FUZZ_CHECK(exit->reason < NX_LEAVE_REASON_COUNT, "reason %d", (int)exit->reason);
-	FUZZ_CHECK(!nx_vcpu_counters(m->vcpu)->refused && exit->reason != NX_LEAVE_REFUSED,
+	FUZZ_CHECK(!nx_engine_counters(m->engine)->refused && exit->reason != NX_LEAVE_REFUSED,
 		   "the verifier refuses what the translator made");
-	FUZZ_CHECK(m->mode == LONG64 || nx_vcpu_state(m->vcpu)->rip <= UINT32_MAX, "rip is %#llx",
-		   (unsigned long long)nx_vcpu_state(m->vcpu)->rip);
+	FUZZ_CHECK(m->mode == LONG64 || nx_engine_state(m->engine)->rip <= UINT32_MAX,
+		   "rip is %#llx", (unsigned long long)nx_engine_state(m->engine)->rip);
 }
 
 /* What the script has for this exit. false: the stay ends with it. */
@@ -106,18 +106,18 @@ static bool act(struct machine *m, struct nx_exit *exit, uint8_t action)
 		m->ram[m->code + (action >> 3)] ^= 0x11;
 		return true;
 	case ACT_COMPLETE:
-		while (nx_complete_exit(m->vcpu, exit) == NX_COMPLETION_EXIT) {
+		while (nx_engine_complete_exit(m->engine, exit) == NX_COMPLETION_EXIT) {
 			check_exit(m, exit);
 			answer(m, exit);
 		}
-		FUZZ_CHECK(nx_complete_exit(m->vcpu, exit) == NX_COMPLETION_NONE,
+		FUZZ_CHECK(nx_engine_complete_exit(m->engine, exit) == NX_COMPLETION_NONE,
 			   "an exit is pending after its completion");
 		return action < 128;
 	case ACT_STOP:
-		*nx_vcpu_stop_flag(m->vcpu) = 1;
+		*nx_engine_stop_flag(m->engine) = 1;
 		return true;
 	case ACT_FORGET:
-		nx_forget_exit(m->vcpu);
+		nx_engine_forget_exit(m->engine);
 		return false;
 	default:
 		return true;
@@ -129,12 +129,12 @@ static void stay(struct machine *m, unsigned *turn)
 {
 	/* Nothing of an earlier stay's exit may be read. */
 	struct nx_exit exit = {.data = 0xdeadbeefdeadbeef, .size = 0xff};
-	struct nx_state before = *nx_vcpu_state(m->vcpu);
+	struct nx_state before = *nx_engine_state(m->engine);
 	unsigned stopped = 0;
 
-	*nx_vcpu_stop_flag(m->vcpu) = 0;
+	*nx_engine_stop_flag(m->engine) = 0;
 	for (unsigned exits = 0;; exits++) {
-		enum nx_outcome outcome = nx_resume(m->vcpu, &exit);
+		enum nx_outcome outcome = nx_engine_resume(m->engine, &exit);
 
 		check_unchanged(m, &before);
 		if (outcome == NX_LEAVE)
@@ -142,12 +142,12 @@ static void stay(struct machine *m, unsigned *turn)
 		check_exit(m, &exit);
 		answer(m, &exit);
 		/* The write half of a read-modify-write may follow, no more. */
-		if (*nx_vcpu_stop_flag(m->vcpu))
+		if (*nx_engine_stop_flag(m->engine))
 			FUZZ_CHECK(++stopped <= 1, "the stop flag is not honoured");
 		else if (exits >= MAX_EXITS)
-			*nx_vcpu_stop_flag(m->vcpu) = 1;
+			*nx_engine_stop_flag(m->engine) = 1;
 		else if (!act(m, &exit, m->script[(*turn)++ % MACHINE_SCRIPT])) {
-			nx_forget_exit(m->vcpu);
+			nx_engine_forget_exit(m->engine);
 			return;
 		}
 	}
@@ -156,11 +156,11 @@ static void stay(struct machine *m, unsigned *turn)
 
 static void resume_hot(struct machine *m, unsigned *turn)
 {
-	struct nx_state *s = nx_vcpu_state(m->vcpu);
+	struct nx_state *s = nx_engine_state(m->engine);
 
 	/* The third exit at a place is translated; barren ones are passed over for a while. */
 	for (unsigned i = 0; i < 3; i++)
-		if (nx_worth_resuming(m->vcpu, s->rip, i & 1 ? NX_EXIT_MMIO : NX_EXIT_IO))
+		if (nx_engine_worth_resuming(m->engine, s->rip, i & 1 ? NX_EXIT_MMIO : NX_EXIT_IO))
 			break;
 	stay(m, turn);
 }
@@ -169,7 +169,7 @@ static void resume_hot(struct machine *m, unsigned *turn)
 static void judge(const struct machine *m)
 {
 	static struct nx_translation t;
-	const struct nx_cache *cache = &m->vcpu->cache;
+	const struct nx_cache *cache = &m->engine->cache;
 
 	for (uint32_t i = 0; i < cache->clusters; i++) {
 		const struct nx_cluster *c = &cache->cluster[i];
@@ -181,7 +181,7 @@ static void judge(const struct machine *m)
 		t.entries = c->entries;
 		memcpy(t.site, c->site, c->sites * sizeof(t.site[0]));
 		memcpy(t.entry, c->entry, c->entries * sizeof(t.entry[0]));
-		wrong = verify_oracle((const uint8_t *)m->vcpu->memory.code_rw + c->code, t.size,
+		wrong = verify_oracle((const uint8_t *)m->engine->memory.code_rw + c->code, t.size,
 				      &t, &where);
 		FUZZ_CHECK(!wrong, "a translation that was accepted: %s at %u", wrong, where);
 	}
@@ -191,7 +191,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_input input = {data, size};
 	struct machine *m = machine_new(&input);
-	struct nx_state *s = nx_vcpu_state(m->vcpu);
+	struct nx_state *s = nx_engine_state(m->engine);
 	unsigned turn = 0;
 
 	*s = m->start;

@@ -117,14 +117,14 @@ static uint8_t *guarded(size_t size, int protection, int flags, int file, off_t 
 
 static void make_memory(void)
 {
-	size_t arena = (nx_arena_size() + PAGE - 1) & ~(size_t)(PAGE - 1);
+	size_t arena = (nx_engine_arena_size() + PAGE - 1) & ~(size_t)(PAGE - 1);
 	int file = memory_file(MACHINE_RAM);
 
 	machine.ram = map(MACHINE_RAM, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 	for (unsigned i = 0; i < MACHINE_PAGES; i++)
 		window[i] = guarded(PAGE, PROT_NONE, MAP_SHARED, file, (off_t)i * PAGE);
 	close(file);
-	memory.arena_size = nx_arena_size();
+	memory.arena_size = nx_engine_arena_size();
 	memory.arena = guarded(arena, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	memory.code_size = CODE_CACHE;
 	file = memory_file(CODE_CACHE);
@@ -299,8 +299,8 @@ static void make_engine(struct machine *m, uint8_t level, uint8_t options)
 	config.guest_features = ~(uint32_t)(options >> 4 & level >> 4);
 	config.latency_ns = options & 8 ? 2000 : 0;
 	memset(memory.arena, 0, memory.arena_size);
-	m->vcpu = nx_vcpu_create(&memory, &host, m, &config);
-	FUZZ_CHECK(m->vcpu, "no vCPU in memory that does");
+	m->engine = nx_engine_create(&memory, &host, m, &config);
+	FUZZ_CHECK(m->engine, "no vCPU in memory that does");
 }
 
 struct machine *machine_new(struct fuzz_input *input)

@@ -32,7 +32,7 @@ struct machine {
 	/* The guest's memory as devices see it; the engine has each page through another mapping.
 	 */
 	uint8_t *ram;
-	struct nx_vcpu *vcpu;
+	struct nx_engine *engine;
 	uint64_t device; /* seed of the devices' answers */
 	uint64_t time;
 	unsigned leave_routes; /* one in so many accesses is the kernel's; 0: none */

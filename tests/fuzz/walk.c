@@ -8,14 +8,14 @@
 #include "fuzz.h"
 #include "walk_reference.h"
 
-#include "vcpu.h"
+#include "engine.h"
 
 #define PAGES 8u /* one for each level, more than there are */
 #define TABLE(level) (0x1000ull * (1 + (level)))
 
 static uint8_t memory[PAGES][4096] __attribute__((aligned(4096)));
 static uint8_t before[sizeof(memory)];
-static struct nx_vcpu vcpu;
+static struct nx_engine engine;
 static uint8_t kinds; /* a bit per page: the host has no writable memory there */
 static uint8_t holes; /* a bit per page: nor any memory */
 
@@ -50,7 +50,7 @@ static const struct nx_host host = {.map_page = map_page};
 
 static void make_state(struct fuzz_input *input)
 {
-	struct nx_state *s = &vcpu.state;
+	struct nx_state *s = &engine.state;
 	uint8_t mode = fuzz_byte(input), bits = fuzz_byte(input);
 
 	memset(s, 0, sizeof(*s));
@@ -87,7 +87,7 @@ static void make_state(struct fuzz_input *input)
 
 static unsigned table_index(uint64_t linear, unsigned level)
 {
-	const struct nx_state *s = &vcpu.state;
+	const struct nx_state *s = &engine.state;
 	unsigned levels = s->cr4 & NX_CR4_LA57 ? 5 : 4;
 
 	if (s->efer & NX_EFER_LMA)
@@ -99,7 +99,7 @@ static unsigned table_index(uint64_t linear, unsigned level)
 
 static void make_tables(struct fuzz_input *input, uint64_t linear)
 {
-	const struct nx_state *s = &vcpu.state;
+	const struct nx_state *s = &engine.state;
 	const bool is_long = s->efer & NX_EFER_LMA, wide = s->cr4 & NX_CR4_PAE;
 	unsigned levels = !wide ? 2 : !is_long ? 3 : s->cr4 & NX_CR4_LA57 ? 5 : 4;
 
@@ -183,9 +183,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	access = (enum nx_access)((who >> 1) % 3);
 	kinds = fuzz_byte(&input);
 	holes = fuzz_byte(&input) & (uint8_t)(who & 128 ? 0xff : 0);
-	vcpu.host = &host;
-	vcpu.cpl = who & 1 ? 3 : 0;
-	vcpu.context.rflags = who & 64 ? NX_FL_AC : 0;
+	engine.host = &host;
+	engine.cpl = who & 1 ? 3 : 0;
+	engine.context.rflags = who & 64 ? NX_FL_AC : 0;
 	linear = fuzz_word(&input, 8);
 	/* Most of 64 bits is not canonical, and that is soon told. */
 	if (!(who & 32))
@@ -193,8 +193,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	make_tables(&input, linear);
 	memcpy(before, memory, sizeof(memory));
 
-	status = nx_walk(&vcpu, linear, access, &gpa);
-	reference_walk(&vcpu.state, vcpu.cpl == 3, vcpu.context.rflags != 0, linear, access,
+	status = nx_walk(&engine, linear, access, &gpa);
+	reference_walk(&engine.state, engine.cpl == 3, engine.context.rflags != 0, linear, access,
 		       read_entry, &want);
 	if (refers_to_itself(&want))
 		return 0;

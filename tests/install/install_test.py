@@ -33,7 +33,7 @@ int main(void)
 
 	nx_config_default(&config);
 	nx_kvm_log(count);
-	printf("%d %d ", config.max_gap > 0, nx_arena_size() > 4096);
+	printf("%d %d ", config.max_gap > 0, nx_engine_arena_size() > 4096);
 	printf("%d ", nx_ioctl(-1, KVM_RUN, 0) == -1 && errno == EBADF);
 	printf("%d ", nx_close(-1) == -1 && errno == EBADF);
 	printf("%d %d ", !nx_kvm_option("latency", "70"), !nx_kvm_option("off", "1"));

@@ -164,7 +164,7 @@ static void fold_memory(const void *memory, size_t size)
 
 static void fold_results(const struct mock *m)
 {
-	const struct nx_state *state = nx_vcpu_state(m->vcpu);
+	const struct nx_state *state = nx_engine_state(m->engine);
 	const struct nx_cluster *cluster = NULL;
 
 	fold(m->exits);
@@ -179,8 +179,8 @@ static void fold_results(const struct mock *m)
 	fold(state->rip);
 	fold(state->rflags);
 	fold_memory(m->ram, MOCK_RAM_SIZE);
-	fold_memory(nx_vcpu_counters(m->vcpu), sizeof(struct nx_counters));
-	while ((cluster = nx_cluster_next(m->vcpu, cluster))) {
+	fold_memory(nx_engine_counters(m->engine), sizeof(struct nx_counters));
+	while ((cluster = nx_cluster_next(m->engine, cluster))) {
 		struct nx_cluster_info info;
 
 		nx_cluster_describe(cluster, &info);

@@ -6,7 +6,7 @@
 
 #include "fake.h"
 
-struct nx_vcpu {
+struct nx_engine {
 	struct nx_state state;
 	volatile int stop;
 	const struct nx_host *host;
@@ -22,7 +22,7 @@ struct nx_vcpu {
 };
 
 struct fake_engine fake_engine;
-static struct nx_vcpu engine;
+static struct nx_engine engine;
 
 static bool chance(unsigned one_in)
 {
@@ -30,9 +30,9 @@ static bool chance(unsigned one_in)
 	return one_in && (fake_engine.random >> 16) % one_in == 0;
 }
 
-size_t nx_arena_size(void)
+size_t nx_engine_arena_size(void)
 {
-	return sizeof(struct nx_vcpu);
+	return sizeof(struct nx_engine);
 }
 
 void nx_config_default(struct nx_config *config)
@@ -45,100 +45,99 @@ void nx_config_limits(struct nx_config *config, enum nx_limits limits)
 	assert(config->max_gap && limits == NX_LIMITS_ADAPTIVE);
 }
 
-struct nx_costs *nx_vcpu_costs(struct nx_vcpu *vcpu)
+struct nx_costs *nx_engine_costs(struct nx_engine *e)
 {
-	return &vcpu->costs;
+	return &e->costs;
 }
 
-struct nx_vcpu *nx_vcpu_create(const struct nx_memory *memory, const struct nx_host *host,
-			       void *host_data, const struct nx_config *config)
+struct nx_engine *nx_engine_create(const struct nx_memory *memory, const struct nx_host *host,
+				   void *host_data, const struct nx_config *config)
 {
 	assert(memory->arena && memory->code_rw != memory->code_rx && config->max_gap);
-	engine = (struct nx_vcpu){.host = host,
-				  .host_data = host_data,
-				  .fail = config->fail,
-				  .segment_loads = config->segment_loads};
+	engine = (struct nx_engine){.host = host,
+				    .host_data = host_data,
+				    .fail = config->fail,
+				    .segment_loads = config->segment_loads};
 	fake_engine.created++;
 	return &engine;
 }
 
-struct nx_state *nx_vcpu_state(struct nx_vcpu *vcpu)
+struct nx_state *nx_engine_state(struct nx_engine *e)
 {
-	return &vcpu->state;
+	return &e->state;
 }
 
-volatile int *nx_vcpu_stop_flag(struct nx_vcpu *vcpu)
+volatile int *nx_engine_stop_flag(struct nx_engine *e)
 {
 	if (fake_engine.at_flag)
 		fake_engine.at_flag();
-	return &vcpu->stop;
+	return &e->stop;
 }
 
-bool nx_worth_resuming(struct nx_vcpu *vcpu, uint64_t exit_rip, enum nx_exit_kind kind)
+bool nx_engine_worth_resuming(struct nx_engine *e, uint64_t exit_rip, enum nx_exit_kind kind)
 {
 	assert(fake.run->exit_reason == (kind == NX_EXIT_IO ? KVM_EXIT_IO : KVM_EXIT_MMIO));
 	(void)kind;
-	assert(!vcpu->pending);
+	assert(!e->pending);
 	assert(exit_rip >= MODEL_BASE && exit_rip <= MODEL_BASE + fake.insns * MODEL_LEN);
-	vcpu->exits_in_stay = 0;
+	e->exits_in_stay = 0;
 	return !chance(fake_engine.leave_every);
 }
 
-enum nx_completion nx_complete_exit(struct nx_vcpu *vcpu, struct nx_exit *exit)
+enum nx_completion nx_engine_complete_exit(struct nx_engine *e, struct nx_exit *exit)
 {
 	/* It may have to write to guest memory. */
-	assert(pthread_rwlock_trywrlock(&((struct nx_kvm_vcpu *)vcpu->host_data)->vm->lock));
-	if (!vcpu->pending)
+	assert(pthread_rwlock_trywrlock(&((struct nx_kvm_vcpu *)e->host_data)->vm->lock));
+	if (!e->pending)
 		return NX_COMPLETION_NONE;
-	if (vcpu->rmw) {
-		vcpu->rmw = false;
+	if (e->rmw) {
+		e->rmw = false;
 		exit->write = true;
-		exit->data += vcpu->state.gpr[NX_RAX];
+		exit->data += e->state.gpr[NX_RAX];
 		fake_engine.exits++;
 		return NX_COMPLETION_EXIT;
 	}
-	vcpu->pending = false;
+	e->pending = false;
 	if (!exit->write && exit->kind == NX_EXIT_IO)
-		vcpu->state.gpr[NX_RAX] = exit->data;
+		e->state.gpr[NX_RAX] = exit->data;
 	else if (!exit->write)
-		vcpu->state.gpr[NX_RCX] = exit->data;
-	vcpu->state.rip += MODEL_LEN;
+		e->state.gpr[NX_RCX] = exit->data;
+	e->state.rip += MODEL_LEN;
 	return NX_COMPLETION_DONE;
 }
 
-void nx_flush(struct nx_vcpu *vcpu)
+void nx_engine_flush(struct nx_engine *e)
 {
-	(void)vcpu;
+	(void)e;
 }
 
-void nx_forget_exit(struct nx_vcpu *vcpu)
+void nx_engine_forget_exit(struct nx_engine *e)
 {
-	vcpu->pending = vcpu->rmw = false;
+	e->pending = e->rmw = false;
 }
 
-static enum nx_outcome leave(struct nx_vcpu *vcpu, struct nx_exit *exit, enum nx_leave_reason why)
+static enum nx_outcome leave(struct nx_engine *e, struct nx_exit *exit, enum nx_leave_reason why)
 {
-	vcpu->counters.leaves[why]++;
+	e->counters.leaves[why]++;
 	fake_engine.leaves++;
 	exit->reason = why;
 	return NX_LEAVE;
 }
 
-static enum nx_outcome deliver(struct nx_vcpu *vcpu, struct nx_exit *exit,
+static enum nx_outcome deliver(struct nx_engine *e, struct nx_exit *exit,
 			       const struct model_insn *insn)
 {
 	bool io = insn->op == M_IN || insn->op == M_OUT;
 	bool write = insn->op == M_OUT || insn->op == M_STORE;
-	uint64_t value = vcpu->state.gpr[io ? NX_RAX : NX_RCX];
+	uint64_t value = e->state.gpr[io ? NX_RAX : NX_RCX];
 	enum nx_route route;
 
 	if (io)
-		route =
-		    vcpu->host->route_io(vcpu->host_data, (uint16_t)insn->operand, 4, write, value);
+		route = e->host->route_io(e->host_data, (uint16_t)insn->operand, 4, write, value);
 	else
-		route = vcpu->host->route_mmio(vcpu->host_data, insn->operand, 8, write, value);
+		route = e->host->route_mmio(e->host_data, insn->operand, 8, write, value);
 	if (route == NX_ROUTE_LEAVE)
-		return leave(vcpu, exit, NX_LEAVE_HOST_ROUTE);
+		return leave(e, exit, NX_LEAVE_HOST_ROUTE);
 	*exit = (struct nx_exit){
 	    .kind = io ? NX_EXIT_IO : NX_EXIT_MMIO,
 	    .write = write,
@@ -147,70 +146,70 @@ static enum nx_outcome deliver(struct nx_vcpu *vcpu, struct nx_exit *exit,
 	    .port = io ? (uint16_t)insn->operand : 0,
 	    .gpa = io ? 0 : insn->operand,
 	    .data = write ? (io ? (uint32_t)value : value) : 0xdeadbeefdeadbeef,
-	    .rip = vcpu->state.rip,
+	    .rip = e->state.rip,
 	};
-	vcpu->pending = true;
-	vcpu->rmw = insn->op == M_RMW;
-	vcpu->exits_in_stay++;
+	e->pending = true;
+	e->rmw = insn->op == M_RMW;
+	e->exits_in_stay++;
 	fake_engine.exits++;
 	return NX_EXIT;
 }
 
 /* What a host must have seen to before it lets the engine run. */
-static void check_host(const struct nx_vcpu *vcpu)
+static void check_host(const struct nx_engine *e)
 {
-	struct nx_kvm_vcpu *host = vcpu->host_data;
+	struct nx_kvm_vcpu *host = e->host_data;
 
 	assert(fake.pending == PENDING_NONE);
 	assert(!fake.memory_changing);
 	assert(pthread_rwlock_trywrlock(&host->vm->lock));
 	assert(!fake.events.exception.injected && !fake.events.exception.pending);
 	assert(!fake.events.interrupt.injected && !fake.events.interrupt.shadow);
-	assert(vcpu->state.seg[NX_CS].base == fake.sregs.cs.base);
-	assert(vcpu->exits_in_stay || vcpu->state.seg[NX_ES].selector == fake.sregs.es.selector);
+	assert(e->state.seg[NX_CS].base == fake.sregs.cs.base);
+	assert(e->exits_in_stay || e->state.seg[NX_ES].selector == fake.sregs.es.selector);
 	/* Unless another thread is at the memslots just now. */
-	assert(!__atomic_load_n(&vcpu->stop, __ATOMIC_RELAXED) || fake_engine.in_resume);
+	assert(!__atomic_load_n(&e->stop, __ATOMIC_RELAXED) || fake_engine.in_resume);
 	(void)host;
 }
 
 /* The model's code is in no memory, but a host that has none for it is to be noticed. */
-static bool can_read_code(const struct nx_vcpu *vcpu)
+static bool can_read_code(const struct nx_engine *e)
 {
 	struct nx_page page;
 
-	vcpu->host->map_page(vcpu->host_data, 0, &page);
+	e->host->map_page(e->host_data, 0, &page);
 	return page.kind != NX_PAGE_LEAVE;
 }
 
-enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
+enum nx_outcome nx_engine_resume(struct nx_engine *e, struct nx_exit *exit)
 {
-	struct nx_state *state = &vcpu->state;
+	struct nx_state *state = &e->state;
 
 	fake_engine.resumes++;
-	vcpu->counters.resumes++;
-	check_host(vcpu);
+	e->counters.resumes++;
+	check_host(e);
 	if (fake_engine.in_resume)
 		fake_engine.in_resume();
-	if (nx_complete_exit(vcpu, exit) == NX_COMPLETION_EXIT)
+	if (nx_engine_complete_exit(e, exit) == NX_COMPLETION_EXIT)
 		return NX_EXIT;
-	vcpu->counters.refused += !!(vcpu->fail & NX_FAIL_VERIFY);
-	if (vcpu->fail)
-		return leave(vcpu, exit,
-			     vcpu->fail & NX_FAIL_VERIFY ? NX_LEAVE_REFUSED : NX_LEAVE_CACHE_FULL);
-	if (!can_read_code(vcpu))
-		return leave(vcpu, exit, NX_LEAVE_CODE_UNREADABLE);
-	vcpu->counters.translated++;
+	e->counters.refused += !!(e->fail & NX_FAIL_VERIFY);
+	if (e->fail)
+		return leave(e, exit,
+			     e->fail & NX_FAIL_VERIFY ? NX_LEAVE_REFUSED : NX_LEAVE_CACHE_FULL);
+	if (!can_read_code(e))
+		return leave(e, exit, NX_LEAVE_CODE_UNREADABLE);
+	e->counters.translated++;
 	if (chance(fake_engine.leave_every))
-		return leave(vcpu, exit, NX_LEAVE_CLUSTER_END);
-	if (fake_engine.exits_per_stay && vcpu->exits_in_stay >= fake_engine.exits_per_stay)
-		return leave(vcpu, exit, NX_LEAVE_CLUSTER_END);
+		return leave(e, exit, NX_LEAVE_CLUSTER_END);
+	if (fake_engine.exits_per_stay && e->exits_in_stay >= fake_engine.exits_per_stay)
+		return leave(e, exit, NX_LEAVE_CLUSTER_END);
 	for (unsigned i = 0; i < 64; i++) {
 		uint64_t index = (state->rip - MODEL_BASE) / MODEL_LEN;
 		const struct model_insn *insn = &fake.program[index];
 
 		assert(index < fake.insns);
-		if (__atomic_load_n(&vcpu->stop, __ATOMIC_RELAXED))
-			return leave(vcpu, exit, NX_LEAVE_STOP);
+		if (__atomic_load_n(&e->stop, __ATOMIC_RELAXED))
+			return leave(e, exit, NX_LEAVE_STOP);
 		switch (insn->op) {
 		case M_ADD:
 			state->gpr[NX_RAX] += insn->operand;
@@ -220,8 +219,8 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 			break;
 		case M_SEG:
 			/* Only for a host that takes segments back. */
-			if (!vcpu->segment_loads || state->cr0 & 1)
-				return leave(vcpu, exit, NX_LEAVE_CLUSTER_END);
+			if (!e->segment_loads || state->cr0 & 1)
+				return leave(e, exit, NX_LEAVE_CLUSTER_END);
 			state->seg[NX_ES].selector = (uint16_t)state->gpr[NX_RAX];
 			state->seg[NX_ES].base = (uint64_t)state->seg[NX_ES].selector << 4;
 			state->segments_changed = true;
@@ -238,24 +237,24 @@ enum nx_outcome nx_resume(struct nx_vcpu *vcpu, struct nx_exit *exit)
 		case M_LOAD:
 		case M_STORE:
 		case M_RMW:
-			return deliver(vcpu, exit, insn);
+			return deliver(e, exit, insn);
 		default:
-			return leave(vcpu, exit, NX_LEAVE_FAULT);
+			return leave(e, exit, NX_LEAVE_FAULT);
 		}
 		state->rip += MODEL_LEN;
 	}
-	return leave(vcpu, exit, NX_LEAVE_CLUSTER_END);
+	return leave(e, exit, NX_LEAVE_CLUSTER_END);
 }
 
-const struct nx_counters *nx_vcpu_counters(const struct nx_vcpu *vcpu)
+const struct nx_counters *nx_engine_counters(const struct nx_engine *e)
 {
-	return &vcpu->counters;
+	return &e->counters;
 }
 
-const struct nx_cluster *nx_cluster_next(const struct nx_vcpu *vcpu,
+const struct nx_cluster *nx_cluster_next(const struct nx_engine *e,
 					 const struct nx_cluster *cluster)
 {
-	(void)vcpu;
+	(void)e;
 	(void)cluster;
 	return NULL;
 }

@@ -36,12 +36,12 @@ static void start(bool takes_interrupts)
 
 static int stop_flag(void)
 {
-	return __atomic_load_n(nx_vcpu_stop_flag(fake_vcpu()->engine), __ATOMIC_SEQ_CST);
+	return __atomic_load_n(nx_engine_stop_flag(fake_vcpu()->engine), __ATOMIC_SEQ_CST);
 }
 
 static uint64_t stops(void)
 {
-	return nx_vcpu_counters(fake_vcpu()->engine)->leaves[NX_LEAVE_STOP];
+	return nx_engine_counters(fake_vcpu()->engine)->leaves[NX_LEAVE_STOP];
 }
 
 static void raise_line(void)

@@ -429,7 +429,7 @@ static void test_kvm_paravirtual_is_fine(void **state)
 	assert_string_equal(fake_said, "");
 	assert_true(vmm_run(&vmm));
 	assert_true(fake_engine.exits > 0);
-	assert_int_equal(nx_vcpu_state(fake_vcpu()->engine)->physical_bits, 40);
+	assert_int_equal(nx_engine_state(fake_vcpu()->engine)->physical_bits, 40);
 }
 
 static void test_cpuid_changed_later(void **state)

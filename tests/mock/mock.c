@@ -186,7 +186,7 @@ static void make_engine(struct mock *m, const struct nx_config *config)
 
 	assert_true(file >= 0);
 	assert_int_equal(ftruncate(file, CODE_CACHE), 0);
-	m->memory.arena_size = nx_arena_size();
+	m->memory.arena_size = nx_engine_arena_size();
 	m->memory.arena = map_memory(m->memory.arena_size);
 	m->memory.code_size = CODE_CACHE;
 	m->memory.code_rw = mmap(NULL, CODE_CACHE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -199,8 +199,8 @@ static void make_engine(struct mock *m, const struct nx_config *config)
 #ifdef MOCK_SESSIONS
 	mock_use_sessions(m);
 #endif
-	m->vcpu = nx_vcpu_create(&m->memory, &m->host, m, config);
-	assert_non_null(m->vcpu);
+	m->engine = nx_engine_create(&m->memory, &m->host, m, config);
+	assert_non_null(m->engine);
 }
 
 struct mock *mock_new(enum mock_mode mode, unsigned cpl, enum nx_level level)
@@ -305,7 +305,7 @@ static void answer(struct mock *m, struct nx_exit *exit)
 	struct mock_access *access = &m->log[m->exits];
 
 	assert_true(m->exits < MOCK_LOG);
-	assert_int_equal(exit->rip, nx_vcpu_state(m->vcpu)->rip);
+	assert_int_equal(exit->rip, nx_engine_state(m->engine)->rip);
 	m->exits++;
 	if (m->on_exit)
 		m->on_exit(m, m->exits);
@@ -329,7 +329,7 @@ static void answer(struct mock *m, struct nx_exit *exit)
 	if (exit->kind == NX_EXIT_MMIO)
 		assert_true(exit->gpa / 4096 == (exit->gpa + exit->size - 1) / 4096);
 	if (m->stop_at == m->exits)
-		*nx_vcpu_stop_flag(m->vcpu) = 1;
+		*nx_engine_stop_flag(m->engine) = 1;
 }
 
 static enum nx_leave_reason run(struct mock *m)
@@ -337,14 +337,14 @@ static enum nx_leave_reason run(struct mock *m)
 	/* Nothing may be read from the exit of another stay. */
 	struct nx_exit exit = {.data = 0xdeadbeefdeadbeef, .size = 0xff};
 
-	*nx_vcpu_state(m->vcpu) = m->start;
+	*nx_engine_state(m->engine) = m->start;
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
 	m->exits = 0;
 	m->inputs = 0;
-	*nx_vcpu_stop_flag(m->vcpu) = 0;
-	if (!nx_worth_resuming(m->vcpu, m->code_rip, m->first_kind))
+	*nx_engine_stop_flag(m->engine) = 0;
+	if (!nx_engine_worth_resuming(m->engine, m->code_rip, m->first_kind))
 		return m->reason = NX_LEAVE_COLD;
-	while (nx_resume(m->vcpu, &exit) == NX_EXIT)
+	while (nx_engine_resume(m->engine, &exit) == NX_EXIT)
 		answer(m, &exit);
 	return m->reason = exit.reason;
 }
@@ -363,7 +363,7 @@ enum nx_leave_reason mock_run(struct mock *m)
 
 enum nx_leave_reason mock_warm(struct mock *m)
 {
-	const struct nx_counters *counters = nx_vcpu_counters(m->vcpu);
+	const struct nx_counters *counters = nx_engine_counters(m->engine);
 	unsigned quiet = 0;
 	uint64_t busy;
 
@@ -407,7 +407,7 @@ void mock_check_log(const struct mock *m, const struct mock_access *want, unsign
 	}
 	if (m->exits != count)
 		fail_msg("%u accesses, expected %u; left at %#llx: %s", m->exits, count,
-			 (unsigned long long)nx_vcpu_state(m->vcpu)->rip,
+			 (unsigned long long)nx_engine_state(m->engine)->rip,
 			 nx_leave_reason_name(m->reason));
 }
 
@@ -449,13 +449,13 @@ static void check_memory(const struct mock *m, const uint8_t *want, const char *
 
 void mock_check(const struct mock *m)
 {
-	check_state(nx_vcpu_state(m->vcpu), &m->want);
+	check_state(nx_engine_state(m->engine), &m->want);
 	check_memory(m, m->want_ram, "expected");
 }
 
 void mock_check_ended(const struct mock *m)
 {
-	check_register("rip", nx_vcpu_state(m->vcpu)->rip, m->stop_rip);
+	check_register("rip", nx_engine_state(m->engine)->rip, m->stop_rip);
 	if (m->reason != NX_LEAVE_CLUSTER_END && m->reason != NX_LEAVE_NO_CLUSTER &&
 	    m->reason != NX_LEAVE_COLD)
 		fail_msg("left because: %s", nx_leave_reason_text(m->reason));
@@ -466,7 +466,7 @@ void mock_cluster(const struct mock *m, uint64_t entry_rip, struct nx_cluster_in
 	const struct nx_cluster *cluster = NULL;
 	unsigned found = 0;
 
-	while ((cluster = nx_cluster_next(m->vcpu, cluster))) {
+	while ((cluster = nx_cluster_next(m->engine, cluster))) {
 		struct nx_cluster_info next;
 
 		nx_cluster_describe(cluster, &next);
@@ -481,7 +481,7 @@ void mock_cluster(const struct mock *m, uint64_t entry_rip, struct nx_cluster_in
 void mock_compare_native(const struct mock *m, const struct nx_state *native,
 			 const uint8_t *native_ram)
 {
-	struct nx_state want = m->start, got = *nx_vcpu_state(m->vcpu);
+	struct nx_state want = m->start, got = *nx_engine_state(m->engine);
 
 	memcpy(want.gpr, native->gpr, sizeof(want.gpr));
 	want.rip = native->rip;

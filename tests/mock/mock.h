@@ -123,7 +123,7 @@ struct mock {
 	uint32_t code_gpa, code_size;
 
 	enum mock_mode mode;
-	struct nx_vcpu *vcpu;
+	struct nx_engine *engine;
 	struct nx_host host; /* the engine's view of it: a test may replace callbacks at first */
 	struct nx_memory memory;
 	uint64_t time;

@@ -320,7 +320,7 @@ static void unmap_guest(void)
 bool mock_check_native(const struct mock *m)
 {
 	static uint8_t ram[MOCK_RAM_SIZE];
-	const uint64_t stop = nx_vcpu_state(m->vcpu)->rip;
+	const uint64_t stop = nx_engine_state(m->engine)->rip;
 
 	/* Under valgrind: it knows neither port instructions nor segments. */
 	if (getenv("NX_NO_NATIVE"))

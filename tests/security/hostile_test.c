@@ -104,7 +104,7 @@ static void check_value(const struct prison *p, const char *where, uint64_t valu
 static void prison_check(const struct prison *p, bool knows)
 {
 	const struct mock *m = p->m;
-	const struct nx_state *state = nx_vcpu_state(m->vcpu);
+	const struct nx_state *state = nx_engine_state(m->engine);
 
 	for (unsigned i = 0; i < SECRET_SIZE / 8; i++)
 		assert_int_equal(p->secret[i], SECRET);
@@ -267,7 +267,7 @@ static void load(struct prison *p, const struct attack *attack)
 static void attack_with_addresses(enum mock_mode mode, const struct attack *attack, unsigned runs)
 {
 	struct prison p = prison_new(mode, mode == MOCK_REAL16 ? 0 : random_below(2) * 3);
-	const struct nx_counters *counters = nx_vcpu_counters(p.m->vcpu);
+	const struct nx_counters *counters = nx_engine_counters(p.m->engine);
 
 	load(&p, attack);
 	for (unsigned i = 0; i < 6; i++)
@@ -343,7 +343,7 @@ static void descriptors(void **state)
 			prison_check(&p, knows);
 			p.m->start = good;
 		}
-		assert_true(nx_vcpu_counters(p.m->vcpu)->enters > 0);
+		assert_true(nx_engine_counters(p.m->engine)->enters > 0);
 		prison_free(&p);
 	}
 }
@@ -372,7 +372,7 @@ static void random_code(void **state)
 			mock_run(p.m);
 			prison_check(&p, knows);
 		}
-		entered += nx_vcpu_counters(p.m->vcpu)->enters;
+		entered += nx_engine_counters(p.m->engine)->enters;
 		prison_free(&p);
 	}
 	assert_true(entered > 100);
@@ -440,7 +440,7 @@ static void page_tables(void **state)
 		mock_run(p.m);
 		prison_check(&p, false);
 	}
-	assert_true(nx_vcpu_counters(p.m->vcpu)->enters > 100);
+	assert_true(nx_engine_counters(p.m->engine)->enters > 100);
 	prison_free(&p);
 }
 
@@ -521,7 +521,7 @@ static void attack_concurrently(bool code)
 	struct prison p = prison_new(MOCK_LONG64, 0);
 	struct other_vcpu other = {
 	    .p = &p, .lock = PTHREAD_MUTEX_INITIALIZER, .code = code, .seed = 0x2545f4914f6cdd1d};
-	const struct nx_counters *counters = nx_vcpu_counters(p.m->vcpu);
+	const struct nx_counters *counters = nx_engine_counters(p.m->engine);
 	pthread_t thread;
 
 	load_walker(&p);
@@ -533,7 +533,7 @@ static void attack_concurrently(bool code)
 		let_go(&other, false, false);
 		/* The tables change until the thread has ended: what is RAM is not known here. */
 		for (unsigned r = 0; r < NX_GPRS; r++)
-			check_value(&p, "a register", nx_vcpu_state(p.m->vcpu)->gpr[r]);
+			check_value(&p, "a register", nx_engine_state(p.m->engine)->gpr[r]);
 	}
 	let_go(&other, false, true);
 	pthread_join(thread, NULL);

@@ -6,12 +6,12 @@
 static struct nx_cluster *insert(struct mock *m, uint64_t rip, unsigned entries, unsigned sites,
 				 unsigned bytes)
 {
-	struct nx_vcpu *vcpu = m->vcpu;
-	struct nx_graph *graph = &vcpu->graph;
-	struct nx_translation *made = &vcpu->translation;
+	struct nx_engine *engine = m->engine;
+	struct nx_graph *graph = &engine->graph;
+	struct nx_translation *made = &engine->translation;
 
 	memset(graph, 0, sizeof(*graph));
-	graph->mode = vcpu->mode;
+	graph->mode = engine->mode;
 	graph->rip = rip;
 	graph->contexts.count = 1;
 	graph->fragments = 1;
@@ -25,7 +25,7 @@ static struct nx_cluster *insert(struct mock *m, uint64_t rip, unsigned entries,
 		made->entry[i] = (struct nx_entry){rip + i, 3 * i};
 	for (unsigned i = 0; i < sites; i++)
 		made->site[i] = (struct nx_site){.rip = rip + i};
-	return nx_cache_insert(vcpu, &vcpu->cache);
+	return nx_cache_insert(engine, &engine->cache);
 }
 
 static struct mock *begin(enum mock_mode mode)
@@ -41,7 +41,7 @@ static struct nx_cluster *find(struct mock *m, uint64_t rip)
 {
 	uint32_t offset = 0;
 
-	return nx_cache_find(m->vcpu, &m->vcpu->cache, rip, &offset);
+	return nx_cache_find(m->engine, &m->engine->cache, rip, &offset);
 }
 
 static void check_contents(const struct nx_cluster *cluster, uint64_t rip, unsigned sites,
@@ -67,7 +67,8 @@ static void test_find(void **state)
 	assert_int_equal(b->code % 16, 0);
 	assert_true(b->code >= a->code + a->code_size);
 	for (unsigned i = 0; i < 3; i++) {
-		assert_ptr_equal(nx_cache_find(m->vcpu, &m->vcpu->cache, 0x1000 + i, &offset), a);
+		assert_ptr_equal(nx_cache_find(m->engine, &m->engine->cache, 0x1000 + i, &offset),
+				 a);
 		assert_int_equal(offset, 3 * i);
 	}
 	assert_ptr_equal(find(m, 0x2000), b);
@@ -77,9 +78,9 @@ static void test_find(void **state)
 	check_contents(a, 0x1000, 2, 5);
 	check_contents(b, 0x2000, 1, 9);
 	/* Walked in order, and told. */
-	assert_ptr_equal(nx_cluster_next(m->vcpu, NULL), a);
-	assert_ptr_equal(nx_cluster_next(m->vcpu, a), b);
-	assert_null(nx_cluster_next(m->vcpu, b));
+	assert_ptr_equal(nx_cluster_next(m->engine, NULL), a);
+	assert_ptr_equal(nx_cluster_next(m->engine, a), b);
+	assert_null(nx_cluster_next(m->engine, b));
 	mock_free(m);
 }
 
@@ -89,8 +90,8 @@ static void test_drop_and_flush(void **state)
 	struct nx_cluster *a = insert(m, 0x1000, 2, 1, 1), *b = insert(m, 0x2000, 1, 1, 1), *c;
 
 	(void)state;
-	nx_cache_drop(m->vcpu, a);
-	assert_int_equal(m->vcpu->counters.stale, 1);
+	nx_cache_drop(m->engine, a);
+	assert_int_equal(m->engine->counters.stale, 1);
 	assert_null(find(m, 0x1000));
 	assert_null(find(m, 0x1001));
 	assert_ptr_equal(find(m, 0x2000), b);
@@ -98,13 +99,13 @@ static void test_drop_and_flush(void **state)
 	c = insert(m, 0x1000, 1, 1, 1);
 	assert_ptr_equal(find(m, 0x1000), c);
 	assert_null(find(m, 0x1001));
-	assert_true(m->vcpu->cache.code_used > 0);
-	nx_cache_flush(m->vcpu, &m->vcpu->cache);
-	assert_int_equal(m->vcpu->cache.code_used, 0);
-	assert_int_equal(m->vcpu->counters.flushes, 1);
+	assert_true(m->engine->cache.code_used > 0);
+	nx_cache_flush(m->engine, &m->engine->cache);
+	assert_int_equal(m->engine->cache.code_used, 0);
+	assert_int_equal(m->engine->counters.flushes, 1);
 	assert_null(find(m, 0x1000));
 	assert_null(find(m, 0x2000));
-	assert_null(nx_cluster_next(m->vcpu, NULL));
+	assert_null(nx_cluster_next(m->engine, NULL));
 	a = insert(m, 0x2000, 1, 1, 1);
 	assert_ptr_equal(find(m, 0x2000), a);
 	assert_false(a->dropped);
@@ -115,20 +116,20 @@ static void test_drop_and_flush(void **state)
 static void test_revive(void **state)
 {
 	struct mock *m = begin(MOCK_LONG64);
-	struct nx_graph *graph = &m->vcpu->graph;
+	struct nx_graph *graph = &m->engine->graph;
 	struct nx_cluster *a = insert(m, 0x1000, 1, 1, 1);
 
 	(void)state;
 	/* Stale is not outgrown. */
 	a->dropped = true;
-	assert_null(nx_cache_revive(m->vcpu));
+	assert_null(nx_cache_revive(m->engine));
 	a->outgrown = true;
 	a->lost = 7;
-#define OTHER(change)                                  \
-	do {                                           \
-		change;                                \
-		assert_null(nx_cache_revive(m->vcpu)); \
-		assert_true(a->dropped);               \
+#define OTHER(change)                                    \
+	do {                                             \
+		change;                                  \
+		assert_null(nx_cache_revive(m->engine)); \
+		assert_true(a->dropped);                 \
 	} while (0)
 	OTHER(graph->rip++);
 	graph->rip--;
@@ -136,15 +137,15 @@ static void test_revive(void **state)
 	graph->insns = 0;
 	OTHER(graph->blocks = 1);
 	graph->blocks = 0;
-	OTHER(m->vcpu->mode.user = !m->vcpu->mode.user);
-	m->vcpu->mode.user = !m->vcpu->mode.user;
+	OTHER(m->engine->mode.user = !m->engine->mode.user);
+	m->engine->mode.user = !m->engine->mode.user;
 #undef OTHER
-	assert_ptr_equal(nx_cache_revive(m->vcpu), a);
-	assert_int_equal(m->vcpu->counters.same, 1);
+	assert_ptr_equal(nx_cache_revive(m->engine), a);
+	assert_int_equal(m->engine->counters.same, 1);
 	assert_ptr_equal(find(m, 0x1000), a);
 	assert_int_equal(a->futile, 1);
 	assert_int_equal(a->lost, 0);
-	assert_null(nx_cache_revive(m->vcpu));
+	assert_null(nx_cache_revive(m->engine));
 	mock_free(m);
 }
 
@@ -152,7 +153,7 @@ static void test_revive(void **state)
 static void test_shape(void **state)
 {
 	struct mock *m = begin(MOCK_LONG64);
-	struct nx_graph *graph = &m->vcpu->graph;
+	struct nx_graph *graph = &m->engine->graph;
 	struct nx_cluster *a;
 
 	(void)state;
@@ -160,13 +161,13 @@ static void test_shape(void **state)
 	graph->insns = graph->blocks = 1;
 	graph->insn[0] = (struct nx_insn){.rip = 0x1000, .len = 2, .bytes = {0x90, 0x91}};
 	graph->block[0] = (struct nx_block){.count = 1, .targets = 1, .target = {0x2000}};
-	a = nx_cache_insert(m->vcpu, &m->vcpu->cache);
+	a = nx_cache_insert(m->engine, &m->engine->cache);
 	a->dropped = a->outgrown = true;
-#define OTHER(place)                                   \
-	do {                                           \
-		(place) ^= 1;                          \
-		assert_null(nx_cache_revive(m->vcpu)); \
-		(place) ^= 1;                          \
+#define OTHER(place)                                     \
+	do {                                             \
+		(place) ^= 1;                            \
+		assert_null(nx_cache_revive(m->engine)); \
+		(place) ^= 1;                            \
 	} while (0)
 	OTHER(graph->insn[0].bytes[1]);
 	OTHER(graph->insn[0].path);
@@ -177,9 +178,9 @@ static void test_shape(void **state)
 	OTHER(graph->block[0].target[0]);
 #undef OTHER
 	graph->insn[0].weak = true;
-	assert_null(nx_cache_revive(m->vcpu));
+	assert_null(nx_cache_revive(m->engine));
 	graph->insn[0].weak = false;
-	assert_ptr_equal(nx_cache_revive(m->vcpu), a);
+	assert_ptr_equal(nx_cache_revive(m->engine), a);
 	mock_free(m);
 }
 
@@ -187,8 +188,8 @@ static void test_shape(void **state)
 static void test_modes(void **state)
 {
 	struct mock *m = begin(MOCK_FLAT32);
-	const struct nx_mode mode = m->vcpu->mode;
-	struct nx_mode *now = &m->vcpu->mode;
+	const struct nx_mode mode = m->engine->mode;
+	struct nx_mode *now = &m->engine->mode;
 	struct nx_cluster *cluster = insert(m, MOCK_CODE, 1, 1, 1);
 
 	(void)state;
@@ -217,7 +218,7 @@ static void test_modes(void **state)
 static void test_code_segment(void **state)
 {
 	struct mock *m = begin(MOCK_REAL16);
-	struct nx_segment *cs = &m->vcpu->state.seg[NX_CS];
+	struct nx_segment *cs = &m->engine->state.seg[NX_CS];
 	struct nx_cluster *low = insert(m, 0x100, 1, 1, 1), *high;
 
 	(void)state;
@@ -235,8 +236,8 @@ static void test_code_segment(void **state)
 	/* In 64-bit mode base and limit mean nothing. */
 	m = begin(MOCK_LONG64);
 	low = insert(m, 0x100, 1, 1, 1);
-	m->vcpu->state.seg[NX_CS].base = 0x1000;
-	m->vcpu->state.seg[NX_CS].limit = 5;
+	m->engine->state.seg[NX_CS].base = 0x1000;
+	m->engine->state.seg[NX_CS].limit = 5;
 	assert_ptr_equal(find(m, 0x100), low);
 	mock_free(m);
 }
@@ -258,13 +259,13 @@ static void check_full(unsigned entries, unsigned sites, unsigned bytes, unsigne
 		const uint64_t rip = 0x10000 + 0x1000ull * i;
 		const struct nx_cluster *cluster = find(m, rip);
 
-		assert_ptr_equal(cluster, &m->vcpu->cache.cluster[i]);
+		assert_ptr_equal(cluster, &m->engine->cache.cluster[i]);
 		assert_ptr_equal(find(m, rip + entries - 1), cluster);
 		check_contents(cluster, rip, sites, bytes);
 	}
 	assert_null(find(m, 0x10000 + 0x1000ull * count));
-	assert_true(m->vcpu->cache.store_used <= NX_STORE_BYTES);
-	nx_cache_flush(m->vcpu, &m->vcpu->cache);
+	assert_true(m->engine->cache.store_used <= NX_STORE_BYTES);
+	nx_cache_flush(m->engine, &m->engine->cache);
 	assert_non_null(insert(m, 0x10000, entries, sites, bytes));
 	mock_free(m);
 }
@@ -285,19 +286,19 @@ static void test_full(void **state)
 static void test_code_room(void **state)
 {
 	struct mock *m = begin(MOCK_LONG64);
-	uint32_t last = m->vcpu->cache.code_used;
+	uint32_t last = m->engine->cache.code_used;
 
 	(void)state;
 	for (unsigned i = 0; i < 100; i++) {
 		assert_non_null(insert(m, 0x1000 + i, 1, 1, 1));
-		assert_int_equal(m->vcpu->cache.code_used - last, 112);
-		last = m->vcpu->cache.code_used;
+		assert_int_equal(m->engine->cache.code_used - last, 112);
+		last = m->engine->cache.code_used;
 	}
 	/* Code that ends at the very end: rounding up must not pass it. */
-	m->vcpu->cache.code_end -= 4;
-	m->vcpu->cache.code_used = m->vcpu->cache.code_end - 100;
+	m->engine->cache.code_end -= 4;
+	m->engine->cache.code_used = m->engine->cache.code_end - 100;
 	assert_non_null(insert(m, 0x9000, 1, 1, 1));
-	assert_int_equal(m->vcpu->cache.code_used, m->vcpu->cache.code_end);
+	assert_int_equal(m->engine->cache.code_used, m->engine->cache.code_end);
 	mock_free(m);
 }
 

@@ -11,15 +11,15 @@ GUEST(code, 64, "in al, dx", "out dx, al; mov ecx, 0x12345678; mov ebx, ecx; out
 /* A cluster of the code at rip, as the cache keeps it. */
 static struct nx_cluster *make_cluster(struct mock *m, uint64_t rip)
 {
-	struct nx_vcpu *vcpu = m->vcpu;
+	struct nx_engine *engine = m->engine;
 
 	mock_poke(m, (uint32_t)rip, code_resume, CODE_BYTES);
 	m->start.rip = rip;
 	stage_begin(m);
 	assert_true(stage_form(m, NX_LEVEL_STRAIGHT));
-	assert_int_equal(nx_make_code(vcpu, &vcpu->cache), NX_OK);
-	nx_flush(vcpu);
-	return nx_cache_insert(vcpu, &vcpu->cache);
+	assert_int_equal(nx_make_code(engine, &engine->cache), NX_OK);
+	nx_engine_flush(engine);
+	return nx_cache_insert(engine, &engine->cache);
 }
 
 static void test_each_byte(void **state)
@@ -29,21 +29,22 @@ static void test_each_byte(void **state)
 
 	(void)state;
 	assert_non_null(cluster);
-	assert_int_equal(nx_check_code(m->vcpu, cluster, cluster->entry[0].offset), NX_OK);
+	assert_int_equal(nx_check_code(m->engine, cluster, cluster->entry[0].offset), NX_OK);
 	for (unsigned i = 0; i < CODE_BYTES; i++) {
 		for (unsigned bit = 0; bit < 8; bit++) {
 			m->ram[MOCK_CODE + i] ^= (uint8_t)(1u << bit);
-			assert_int_equal(nx_check_code(m->vcpu, cluster, cluster->entry[0].offset),
-					 NX_LEAVE_CODE_CHANGED);
+			assert_int_equal(
+			    nx_check_code(m->engine, cluster, cluster->entry[0].offset),
+			    NX_LEAVE_CODE_CHANGED);
 			m->ram[MOCK_CODE + i] ^= (uint8_t)(1u << bit);
 		}
 	}
 	/* What lies around it is not in the cluster. */
 	m->ram[MOCK_CODE - 1] ^= 0xff;
 	m->ram[MOCK_CODE + CODE_BYTES] ^= 0xff;
-	assert_int_equal(nx_check_code(m->vcpu, cluster, cluster->entry[0].offset), NX_OK);
+	assert_int_equal(nx_check_code(m->engine, cluster, cluster->entry[0].offset), NX_OK);
 	/* One page, looked up once. */
-	assert_int_equal(m->vcpu->code_pages, 1);
+	assert_int_equal(m->engine->code_pages, 1);
 	mock_free(m);
 }
 
@@ -56,18 +57,18 @@ static void test_two_pages(void **state)
 	(void)state;
 	assert_non_null(cluster);
 	assert_int_equal(cluster->fragments, 2);
-	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_OK);
-	assert_int_equal(m->vcpu->code_pages, 2);
+	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_OK);
+	assert_int_equal(m->engine->code_pages, 2);
 	for (uint64_t at = border - 4; at < border - 4 + CODE_BYTES; at++) {
 		m->ram[at] ^= 0x10;
-		assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_LEAVE_CODE_CHANGED);
+		assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_LEAVE_CODE_CHANGED);
 		m->ram[at] ^= 0x10;
 	}
-	nx_flush(m->vcpu);
+	nx_engine_flush(m->engine);
 	/* The second page is gone: nothing to compare with. */
 	mock_set_pte(m, (uint32_t)border, 0);
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
+	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
 	mock_free(m);
 }
 
@@ -78,23 +79,23 @@ static void test_remapped(void **state)
 	struct nx_cluster *cluster = make_cluster(m, MOCK_CODE);
 
 	(void)state;
-	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_OK);
+	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_OK);
 	mock_set_pte(m, MOCK_CODE, MOCK_EXTRA | 7);
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	nx_flush(m->vcpu);
-	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_LEAVE_CODE_CHANGED);
+	nx_engine_flush(m->engine);
+	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_LEAVE_CODE_CHANGED);
 	/* The same code there will do, and it is that page that is guarded. */
 	memcpy(m->ram + MOCK_EXTRA, code_resume, CODE_BYTES);
-	nx_flush(m->vcpu);
-	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_OK);
-	assert_ptr_equal(m->vcpu->code_page[0], m->ram + MOCK_EXTRA);
+	nx_engine_flush(m->engine);
+	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_OK);
+	assert_ptr_equal(m->engine->code_page[0], m->ram + MOCK_EXTRA);
 	/* To a device, or to what the host does not hand out. */
 	m->page[MOCK_EXTRA / 4096] = MOCK_PAGE_DEVICE;
-	nx_flush(m->vcpu);
-	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
+	nx_engine_flush(m->engine);
+	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
 	m->page[MOCK_EXTRA / 4096] = MOCK_PAGE_LEAVE;
-	nx_flush(m->vcpu);
-	assert_int_equal(nx_check_code(m->vcpu, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
+	nx_engine_flush(m->engine);
+	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
 	mock_free(m);
 }
 
@@ -104,7 +105,7 @@ static void test_what_may_run(void **state)
 	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_LOOPS);
 	const uint32_t far = 0x800;
 	struct nx_cluster *cluster;
-	struct nx_vcpu *vcpu = m->vcpu;
+	struct nx_engine *engine = m->engine;
 	/* out; jmp far / far: out; jmp back to a third out */
 	const uint8_t first[] = {0x89, 0xc8, 0xee, 0xe9},
 		      second[] = {0x89, 0xd8, 0xee, 0xeb, 0x02, 0x90, 0x90, 0xee};
@@ -117,14 +118,14 @@ static void test_what_may_run(void **state)
 	m->start.rip = MOCK_CODE;
 	stage_begin(m);
 	assert_true(stage_form(m, NX_LEVEL_LOOPS));
-	assert_int_equal(nx_make_code(vcpu, &vcpu->cache), NX_OK);
-	nx_flush(vcpu);
-	cluster = nx_cache_insert(vcpu, &vcpu->cache);
+	assert_int_equal(nx_make_code(engine, &engine->cache), NX_OK);
+	nx_engine_flush(engine);
+	cluster = nx_cache_insert(engine, &engine->cache);
 	assert_non_null(cluster);
 	assert_true(cluster->fragments >= 3);
 	assert_true(cluster->entries >= 3);
 	for (unsigned i = 0; i < 3; i++)
-		assert_int_equal(nx_check_code(vcpu, cluster, cluster->entry[i].offset), NX_OK);
+		assert_int_equal(nx_check_code(engine, cluster, cluster->entry[i].offset), NX_OK);
 	for (unsigned i = 0; i < 16; i++) {
 		const uint32_t at[] = {0,       1,       2,       3,       4,       7,
 				       far,     far + 1, far + 2, far + 3, far + 4, far + 5,
@@ -139,10 +140,10 @@ static void test_what_may_run(void **state)
 
 		m->ram[MOCK_CODE + at[i]] ^= 0x40;
 		for (unsigned e = 0; e < 3; e++)
-			assert_int_equal(nx_check_code(vcpu, cluster, cluster->entry[e].offset),
+			assert_int_equal(nx_check_code(engine, cluster, cluster->entry[e].offset),
 					 runs[i][e] == '1' ? NX_LEAVE_CODE_CHANGED : NX_OK);
 		/* Where no entry is, everything is compared. */
-		assert_int_equal(nx_check_code(vcpu, cluster, ALL),
+		assert_int_equal(nx_check_code(engine, cluster, ALL),
 				 strcmp(runs[i], "000") ? NX_LEAVE_CODE_CHANGED : NX_OK);
 		m->ram[MOCK_CODE + at[i]] ^= 0x40;
 	}
@@ -155,26 +156,26 @@ static void test_stores_are_caught(void **state)
 	const uint32_t alias = MOCK_EXTRA;
 	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT);
 	struct nx_cluster *cluster = make_cluster(m, MOCK_CODE);
-	const struct nx_tlb_entry *tlb = m->vcpu->context.tlb;
+	const struct nx_tlb_entry *tlb = m->engine->context.tlb;
 	struct nx_target target;
 
 	(void)state;
 	mock_set_pte(m, alias, MOCK_CODE | 7);
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	assert_int_equal(nx_resolve(m->vcpu, MOCK_CODE, 4, NX_WRITE, &target), NX_OK);
-	assert_int_equal(nx_resolve(m->vcpu, MOCK_DATA, 4, NX_WRITE, &target), NX_OK);
+	assert_int_equal(nx_resolve(m->engine, MOCK_CODE, 4, NX_WRITE, &target), NX_OK);
+	assert_int_equal(nx_resolve(m->engine, MOCK_DATA, 4, NX_WRITE, &target), NX_OK);
 	assert_int_equal(tlb[MOCK_CODE / 4096 % NX_TLB_ENTRIES].write, MOCK_CODE);
-	assert_int_equal(nx_check_code(m->vcpu, cluster, cluster->entry[0].offset), NX_OK);
+	assert_int_equal(nx_check_code(m->engine, cluster, cluster->entry[0].offset), NX_OK);
 	assert_int_equal(tlb[MOCK_CODE / 4096 % NX_TLB_ENTRIES].write, 1);
 	assert_int_equal(tlb[MOCK_CODE / 4096 % NX_TLB_ENTRIES].read, MOCK_CODE);
 	assert_int_equal(tlb[MOCK_DATA / 4096 % NX_TLB_ENTRIES].write, MOCK_DATA);
-	assert_int_equal(nx_resolve(m->vcpu, MOCK_CODE + 0x800, 1, NX_WRITE, &target),
+	assert_int_equal(nx_resolve(m->engine, MOCK_CODE + 0x800, 1, NX_WRITE, &target),
 			 NX_LEAVE_CODE_WRITE);
-	assert_int_equal(nx_resolve(m->vcpu, alias, 1, NX_WRITE, &target), NX_LEAVE_CODE_WRITE);
-	assert_int_equal(nx_resolve(m->vcpu, alias, 1, NX_READ, &target), NX_OK);
+	assert_int_equal(nx_resolve(m->engine, alias, 1, NX_WRITE, &target), NX_LEAVE_CODE_WRITE);
+	assert_int_equal(nx_resolve(m->engine, alias, 1, NX_READ, &target), NX_OK);
 	/* Only as long as the stay lasts. */
-	nx_flush(m->vcpu);
-	assert_int_equal(nx_resolve(m->vcpu, alias, 1, NX_WRITE, &target), NX_OK);
+	nx_engine_flush(m->engine);
+	assert_int_equal(nx_resolve(m->engine, alias, 1, NX_WRITE, &target), NX_OK);
 	mock_free(m);
 }
 
@@ -196,14 +197,14 @@ static void test_too_many_pages(void **state)
 		bytes[i] = m->ram[rip];
 	}
 	cluster.fragments = NX_MAX_CODE_PAGES;
-	assert_int_equal(nx_check_code(m->vcpu, &cluster, ALL), NX_OK);
-	assert_int_equal(m->vcpu->code_pages, NX_MAX_CODE_PAGES);
+	assert_int_equal(nx_check_code(m->engine, &cluster, ALL), NX_OK);
+	assert_int_equal(m->engine->code_pages, NX_MAX_CODE_PAGES);
 	cluster.fragments = PAGES;
-	assert_int_equal(nx_check_code(m->vcpu, &cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
+	assert_int_equal(nx_check_code(m->engine, &cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
 	/* The others are known by now. */
 	cluster.fragments = NX_MAX_CODE_PAGES;
-	assert_int_equal(nx_check_code(m->vcpu, &cluster, ALL), NX_OK);
-	assert_int_equal(m->vcpu->code_pages, NX_MAX_CODE_PAGES);
+	assert_int_equal(nx_check_code(m->engine, &cluster, ALL), NX_OK);
+	assert_int_equal(m->engine->code_pages, NX_MAX_CODE_PAGES);
 	mock_free(m);
 }
 

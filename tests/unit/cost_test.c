@@ -8,21 +8,21 @@ static struct mock *begin(uint32_t exit_ns, uint32_t takeover_ns)
 {
 	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);
 
-	*nx_vcpu_costs(m->vcpu) =
+	*nx_engine_costs(m->engine) =
 	    (struct nx_costs){.exit = {exit_ns, exit_ns}, .takeover = takeover_ns, .resume = 100};
 	/* The third exit is hot. */
-	assert_false(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
-	assert_false(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
+	assert_false(nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO));
+	assert_false(nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO));
 	return m;
 }
 
 /* An exit at PC, and what its stay avoids if there is one. */
 static bool take_exit(struct mock *m, unsigned avoids)
 {
-	bool taken = nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO);
+	bool taken = nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO);
 
 	for (unsigned i = 0; taken && i < avoids; i++)
-		nx_cost_avoided(m->vcpu, NX_EXIT_IO);
+		nx_cost_avoided(m->engine, NX_EXIT_IO);
 	return taken;
 }
 
@@ -41,7 +41,7 @@ static void test_pays(void **state)
 
 	(void)state;
 	assert_int_equal(taken_of(m, 1000, 1), 1000);
-	assert_int_equal(m->vcpu->counters.declined, 0);
+	assert_int_equal(m->engine->counters.declined, 0);
 	mock_free(m);
 }
 
@@ -83,7 +83,7 @@ static void test_unknown_or_ignored(void **state)
 	mock_free(m);
 
 	m = begin(5000, 6000);
-	m->vcpu->config.ignore_costs = true;
+	m->engine->config.ignore_costs = true;
 	assert_int_equal(taken_of(m, 1000, 0), 1000);
 	mock_free(m);
 }
@@ -96,7 +96,7 @@ static void test_forming_is_not_counted(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 100; i++) {
 		assert_true(take_exit(m, 0));
-		m->vcpu->counters.formed++;
+		m->engine->counters.formed++;
 	}
 	mock_free(m);
 }
@@ -105,28 +105,28 @@ static void test_forming_is_not_counted(void **state)
 static void test_limits(void **state)
 {
 	struct mock *m = begin(0, 0);
-	struct nx_costs *costs = nx_vcpu_costs(m->vcpu);
+	struct nx_costs *costs = nx_engine_costs(m->engine);
 
 	(void)state;
-	assert_int_equal(nx_cost_idle_turns(m->vcpu), NX_IDLE_TURNS);
-	assert_int_equal(nx_cost_max_path(m->vcpu), m->vcpu->config.max_path);
+	assert_int_equal(nx_cost_idle_turns(m->engine), NX_IDLE_TURNS);
+	assert_int_equal(nx_cost_max_path(m->engine), m->engine->config.max_path);
 	costs->exit[NX_EXIT_MMIO] = 40000;
-	assert_int_equal(nx_cost_idle_turns(m->vcpu), 10000);
-	assert_int_equal(nx_cost_max_path(m->vcpu), m->vcpu->config.max_path);
+	assert_int_equal(nx_cost_idle_turns(m->engine), 10000);
+	assert_int_equal(nx_cost_max_path(m->engine), m->engine->config.max_path);
 	costs->exit[NX_EXIT_MMIO] = 400;
-	assert_int_equal(nx_cost_max_path(m->vcpu), 200);
+	assert_int_equal(nx_cost_max_path(m->engine), 200);
 	costs->exit[NX_EXIT_MMIO] = 4;
-	assert_int_equal(nx_cost_max_path(m->vcpu), m->vcpu->config.max_gap);
+	assert_int_equal(nx_cost_max_path(m->engine), m->engine->config.max_gap);
 	/* Instructions at a quarter of the time that is taken for granted, and at four times. */
 	costs->exit[NX_EXIT_MMIO] = 400;
 	costs->thousand = 500;
-	assert_int_equal(nx_cost_max_path(m->vcpu), m->vcpu->config.max_path);
+	assert_int_equal(nx_cost_max_path(m->engine), m->engine->config.max_path);
 	costs->thousand = 8000;
-	assert_int_equal(nx_cost_max_path(m->vcpu), 50);
+	assert_int_equal(nx_cost_max_path(m->engine), 50);
 	costs->exit[NX_EXIT_MMIO] = 400000;
-	assert_int_equal(nx_cost_idle_turns(m->vcpu), 25000);
-	m->vcpu->config.ignore_costs = true;
-	assert_int_equal(nx_cost_max_path(m->vcpu), m->vcpu->config.max_path);
+	assert_int_equal(nx_cost_idle_turns(m->engine), 25000);
+	m->engine->config.ignore_costs = true;
+	assert_int_equal(nx_cost_max_path(m->engine), m->engine->config.max_path);
 	mock_free(m);
 }
 
@@ -134,28 +134,28 @@ static void test_limits(void **state)
 static void test_outgrown(void **state)
 {
 	struct mock *m = begin(0, 0);
-	struct nx_costs *costs = nx_vcpu_costs(m->vcpu);
+	struct nx_costs *costs = nx_engine_costs(m->engine);
 	struct nx_cluster cluster = {.made_ns = 100000};
 	unsigned leaves;
 
 	(void)state;
 	/* Nothing measured: at once. */
-	assert_true(nx_cost_outgrown(m->vcpu, &cluster));
+	assert_true(nx_cost_outgrown(m->engine, &cluster));
 	assert_int_equal(cluster.lost, 0);
 	/* A leave loses 5 us. */
 	*costs = (struct nx_costs){.exit = {3000, 1000}, .takeover = 2000};
-	for (leaves = 1; !nx_cost_outgrown(m->vcpu, &cluster); leaves++)
+	for (leaves = 1; !nx_cost_outgrown(m->engine, &cluster); leaves++)
 		;
 	assert_int_equal(leaves, 3);
 	/* Twice as long when it was for nothing. */
 	cluster.lost = 0;
 	cluster.futile = 1;
-	for (leaves = 1; !nx_cost_outgrown(m->vcpu, &cluster); leaves++)
+	for (leaves = 1; !nx_cost_outgrown(m->engine, &cluster); leaves++)
 		;
 	assert_int_equal(leaves, 5);
-	m->vcpu->config.ignore_costs = true;
+	m->engine->config.ignore_costs = true;
 	cluster.lost = 0;
-	assert_true(nx_cost_outgrown(m->vcpu, &cluster));
+	assert_true(nx_cost_outgrown(m->engine, &cluster));
 	mock_free(m);
 }
 
@@ -178,7 +178,7 @@ static void test_predecessors(void **state)
 	nx_config_limits(&config, NX_LIMITS_VBOX);
 	assert_int_equal(config.max_path, 24);
 	assert_int_equal(config.max_stay, 8192);
-	tracker = &m->vcpu->tracker;
+	tracker = &m->engine->tracker;
 	tracker->skip_first = config.skip_first;
 	tracker->give_up = config.give_up;
 	while (nx_tracker_note(tracker, 0x5000, NULL, 0, NX_TRACK_IO, 0) == NX_TRACK_COLD)
@@ -194,7 +194,7 @@ static void test_predecessors(void **state)
 /* A cluster of 68 instructions took a hundred times so long: each has its share of the rest. */
 static void learn_insns(struct mock *m, uint64_t ns)
 {
-	nx_cost_learn(m->vcpu, NX_MAKE_INSN, 68, ns * 100);
+	nx_cost_learn(m->engine, NX_MAKE_INSN, 68, ns * 100);
 }
 
 /* Of what takes 100 us, at exits of 5 us: after 100 / 5 / 8 of them, rounded down. */
@@ -204,26 +204,26 @@ static void test_ripe(void **state)
 
 	(void)state;
 	/* Nothing is known of how long it takes: at once. */
-	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 68));
+	assert_true(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 68));
 	learn_insns(m, 1000);
-	assert_int_equal(m->vcpu->counters.waited, 0);
-	assert_true(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
-	assert_false(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 68));
-	assert_true(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
-	assert_int_equal(m->vcpu->counters.waited, 0);
-	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 68));
+	assert_int_equal(m->engine->counters.waited, 0);
+	assert_true(nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO));
+	assert_false(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 68));
+	assert_true(nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO));
+	assert_int_equal(m->engine->counters.waited, 0);
+	assert_true(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 68));
 	/* The next one has to be earned anew; a larger one takes longer. */
-	assert_false(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 108));
+	assert_false(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 108));
 	for (unsigned i = 1; i <= 2; i++) {
-		assert_false(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
-		assert_int_equal(m->vcpu->counters.waited, i);
+		assert_false(nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO));
+		assert_int_equal(m->engine->counters.waited, i);
 	}
-	assert_true(nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO));
-	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 108));
+	assert_true(nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO));
+	assert_true(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 108));
 	/* Another exit has its own account. */
-	assert_false(nx_cost_ripe(m->vcpu, PC + 16, NX_MAKE_INSN, 68));
-	m->vcpu->config.ignore_costs = true;
-	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 1000000));
+	assert_false(nx_cost_ripe(m->engine, PC + 16, NX_MAKE_INSN, 68));
+	m->engine->config.ignore_costs = true;
+	assert_true(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 1000000));
 	mock_free(m);
 }
 
@@ -234,19 +234,20 @@ static void test_estimate_comes_down(void **state)
 	unsigned exits = 0;
 
 	(void)state;
-	nx_cost_learn(m->vcpu, NX_MAKE_INSN, 3, 35 * 1000000);
-	assert_false(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 200));
-	for (; !nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO); exits++)
+	nx_cost_learn(m->engine, NX_MAKE_INSN, 3, 35 * 1000000);
+	assert_false(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 200));
+	for (; !nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO); exits++)
 		if (exits > 100)
 			learn_insns(m, 1000);
 	assert_in_range(exits, 101, 150);
 	/* However dear it is, it is not put off for ever. */
-	m->vcpu->making_ns[NX_MAKE_INSN] = 1u << 30;
-	assert_false(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 200));
-	for (exits = 0; exits < 65536 && !nx_worth_resuming(m->vcpu, PC, NX_EXIT_IO); exits++)
+	m->engine->making_ns[NX_MAKE_INSN] = 1u << 30;
+	assert_false(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 200));
+	for (exits = 0; exits < 65536 && !nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO);
+	     exits++)
 		;
 	assert_in_range(exits, 60000, 65535);
-	assert_true(nx_cost_ripe(m->vcpu, PC, NX_MAKE_INSN, 200));
+	assert_true(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 200));
 	mock_free(m);
 }
 
@@ -256,22 +257,22 @@ static void test_paths(void **state)
 	struct mock *m = begin(3000, 2000);
 
 	(void)state;
-	assert_int_equal(nx_cost_first_leaves(m->vcpu), 0);
-	assert_true(nx_cost_follow(m->vcpu));
-	nx_cost_learn(m->vcpu, NX_MAKE_TRACE, 1, 400000);
-	assert_int_equal(nx_cost_first_leaves(m->vcpu), 10);
-	nx_cost_learn(m->vcpu, NX_MAKE_STEPS, 1, 4999);
-	assert_true(nx_cost_follow(m->vcpu));
+	assert_int_equal(nx_cost_first_leaves(m->engine), 0);
+	assert_true(nx_cost_follow(m->engine));
+	nx_cost_learn(m->engine, NX_MAKE_TRACE, 1, 400000);
+	assert_int_equal(nx_cost_first_leaves(m->engine), 10);
+	nx_cost_learn(m->engine, NX_MAKE_STEPS, 1, 4999);
+	assert_true(nx_cost_follow(m->engine));
 	for (unsigned i = 0; i < 20; i++)
-		nx_cost_learn(m->vcpu, NX_MAKE_STEPS, 1, 8000);
-	assert_false(nx_cost_follow(m->vcpu));
+		nx_cost_learn(m->engine, NX_MAKE_STEPS, 1, 8000);
+	assert_false(nx_cost_follow(m->engine));
 	/* However long a trace took, some leaves are enough. */
 	for (unsigned i = 0; i < 100; i++)
-		nx_cost_learn(m->vcpu, NX_MAKE_TRACE, 1, 1u << 30);
-	assert_in_range(nx_cost_first_leaves(m->vcpu), 20, 100);
-	m->vcpu->config.ignore_costs = true;
-	assert_int_equal(nx_cost_first_leaves(m->vcpu), 0);
-	assert_false(nx_cost_follow(m->vcpu));
+		nx_cost_learn(m->engine, NX_MAKE_TRACE, 1, 1u << 30);
+	assert_in_range(nx_cost_first_leaves(m->engine), 20, 100);
+	m->engine->config.ignore_costs = true;
+	assert_int_equal(nx_cost_first_leaves(m->engine), 0);
+	assert_false(nx_cost_follow(m->engine));
 	mock_free(m);
 }
 
@@ -283,12 +284,12 @@ static void test_learn(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 50; i++)
 		learn_insns(m, 1000);
-	assert_in_range(m->vcpu->making_ns[NX_MAKE_INSN], 850, 1150);
+	assert_in_range(m->engine->making_ns[NX_MAKE_INSN], 850, 1150);
 	learn_insns(m, 1u << 30);
-	assert_in_range(m->vcpu->making_ns[NX_MAKE_INSN], 850, 1300);
+	assert_in_range(m->engine->making_ns[NX_MAKE_INSN], 850, 1300);
 	for (unsigned i = 0; i < 100; i++)
 		learn_insns(m, 100);
-	assert_in_range(m->vcpu->making_ns[NX_MAKE_INSN], 85, 115);
+	assert_in_range(m->engine->making_ns[NX_MAKE_INSN], 85, 115);
 	mock_free(m);
 }
 

@@ -139,10 +139,10 @@ static const struct row rows[] = {CASES(ROW) MEMORY_CASES(ROW_MEMORY) WIDE_CASES
 static bool run(struct mock *m, struct nx_exit *exit)
 {
 	for (unsigned tries = 0; tries < 8; tries++) {
-		*nx_vcpu_state(m->vcpu) = m->start;
+		*nx_engine_state(m->engine) = m->start;
 		memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-		if (nx_worth_resuming(m->vcpu, m->code_rip, NX_EXIT_INSN) &&
-		    nx_resume(m->vcpu, exit) == NX_EXIT)
+		if (nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_INSN) &&
+		    nx_engine_resume(m->engine, exit) == NX_EXIT)
 			return true;
 	}
 	return false;
@@ -170,13 +170,13 @@ static void check_told(const struct mock *m, const struct row *row, const struct
 
 static void check_completed(struct mock *m, const struct row *row, struct nx_exit *exit)
 {
-	const struct nx_state *state = nx_vcpu_state(m->vcpu);
+	const struct nx_state *state = nx_engine_state(m->engine);
 	const bool wide = m->mode == MOCK_LONG64;
 	const uint64_t answer = 0xfedcba9876543210;
 	unsigned to = NX_GPRS;
 
 	exit->data = answer;
-	assert_int_equal(nx_complete_exit(m->vcpu, exit), NX_COMPLETION_DONE);
+	assert_int_equal(nx_engine_complete_exit(m->engine, exit), NX_COMPLETION_DONE);
 	if (row->insn == NX_INSN_MOV_CR || row->insn == NX_INSN_MOV_DR)
 		to = strcmp(row->name, "mov_from_cr4") ? NX_RCX : NX_RBP;
 	else if (row->insn == NX_INSN_VMREAD)
@@ -199,7 +199,7 @@ static void check_completed(struct mock *m, const struct row *row, struct nx_exi
 				 (unsigned long long)want);
 	}
 	/* And on. */
-	assert_int_equal(nx_resume(m->vcpu, exit), NX_EXIT);
+	assert_int_equal(nx_engine_resume(m->engine, exit), NX_EXIT);
 	assert_int_equal(exit->kind, NX_EXIT_IO);
 	assert_int_equal(exit->port, 0x80);
 }
@@ -255,8 +255,8 @@ static void nothing_otherwise(void **state)
 			struct nx_exit exit = {.size = 0};
 
 			assert_false(run(m, &exit));
-			assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->resume_rip);
-			assert_memory_equal(nx_vcpu_state(m->vcpu)->gpr, m->start.gpr,
+			assert_int_equal(nx_engine_state(m->engine)->rip, m->resume_rip);
+			assert_memory_equal(nx_engine_state(m->engine)->gpr, m->start.gpr,
 					    sizeof(m->start.gpr));
 			mock_free(m);
 		}
@@ -292,7 +292,7 @@ static void no_other_instruction(void **state)
 
 		if (run(m, &exit))
 			fail_msg("%s exits", others[i].name);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->resume_rip);
+		assert_int_equal(nx_engine_state(m->engine)->rip, m->resume_rip);
 		mock_free(m);
 	}
 }
@@ -330,10 +330,10 @@ static void another_address_space(void **state)
 		}
 		assert_true(at < MOCK_RAM_SIZE);
 		memcpy(m->ram + at, &entry, 8);
-		assert_int_equal(nx_resume(m->vcpu, &exit), NX_EXIT);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RAX], old);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], new);
-		nx_forget_exit(m->vcpu);
+		assert_int_equal(nx_engine_resume(m->engine, &exit), NX_EXIT);
+		assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RAX], old);
+		assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], new);
+		nx_engine_forget_exit(m->engine);
 	}
 	mock_free(m);
 }

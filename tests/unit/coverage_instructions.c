@@ -16,8 +16,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "engine.h"
 #include "insn/decode.h"
-#include "vcpu.h"
 
 enum { MODES = 3 };
 
@@ -50,7 +50,7 @@ struct seen {
 
 static struct seen seen[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 static unsigned long forms, refused;
-static struct nx_vcpu *vcpu;
+static struct nx_engine *engine;
 
 static enum outcome outcome_of_op(const struct nx_insn *insn)
 {
@@ -106,7 +106,7 @@ static enum outcome outcome_of(struct nx_mode mode, const uint8_t *bytes, struct
 /* A cluster of this one instruction must pass the translator and the verifier. */
 static void check_translation(const struct nx_mode *mode, const struct nx_insn *insn)
 {
-	struct nx_graph *graph = &vcpu->graph;
+	struct nx_graph *graph = &engine->graph;
 	uint32_t where = 0;
 
 	memset(&graph->block[0], 0, sizeof(graph->block[0]));
@@ -119,10 +119,10 @@ static void check_translation(const struct nx_mode *mode, const struct nx_insn *
 	graph->block[0].entry = true;
 	for (unsigned i = 0; i < NX_EDGES; i++)
 		graph->block[0].edge[i] = NX_NOWHERE;
-	if (nx_translate(vcpu, graph, vcpu->memory.code_rw, vcpu->memory.code_size,
-			 &vcpu->translation) &&
-	    nx_verify(vcpu->memory.code_rw, vcpu->translation.size, &vcpu->translation,
-		      &vcpu->verify, &where) == NX_VERIFY_OK)
+	if (nx_translate(engine, graph, engine->memory.code_rw, engine->memory.code_size,
+			 &engine->translation) &&
+	    nx_verify(engine->memory.code_rw, engine->translation.size, &engine->translation,
+		      &engine->verify, &where) == NX_VERIFY_OK)
 		return;
 	if (refused++ > 20)
 		return;
@@ -418,7 +418,7 @@ static bool vector_prefixes_leave(void)
 static void make_engine(void)
 {
 	static const struct nx_host host;
-	struct nx_memory memory = {.arena_size = nx_arena_size(), .code_size = 1u << 16};
+	struct nx_memory memory = {.arena_size = nx_engine_arena_size(), .code_size = 1u << 16};
 	struct nx_config config;
 
 	memory.arena = aligned_alloc(64, (memory.arena_size + 63) / 64 * 64);
@@ -426,8 +426,8 @@ static void make_engine(void)
 		memset(memory.arena, 0, memory.arena_size);
 	memory.code_rw = memory.code_rx = aligned_alloc(64, memory.code_size);
 	nx_config_default(&config);
-	vcpu = nx_vcpu_create(&memory, &host, NULL, &config);
-	if (!vcpu)
+	engine = nx_engine_create(&memory, &host, NULL, &config);
+	if (!engine)
 		abort();
 }
 

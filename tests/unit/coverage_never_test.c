@@ -32,14 +32,14 @@ static struct mock *new_repetition(const uint8_t *code, const uint8_t *resume, c
 	mock_warm(m);
 	mock_check_ended(m);
 	assert_int_equal(m->exits, 1);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], 0);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], 0);
 	return m;
 }
 
 /* Stands on the instruction with its share done, as if interrupted. */
 static void check_interrupted(struct mock *m, uint64_t rest, unsigned source, unsigned destination)
 {
-	const struct nx_state *state = nx_vcpu_state(m->vcpu);
+	const struct nx_state *state = nx_engine_state(m->engine);
 
 	mock_run(m);
 	assert_int_equal(m->reason, NX_LEAVE_LATENCY);
@@ -137,7 +137,7 @@ static void divisions_that_fault(void **state)
 		/* In front of it, behind the INC. */
 		m->want.gpr[NX_RBX]++;
 		m->want.rip = m->resume_rip + 3;
-		m->want.rflags = nx_vcpu_state(m->vcpu)->rflags;
+		m->want.rflags = nx_engine_state(m->engine)->rflags;
 		mock_check(m);
 		mock_free(m);
 	}
@@ -186,13 +186,13 @@ static void into_a_missing_page(void **state)
 		m->start.gpr[NX_RSI] = MOCK_DATA + 0x1000;
 		mock_set_pte(m, MOCK_DATA + 0x1000, 0);
 		mock_run(m);
-		if (m->exits || nx_vcpu_state(m->vcpu)->rip >= m->stop_rip)
+		if (m->exits || nx_engine_state(m->engine)->rip >= m->stop_rip)
 			fail_msg("%s was done", crossings[i].name);
 		assert_true(m->reason == NX_LEAVE_PAGE_CROSSING ||
 			    m->reason == NX_LEAVE_PAGE_FAULT || m->reason == NX_LEAVE_SPLIT_LOCK);
 		/* Not a byte of it in the page that is there. */
 		assert_memory_equal(m->ram, m->start_ram, 0xf0000);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], 3);
+		assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], 3);
 		mock_free(m);
 	}
 }
@@ -212,7 +212,7 @@ static void remapped_code_page(void **state)
 	mock_poke(m, MOCK_EXTRA, other_code, (size_t)(other_code_end - other_code));
 	for (unsigned i = 0; i < 6; i++) {
 		const bool other = i % 2;
-		const uint64_t executions = nx_vcpu_counters(m->vcpu)->stale;
+		const uint64_t executions = nx_engine_counters(m->engine)->stale;
 
 		mock_set_pte(m, MOCK_CODE, (other ? MOCK_EXTRA : MOCK_CODE) | PTE_ALL);
 		if (i) {
@@ -221,12 +221,12 @@ static void remapped_code_page(void **state)
 			assert_int_equal(m->reason, NX_LEAVE_CODE_CHANGED);
 			assert_int_equal(m->exits, 0);
 			mock_check(m);
-			assert_int_equal(nx_vcpu_counters(m->vcpu)->stale, executions + 1);
+			assert_int_equal(nx_engine_counters(m->engine)->stale, executions + 1);
 		}
 		mock_warm(m);
 		assert_int_equal(m->exits, 1);
 		assert_int_equal(m->log[0].where, other ? 0x81 : 0x80);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], other ? 2 : 1);
+		assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], other ? 2 : 1);
 	}
 	mock_free(m);
 }
@@ -284,13 +284,13 @@ static void code_that_a_thread_changed(void **state)
 		if (!m->exits)
 			continue;
 		assert_int_equal(m->log[0].data, round);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xff, round);
+		assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX] & 0xff, round);
 		runs++;
 	}
 	atomic_store(&writer.round, -1);
 	pthread_join(thread, NULL);
 	assert_true(runs > 10);
-	assert_true(nx_vcpu_counters(m->vcpu)->stale > 10);
+	assert_true(nx_engine_counters(m->engine)->stale > 10);
 	mock_free(m);
 }
 
@@ -312,13 +312,13 @@ static void code_that_a_thread_changes(void **state)
 			continue;
 		assert_int_equal(m->exits, 1);
 		assert_true(m->log[0].data == 0x11 || m->log[0].data == 0x22);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xff, m->log[0].data);
+		assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX] & 0xff, m->log[0].data);
 		runs++;
 	}
 	atomic_store(&writer.done, 1);
 	pthread_join(thread, NULL);
 	assert_true(runs > 0);
-	assert_int_equal(nx_vcpu_counters(m->vcpu)->refused, 0);
+	assert_int_equal(nx_engine_counters(m->engine)->refused, 0);
 	mock_free(m);
 }
 

@@ -35,8 +35,8 @@ static void check_refused(struct mock *m, enum nx_leave_reason reason)
 	assert_int_equal(m->reason, reason);
 	assert_int_equal(m->exits, 0);
 	/* Before the OUT, with the NOT done. */
-	assert_true(nx_vcpu_state(m->vcpu)->rip > m->resume_rip);
-	assert_true(nx_vcpu_state(m->vcpu)->rip < m->stop_rip);
+	assert_true(nx_engine_state(m->engine)->rip > m->resume_rip);
+	assert_true(nx_engine_state(m->engine)->rip < m->stop_rip);
 }
 
 static void check_allowed(struct mock *m)
@@ -163,7 +163,7 @@ static void interrupt_flag_needs_iopl(void **state)
 	for (unsigned i = 0; i < 8; i++)
 		mock_run(m);
 	assert_int_equal(m->exits, 0);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->resume_rip);
+	assert_int_equal(nx_engine_state(m->engine)->rip, m->resume_rip);
 	mock_free(m);
 }
 

@@ -86,7 +86,7 @@ static void accesses_in(enum mock_mode mode)
 	const uint32_t top = ds->db ? 0xffffffff : 0xffff;
 
 	/* The lowest offset that is inside; the result is the value there. */
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xffff, word_at(m, LIMIT + 1));
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX] & 0xffff, word_at(m, LIMIT + 1));
 	assert_memory_equal(m->ram + MOCK_DATA + LIMIT + 3, m->start_ram + MOCK_DATA + LIMIT + 1,
 			    2);
 	/* The first byte decides, though the second one would be inside. */
@@ -100,7 +100,7 @@ static void accesses_in(enum mock_mode mode)
 	ds->base = (uint32_t)(MOCK_DATA + 0x100 - (top - 1));
 	m->start.gpr[NX_RDI] = top - 0x21;
 	check_run(m);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xffff, word_at(m, 0x100));
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX] & 0xffff, word_at(m, 0x100));
 	m->start.gpr[NX_RBX] = top;
 	check_refused(m);
 	mock_check(m);
@@ -115,7 +115,7 @@ static void accesses_in(enum mock_mode mode)
 	/* Readable only. */
 	ds->type = EXPAND_DOWN & ~2u;
 	check_refused(m);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX] & 0xffff, word_at(m, 0x1800));
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX] & 0xffff, word_at(m, 0x1800));
 	/* The same limit upwards: another kind of code. */
 	ds->type = EXPAND_DOWN & ~4u;
 	m->start.gpr[NX_RBX] = 0x200;
@@ -140,7 +140,7 @@ static void helpers(void **state)
 	for (enum mock_mode mode = MOCK_PROT16; mode <= MOCK_PAE32; mode++) {
 		struct mock *m = new_guest(mode, STRING);
 
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RAX] & 0xffff,
+		assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RAX] & 0xffff,
 				 word_at(m, LIMIT + 1));
 		m->start.gpr[NX_RSI] = LIMIT;
 		check_refused(m);
@@ -158,7 +158,7 @@ static void stacks(void **state)
 		const unsigned size = mode == MOCK_PROT16 ? 2 : 4;
 		const uint64_t mask = size == 2 ? 0xffff : 0xffffffff;
 
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RBP] & mask,
+		assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RBP] & mask,
 				 m->start.gpr[NX_RCX] & mask);
 		/* Nine words are pushed: they fit exactly; then the last does not. */
 		m->start.gpr[NX_RSP] = LIMIT + 1 + 9 * size;
@@ -233,7 +233,7 @@ static void real_mode_loads(void **state)
 	m->start.seg[NX_ES].selector = MOCK_STACK >> 4;
 	mock_warm(m);
 	mock_check_log(m, log, 1);
-	got = *nx_vcpu_state(m->vcpu);
+	got = *nx_engine_state(m->engine);
 	assert_true(got.segments_changed);
 	assert_int_equal(got.seg[NX_ES].selector, selector);
 	assert_int_equal(got.seg[NX_ES].base, MOCK_EXTRA);
@@ -280,7 +280,7 @@ static void real_mode_far_pointers(void **state)
 	(void)state;
 	mock_warm(m);
 	mock_check_log(m, log, 1);
-	got = *nx_vcpu_state(m->vcpu);
+	got = *nx_engine_state(m->engine);
 	assert_true(got.segments_changed);
 	assert_int_equal(got.seg[NX_ES].selector, MOCK_EXTRA >> 4);
 	assert_int_equal(got.seg[NX_ES].base, MOCK_EXTRA);
@@ -322,7 +322,7 @@ static void wide_returns(void **state)
 	mock_poke(m, MOCK_STACK + 0xf00, &back, 4);
 	mock_warm(m);
 	mock_check_log(m, log, 1);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RSP], 0xf08);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RSP], 0xf08);
 	assert_int_equal(m->ram[MOCK_EXTRA + 0x10], 2);
 
 	/* The upper half is not 0: a fault, and the processor's. */
@@ -331,7 +331,7 @@ static void wide_returns(void **state)
 	for (unsigned i = 0; i < 40; i++) {
 		assert_int_equal(mock_run(m), NX_LEAVE_GUARD);
 		assert_int_equal(m->exits, 0);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RSP], 0xf00);
+		assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RSP], 0xf00);
 	}
 	mock_free(m);
 }
@@ -347,11 +347,11 @@ static void far_pointer_at_the_limit(void **state)
 		m->start.gpr[NX_RSI] = 0xfffc + beyond;
 		mock_run(m);
 		if (!beyond) {
-			assert_int_not_equal(nx_vcpu_state(m->vcpu)->rip, m->resume_rip);
+			assert_int_not_equal(nx_engine_state(m->engine)->rip, m->resume_rip);
 			continue;
 		}
 		assert_int_equal(m->reason, NX_LEAVE_SEGMENT);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->resume_rip);
+		assert_int_equal(nx_engine_state(m->engine)->rip, m->resume_rip);
 		mock_check(m);
 	}
 	mock_free(m);
@@ -386,7 +386,7 @@ static void real_mode_with_large_limits(void **state)
 	m->start.gpr[NX_RSI] = 0u - MOCK_DATA + MOCK_EXTRA + 4;
 	m->start.gpr[NX_RDI] = 0u - MOCK_DATA + MOCK_EXTRA + 8;
 	check_run(m);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], 0x78563412);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], 0x78563412);
 	/* Between 64 KiB and 4 GiB. */
 	m->start.gpr[NX_RSI] = far + 4;
 	m->start.gpr[NX_RDI] = far + 8;

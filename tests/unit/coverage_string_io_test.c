@@ -76,7 +76,7 @@ static void answer(struct mock *m, struct nx_exit *exit, struct result *result, 
 	assert_int_equal(exit->port, PORT);
 	assert_non_null(exit->string);
 	assert_in_range(exit->count, 1, NX_STRING_BYTES / size);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->resume_rip);
+	assert_int_equal(nx_engine_state(m->engine)->rip, m->resume_rip);
 	assert_in_range(result->exits, 0, 15);
 	assert_in_range(result->size + exit->count * size, 0, sizeof(result->bytes));
 	result->count[result->exits++] = exit->count;
@@ -94,17 +94,17 @@ static void run(struct mock *m, bool write, unsigned size, struct result *result
 		struct nx_exit exit = {.size = 0};
 
 		memset(result, 0, sizeof(*result));
-		*nx_vcpu_state(m->vcpu) = m->start;
+		*nx_engine_state(m->engine) = m->start;
 		memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-		if (!nx_worth_resuming(m->vcpu, m->code_rip, NX_EXIT_IO))
+		if (!nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_IO))
 			continue;
-		while (nx_resume(m->vcpu, &exit) == NX_EXIT) {
+		while (nx_engine_resume(m->engine, &exit) == NX_EXIT) {
 			result->ended = exit.rip == m->stop_rip;
 			if (result->ended)
 				break;
 			answer(m, &exit, result, write, size);
 		}
-		nx_forget_exit(m->vcpu);
+		nx_engine_forget_exit(m->engine);
 		result->reason = result->ended ? NX_LEAVE_REASON_COUNT : exit.reason;
 		if (result->reason != NX_LEAVE_COLD)
 			return;
@@ -114,7 +114,7 @@ static void run(struct mock *m, bool write, unsigned size, struct result *result
 
 static void check_registers(const struct mock *m, unsigned elements, int step_si, int step_di)
 {
-	const struct nx_state *got = nx_vcpu_state(m->vcpu);
+	const struct nx_state *got = nx_engine_state(m->engine);
 
 	assert_int_equal(got->gpr[NX_RCX], m->start.gpr[NX_RCX] - elements);
 	assert_int_equal(got->gpr[NX_RSI], m->start.gpr[NX_RSI] + (uint64_t)(int64_t)step_si);
@@ -300,7 +300,7 @@ static void page_ends(void **state)
 		run(m, false, 4, &result);
 		assert_int_equal(result.reason, NX_LEAVE_PAGE_CROSSING);
 		assert_int_equal(result.exits, 1);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->resume_rip);
+		assert_int_equal(nx_engine_state(m->engine)->rip, m->resume_rip);
 		check_registers(m, 1, 0, 4);
 		check_received(m, MOCK_EXTRA + 0xffa, 4);
 		mock_free(m);
@@ -317,7 +317,7 @@ static void segment_ends(void **state)
 		m->start.seg[NX_ES].limit = (uint32_t)m->start.gpr[NX_RDI] + 4;
 		run(m, false, 2, &result);
 		assert_int_equal(result.reason, NX_LEAVE_SEGMENT);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->rip, m->resume_rip);
+		assert_int_equal(nx_engine_state(m->engine)->rip, m->resume_rip);
 		check_registers(m, 2, 0, 4);
 		check_received(m, MOCK_EXTRA + 0x100, 4);
 		mock_free(m);
@@ -348,7 +348,7 @@ static void sixteen_bit_wrap(void **state)
 		assert_int_equal(result.size, 4);
 		assert_memory_equal(result.bytes, last, 2);
 		assert_memory_equal(result.bytes + 2, m->start_ram + MOCK_DATA, 2);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RSI], 0x77770002);
+		assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RSI], 0x77770002);
 		mock_free(m);
 	}
 }

@@ -41,7 +41,7 @@ static void take_time(struct mock *m, unsigned number)
 	(void)number;
 	m->time += tick;
 	if (m->exits == MOCK_LOG - 1)
-		*nx_vcpu_stop_flag(m->vcpu) = 1;
+		*nx_engine_stop_flag(m->engine) = 1;
 }
 
 static void bound_by_the_clock(void **state)
@@ -58,7 +58,7 @@ static void bound_by_the_clock(void **state)
 	/* Left between two instructions: the input has arrived, the loop has not turned. */
 	m->want.gpr[NX_RAX] = 0;
 	m->want.rip = m->resume_rip;
-	m->want.rflags = nx_vcpu_state(m->vcpu)->rflags;
+	m->want.rflags = nx_engine_state(m->engine)->rflags;
 	mock_check(m);
 	/* Interrupts disabled: twenty times as long. */
 	m->start.rflags &= ~(uint64_t)IF;
@@ -108,12 +108,12 @@ static void completed_exits_do_not_begin_a_stay(void **state)
 	unsigned exits = 0;
 
 	(void)state;
-	*nx_vcpu_state(m->vcpu) = m->start;
+	*nx_engine_state(m->engine) = m->start;
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	assert_true(nx_worth_resuming(m->vcpu, m->code_rip, NX_EXIT_IO));
-	while (nx_resume(m->vcpu, &exit) == NX_EXIT && ++exits < 1000) {
+	assert_true(nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_IO));
+	while (nx_engine_resume(m->engine, &exit) == NX_EXIT && ++exits < 1000) {
 		exit.data = 0;
-		assert_int_equal(nx_complete_exit(m->vcpu, &exit), NX_COMPLETION_DONE);
+		assert_int_equal(nx_engine_complete_exit(m->engine, &exit), NX_COMPLETION_DONE);
 		m->time += 10000;
 	}
 	assert_int_equal(exit.reason, NX_LEAVE_LATENCY);
@@ -154,11 +154,11 @@ static void traces_are_bounded(void **state)
 		if (i) {
 			assert_int_equal(m->exits, 0);
 			assert_int_equal(m->reason, NX_LEAVE_LATENCY);
-			assert_true(nx_vcpu_state(m->vcpu)->rip > m->resume_rip);
+			assert_true(nx_engine_state(m->engine)->rip > m->resume_rip);
 		} else {
 			assert_int_equal(m->exits, 1);
 		}
-		assert_int_equal(nx_vcpu_counters(m->vcpu)->traces, 1);
+		assert_int_equal(nx_engine_counters(m->engine)->traces, 1);
 		mock_free(m);
 	}
 }
@@ -182,8 +182,8 @@ static void strings_are_bounded(void **state)
 	m->start.gpr[NX_R8] = 3099;
 	mock_run(m);
 	assert_int_equal(m->reason, NX_LEAVE_LATENCY);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], 3);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RSI], MOCK_DATA + 3096);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], 3);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RSI], MOCK_DATA + 3096);
 	mock_free(m);
 }
 
@@ -204,7 +204,7 @@ static void longest_stay(void **state)
 
 	(void)state;
 	m->host.now = real_now;
-	*nx_vcpu_state(m->vcpu) = m->start;
+	*nx_engine_state(m->engine) = m->start;
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
 	while (turns < 2000000) {
 		struct nx_exit exit = {.size = 0};
@@ -212,11 +212,11 @@ static void longest_stay(void **state)
 
 		/* The hardware's exit: it has executed the IN that the guest stands at the next of.
 		 */
-		nx_vcpu_state(m->vcpu)->rip = m->resume_rip;
-		nx_vcpu_state(m->vcpu)->gpr[NX_RAX] = 0;
-		assert_true(nx_worth_resuming(m->vcpu, m->code_rip, NX_EXIT_IO));
+		nx_engine_state(m->engine)->rip = m->resume_rip;
+		nx_engine_state(m->engine)->gpr[NX_RAX] = 0;
+		assert_true(nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_IO));
 		began = real_now(NULL);
-		for (; nx_resume(m->vcpu, &exit) == NX_EXIT; exits++)
+		for (; nx_engine_resume(m->engine, &exit) == NX_EXIT; exits++)
 			exit.data = 0;
 		length = real_now(NULL) - began;
 		assert_int_equal(exit.reason, NX_LEAVE_LATENCY);
@@ -241,7 +241,7 @@ static void longest_stay(void **state)
 static void forgotten_by_the_tracker(void **state)
 {
 	struct mock *m = mock_new(MOCK_FLAT32, 0, NX_LEVEL_LOOPS);
-	const struct nx_counters *counters = nx_vcpu_counters(m->vcpu);
+	const struct nx_counters *counters = nx_engine_counters(m->engine);
 	uint64_t translated;
 
 	(void)state;
@@ -252,9 +252,9 @@ static void forgotten_by_the_tracker(void **state)
 	translated = counters->translated;
 	/* Exits elsewhere push its entry out; then they are old, and nothing leaks any more. */
 	for (uint64_t rip = 0; rip < 40000; rip++)
-		nx_worth_resuming(m->vcpu, 0x10000000 + rip * 64, NX_EXIT_IO);
+		nx_engine_worth_resuming(m->engine, 0x10000000 + rip * 64, NX_EXIT_IO);
 	m->time += 20000000000u;
-	assert_false(nx_worth_resuming(m->vcpu, 0x20000000, NX_EXIT_IO));
+	assert_false(nx_engine_worth_resuming(m->engine, 0x20000000, NX_EXIT_IO));
 	mock_run(m);
 	assert_true(m->exits > 0);
 	assert_int_equal(counters->translated, translated);
@@ -283,11 +283,11 @@ static bool execute(struct mock *m, uint32_t gpa)
 	struct nx_exit exit = {.size = 0};
 	bool avoided = false;
 
-	*nx_vcpu_state(m->vcpu) = m->start;
-	nx_vcpu_state(m->vcpu)->rip = gpa + 1;
-	if (!nx_worth_resuming(m->vcpu, gpa, NX_EXIT_IO))
+	*nx_engine_state(m->engine) = m->start;
+	nx_engine_state(m->engine)->rip = gpa + 1;
+	if (!nx_engine_worth_resuming(m->engine, gpa, NX_EXIT_IO))
 		return false;
-	while (nx_resume(m->vcpu, &exit) == NX_EXIT)
+	while (nx_engine_resume(m->engine, &exit) == NX_EXIT)
 		avoided = true;
 	return avoided;
 }
@@ -307,7 +307,7 @@ static void leaks_force_translation(void **state)
 	m = mock_new_config(MOCK_FLAT32, 0, &config);
 	MOCK_LOAD(m, polls);
 	m->start.gpr[NX_RDX] = 0x3f8;
-	counters = nx_vcpu_counters(m->vcpu);
+	counters = nx_engine_counters(m->engine);
 	for (unsigned boot = 0; boot < REBOOTS; boot++) {
 		for (unsigned site = 0; site < SITES; site++) {
 			uint32_t gpa = AREA + next_random() % (AREA_SIZE - 16);

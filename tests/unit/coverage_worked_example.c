@@ -13,8 +13,8 @@
 
 #include <Zydis/Zydis.h>
 
+#include "engine.h"
 #include "mock.h"
-#include "vcpu.h"
 
 /* A driver waits until the device is ready, then sends a byte. */
 GUEST(sends, 64, "in al, dx", "test al, 0x20; jz sends; mov al, [rsi]; out dx, al", "ret");
@@ -164,7 +164,7 @@ static char *make_example(void)
 	m->input[1] = 0x20;
 	mock_warm(m);
 	assert_int_equal(m->exits, 3);
-	cluster = nx_cluster_next(m->vcpu, NULL);
+	cluster = nx_cluster_next(m->engine, NULL);
 	assert_non_null(cluster);
 	put_guest(to, m);
 	fprintf(to, "\n");

@@ -22,9 +22,9 @@ static void check_levels(struct mock *m, const unsigned want[NX_LEVEL_COUNT])
 		bool formed = stage_form(m, level);
 
 		if (formed != (want[level] != NEVER) ||
-		    (formed && m->vcpu->graph.insns != want[level]))
+		    (formed && m->engine->graph.insns != want[level]))
 			fail_msg("level %u: %s, %u instructions, expected %u", level,
-				 formed ? "formed" : "not formed", m->vcpu->graph.insns,
+				 formed ? "formed" : "not formed", m->engine->graph.insns,
 				 want[level]);
 	}
 }
@@ -79,7 +79,7 @@ static void test_levels(void **state)
 static void test_forward_edges(void **state)
 {
 	struct mock *m = LOAD_GUEST(forward);
-	const struct nx_graph *graph = &m->vcpu->graph;
+	const struct nx_graph *graph = &m->engine->graph;
 	const struct nx_block *block;
 
 	(void)state;
@@ -112,7 +112,7 @@ static void test_dynamic(void **state)
 	static const unsigned load_only[NX_LEVEL_COUNT] = {0, 0, 1, 1, 1, 1};
 	static const unsigned both[NX_LEVEL_COUNT] = {0, 0, 2, 2, 2, 2};
 	struct mock *m = LOAD_GUEST(accesses);
-	struct nx_tracker *tracker = &m->vcpu->tracker;
+	struct nx_tracker *tracker = &m->engine->tracker;
 
 	(void)state;
 	check_levels(m, never);
@@ -121,16 +121,16 @@ static void test_dynamic(void **state)
 	check_levels(m, never);
 	nx_tracker_note(tracker, m->start.rip, accesses_resume, 2, NX_TRACK_MMIO, m->time);
 	check_levels(m, load_only);
-	assert_true(m->vcpu->graph.insn[0].weak);
+	assert_true(m->engine->graph.insn[0].weak);
 	/* As the hardware delivers a store: rip is past it. */
 	nx_tracker_note(tracker, m->stop_rip, NULL, 0, NX_TRACK_MMIO, m->time);
 	check_levels(m, both);
-	assert_int_equal(m->vcpu->graph.exiting, 2);
+	assert_int_equal(m->engine->graph.exiting, 2);
 	mock_free(m);
 
 	/* And a load: rip is on it. Past it another access would begin. */
 	m = LOAD_GUEST(loads);
-	tracker = &m->vcpu->tracker;
+	tracker = &m->engine->tracker;
 	nx_tracker_note(tracker, m->stop_rip, NULL, 0, NX_TRACK_MMIO, m->time);
 	check_levels(m, never);
 	nx_tracker_note(tracker, m->start.rip, NULL, 0, NX_TRACK_MMIO, m->time);
@@ -163,9 +163,9 @@ static void test_limits(void **state)
 
 	(void)state;
 	/* The configuration decides. */
-	m->vcpu->config.max_gap = 17;
+	m->engine->config.max_gap = 17;
 	assert_true(stage_form(m, NX_LEVEL_LOOPS));
-	m->vcpu->config.max_gap = 16;
+	m->engine->config.max_gap = 16;
 	check_limit(m, NEVER, 18);
 	check_limit(LOAD_GUEST(gap16), 17, 17);
 	check_limit(LOAD_GUEST(loads4), 5, 5);
@@ -184,7 +184,7 @@ static void test_pruning(void **state)
 {
 	static const unsigned want[NX_LEVEL_COUNT] = {0, 3, 3, 3, 3, 3};
 	struct mock *m = LOAD_GUEST(barren);
-	const struct nx_graph *graph = &m->vcpu->graph;
+	const struct nx_graph *graph = &m->engine->graph;
 
 	(void)state;
 	check_levels(m, want);
@@ -204,7 +204,7 @@ GUEST(nested, 64, "in al, dx", "1: mov ebx, 9; 2: dec ebx; jnz 2b; in al, dx; te
 static void test_cycles(void **state)
 {
 	struct mock *m = LOAD_GUEST(idle);
-	const struct nx_graph *graph = &m->vcpu->graph;
+	const struct nx_graph *graph = &m->engine->graph;
 	const struct nx_block *block;
 
 	(void)state;
@@ -218,7 +218,7 @@ static void test_cycles(void **state)
 	mock_free(m);
 
 	m = LOAD_GUEST(polling);
-	graph = &m->vcpu->graph;
+	graph = &m->engine->graph;
 	assert_true(stage_form(m, NX_LEVEL_LOOPS));
 	assert_int_equal(block_ending(graph, 2)->edge[NX_EDGE_TAKEN], 0);
 	assert_int_equal(block_ending(graph, 2)->counted[NX_EDGE_TAKEN], NX_EDGE_FREE);
@@ -226,8 +226,8 @@ static void test_cycles(void **state)
 
 	for (enum nx_level level = NX_LEVEL_LOOPS; level <= NX_LEVEL_PATHS; level++) {
 		m = LOAD_GUEST(copying);
-		graph = &m->vcpu->graph;
-		nx_tracker_note(&m->vcpu->tracker, m->start.rip, copying_resume, 3, NX_TRACK_MMIO,
+		graph = &m->engine->graph;
+		nx_tracker_note(&m->engine->tracker, m->start.rip, copying_resume, 3, NX_TRACK_MMIO,
 				m->time);
 		assert_true(stage_form(m, level));
 		assert_int_equal(graph->insns, 4);
@@ -238,7 +238,7 @@ static void test_cycles(void **state)
 
 	/* The inner cycle meets no exit, the outer one does. */
 	m = LOAD_GUEST(nested);
-	graph = &m->vcpu->graph;
+	graph = &m->engine->graph;
 	assert_true(stage_form(m, NX_LEVEL_PATHS));
 	assert_int_equal(graph->insns, 6);
 	assert_int_equal(block_ending(graph, 2)->counted[NX_EDGE_TAKEN], NX_EDGE_IDLE);
@@ -254,7 +254,7 @@ GUEST(two_loops, 64, "in al, dx",
 static void test_backedges_counted(void **state)
 {
 	struct mock *m = LOAD_GUEST(two_loops);
-	const struct nx_counters *counters = nx_vcpu_counters(m->vcpu);
+	const struct nx_counters *counters = nx_engine_counters(m->engine);
 
 	(void)state;
 	assert_true(stage_form(m, NX_LEVEL_BRANCHES));
@@ -279,8 +279,8 @@ static void test_paths(void **state)
 	static const unsigned never[NX_LEVEL_COUNT] = {0};
 	static const unsigned paths_only[NX_LEVEL_COUNT] = {0, 0, 0, 0, 0, 4};
 	struct mock *m = LOAD_GUEST(calling);
-	struct nx_paths *paths = &m->vcpu->paths;
-	const struct nx_graph *graph = &m->vcpu->graph;
+	struct nx_paths *paths = &m->engine->paths;
+	const struct nx_graph *graph = &m->engine->graph;
 	struct nx_contexts contexts = {.count = 1};
 	uint64_t back = m->code_rip + (uint64_t)(calling_back - calling);
 	uint64_t fn = m->code_rip + (uint64_t)(calling_fn - calling);
@@ -303,7 +303,7 @@ static void test_paths(void **state)
 	assert_int_equal(graph->block[block_ending(graph, 3)->edge[NX_EDGE_TARGET]].first, 1);
 	assert_int_equal(graph->fragments, 2);
 	/* Shadow stacks see calls: none is followed then. */
-	m->vcpu->state.cr4 |= NX_CR4_CET;
+	m->engine->state.cr4 |= NX_CR4_CET;
 	check_levels(m, never);
 	mock_free(m);
 }
@@ -318,7 +318,7 @@ static void test_page_border(void **state)
 	(void)state;
 	for (unsigned before = 0; before <= 6; before++) {
 		struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT);
-		const struct nx_graph *graph = &m->vcpu->graph;
+		const struct nx_graph *graph = &m->engine->graph;
 		uint64_t rip = MOCK_CODE + 0x1000 - before;
 
 		mock_poke(m, (uint32_t)rip, border_resume, size);
@@ -351,7 +351,7 @@ GUEST(long_run, 64, "in al, dx", ".rept 200; out dx, al; inc ecx; inc ebx; xchg 
 static void test_full_graph(void **state)
 {
 	struct mock *m = LOAD_GUEST(long_run);
-	const struct nx_graph *graph = &m->vcpu->graph;
+	const struct nx_graph *graph = &m->engine->graph;
 
 	(void)state;
 	assert_true(stage_form(m, NX_LEVEL_STRAIGHT));
@@ -368,7 +368,7 @@ GUEST(many_blocks, 64, "in al, dx", ".rept 300; out dx, al; .endr", "hlt");
 static void test_many_blocks(void **state)
 {
 	struct mock *m = LOAD_GUEST(many_blocks);
-	const struct nx_graph *graph = &m->vcpu->graph;
+	const struct nx_graph *graph = &m->engine->graph;
 
 	(void)state;
 	for (enum nx_level level = NX_LEVEL_PAIRS; level <= NX_LEVEL_PATHS; level++) {

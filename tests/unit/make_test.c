@@ -29,7 +29,7 @@ static struct mock *begin(bool (*time_is_up)(void *))
 /* One call; the cluster, or NULL and why. */
 static struct nx_cluster *make(struct mock *m, uint64_t rip, nx_status *status)
 {
-	return nx_make_cluster(m->vcpu, rip, rip, true, status);
+	return nx_make_cluster(m->engine, rip, rip, true, status);
 }
 
 /* Goes on until there is a cluster; returns it, and the pauses. */
@@ -70,14 +70,14 @@ static void test_same_as_at_once(void **state)
 	(void)state;
 	cluster = make_all(whole, whole->start.rip, &pauses);
 	assert_int_equal(pauses, 0);
-	assert_int_equal(whole->vcpu->counters.paused, 0);
+	assert_int_equal(whole->engine->counters.paused, 0);
 	other = make_all(parts, parts->start.rip, &pauses);
 	/* A step at a time: 16 instructions explored, a block translated, 64 instructions verified.
 	 */
 	assert_in_range(pauses, 60 / 16, 200 / 16);
-	assert_int_equal(parts->vcpu->counters.paused, pauses);
-	assert_int_equal(parts->vcpu->counters.translated, 1);
-	assert_int_equal(parts->vcpu->counters.formed, 1);
+	assert_int_equal(parts->engine->counters.paused, pauses);
+	assert_int_equal(parts->engine->counters.translated, 1);
+	assert_int_equal(parts->engine->counters.formed, 1);
 	check_same(whole, cluster, parts, other);
 	mock_free(whole);
 	mock_free(parts);
@@ -98,9 +98,9 @@ static void test_guest_goes_on(void **state)
 		assert_true(++runs < 1000);
 	} while (!m->exits);
 	assert_int_equal(m->exits, 41);
-	assert_int_equal(runs, m->vcpu->counters.paused + 3);
-	assert_int_equal(m->vcpu->counters.barren, 0);
-	assert_int_equal(m->vcpu->counters.leaves[NX_LEAVE_LATENCY], m->vcpu->counters.paused);
+	assert_int_equal(runs, m->engine->counters.paused + 3);
+	assert_int_equal(m->engine->counters.barren, 0);
+	assert_int_equal(m->engine->counters.leaves[NX_LEAVE_LATENCY], m->engine->counters.paused);
 	mock_check_ended(m);
 	mock_check_native(m);
 	mock_free(m);
@@ -110,7 +110,7 @@ static bool stop(void *data)
 {
 	struct mock *m = data;
 
-	*nx_vcpu_stop_flag(m->vcpu) = 1;
+	*nx_engine_stop_flag(m->engine) = 1;
 	return false;
 }
 
@@ -129,10 +129,10 @@ static void test_stop_flag(void **state)
 	for (unsigned i = 0; i < 20; i++) {
 		assert_null(make(m, m->start.rip, &status));
 		assert_int_equal(status, NX_LEAVE_STOP);
-		assert_int_not_equal(m->vcpu->maker.stage, NX_MAKER_IDLE);
+		assert_int_not_equal(m->engine->maker.stage, NX_MAKER_IDLE);
 	}
 	m->host.time_is_up = NULL;
-	*nx_vcpu_stop_flag(m->vcpu) = 0;
+	*nx_engine_stop_flag(m->engine) = 0;
 	assert_non_null(make(m, m->start.rip, &status));
 	mock_free(m);
 }
@@ -179,9 +179,10 @@ static void test_abandoned(void **state)
 
 		for (unsigned i = 0; i < before; i++)
 			assert_null(make(m, m->start.rip, &status));
-		assert_true(nx_form_block(m->vcpu, &m->vcpu->mode, ELSEWHERE, &m->vcpu->graph));
-		assert_non_null(nx_make_block(m->vcpu, &status));
-		assert_int_equal(m->vcpu->maker.stage, NX_MAKER_IDLE);
+		assert_true(
+		    nx_form_block(m->engine, &m->engine->mode, ELSEWHERE, &m->engine->graph));
+		assert_non_null(nx_make_block(m->engine, &status));
+		assert_int_equal(m->engine->maker.stage, NX_MAKER_IDLE);
 		check_same(whole, cluster, m, make_all(m, m->start.rip, &all));
 		assert_true(all >= 60 / 16);
 		mock_free(m);
@@ -197,12 +198,12 @@ static void test_other_mode(void **state)
 
 	(void)state;
 	assert_null(make(m, m->start.rip, &status));
-	m->vcpu->mode.io_allowed = false;
-	m->vcpu->mode.io_bitmap = true;
+	m->engine->mode.io_allowed = false;
+	m->engine->mode.io_bitmap = true;
 	assert_null(make(m, m->start.rip, &status));
 	assert_int_equal(status, NX_LEAVE_COLD);
-	m->vcpu->mode.io_allowed = true;
-	m->vcpu->mode.io_bitmap = false;
+	m->engine->mode.io_allowed = true;
+	m->engine->mode.io_bitmap = false;
 	assert_null(make(m, m->start.rip, &status));
 	assert_int_equal(status, NX_LEAVE_LATENCY);
 	mock_free(m);
@@ -220,7 +221,7 @@ static void test_code_changes_meanwhile(void **state)
 	(void)state;
 	while (before--)
 		mock_run(m);
-	assert_true(m->vcpu->counters.paused > 2);
+	assert_true(m->engine->counters.paused > 2);
 	assert_int_equal(m->start_ram[last], 0xee);
 	mock_poke(m, last, &nop, 1);
 	for (unsigned runs = 0; m->reason != NX_LEAVE_CODE_CHANGED; runs++) {
@@ -244,20 +245,20 @@ static void test_failures(void **state)
 	nx_status status;
 
 	(void)state;
-	m->vcpu->config.fail = NX_FAIL_VERIFY;
+	m->engine->config.fail = NX_FAIL_VERIFY;
 	while (!(cluster = make(m, m->start.rip, &status)) && status == NX_LEAVE_LATENCY)
 		;
 	assert_null(cluster);
 	assert_int_equal(status, NX_LEAVE_REFUSED);
-	assert_int_equal(m->vcpu->counters.refused, 1);
-	assert_int_equal(m->vcpu->maker.stage, NX_MAKER_IDLE);
-	m->vcpu->config.fail = NX_FAIL_CACHE;
+	assert_int_equal(m->engine->counters.refused, 1);
+	assert_int_equal(m->engine->maker.stage, NX_MAKER_IDLE);
+	m->engine->config.fail = NX_FAIL_CACHE;
 	while (!(cluster = make(m, m->start.rip, &status)) && status == NX_LEAVE_LATENCY)
 		;
 	assert_null(cluster);
 	assert_int_equal(status, NX_LEAVE_CACHE_FULL);
-	assert_int_equal(m->vcpu->cache.clusters, 0);
-	m->vcpu->config.fail = 0;
+	assert_int_equal(m->engine->cache.clusters, 0);
+	m->engine->config.fail = 0;
 	/* Nothing but memory in reach. */
 	assert_null(make(m, MOCK_DATA, &status));
 	assert_int_equal(status, NX_LEAVE_NO_CLUSTER);
@@ -274,14 +275,14 @@ static bool after_a_block(void *data)
 {
 	const struct mock *m = data;
 
-	return m->vcpu->counters.blocks > blocks_before;
+	return m->engine->counters.blocks > blocks_before;
 }
 
 /* A path to the next exit, followed with one new block each time; it counts as found in the end. */
 static void test_path_in_parts(void **state)
 {
 	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);
-	const struct nx_counters *counters = &m->vcpu->counters;
+	const struct nx_counters *counters = &m->engine->counters;
 	unsigned runs = 0;
 
 	(void)state;
@@ -313,8 +314,8 @@ static void test_path_without_progress(void **state)
 	m->host.time_is_up = always;
 	for (unsigned i = 0; i < 1000; i++)
 		mock_run(m);
-	assert_in_range(m->vcpu->counters.barren, 1, 20);
-	assert_in_range(m->vcpu->counters.traces, 2, 20);
+	assert_in_range(m->engine->counters.barren, 1, 20);
+	assert_in_range(m->engine->counters.traces, 2, 20);
 	mock_free(m);
 }
 

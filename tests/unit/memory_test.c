@@ -8,7 +8,7 @@
 
 static struct nx_tlb_entry *entry_of(struct mock *m, uint64_t linear)
 {
-	return &m->vcpu->context.tlb[linear / 4096 % NX_TLB_ENTRIES];
+	return &m->engine->context.tlb[linear / 4096 % NX_TLB_ENTRIES];
 }
 
 static void test_fill(void **state)
@@ -21,20 +21,20 @@ static void test_fill(void **state)
 	mock_set_pte(m, DATA, MOCK_EXTRA | 7);
 	stage_begin(m);
 	assert_int_equal(entry->read, 1);
-	assert_int_equal(nx_resolve(m->vcpu, DATA + 0x123, 4, NX_READ, &target), NX_OK);
+	assert_int_equal(nx_resolve(m->engine, DATA + 0x123, 4, NX_READ, &target), NX_OK);
 	assert_false(target.device);
 	assert_int_equal(target.gpa, MOCK_EXTRA + 0x123);
 	assert_ptr_equal(target.host, m->ram + MOCK_EXTRA + 0x123);
 	assert_int_equal(entry->read, DATA);
 	assert_int_equal(entry->write, 1);
 	assert_ptr_equal((void *)(uintptr_t)(DATA + entry->addend), m->ram + MOCK_EXTRA);
-	assert_int_equal(nx_resolve(m->vcpu, DATA + 0xffc, 4, NX_WRITE, &target), NX_OK);
+	assert_int_equal(nx_resolve(m->engine, DATA + 0xffc, 4, NX_WRITE, &target), NX_OK);
 	assert_int_equal(entry->write, DATA);
 	/* Reading once more takes no right away. */
-	assert_int_equal(nx_resolve(m->vcpu, DATA, 8, NX_READ, &target), NX_OK);
+	assert_int_equal(nx_resolve(m->engine, DATA, 8, NX_READ, &target), NX_OK);
 	assert_int_equal(entry->write, DATA);
 	/* Fetching fills nothing. */
-	assert_int_equal(nx_resolve(m->vcpu, DATA + 0x1000, 1, NX_FETCH, &target), NX_OK);
+	assert_int_equal(nx_resolve(m->engine, DATA + 0x1000, 1, NX_FETCH, &target), NX_OK);
 	assert_int_equal(entry_of(m, DATA + 0x1000)->read, 1);
 	mock_free(m);
 }
@@ -50,16 +50,16 @@ static void test_conflict(void **state)
 	(void)state;
 	stage_begin(m);
 	assert_ptr_equal(entry, entry_of(m, other));
-	assert_int_equal(nx_resolve(m->vcpu, DATA, 4, NX_WRITE, &target), NX_OK);
-	assert_int_equal(nx_resolve(m->vcpu, other, 4, NX_READ, &target), NX_OK);
+	assert_int_equal(nx_resolve(m->engine, DATA, 4, NX_WRITE, &target), NX_OK);
+	assert_int_equal(nx_resolve(m->engine, other, 4, NX_READ, &target), NX_OK);
 	assert_int_equal(entry->read, other);
 	assert_int_equal(entry->write, 1);
 	assert_ptr_equal((void *)(uintptr_t)(other + entry->addend), m->ram + other);
 	/* The same page, mapped anew while it was known to be writable. */
-	assert_int_equal(nx_resolve(m->vcpu, other, 4, NX_WRITE, &target), NX_OK);
+	assert_int_equal(nx_resolve(m->engine, other, 4, NX_WRITE, &target), NX_OK);
 	mock_set_pte(m, (uint32_t)other, MOCK_EXTRA | 7);
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	assert_int_equal(nx_resolve(m->vcpu, other, 4, NX_READ, &target), NX_OK);
+	assert_int_equal(nx_resolve(m->engine, other, 4, NX_READ, &target), NX_OK);
 	assert_int_equal(entry->write, 1);
 	assert_ptr_equal((void *)(uintptr_t)(other + entry->addend), m->ram + MOCK_EXTRA);
 	mock_free(m);
@@ -76,9 +76,9 @@ static void test_flush_and_protect(void **state)
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned i = 0; i < PAGES; i++)
 			assert_int_equal(
-			    nx_resolve(m->vcpu, DATA + i * 4096ull, 8, NX_WRITE, &target), NX_OK);
-		assert_int_equal(m->vcpu->tlb_used_count, NX_TLB_ENTRIES);
-		nx_tlb_protect(m->vcpu, m->ram + DATA + (PAGES - 1) * 4096);
+			    nx_resolve(m->engine, DATA + i * 4096ull, 8, NX_WRITE, &target), NX_OK);
+		assert_int_equal(m->engine->tlb_used_count, NX_TLB_ENTRIES);
+		nx_tlb_protect(m->engine, m->ram + DATA + (PAGES - 1) * 4096);
 		/* That one, for writing only, and no other. */
 		for (unsigned i = PAGES / 2; i < PAGES; i++) {
 			const uint64_t linear = DATA + i * 4096ull;
@@ -86,10 +86,10 @@ static void test_flush_and_protect(void **state)
 			assert_int_equal(entry_of(m, linear)->read, linear);
 			assert_int_equal(entry_of(m, linear)->write, i < PAGES - 1 ? linear : 1);
 		}
-		nx_tlb_flush(m->vcpu);
+		nx_tlb_flush(m->engine);
 		for (unsigned i = 0; i < NX_TLB_ENTRIES; i++) {
-			assert_int_equal(m->vcpu->context.tlb[i].read, 1);
-			assert_int_equal(m->vcpu->context.tlb[i].write, 1);
+			assert_int_equal(m->engine->context.tlb[i].read, 1);
+			assert_int_equal(m->engine->context.tlb[i].write, 1);
 		}
 	}
 	mock_free(m);
@@ -117,18 +117,18 @@ static void test_kinds(void **state)
 		uint64_t value = 0;
 
 		m->page[DATA / 4096] = (uint8_t)rows[i].page;
-		nx_flush(m->vcpu);
-		assert_int_equal(nx_resolve(m->vcpu, DATA, 4, NX_WRITE, &target), rows[i].write);
+		nx_engine_flush(m->engine);
+		assert_int_equal(nx_resolve(m->engine, DATA, 4, NX_WRITE, &target), rows[i].write);
 		assert_int_equal(target.device, rows[i].write_device);
 		if (rows[i].write != NX_OK || rows[i].write_device)
 			assert_int_equal(entry_of(m, DATA)->write, 1);
-		assert_int_equal(nx_resolve(m->vcpu, DATA, 4, NX_READ, &target), rows[i].read);
+		assert_int_equal(nx_resolve(m->engine, DATA, 4, NX_READ, &target), rows[i].read);
 		assert_int_equal(target.device, rows[i].read_device);
 		/* A helper cannot reach a device. */
-		nx_flush(m->vcpu);
-		assert_int_equal(nx_guest_read(m->vcpu, NX_DS, DATA, &value, 4),
+		nx_engine_flush(m->engine);
+		assert_int_equal(nx_guest_read(m->engine, NX_DS, DATA, &value, 4),
 				 rows[i].read_device ? NX_LEAVE_DEVICE_FORM : rows[i].read);
-		assert_int_equal(nx_guest_write(m->vcpu, NX_DS, DATA, &value, 4),
+		assert_int_equal(nx_guest_write(m->engine, NX_DS, DATA, &value, 4),
 				 rows[i].write_device ? NX_LEAVE_DEVICE_FORM : rows[i].write);
 	}
 	mock_free(m);
@@ -144,16 +144,17 @@ static void test_crossing(void **state)
 	for (unsigned size = 1; size <= 8; size *= 2) {
 		uint64_t last = DATA + 0x1000 - size, value = 0;
 
-		assert_int_equal(nx_resolve(m->vcpu, last, size, NX_READ, &target), NX_OK);
-		assert_int_equal(nx_guest_read(m->vcpu, NX_DS, last, &value, size), NX_OK);
+		assert_int_equal(nx_resolve(m->engine, last, size, NX_READ, &target), NX_OK);
+		assert_int_equal(nx_guest_read(m->engine, NX_DS, last, &value, size), NX_OK);
 		for (unsigned over = 1; over < size; over++) {
-			assert_int_equal(nx_resolve(m->vcpu, last + over, size, NX_READ, &target),
+			assert_int_equal(nx_resolve(m->engine, last + over, size, NX_READ, &target),
 					 NX_LEAVE_PAGE_CROSSING);
 			/* A load takes what is on both pages; nothing is stored, TLB or not. */
 			value = ~0ull;
-			assert_int_equal(nx_guest_write(m->vcpu, NX_DS, last + over, &value, size),
-					 NX_LEAVE_PAGE_CROSSING);
-			assert_int_equal(nx_guest_read(m->vcpu, NX_DS, last + over, &value, size),
+			assert_int_equal(
+			    nx_guest_write(m->engine, NX_DS, last + over, &value, size),
+			    NX_LEAVE_PAGE_CROSSING);
+			assert_int_equal(nx_guest_read(m->engine, NX_DS, last + over, &value, size),
 					 NX_OK);
 			assert_memory_equal(&value, m->ram + last + over, size);
 		}
@@ -178,12 +179,12 @@ static void test_sizes(void **state)
 			memset(m->ram + DATA + 0xf8, 0xee, sizeof(want));
 			memset(want, 0xee, sizeof(want));
 			memcpy(want + at - 0xf8, &pattern, size);
-			assert_int_equal(nx_guest_write(m->vcpu, NX_DS, DATA + at, &pattern, size),
-					 NX_OK);
+			assert_int_equal(
+			    nx_guest_write(m->engine, NX_DS, DATA + at, &pattern, size), NX_OK);
 			assert_memory_equal(m->ram + DATA + 0xf8, want, sizeof(want));
 			if (size < 8)
 				low &= (1ull << 8 * size) - 1;
-			assert_int_equal(nx_guest_read(m->vcpu, NX_DS, DATA + at, &value, size),
+			assert_int_equal(nx_guest_read(m->engine, NX_DS, DATA + at, &value, size),
 					 NX_OK);
 			assert_int_equal(value, low);
 		}
@@ -205,16 +206,16 @@ static void test_segments(void **state)
 	m->start.seg[NX_GS].type = 1; /* may not be written */
 	mock_poke(m, 0x10, &stored, 4);
 	stage_begin(m);
-	assert_int_equal(nx_guest_read(m->vcpu, NX_ES, 0x20, &value, 4), NX_OK);
+	assert_int_equal(nx_guest_read(m->engine, NX_ES, 0x20, &value, 4), NX_OK);
 	assert_int_equal(value, stored);
 	/* It begins below 4 GiB and ends above: not ours. */
-	assert_int_equal(nx_guest_read(m->vcpu, NX_ES, 0xe, &value, 4), NX_LEAVE_PAGE_CROSSING);
-	assert_int_equal(nx_guest_read(m->vcpu, NX_DS, 0xfffffffd, &value, 4), NX_LEAVE_SEGMENT);
-	assert_int_equal(nx_guest_read(m->vcpu, NX_FS, 0xffc, &value, 4), NX_OK);
-	assert_int_equal(nx_guest_read(m->vcpu, NX_FS, 0xffd, &value, 4), NX_LEAVE_SEGMENT);
-	assert_int_equal(nx_guest_read(m->vcpu, NX_GS, 0x10, &value, 4), NX_OK);
-	assert_int_equal(nx_guest_write(m->vcpu, NX_GS, 0x10, &value, 4), NX_LEAVE_SEGMENT);
-	assert_int_equal(nx_guest_pointer(m->vcpu, NX_GS, 0x10, 4, &host), NX_LEAVE_SEGMENT);
+	assert_int_equal(nx_guest_read(m->engine, NX_ES, 0xe, &value, 4), NX_LEAVE_PAGE_CROSSING);
+	assert_int_equal(nx_guest_read(m->engine, NX_DS, 0xfffffffd, &value, 4), NX_LEAVE_SEGMENT);
+	assert_int_equal(nx_guest_read(m->engine, NX_FS, 0xffc, &value, 4), NX_OK);
+	assert_int_equal(nx_guest_read(m->engine, NX_FS, 0xffd, &value, 4), NX_LEAVE_SEGMENT);
+	assert_int_equal(nx_guest_read(m->engine, NX_GS, 0x10, &value, 4), NX_OK);
+	assert_int_equal(nx_guest_write(m->engine, NX_GS, 0x10, &value, 4), NX_LEAVE_SEGMENT);
+	assert_int_equal(nx_guest_pointer(m->engine, NX_GS, 0x10, 4, &host), NX_LEAVE_SEGMENT);
 	mock_free(m);
 }
 
@@ -225,11 +226,11 @@ static void *miss(struct mock *m, uint64_t linear, uint8_t size, bool write)
 	static struct nx_cluster cluster = {.site = &site, .sites = 1};
 
 	site = (struct nx_site){.kind = NX_SITE_ACCESS, .size = size, .write = write};
-	m->vcpu->running = &cluster;
-	m->vcpu->context.site = 0;
-	m->vcpu->context.linear = linear;
-	m->vcpu->stop_is_mmio = false;
-	return nx_runtime_miss(m->vcpu);
+	m->engine->running = &cluster;
+	m->engine->context.site = 0;
+	m->engine->context.linear = linear;
+	m->engine->stop_is_mmio = false;
+	return nx_runtime_miss(m->engine);
 }
 
 static void test_miss(void **state)
@@ -242,27 +243,27 @@ static void test_miss(void **state)
 	assert_ptr_equal(miss(m, DATA + 8, 4, true), m->ram + DATA + 8);
 	assert_int_equal(entry_of(m, DATA)->write, DATA);
 	assert_null(miss(m, DATA + 0x1000, 4, false));
-	assert_int_equal(m->vcpu->stop_reason, NX_LEAVE_PAGE_FAULT);
-	assert_false(m->vcpu->stop_is_mmio);
+	assert_int_equal(m->engine->stop_reason, NX_LEAVE_PAGE_FAULT);
+	assert_false(m->engine->stop_is_mmio);
 	assert_null(miss(m, DATA + 0xffe, 4, false));
-	assert_int_equal(m->vcpu->stop_reason, NX_LEAVE_PAGE_FAULT);
+	assert_int_equal(m->engine->stop_reason, NX_LEAVE_PAGE_FAULT);
 	assert_null(miss(m, DATA - 2, 4, true));
-	assert_int_equal(m->vcpu->stop_reason, NX_LEAVE_PAGE_CROSSING);
+	assert_int_equal(m->engine->stop_reason, NX_LEAVE_PAGE_CROSSING);
 	assert_memory_equal(miss(m, DATA - 2, 4, false), m->ram + DATA - 2, 4);
 	/* Half of it is a device's. */
 	m->page[DATA / 4096 + 2] = MOCK_PAGE_DEVICE;
 	assert_null(miss(m, DATA + 0x2fff, 2, false));
-	assert_int_equal(m->vcpu->stop_reason, NX_LEAVE_PAGE_CROSSING);
-	assert_false(m->vcpu->stop_is_mmio);
+	assert_int_equal(m->engine->stop_reason, NX_LEAVE_PAGE_CROSSING);
+	assert_false(m->engine->stop_is_mmio);
 	/* A linear address has 32 bits here; emitted code adds in 64. */
 	assert_null(miss(m, 0xfffffffe, 4, false));
-	assert_int_equal(m->vcpu->stop_reason, NX_LEAVE_PAGE_CROSSING);
+	assert_int_equal(m->engine->stop_reason, NX_LEAVE_PAGE_CROSSING);
 	assert_null(miss(m, 0x100000000, 1, false));
-	assert_int_equal(m->vcpu->stop_reason, NX_LEAVE_PAGE_CROSSING);
+	assert_int_equal(m->engine->stop_reason, NX_LEAVE_PAGE_CROSSING);
 	assert_null(miss(m, MOCK_DEVICE + 4, 4, true));
-	assert_true(m->vcpu->stop_is_mmio);
-	assert_int_equal(m->vcpu->stop_gpa, MOCK_DEVICE + 4);
-	assert_int_equal(m->vcpu->counters.tlb_misses, 9);
+	assert_true(m->engine->stop_is_mmio);
+	assert_int_equal(m->engine->stop_gpa, MOCK_DEVICE + 4);
+	assert_int_equal(m->engine->counters.tlb_misses, 9);
 	mock_free(m);
 }
 
@@ -300,9 +301,9 @@ static void test_whole_values(void **state)
 		const uint64_t next = i & 1 ? 0 : ~0ull;
 		uint64_t value = 1;
 
-		assert_int_equal(nx_guest_read(m->vcpu, NX_DS, DATA, &value, 8), NX_OK);
+		assert_int_equal(nx_guest_read(m->engine, NX_DS, DATA, &value, 8), NX_OK);
 		assert_true(value == 0 || value == ~0ull);
-		assert_int_equal(nx_guest_write(m->vcpu, NX_DS, DATA + 64, &next, 8), NX_OK);
+		assert_int_equal(nx_guest_write(m->engine, NX_DS, DATA + 64, &next, 8), NX_OK);
 	}
 	assert_int_equal(pthread_join(other, &torn), 0);
 	assert_null(torn);

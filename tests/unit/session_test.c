@@ -29,7 +29,7 @@ static void no_session_is_open(struct mock *m, unsigned number)
 {
 	(void)number;
 	assert_null(m->window);
-	assert_false(m->vcpu->in_session);
+	assert_false(m->engine->in_session);
 }
 
 /* An exit is the host's time: guest memory has been given back, and every pointer into it. */
@@ -42,8 +42,8 @@ static void exits_lie_outside(void **state)
 	m->on_exit = no_session_is_open;
 	mock_warm(m);
 	assert_int_equal(m->exits, 3);
-	assert_int_equal(m->vcpu->tlb_used_count, 0);
-	assert_int_equal(m->vcpu->code_pages, 0);
+	assert_int_equal(m->engine->tlb_used_count, 0);
+	assert_int_equal(m->engine->code_pages, 0);
 	assert_true(m->sessions > 4);
 	mock_check_ended(m);
 	mock_free(m);
@@ -85,7 +85,7 @@ static void any_may_be_refused(void **state)
 static void formation_goes_on(void **state)
 {
 	struct mock *m = new_mock(NX_LEVEL_LOOPS);
-	const struct nx_counters *counters = nx_vcpu_counters(m->vcpu);
+	const struct nx_counters *counters = nx_engine_counters(m->engine);
 
 	(void)state;
 	MOCK_LOAD(m, loads);
@@ -137,21 +137,21 @@ static void input_waits(void **state)
 	m->start.gpr[NX_RCX] = 4;
 	m->start.gpr[NX_RDI] = MOCK_DATA;
 	mock_warm(m);
-	*nx_vcpu_state(m->vcpu) = m->start;
-	assert_true(nx_worth_resuming(m->vcpu, m->code_rip, NX_EXIT_IO));
-	assert_int_equal(nx_resume(m->vcpu, &exit), NX_EXIT);
+	*nx_engine_state(m->engine) = m->start;
+	assert_true(nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_IO));
+	assert_int_equal(nx_engine_resume(m->engine, &exit), NX_EXIT);
 	assert_int_equal(exit.count, 4);
 	memcpy(exit.string, "read", 4);
 	m->refuse_sessions = true;
 	for (unsigned i = 0; i < 3; i++) {
-		assert_int_equal(nx_complete_exit(m->vcpu, &exit), NX_COMPLETION_REFUSED);
-		assert_int_equal(nx_resume(m->vcpu, &exit), NX_REFUSED);
-		assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], 4);
+		assert_int_equal(nx_engine_complete_exit(m->engine, &exit), NX_COMPLETION_REFUSED);
+		assert_int_equal(nx_engine_resume(m->engine, &exit), NX_REFUSED);
+		assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], 4);
 		assert_memory_not_equal(m->ram + MOCK_DATA, "read", 4);
 	}
 	m->refuse_sessions = false;
-	assert_int_equal(nx_complete_exit(m->vcpu, &exit), NX_COMPLETION_DONE);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RCX], 0);
+	assert_int_equal(nx_engine_complete_exit(m->engine, &exit), NX_COMPLETION_DONE);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], 0);
 	assert_memory_equal(m->ram + MOCK_DATA, "read", 4);
 	mock_free(m);
 }

@@ -16,7 +16,7 @@ static const struct nx_cluster *warm(struct mock *m)
 	m->input[0] = 0;
 	m->input[1] = 0x40;
 	mock_warm(m);
-	return nx_cluster_next(m->vcpu, NULL);
+	return nx_cluster_next(m->engine, NULL);
 }
 
 static void check_code(const struct mock *m, const struct nx_cluster *cluster,
@@ -109,7 +109,7 @@ static void test_distance(void **state)
 
 	(void)state;
 	warm(m);
-	counters = nx_vcpu_counters(m->vcpu);
+	counters = nx_engine_counters(m->engine);
 	before = *counters;
 	mock_run(m);
 	/* Two instructions before each: the shortest way to the IN is the one around the loop. */
@@ -152,7 +152,7 @@ static struct nx_cluster_info sum(const struct mock *m)
 	const struct nx_cluster *cluster = NULL;
 	struct nx_cluster_info all = {0}, one;
 
-	while ((cluster = nx_cluster_next(m->vcpu, cluster))) {
+	while ((cluster = nx_cluster_next(m->engine, cluster))) {
 		nx_cluster_describe(cluster, &one);
 		all.exits += one.exits;
 		all.exits_mmio += one.exits_mmio;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* stage.h - for tests of single stages: a vCPU as nx_resume() hands it to them. */
+/* stage.h - for tests of single stages: a vCPU as nx_engine_resume() hands it to them. */
 #ifndef STAGE_H
 #define STAGE_H
 
@@ -11,24 +11,24 @@
  * Guest memory, state, mode and context are those of the start. A resume at an exit that nobody
  * asked about leaves as cold, but only after all of it has been loaded.
  */
-static inline struct nx_vcpu *stage_begin(struct mock *m)
+static inline struct nx_engine *stage_begin(struct mock *m)
 {
 	struct nx_exit exit;
 
-	*nx_vcpu_state(m->vcpu) = m->start;
+	*nx_engine_state(m->engine) = m->start;
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	nx_forget_exit(m->vcpu);
-	assert_int_equal(nx_resume(m->vcpu, &exit), NX_LEAVE);
+	nx_engine_forget_exit(m->engine);
+	assert_int_equal(nx_engine_resume(m->engine, &exit), NX_LEAVE);
 	assert_int_equal(exit.reason, NX_LEAVE_COLD);
-	nx_flush(m->vcpu);
-	return m->vcpu;
+	nx_engine_flush(m->engine);
+	return m->engine;
 }
 
 /* Forms at the start into the vCPU's graph. */
 static inline bool stage_form(struct mock *m, enum nx_level level)
 {
-	m->vcpu->config.level = level;
-	return nx_form(m->vcpu, &m->vcpu->mode, m->start.rip, &m->vcpu->graph);
+	m->engine->config.level = level;
+	return nx_form(m->engine, &m->engine->mode, m->start.rip, &m->engine->graph);
 }
 
 #endif

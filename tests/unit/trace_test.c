@@ -19,25 +19,25 @@ static unsigned branches_noted(const struct mock *m)
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < NX_PATH_SLOTS; i++)
-		count += m->vcpu->paths.slot[i].from != 0;
+		count += m->engine->paths.slot[i].from != 0;
 	return count;
 }
 
 static bool trace(struct mock *m, nx_status *status)
 {
 	stage_begin(m);
-	return nx_trace(m->vcpu, NULL, NX_MAKE_TRACE, status);
+	return nx_trace(m->engine, NULL, NX_MAKE_TRACE, status);
 }
 
 static void check_register(const struct mock *m, enum nx_gpr reg, uint64_t want)
 {
-	assert_int_equal(m->vcpu->state.gpr[reg], want);
+	assert_int_equal(m->engine->state.gpr[reg], want);
 }
 
 /* The trace stands at an exit of this kind, at the rip of the site. */
 static void check_stands_at(const struct mock *m, enum nx_site_kind kind, uint64_t rip)
 {
-	const struct nx_site *site = &m->vcpu->running->site[m->vcpu->context.site];
+	const struct nx_site *site = &m->engine->running->site[m->engine->context.site];
 
 	assert_int_equal(site->kind, kind);
 	assert_int_equal(site->rip, rip);
@@ -66,16 +66,16 @@ static void test_finds_exit(void **state)
 	check_register(m, NX_R10, 0x1234);
 	check_register(m, NX_RBP, (uint32_t)m->start.gpr[NX_RBP] + 1);
 	check_register(m, NX_RSP, m->start.gpr[NX_RSP]);
-	assert_int_equal(m->vcpu->counters.traces, 1);
-	assert_int_equal(m->vcpu->counters.traces_failed, 0);
+	assert_int_equal(m->engine->counters.traces, 1);
+	assert_int_equal(m->engine->counters.traces_failed, 0);
 	/* jnz, call, call rdi, two returns, jmp rbx. */
 	assert_int_equal(branches_noted(m), 6);
 
 	/* Formation follows the way now, where it would not before. */
 	stage_begin(m);
 	assert_true(stage_form(m, NX_LEVEL_PATHS));
-	assert_int_equal(m->vcpu->graph.exiting, 1);
-	assert_int_equal(m->vcpu->graph.insns, 14);
+	assert_int_equal(m->engine->graph.exiting, 1);
+	assert_int_equal(m->engine->graph.insns, 14);
 	assert_false(stage_form(m, NX_LEVEL_LOOPS));
 	mock_free(m);
 }
@@ -92,8 +92,8 @@ static void test_finds_device(void **state)
 	m->start.gpr[NX_RDI] = MOCK_DEVICE + 0x10;
 	assert_true(trace(m, &status));
 	check_stands_at(m, NX_SITE_ACCESS, m->stop_rip - 2);
-	assert_true(m->vcpu->stop_is_mmio);
-	assert_int_equal(m->vcpu->stop_gpa, MOCK_DEVICE + 0x10);
+	assert_true(m->engine->stop_is_mmio);
+	assert_int_equal(m->engine->stop_gpa, MOCK_DEVICE + 0x10);
 	check_register(m, NX_RBX, m->start.gpr[NX_RBX]);
 	mock_free(m);
 }
@@ -105,9 +105,9 @@ static void check_fails(struct mock *m, nx_status want, uint64_t rip)
 
 	assert_false(trace(m, &status));
 	assert_int_equal(status, want);
-	assert_int_equal(m->vcpu->state.rip, rip);
+	assert_int_equal(m->engine->state.rip, rip);
 	assert_int_equal(branches_noted(m), 0);
-	assert_int_equal(m->vcpu->counters.traces_failed, 1);
+	assert_int_equal(m->engine->counters.traces_failed, 1);
 }
 
 extern const uint8_t unsupported_at[], dividing_at[], faulting_at[], spinning_at[];
@@ -158,10 +158,10 @@ static void test_stop_flag(void **state)
 
 	(void)state;
 	stage_begin(m);
-	*nx_vcpu_stop_flag(m->vcpu) = 1;
-	assert_false(nx_trace(m->vcpu, NULL, NX_MAKE_TRACE, &status));
+	*nx_engine_stop_flag(m->engine) = 1;
+	assert_false(nx_trace(m->engine, NULL, NX_MAKE_TRACE, &status));
 	assert_int_equal(status, NX_LEAVE_STOP);
-	assert_int_equal(m->vcpu->state.rip, m->start.rip);
+	assert_int_equal(m->engine->state.rip, m->start.rip);
 	assert_int_equal(branches_noted(m), 0);
 	mock_free(m);
 }
@@ -206,22 +206,22 @@ static void test_blocks_are_kept(void **state)
 
 	(void)state;
 	assert_true(trace(m, &status));
-	blocks = m->vcpu->blocks.clusters;
+	blocks = m->engine->blocks.clusters;
 	assert_true(blocks > 3);
 	assert_true(trace(m, &status));
 	check_stands_at(m, NX_SITE_IO, out);
-	assert_int_equal(m->vcpu->blocks.clusters, blocks);
+	assert_int_equal(m->engine->blocks.clusters, blocks);
 	/* None of them is a cluster: a resume does not find them. */
-	assert_int_equal(m->vcpu->cache.clusters, 0);
+	assert_int_equal(m->engine->cache.clusters, 0);
 
 	/* The first block's constant. */
-	*nx_vcpu_state(m->vcpu) = m->start;
+	*nx_engine_state(m->engine) = m->start;
 	m->ram[m->start.rip + 1] = 2;
-	nx_flush(m->vcpu);
-	assert_true(nx_trace(m->vcpu, NULL, NX_MAKE_TRACE, &status));
+	nx_engine_flush(m->engine);
+	assert_true(nx_trace(m->engine, NULL, NX_MAKE_TRACE, &status));
 	check_stands_at(m, NX_SITE_IO, out);
-	assert_true(m->vcpu->blocks.clusters > blocks);
-	assert_true(m->vcpu->blocks.cluster[0].dropped);
+	assert_true(m->engine->blocks.clusters > blocks);
+	assert_true(m->engine->blocks.cluster[0].dropped);
 	mock_free(m);
 }
 
@@ -239,13 +239,13 @@ static void test_uncached(void **state)
 	mock_warm(m);
 	assert_int_equal(m->exits, 1);
 	assert_int_equal(m->log[0].kind, NX_EXIT_IO);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_R10], 0x1234);
-	assert_int_equal(nx_vcpu_state(m->vcpu)->gpr[NX_RSP], m->start.gpr[NX_RSP]);
-	assert_int_equal(m->vcpu->cache.clusters, 0);
-	for (unsigned i = 0; i < m->vcpu->blocks.clusters; i++)
-		assert_int_equal(m->vcpu->blocks.cluster[i].insns, 1);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_R10], 0x1234);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RSP], m->start.gpr[NX_RSP]);
+	assert_int_equal(m->engine->cache.clusters, 0);
+	for (unsigned i = 0; i < m->engine->blocks.clusters; i++)
+		assert_int_equal(m->engine->blocks.cluster[i].insns, 1);
 	/* 20 instructions from the first exit to the second, and each run makes them all anew. */
-	assert_in_range(m->vcpu->blocks.clusters, 2 * 20, 1000);
+	assert_in_range(m->engine->blocks.clusters, 2 * 20, 1000);
 	mock_free(m);
 }
 

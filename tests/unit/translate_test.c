@@ -48,15 +48,16 @@ static struct mock *form(const struct guest *guest)
 
 static bool translate(struct mock *m, size_t capacity)
 {
-	memset(&m->vcpu->translation, 0, sizeof(m->vcpu->translation));
-	return nx_translate(m->vcpu, &m->vcpu->graph, code, capacity, &m->vcpu->translation);
+	memset(&m->engine->translation, 0, sizeof(m->engine->translation));
+	return nx_translate(m->engine, &m->engine->graph, code, capacity, &m->engine->translation);
 }
 
 static void check_verified(struct mock *m, const char *name)
 {
-	const struct nx_translation *made = &m->vcpu->translation;
+	const struct nx_translation *made = &m->engine->translation;
 	uint32_t where = 0;
-	enum nx_verify_result result = nx_verify(code, made->size, made, &m->vcpu->verify, &where);
+	enum nx_verify_result result =
+	    nx_verify(code, made->size, made, &m->engine->verify, &where);
 
 	if (result != NX_VERIFY_OK)
 		fail_msg("%s, at %u of %u: %s", name, where, made->size, nx_verify_text(result));
@@ -65,8 +66,8 @@ static void check_verified(struct mock *m, const char *name)
 /* Each entry block has one entry, in order, and no other has. */
 static void check_entries(const struct mock *m)
 {
-	const struct nx_graph *graph = &m->vcpu->graph;
-	const struct nx_translation *made = &m->vcpu->translation;
+	const struct nx_graph *graph = &m->engine->graph;
+	const struct nx_translation *made = &m->engine->translation;
 	unsigned entries = 0;
 	bool start = false;
 
@@ -94,8 +95,8 @@ static const struct nx_entry *entry_at(const struct nx_translation *made, uint64
 /* After an exit the resume leads to the entry behind it, where the cluster goes on there. */
 static void check_sites(const struct mock *m)
 {
-	const struct nx_graph *graph = &m->vcpu->graph;
-	const struct nx_translation *made = &m->vcpu->translation;
+	const struct nx_graph *graph = &m->engine->graph;
+	const struct nx_translation *made = &m->engine->translation;
 	unsigned io = 0, expected = 0;
 
 	for (unsigned i = 0; i < graph->insns; i++)
@@ -147,7 +148,7 @@ static void test_shape(void **state)
 static void test_resume(void **state)
 {
 	struct mock *m = form(&guests[0]);
-	const struct nx_translation *made = &m->vcpu->translation;
+	const struct nx_translation *made = &m->engine->translation;
 	const struct nx_site *first = NULL, *last = NULL;
 
 	(void)state;
@@ -180,12 +181,13 @@ static void test_position(void **state)
 	(void)state;
 	for (unsigned i = 0; i < sizeof(guests) / sizeof(guests[0]); i++) {
 		struct mock *m = form(&guests[i]);
-		struct nx_translation *made = &m->vcpu->translation;
+		struct nx_translation *made = &m->engine->translation;
 
 		assert_true(translate(m, ROOM));
 		memcpy(first, code, made->size);
 		memset(code, 0, sizeof(code));
-		assert_true(nx_translate(m->vcpu, &m->vcpu->graph, code + 4099, ROOM - 4099, made));
+		assert_true(
+		    nx_translate(m->engine, &m->engine->graph, code + 4099, ROOM - 4099, made));
 		assert_memory_equal(code + 4099, first, made->size);
 		mock_free(m);
 	}
@@ -200,7 +202,7 @@ static void test_capacity(void **state)
 		uint32_t size;
 
 		assert_true(translate(m, ROOM));
-		size = m->vcpu->translation.size;
+		size = m->engine->translation.size;
 		for (uint32_t capacity = 0; capacity < size; capacity++) {
 			memset(code, 0xee, size + 64);
 			assert_false(translate(m, capacity));
@@ -208,7 +210,7 @@ static void test_capacity(void **state)
 				assert_int_equal(code[at], 0xee);
 		}
 		assert_true(translate(m, size));
-		assert_int_equal(m->vcpu->translation.size, size);
+		assert_int_equal(m->engine->translation.size, size);
 		check_verified(m, guests[i].name);
 		mock_free(m);
 	}
@@ -224,9 +226,9 @@ static void test_long(void **state)
 	struct mock *m = form(&guest);
 
 	(void)state;
-	assert_int_equal(m->vcpu->graph.insns, 511);
+	assert_int_equal(m->engine->graph.insns, 511);
 	assert_true(translate(m, ROOM));
-	assert_int_equal(m->vcpu->translation.sites, 511);
+	assert_int_equal(m->engine->translation.sites, 511);
 	check_verified(m, guest.name);
 	check_sites(m);
 	mock_free(m);

@@ -13,8 +13,8 @@
 #include <stdlib.h>
 
 #include "../diff/diff.h"
+#include "engine.h"
 #include "mock.h"
-#include "vcpu.h"
 #include "verify_mutate.h"
 #include "verify_oracle.h"
 
@@ -116,10 +116,10 @@ static void count_features(const struct nx_cluster *c)
 	with.contexts += c->contexts > 1;
 }
 
-static bool keep(const struct nx_vcpu *vcpu, const struct nx_cluster *c, const char *name,
+static bool keep(const struct nx_engine *nx, const struct nx_cluster *c, const char *name,
 		 uint64_t seed)
 {
-	const uint8_t *code = (const uint8_t *)vcpu->memory.code_rw + c->code;
+	const uint8_t *code = (const uint8_t *)nx->memory.code_rw + c->code;
 	struct kept *k;
 
 	if (c->code_size > VERIFY_MUTATE_MAX_CODE) {
@@ -159,18 +159,18 @@ static bool cells_full(void)
 static void try_sequence(struct engine *engine, enum nx_level level, const struct sequence *seq)
 {
 	static struct engine_result result;
-	struct nx_vcpu *vcpu = engine_vcpu(engine);
-	const struct nx_cache *cache = &vcpu->cache;
+	struct nx_engine *nx = engine_nx(engine);
+	const struct nx_cache *cache = &nx->cache;
 	uint32_t before = cache->clusters;
 
-	vcpu->config.level = level;
+	nx->config.level = level;
 	engine_run(engine, seq, &result);
 	assert_null(result.broken);
 	/* After a flush all are new. */
 	for (uint32_t i = before <= cache->clusters ? before : 0; i < cache->clusters; i++)
 		if (cell[seq->mode][level] < options.per_cell)
 			cell[seq->mode][level] +=
-			    keep(vcpu, &cache->cluster[i], mode_text[seq->mode], seq->seed);
+			    keep(nx, &cache->cluster[i], mode_text[seq->mode], seq->seed);
 }
 
 /* modes: those that the processor under us runs, natively. */
@@ -212,9 +212,9 @@ static void collect_directed(enum mock_mode mode, const char *name, const uint8_
 		m->start.gpr[NX_RDI] = m->start.gpr[NX_RSI] + 0x100;
 		for (unsigned i = 0; i < 20; i++)
 			mock_run(m);
-		assert_int_equal(nx_vcpu_counters(m->vcpu)->refused, 0);
-		for (uint32_t i = 0; i < m->vcpu->cache.clusters; i++)
-			keep(m->vcpu, &m->vcpu->cache.cluster[i], name, level);
+		assert_int_equal(nx_engine_counters(m->engine)->refused, 0);
+		for (uint32_t i = 0; i < m->engine->cache.clusters; i++)
+			keep(m->engine, &m->engine->cache.cluster[i], name, level);
 		mock_free(m);
 	}
 }

@@ -7,7 +7,7 @@
 
 #include "mock.h"
 
-#include "vcpu.h"
+#include "engine.h"
 #include "verify_mutate.h"
 #include "verify_oracle.h"
 
@@ -41,7 +41,7 @@ static unsigned translations;
 static void attack(const struct mock *m, const char *name)
 {
 	static struct nx_translation t;
-	const struct nx_cache *cache = &m->vcpu->cache;
+	const struct nx_cache *cache = &m->engine->cache;
 
 	for (uint32_t i = 0; i < cache->clusters; i++) {
 		const struct nx_cluster *c = &cache->cluster[i];
@@ -70,7 +70,7 @@ static void try(enum mock_mode mode, const char *name, const uint8_t *code, cons
 	/* Paths behind later exits become hot on their own. */
 	for (unsigned i = 0; i < 20; i++)
 		mock_run(m);
-	assert_int_equal(nx_vcpu_counters(m->vcpu)->refused, 0);
+	assert_int_equal(nx_engine_counters(m->engine)->refused, 0);
 	attack(m, name);
 	if (translations == before)
 		print_error("%s was not translated\n", name);

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "vcpu.h"
+#include "engine.h"
 
 enum { P = 1, W = 2, U = 4, A = 32, D = 64, PS = 128, RWX = P | W | U };
 #define NX (1ull << 63)
@@ -18,7 +18,7 @@ enum { P = 1, W = 2, U = 4, A = 32, D = 64, PS = 128, RWX = P | W | U };
 
 static uint8_t memory[PAGES][NX_PAGE_SIZE] __attribute__((aligned(4096)));
 static bool readonly[PAGES];
-static struct nx_vcpu vcpu;
+static struct nx_engine engine;
 
 /* What another vCPU does just before the engine reads a page for the countdown'th time. */
 static struct {
@@ -68,15 +68,15 @@ static void reset(void)
 {
 	memset(memory, 0, sizeof(memory));
 	memset(readonly, 0, sizeof(readonly));
-	memset(&vcpu.state, 0, sizeof(vcpu.state));
+	memset(&engine.state, 0, sizeof(engine.state));
 	memset(&other, 0, sizeof(other));
-	vcpu.host = &host;
-	vcpu.host_data = memory;
-	vcpu.context.rflags = 2;
-	vcpu.cpl = 0;
-	vcpu.state.physical_bits = 40;
-	vcpu.state.cr0 = NX_CR0_PE | NX_CR0_PG | NX_CR0_WP;
-	vcpu.state.cr3 = ROOT;
+	engine.host = &host;
+	engine.host_data = memory;
+	engine.context.rflags = 2;
+	engine.cpl = 0;
+	engine.state.physical_bits = 40;
+	engine.state.cr0 = NX_CR0_PE | NX_CR0_PG | NX_CR0_WP;
+	engine.state.cr3 = ROOT;
 }
 
 /* Everything allowed at every level; leaf at the returned place. */
@@ -91,8 +91,8 @@ static uint32_t *make_32(uint32_t leaf)
 static uint64_t *make_pae(uint64_t leaf)
 {
 	reset();
-	vcpu.state.cr4 = NX_CR4_PAE;
-	vcpu.state.efer = NX_EFER_NXE;
+	engine.state.cr4 = NX_CR4_PAE;
+	engine.state.efer = NX_EFER_NXE;
 	*wide(0, LINEAR >> 30) = TABLE(1) | P;
 	*wide(1, LINEAR >> 21 & 511) = TABLE(2) | RWX;
 	*wide(2, LINEAR >> 12 & 511) = leaf;
@@ -104,8 +104,8 @@ static uint64_t *make_long(unsigned levels, uint64_t linear, uint64_t leaf)
 	unsigned table = 0;
 
 	reset();
-	vcpu.state.cr4 = NX_CR4_PAE | (levels == 5 ? NX_CR4_LA57 : 0);
-	vcpu.state.efer = NX_EFER_NXE | NX_EFER_LMA;
+	engine.state.cr4 = NX_CR4_PAE | (levels == 5 ? NX_CR4_LA57 : 0);
+	engine.state.efer = NX_EFER_NXE | NX_EFER_LMA;
 	for (unsigned level = levels; level > 1; level--, table++)
 		*wide(table, linear >> (3 + 9 * level) & 511) = TABLE(table + 1) | RWX;
 	*wide(table, linear >> 12 & 511) = leaf;
@@ -120,7 +120,7 @@ static nx_status walk_to(uint64_t linear, enum nx_access access, uint64_t *gpa)
 
 	*gpa = 0xdead;
 	memcpy(before, memory, sizeof(memory));
-	status = nx_walk(&vcpu, linear, access, gpa);
+	status = nx_walk(&engine, linear, access, gpa);
 	if (status != NX_OK && !other.entry)
 		assert_memory_equal(before, memory, sizeof(memory));
 	return status;
@@ -144,10 +144,10 @@ static void paging_off_truncates(void **state)
 {
 	(void)state;
 	reset();
-	vcpu.state.cr0 = NX_CR0_PE;
+	engine.state.cr0 = NX_CR0_PE;
 	assert_walk(0x12345678, NX_WRITE, 0x12345678);
 	assert_walk(0x10010ffef0, NX_READ, 0x010ffef0);
-	vcpu.state.cr0 = 0;
+	engine.state.cr0 = 0;
 	assert_walk(0x10fff0, NX_FETCH, 0x10fff0);
 }
 
@@ -185,7 +185,7 @@ static void legacy_large_page(void **state)
 	/* Without CR4.PSE the bit is ignored. */
 	*pde |= PS;
 	assert_walk(LINEAR, NX_READ, 0xabcde678);
-	vcpu.state.cr4 = NX_CR4_PSE;
+	engine.state.cr4 = NX_CR4_PSE;
 	*pde = 0xab400000 | RWX | PS;
 	assert_walk(LINEAR, NX_WRITE, 0xab400000 | (LINEAR & 0x3fffff));
 	assert_int_equal(*pde, 0xab400000 | RWX | PS | A | D);
@@ -195,7 +195,7 @@ static void legacy_large_page(void **state)
 	/* PSE-36: bits 39 to 32 of the address in 20 to 13. */
 	*pde = 0xab400000 | RWX | PS | 0xa5u << 13;
 	assert_walk(LINEAR, NX_READ, 0xa5ab400000 | (LINEAR & 0x3fffff));
-	vcpu.state.physical_bits = 36;
+	engine.state.physical_bits = 36;
 	assert_int_equal(walk(NX_READ), NX_LEAVE_PAGE_FAULT);
 	*pde = 0xab400000 | RWX | PS | 0x5u << 13;
 	assert_walk(LINEAR, NX_READ, 0x5ab400000 | (LINEAR & 0x3fffff));
@@ -225,7 +225,7 @@ static void pae_pages(void **state)
 	make_pae(0x9abcde000 | RWX);
 	*wide(0, 0) = 0;
 	*wide(0, 4) = TABLE(1) | P;
-	vcpu.state.cr3 = ROOT + 32;
+	engine.state.cr3 = ROOT + 32;
 	assert_walk(LINEAR, NX_READ, 0x9abcde678);
 	/* Addresses from 3 GiB on take the last of the four. */
 	make_pae(0x9abcde000 | RWX);
@@ -256,7 +256,7 @@ static void pae_reserved_bits(void **state)
 	}
 	*leaf = 0x1000 | RWX | NX;
 	assert_int_equal(walk(NX_READ), NX_OK);
-	vcpu.state.efer = 0;
+	engine.state.efer = 0;
 	assert_int_equal(walk(NX_READ), NX_LEAVE_PAGE_FAULT);
 }
 
@@ -314,16 +314,16 @@ static void long_ignored_and_reserved_bits(void **state)
 				 bit >= 40 && bit < 52 ? NX_LEAVE_PAGE_FAULT : NX_OK);
 	}
 	/* 0 stands for 52 bits. */
-	vcpu.state.physical_bits = 0;
+	engine.state.physical_bits = 0;
 	*leaf = 1ull << 51 | RWX | 1ull << 52;
 	assert_walk(LINEAR, NX_READ, 1ull << 51 | 0x678);
 	*leaf = 0x1000 | RWX | NX;
 	assert_int_equal(walk(NX_READ), NX_OK);
-	vcpu.state.efer &= ~NX_EFER_NXE;
+	engine.state.efer &= ~NX_EFER_NXE;
 	assert_int_equal(walk(NX_READ), NX_LEAVE_PAGE_FAULT);
 	/* CR3: PCID and the caching bits are no address. */
-	vcpu.state.efer |= NX_EFER_NXE;
-	vcpu.state.cr3 = ROOT | 0xfff;
+	engine.state.efer |= NX_EFER_NXE;
+	engine.state.cr3 = ROOT | 0xfff;
 	assert_int_equal(walk(NX_READ), NX_OK);
 }
 
@@ -397,13 +397,13 @@ static void check_rights(unsigned mode, unsigned mix)
 			*leaf = 0x1000 | P | lower | (lower_nx ? NX : 0);
 			*table = (*table & ~(uint64_t)RWX) | P | upper | (upper_nx ? NX : 0);
 		}
-		vcpu.cpl = user_mode ? 3 : 0;
-		vcpu.state.cr0 = NX_CR0_PE | NX_CR0_PG | (wp ? NX_CR0_WP : 0);
-		vcpu.state.cr4 |= (smep ? NX_CR4_SMEP : 0) | (smap ? NX_CR4_SMAP : 0);
-		vcpu.context.rflags = 2 | (ac ? NX_FL_AC : 0);
+		engine.cpl = user_mode ? 3 : 0;
+		engine.state.cr0 = NX_CR0_PE | NX_CR0_PG | (wp ? NX_CR0_WP : 0);
+		engine.state.cr4 |= (smep ? NX_CR4_SMEP : 0) | (smap ? NX_CR4_SMAP : 0);
+		engine.context.rflags = 2 | (ac ? NX_FL_AC : 0);
 		assert_int_equal(walk(access) == NX_OK,
-				 allowed(access, user_mode, both & U, both & W, nx, vcpu.state.cr0,
-					 vcpu.state.cr4, ac));
+				 allowed(access, user_mode, both & U, both & W, nx,
+					 engine.state.cr0, engine.state.cr4, ac));
 	}
 }
 
@@ -430,12 +430,12 @@ static void protection_keys(void **state)
 				    0x1000 | P | W | (user_page ? U : 0) | 11ull << 59;
 			else
 				*make_pae(0) = 0x1000 | P | W | (user_page ? U : 0);
-			vcpu.cpl = user_mode ? 3 : 0;
-			vcpu.state.cr4 |= pke ? NX_CR4_PKE : 0;
-			vcpu.state.cr0 = NX_CR0_PE | NX_CR0_PG | (wp ? NX_CR0_WP : 0);
+			engine.cpl = user_mode ? 3 : 0;
+			engine.state.cr4 |= pke ? NX_CR4_PKE : 0;
+			engine.state.cr0 = NX_CR0_PE | NX_CR0_PG | (wp ? NX_CR0_WP : 0);
 			/* All other keys the other way round. */
-			vcpu.state.pkru = (ad ? 0 : 0x55555555) | (wd ? 0 : 0xaaaaaaaa);
-			vcpu.state.pkru ^= 3u << 22;
+			engine.state.pkru = (ad ? 0 : 0x55555555) | (wd ? 0 : 0xaaaaaaaa);
+			engine.state.pkru ^= 3u << 22;
 			if (is_long && pke && user_page && access != NX_FETCH)
 				refused |= ad || (access == NX_WRITE && wd && (user_mode || wp));
 			assert_int_equal(walk(access), refused ? NX_LEAVE_PAGE_FAULT : NX_OK);
@@ -448,7 +448,7 @@ static void supervisor_keys_are_unknown(void **state)
 	uint64_t *leaf = make_long(4, LINEAR, 0x1000 | P | W);
 
 	(void)state;
-	vcpu.state.cr4 |= NX_CR4_PKS;
+	engine.state.cr4 |= NX_CR4_PKS;
 	assert_int_equal(walk(NX_READ), NX_LEAVE_STATE);
 	assert_int_equal(walk(NX_WRITE), NX_LEAVE_STATE);
 	/* They govern neither fetches nor user pages. */
@@ -462,9 +462,9 @@ static void shadow_stacks_take_no_plain_stores(void **state)
 	uint64_t *leaf = make_long(4, LINEAR, 0x1000 | P | D);
 
 	(void)state;
-	vcpu.state.cr0 = NX_CR0_PE | NX_CR0_PG;
+	engine.state.cr0 = NX_CR0_PE | NX_CR0_PG;
 	assert_int_equal(walk(NX_WRITE), NX_OK);
-	vcpu.state.cr4 |= NX_CR4_CET;
+	engine.state.cr4 |= NX_CR4_CET;
 	assert_int_equal(walk(NX_WRITE), NX_LEAVE_PAGE_FAULT);
 	assert_int_equal(walk(NX_READ), NX_OK);
 	*leaf |= W;
@@ -477,7 +477,7 @@ static void tables_outside_memory_leave(void **state)
 
 	(void)state;
 	make_long(4, LINEAR, 0x1000 | RWX);
-	vcpu.state.cr3 = DEVICE;
+	engine.state.cr3 = DEVICE;
 	assert_int_equal(walk(NX_READ), NX_LEAVE_HOST_PAGE);
 	make_long(4, LINEAR, 0x1000 | RWX);
 	*wide(1, 0) = DEVICE | RWX;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * vcpu.h - one vCPU's engine: everything it owns, laid out in the arena.
+ * engine.h - one vCPU's engine: everything it owns, laid out in the arena.
  */
-#ifndef NX_VCPU_H
-#define NX_VCPU_H
+#ifndef NX_ENGINE_H
+#define NX_ENGINE_H
 
 #include "internal.h"
 
@@ -110,7 +110,7 @@ struct nx_maker {
 	unsigned others; /* that wanted to make something, since this one was gone on with */
 };
 
-struct nx_vcpu {
+struct nx_engine {
 	struct nx_context context; /* first: r15 in emitted code points to the vCPU */
 	struct nx_state state;
 	volatile int stop;

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* engine.c - a vCPU's engine: its settings, its memory, and what the host sees of it. */
+#include "translate/translator.h"
+
+void nx_config_default(struct nx_config *config)
+{
+	*config = (struct nx_config){
+	    .level = NX_LEVEL_COUNT - 1, .max_gap = 16, .max_gap_accesses = 4, .max_path = 512};
+}
+
+void nx_config_limits(struct nx_config *config, enum nx_limits limits)
+{
+	switch (limits) {
+	case NX_LIMITS_PAPER:
+		config->level = NX_LEVEL_LOOPS;
+		config->ignore_costs = true;
+		break;
+	case NX_LIMITS_VBOX:
+		/* EMAll.cpp: EMEXITENTRY's hits, cMaxInstructionsWithoutExits, cMaxInstructions. */
+		config->skip_first =
+		    256 - 2; /* the first exit makes the entry, the last is taken */
+		config->max_gap = config->max_gap_accesses = config->max_path = 24;
+		config->max_stay = 8192;
+		config->give_up = config->ignore_costs = true;
+		break;
+	default:
+		break;
+	}
+}
+
+size_t nx_engine_arena_size(void)
+{
+	return sizeof(struct nx_engine);
+}
+
+struct nx_engine *nx_engine_create(const struct nx_memory *memory, const struct nx_host *host,
+				   void *host_data, const struct nx_config *config)
+{
+	struct nx_engine *engine = memory->arena;
+	uint32_t traces;
+
+	if (!engine || (uintptr_t)engine % 64 || memory->arena_size < sizeof(*engine) ||
+	    !memory->code_rw || !memory->code_rx || memory->code_size < 65536 ||
+	    memory->code_size > INT32_MAX)
+		return NULL;
+	/* Most of the memory is never touched: the host has zeroed it. */
+	traces = (uint32_t)(memory->code_size / 4 * 3);
+	engine->memory = *memory;
+	engine->host = host;
+	engine->host_data = host_data;
+	engine->config = *config;
+	engine->context.thunk_exit = nx_thunk_exit;
+	engine->context.thunk_miss = nx_thunk_miss;
+	engine->context.thunk_helper = nx_thunk_helper;
+	for (unsigned i = 0; i < NX_TLB_ENTRIES; i++)
+		engine->context.tlb[i].read = engine->context.tlb[i].write = 1;
+	nx_cache_init(&engine->cache, 0, traces);
+	nx_cache_init(&engine->blocks, traces, (uint32_t)memory->code_size);
+	engine->tracker.skip_first = config->skip_first;
+	engine->tracker.give_up = config->give_up;
+	nx_snippets_init(engine);
+	return engine;
+}
+
+struct nx_state *nx_engine_state(struct nx_engine *engine)
+{
+	return &engine->state;
+}
+
+volatile int *nx_engine_stop_flag(struct nx_engine *engine)
+{
+	return &engine->stop;
+}
+
+struct nx_costs *nx_engine_costs(struct nx_engine *engine)
+{
+	return &engine->costs;
+}
+
+const struct nx_counters *nx_engine_counters(const struct nx_engine *engine)
+{
+	return &engine->counters;
+}
