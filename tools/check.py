@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Whole machines and foreign programs: nothing that another compiler or a sanitizer adds to.
 OUTER_SUITES = ("lab", "kvm", "tools", "fuzz", "valgrind")
+# Versions differ in how they format and in what they find: one of each judges.
+JUDGES = {"clang-format": "clang-format-14", "clang-tidy": "clang-tidy-14"}
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=0:abort_on_error=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
@@ -94,19 +96,25 @@ def scripts():
             yield file
 
 
+def is_there(tally, tool):
+    """Whether a tool can judge here; if not, says why it was skipped."""
+    program = JUDGES.get(tool, tool)
+    if shutil.which(program):
+        return True
+    known = subprocess.run(["apt-cache", "show", program], stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL, check=False).returncode == 0
+    tally.skip(tool, f"{program} is not installed; run 'make deps' as root" if known
+               else f"this release has no {program}, and other versions judge otherwise")
+    return False
+
+
 def check_sources(tally, build):
     """Formatting and static checks."""
     jobs = os.cpu_count() or 1
-    tools = {"clang-format": None, "clang-tidy": None, "shellcheck": None}
-    for tool in tools:
-        if not shutil.which(tool):
-            tally.skip(tool, f"{tool} is not installed; run 'make deps' as root")
-        else:
-            tools[tool] = tool
-    if tools["clang-format"]:
-        tally.step("format", call("clang-format", "--dry-run", "-Werror",
+    if is_there(tally, "clang-format"):
+        tally.step("format", call(JUDGES["clang-format"], "--dry-run", "-Werror",
                                   *map(str, sources(".c", ".h"))))
-    if tools["shellcheck"]:
+    if is_there(tally, "shellcheck"):
         tally.step("shellcheck", call("shellcheck", "-S", "warning", *map(str, scripts())))
     python = [*sources(".py"), ROOT / "lab/run"]
     problems = []
@@ -116,14 +124,14 @@ def check_sources(tally, build):
         except SyntaxError as error:
             problems.append(f"{file}:{error.lineno}: {error.msg}")
     tally.step("python", "\n".join(problems))
-    if tools["clang-tidy"]:
+    if is_there(tally, "clang-tidy"):
         database = json.loads((build / "compile_commands.json").read_text(encoding="utf-8"))
         files = sorted({str((Path(entry["directory"]) / entry["file"]).resolve())
                         for entry in database})
         files = [file for file in files if file.endswith(".c") and file.startswith(str(ROOT))]
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            results = pool.map(lambda file: call("clang-tidy", "--quiet", "-p", str(build), file),
-                               files)
+            results = pool.map(lambda file: call(JUDGES["clang-tidy"], "--quiet", "-p",
+                                                 str(build), file), files)
             tally.step("tidy", "\n".join(filter(None, results)))
 
 
