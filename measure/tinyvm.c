@@ -84,6 +84,18 @@ static bool set_mode(struct tinyvm *vm)
 	return !vm->ioctl(vm->vcpu, KVM_SET_SREGS, &sregs);
 }
 
+bool tinyvm_set_cpuid(struct tinyvm *vm, int vcpu)
+{
+	enum { ENTRIES = 256 };
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entry[ENTRIES];
+	} cpuid = {.head.nent = ENTRIES};
+
+	return !vm->ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) &&
+	       !vm->ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
+}
+
 static bool map_memory(struct tinyvm *vm)
 {
 	uint8_t *region = mmap(NULL, REGION, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -130,6 +142,8 @@ const char *tinyvm_open(struct tinyvm *vm, int bits, int cpl, const void *code, 
 	vm->vcpu = vm->ioctl(vm->vm, KVM_CREATE_VCPU, 0ul);
 	if (vm->vcpu < 0)
 		return "KVM_CREATE_VCPU";
+	if (!tinyvm_set_cpuid(vm, vm->vcpu))
+		return "KVM_SET_CPUID2";
 	run_size = vm->ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0ul);
 	if (run_size < (int)sizeof(struct kvm_run))
 		return "KVM_GET_VCPU_MMAP_SIZE";

@@ -67,6 +67,12 @@ typedef void tinyvm_device(void *data, const struct tinyvm_access *access);
 const char *tinyvm_open(struct tinyvm *vm, int bits, int cpl, const void *code, size_t size);
 
 /*
+ * Gives a vCPU of the machine what KVM supports: newer kernels let no vCPU into long mode that says
+ * it has none. tinyvm_open() has done so with its own. false: errno tells.
+ */
+bool tinyvm_set_cpuid(struct tinyvm *vm, int vcpu);
+
+/*
  * Puts the vCPU before the first instruction with these registers, except rip, and except rsp and
  * rflags where they are 0: then they get a stack and what the privilege level needs. May be
  * called again after a run. false: errno tells.

@@ -136,6 +136,7 @@ static void cpu_make(unsigned number, const struct kvm_sregs *sregs)
 		check(c->fd >= 0, "KVM_CREATE_VCPU");
 		c->run = mmap(NULL, vm.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
 		check(c->run != MAP_FAILED, "mmap");
+		check(tinyvm_set_cpuid(&vm, c->fd), "KVM_SET_CPUID2");
 		check(!ioctl(c->fd, KVM_SET_SREGS, sregs), "KVM_SET_SREGS");
 	}
 	check(!ioctl(c->fd, KVM_SET_REGS, &regs), "KVM_SET_REGS");
