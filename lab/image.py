@@ -281,13 +281,17 @@ class Images:
 
         return self._cached("disk", [init, self._busybox(), *modules], fill)
 
+    def host_modules(self, cpu):
+        """The files of the modules that the host VM loads, in that order."""
+        return Modules(self.kernel()).load_order(MODULES[cpu])
+
     def host(self, cpu):
         """The cached part of the host VM's initramfs."""
         qemu = shutil.which("qemu-system-x86_64")
         if not qemu:
             raise LabError("qemu-system-x86_64 is not installed; run 'make deps'")
         firmware = sorted(f for d in FIRMWARE_DIRS for p in FIRMWARE for f in Path(d).glob(p))
-        modules = Modules(self.kernel()).load_order(MODULES[cpu])
+        modules = self.host_modules(cpu)
         programs = [Path(qemu)] + [Path(p) for p in (QEMU_MODULES,) if os.path.exists(p)]
         parts = [LAB / "host-init", self._busybox(), self.guest(), self.guest_disk(),
                  self.kernel() / "vmlinuz",
@@ -312,7 +316,6 @@ class Images:
             archive.link(f"/usr/bin/{applet}", "busybox")
         for module in modules:
             archive.copy(module, f"/modules/{module.name}")
-        archive.add("/modules/order", "".join(f"{m.name}\n" for m in modules).encode())
         archive.copy(self.kernel() / "vmlinuz", "/guest/vmlinuz")
         archive.copy(self.guest(), "/guest/initrd")
         archive.copy(self.guest_disk(), "/guest/initrd-disk")

@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -12,7 +13,9 @@ import tarfile
 import time
 from pathlib import Path
 
-from image import LabError, run_tool, settings
+from image import settings
+from modules import plain
+from tool import LabError, run_tool
 
 # The emulated time-stamp counter is exact. The kernel may take the emulator's pauses on a busy machine
 # for its fault, and then KVM gives its guests another clock, too.
@@ -34,6 +37,36 @@ def end_on_signals():
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
+
+
+def module_files(options, modules, vendor):
+    """Return what tells lab/host-init of modules, as {path in the host VM: data}.
+
+    Those of the lab's own kernel get the parameters of --kvm-args; a kind that none of them is
+    named after is a mistake.
+    """
+    parameters = {}
+    for word in options.kvm_args:
+        module, dot, parameter = word.partition(".")
+        if not dot or "=" in module:
+            module, parameter = vendor, word
+        parameters.setdefault(plain(module), []).append(parameter)
+    unknown = parameters.keys() - {vendor, "kvm"}
+    if unknown:
+        raise LabError(f"--kvm-args has parameters of {', '.join(sorted(unknown))}; "
+                       f"the lab's modules are {vendor} and kvm")
+    own = [shlex.join([f"/modules/{file.name}", *parameters.get(plain(file.name), ())])
+           for file in modules]
+    files, more = {}, []
+    for number, (file, words) in enumerate(options.kmod):
+        if not file.is_file():
+            raise LabError(f"there is no module {file}")
+        path = f"/run/lab/more/{number}/{file.name}"
+        files[path] = file.read_bytes()
+        more.append(shlex.join([path, *words]))
+    files["/run/lab/modules"] = "".join(f"{line}\n" for line in own).encode()
+    files["/run/lab/more-modules"] = "".join(f"{line}\n" for line in more).encode()
+    return files
 
 
 class Machine:
@@ -70,6 +103,8 @@ class Machine:
             self.images.run_part(out, self.options.put, {
                 "/run/lab/settings": settings(devices),
                 "/run/lab/command": self.options.command.encode() + b"\n",
+                **module_files(self.options, self.images.host_modules(self.options.cpu),
+                               f"kvm_{self.options.cpu}"),
             })
         return path
 

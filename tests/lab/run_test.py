@@ -121,8 +121,29 @@ class Amd(LabTest):
         self.assertEqual(result.returncode, 125)
         self.assertIn("the host VM's kernel panicked while the command ran", result.stderr)
 
+    def test_modules(self):
+        """A module of one's own, and KVM's parameters; a file that is no module is refused."""
+        kernel = BUILD / "lab/kernel"
+        result = lab("--kvm-args", "npt=0 kvm.halt_poll_ns=12345",
+                     "--kmod", f"{kernel / 'scsi_common.ko'}",
+                     "--kmod", f"{kernel / 'scsi_mod.ko'} max_luns=7", "--",
+                     "cd /sys/module && cat kvm_amd/parameters/npt kvm/parameters/halt_poll_ns "
+                     "scsi_mod/parameters/max_luns")
+        self.assertEqual((result.returncode, result.stdout), (0, "N\n12345\n7\n"), result.stderr)
+        given = self.scratch / "given.ko"
+        given.write_text("no module\n", encoding="ascii")
+        result = lab("--kmod", f"{given} some=thing", "--", "echo reached")
+        self.assertEqual((result.returncode, result.stdout), (125, ""))
+        self.assertIn("the host VM's kernel refused", result.stderr)
+        self.assertIn("given.ko some=thing", result.stderr)
+
     def test_wrong_use(self):
         self.assertEqual(lab("--cpu", "m68k", "true").returncode, 2)
+        for option, said in (("--kvm-args=kvm_intel.ept=0", "parameters of kvm_intel"),
+                             (f"--kmod={self.scratch}/missing.ko x=1", "there is no module")):
+            result = lab(option, "true")
+            self.assertEqual(result.returncode, 125)
+            self.assertIn(said, result.stderr)
         result = lab("--put", str(self.scratch / "missing"), "true")
         self.assertEqual(result.returncode, 125)
         self.assertIn("there is no file", result.stderr)
