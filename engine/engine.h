@@ -160,6 +160,8 @@ struct nx_engine {
 	/* An exit that the host owes us, with what completes it. */
 	enum nx_pending_kind pending;
 	struct nx_site pending_site;
+	bool pending_flushes; /* nx_exit_flushes() */
+	bool exit_done;       /* the host has executed it: nx_engine_exit_done() */
 	struct nx_string_pending string_pending;
 	unsigned elements; /* that string instructions may still do in this resume */
 	uint8_t string[NX_STRING_BYTES];
@@ -203,5 +205,18 @@ struct nx_engine {
 	struct nx_translation translation;
 	struct nx_verify_scratch verify;
 };
+
+/* Begin a session (nx_host.guest_enter): NX_OK, or NX_LEAVE_SESSION where the host refuses. */
+static inline nx_status nx_session_begin(struct nx_engine *engine)
+{
+	return engine->host->guest_enter ? nx_session_open(engine) : NX_OK;
+}
+
+/* End the session, if one is open, and forget every pointer into guest memory. */
+static inline void nx_session_end(struct nx_engine *engine)
+{
+	if (engine->in_session)
+		nx_session_close(engine);
+}
 
 #endif

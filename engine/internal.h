@@ -230,13 +230,9 @@ bool nx_guest_is_inside(const struct nx_engine *engine, enum nx_sreg seg, uint64
 nx_status nx_guest_pointer(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 			   unsigned size, void **host);
 void nx_tlb_flush(struct nx_engine *engine);
-/*
- * Begin a session (nx_host.guest_enter): NX_OK, or NX_LEAVE_SESSION where the host refuses. A host
- * without sessions grants everything.
- */
-nx_status nx_session_begin(struct nx_engine *engine);
-/* End the session, if one is open, and forget every pointer into guest memory. */
-void nx_session_end(struct nx_engine *engine);
+/* nx_session_begin() and nx_session_end() (engine.h) with a host that lends memory by session. */
+nx_status nx_session_open(struct nx_engine *engine);
+void nx_session_close(struct nx_engine *engine);
 /* From now on stores to this host page miss. */
 void nx_tlb_protect(struct nx_engine *engine, const void *page);
 

@@ -538,6 +538,20 @@ enum nx_completion {
 /* Completes the pending exit, if any, from *exit and runs nothing else. */
 NX_API enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_exit *exit);
 
+/*
+ * Tells the engine that the host has executed the pending exit's instruction by its own means, as
+ * KVM's handlers do: the state is the guest's after the instruction, rip included, and the stay
+ * goes on with the next resume. flush: what was looked up of the guest's mappings is forgotten;
+ * nx_exit_flushes() says whether it has to be.
+ */
+NX_API void nx_engine_exit_done(struct nx_engine *engine, bool flush);
+
+/*
+ * Whether the instruction may change address spaces, rights or memory types: MOV to CR3 does, CPUID
+ * does not. A host that moves memory or changes mappings for a reason of its own flushes besides.
+ */
+NX_API bool nx_exit_flushes(const struct nx_exit *exit);
+
 /* Drops the pending exit: what the host sets as state counts. */
 NX_API void nx_engine_forget_exit(struct nx_engine *engine);
 

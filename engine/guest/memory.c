@@ -31,22 +31,16 @@ void nx_tlb_protect(struct nx_engine *engine, const void *page)
 	}
 }
 
-nx_status nx_session_begin(struct nx_engine *engine)
+nx_status nx_session_open(struct nx_engine *engine)
 {
-	const struct nx_host *host = engine->host;
-
-	if (!host->guest_enter)
-		return NX_OK;
-	if (!host->guest_enter(engine->host_data))
+	if (!engine->host->guest_enter(engine->host_data))
 		return NX_LEAVE_SESSION;
 	engine->in_session = true;
 	return NX_OK;
 }
 
-void nx_session_end(struct nx_engine *engine)
+void nx_session_close(struct nx_engine *engine)
 {
-	if (!engine->in_session)
-		return;
 	/* The host may take any page away from here on. */
 	nx_engine_flush(engine);
 	engine->in_session = false;

@@ -5,6 +5,11 @@
  */
 #include "helper/helper.h"
 
+#define MSR_APIC_BASE 0x1b
+#define MSR_MTRR_FIRST 0x200 /* with IA32_PAT among them */
+#define MSR_MTRR_LAST 0x2ff
+#define MSR_EFER 0xc0000080
+
 /* A store's address without its displacement equals another's. */
 static bool same_address_registers(const ZydisDecodedOperand *a, const ZydisDecodedOperand *b)
 {
@@ -165,6 +170,36 @@ void nx_describe_insn(struct nx_engine *engine, const struct nx_site *site, stru
 	}
 }
 
+bool nx_exit_flushes(const struct nx_exit *exit)
+{
+	if (exit->kind != NX_EXIT_INSN)
+		return false;
+	switch (exit->insn) {
+	case NX_INSN_MOV_CR:
+		/* CR2 and CR8 say nothing about memory. */
+		return exit->write && (exit->reg == 0 || exit->reg == 3 || exit->reg == 4);
+	case NX_INSN_WRMSR:
+		return exit->operand == MSR_EFER || exit->operand == MSR_APIC_BASE ||
+		       (exit->operand >= MSR_MTRR_FIRST && exit->operand <= MSR_MTRR_LAST);
+	case NX_INSN_LMSW:
+	case NX_INSN_INVLPG:
+	case NX_INSN_INVEPT:
+	case NX_INSN_INVVPID:
+	case NX_INSN_INVLPGA:
+	/* Hypervisors offer flushes by hypercall. */
+	case NX_INSN_VMCALL:
+	case NX_INSN_VMMCALL:
+	/* A guest of the guest has run in between. */
+	case NX_INSN_VMLAUNCH:
+	case NX_INSN_VMRESUME:
+	case NX_INSN_VMRUN:
+	case NX_INSN_SKINIT:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void finish_insn(struct nx_engine *engine, const struct nx_site *site, uint64_t data)
 {
 	enum nx_insn_exit insn;
@@ -189,9 +224,8 @@ void nx_finish_pending(struct nx_engine *engine, uint64_t data)
 	const struct nx_reg accumulator = {.number = NX_RAX, .size = site->size};
 
 	if (engine->pending == NX_PENDING_INSN) {
-		/* It may have been one that changes address spaces or rights: CR3, INVLPG,
-		 * VMLAUNCH. */
-		nx_engine_flush(engine);
+		if (engine->pending_flushes)
+			nx_engine_flush(engine);
 		finish_insn(engine, site, data);
 		engine->state.rip = site->next;
 		engine->pending = NX_PENDING_NONE;

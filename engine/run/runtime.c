@@ -20,6 +20,7 @@ static bool note_exit(struct nx_engine *engine, uint64_t pc, unsigned properties
 
 bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum nx_exit_kind kind)
 {
+	engine->exit_done = false;
 	nx_cost_settle(engine);
 	engine->hot =
 	    note_exit(engine, exit_rip, kind == NX_EXIT_IO ? NX_TRACK_IO : NX_TRACK_MMIO) &&
@@ -65,9 +66,18 @@ enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_e
 	}
 }
 
+void nx_engine_exit_done(struct nx_engine *engine, bool flush)
+{
+	engine->pending = NX_PENDING_NONE;
+	engine->exit_done = true;
+	if (flush)
+		nx_engine_flush(engine);
+}
+
 void nx_engine_forget_exit(struct nx_engine *engine)
 {
 	engine->pending = NX_PENDING_NONE;
+	engine->exit_done = false;
 	engine->resume_cluster = NULL;
 }
 
@@ -199,6 +209,7 @@ static enum nx_outcome end_with_insn(struct nx_engine *engine, const struct nx_s
 	engine->counters.exits_insn++;
 	deliver(engine, site, NX_PENDING_INSN, exit);
 	nx_describe_insn(engine, site, exit);
+	engine->pending_flushes = nx_exit_flushes(exit);
 	return NX_EXIT;
 }
 
@@ -473,12 +484,15 @@ enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit)
 	case NX_COMPLETION_REFUSED:
 		return NX_REFUSED;
 	case NX_COMPLETION_NONE:
+		if (engine->exit_done)
+			break;
 		engine->resume_cluster = NULL;
 		nx_engine_flush(engine);
 		break;
 	case NX_COMPLETION_DONE:
 		break;
 	}
+	engine->exit_done = false;
 	exit->count = 1;
 	exit->string = NULL;
 	engine->context.idle_turns = nx_cost_idle_turns(engine);
