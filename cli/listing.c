@@ -12,6 +12,8 @@ struct listing {
 	ZydisDecoder decoder;
 	ZydisFormatter formatter;
 	const struct nx_share_cluster *cluster;
+	listing_show show;
+	void *data;
 };
 
 static void begin(struct listing *listing, const struct nx_share_cluster *cluster)
@@ -122,19 +124,12 @@ static void note_edges(struct notes *notes, const struct nx_share_block *block, 
 
 /* ---- A cluster ---- */
 
-static void print_insn(char mark, uint64_t rip, bool exits, const char *text, const char *note)
-{
-	printf("  %c %12" PRIx64 "  %c %-*s%s%s\n", mark, rip, exits ? '*' : ' ', *note ? 40 : 0,
-	       text, *note ? "; " : "", note);
-}
-
-static void print_block(const struct listing *listing, const struct nx_share_block *block,
-			unsigned number)
+static void walk_block(const struct listing *listing, const struct nx_share_block *block,
+		       unsigned number)
 {
 	const uint8_t *shape = nx_share_block_shape(block), *code = nx_share_block_code(block);
 	unsigned at = 0;
 
-	printf("B%u:\n", number);
 	for (unsigned i = 0; i < block->instructions; i++) {
 		unsigned end = at + (shape[i] & NX_SHAPE_LENGTH);
 		bool exits = shape[i] & NX_SHAPE_EXITS, first = i == 0;
@@ -147,15 +142,30 @@ static void print_block(const struct listing *listing, const struct nx_share_blo
 			char text[128];
 			unsigned length = disassemble(listing, code + at, end - at, block->rip + at,
 						      text, sizeof(text));
+			struct listing_line line = {
+			    number, block->rip + at, first, first && block->entry, exits,
+			    text,   notes.text};
 
 			if (i + 1 == block->instructions && (!length || at + length >= end))
 				note_edges(&notes, block, number, text, exits);
-			print_insn(first && block->entry ? '>' : ' ', block->rip + at, exits, text,
-				   notes.text);
+			listing->show(listing->data, &line);
 			at = length ? at + length : end;
 			first = false;
 		}
 	}
+}
+
+unsigned listing_walk(const struct nx_share_clusters *in, const struct nx_share_cluster *cluster,
+		      listing_show show, void *data)
+{
+	struct listing listing = {.show = show, .data = data};
+	const struct nx_share_block *block = NULL;
+	unsigned number = 0;
+
+	begin(&listing, cluster);
+	while ((block = nx_share_block_next(in, cluster, block)))
+		walk_block(&listing, block, number++);
+	return number;
 }
 
 void listing_benefit(const struct nx_share_cluster *cluster, char *text, size_t size)
@@ -170,22 +180,26 @@ void listing_benefit(const struct nx_share_cluster *cluster, char *text, size_t 
 		snprintf(text, size, "%.2f ms", ns / 1e6);
 }
 
+static void print_line(void *data, const struct listing_line *line)
+{
+	(void)data;
+	if (line->first)
+		printf("B%u:\n", line->block);
+	printf("  %c %12" PRIx64 "  %c %-*s%s%s\n", line->entry ? '>' : ' ', line->rip,
+	       line->exits ? '*' : ' ', *line->note ? 40 : 0, line->text, *line->note ? "; " : "",
+	       line->note);
+}
+
 void listing_print(const struct nx_share_clusters *in, const struct nx_share_cluster *cluster)
 {
-	const struct nx_share_block *block = NULL;
-	struct listing listing;
-	unsigned number = 0;
 	char benefit[32];
 
-	begin(&listing, cluster);
 	listing_benefit(cluster, benefit, sizeof(benefit));
 	printf("cluster %" PRIx64 ", %u bits%s: instructions %u, exiting %u; executions %" PRIu64
 	       ", exits avoided %" PRIu64 ", taken over %" PRIu64 " times, benefit %s\n",
 	       cluster->entry_rip, cluster->bits, cluster->dropped ? ", dropped" : "",
 	       cluster->instructions, cluster->exiting, cluster->executions, cluster->exits,
 	       cluster->stays, benefit);
-	while ((block = nx_share_block_next(in, cluster, block)))
-		print_block(&listing, block, number++);
-	if (!number)
+	if (!listing_walk(in, cluster, print_line, NULL))
 		puts("  (its code was not kept: there were too many clusters)");
 }

@@ -8,6 +8,23 @@
 
 #include "share.h"
 
+/* An instruction of a cluster. */
+struct listing_line {
+	unsigned block; /* its number in the cluster */
+	uint64_t rip;
+	bool first; /* of its block */
+	bool entry; /* a resume may begin here */
+	bool exits;
+	const char *text; /* the disassembly */
+	const char *note; /* where the block goes from here; "" in its middle */
+};
+
+typedef void (*listing_show)(void *data, const struct listing_line *line);
+
+/* Show a cluster's instructions in order; return the number of its blocks. */
+unsigned listing_walk(const struct nx_share_clusters *in, const struct nx_share_cluster *cluster,
+		      listing_show show, void *data);
+
 /*
  * Prints the cluster as annotated disassembly: exiting instructions starred, places where a resume
  * may begin marked '>', branches with the blocks that they lead to.

@@ -32,7 +32,7 @@ count_end()
 qemu()
 {
 	# shellcheck disable=SC2086 # $off is one word or none
-	"$noexit" run $off --stats="$out.stats" -- qemu-system-x86_64 -accel kvm -net none \
+	"$noexit" run $off --stats="$out.stats" --stats-interval=100 -- qemu-system-x86_64 -accel kvm -net none \
 		-vga none -nographic -no-reboot "$@" 2>"$out.messages"
 }
 

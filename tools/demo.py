@@ -5,7 +5,7 @@
 Debian's cloud kernel with a busybox userspace under QEMU, on this machine's /dev/kvm where that can
 run a stock kernel, in the lab otherwise; and SeaBIOS to its last message, on this machine's
 /dev/kvm where there is one. Each boot is done by tools/demo-boot.sh, which is the same in both
-places. The figures go to demo.json in the build directory.
+places. The figures go to demo.json in the build directory, a page for a browser to demo.html.
 """
 
 import argparse
@@ -312,6 +312,18 @@ def exit_table(comparison, out):
     print(f"  {record['avoided_percent']}% fewer exits", file=out)
 
 
+def report(build, directory):
+    """Makes the page of the first pair of Linux boots; its path."""
+    page = build / "demo.html"
+    result = subprocess.run(
+        [str(build / "cli/noexit"), "report", "--title=Debian's kernel on a serial console", "-o",
+         str(page), *(str(directory / f"linux-{mode}-1.stats") for mode in ("off", "on"))],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if result.returncode:
+        raise DemoError(f"noexit report: {result.stderr.strip()}")
+    return page
+
+
 def run(build, runs, keep):
     if not (build / "cli/noexit").exists():
         raise DemoError(f"{build}/cli/noexit is not built; run 'make'")
@@ -336,13 +348,15 @@ def run(build, runs, keep):
             place = lab if reason else native
             comparisons.append(Comparison(name, place.substrate,
                                           *boots(guest, runs, directory, place)))
-    progress.step(None)
+        progress.step(None)
+        page = report(build, directory)
     for comparison in comparisons:
         table(comparison)
     records = [comparison.record() for comparison in comparisons]
     (build / "demo.json").write_text(json.dumps({"runs": records}, indent=1) + "\n",
                                      encoding="utf-8")
     print(f"\nwritten: {build / 'demo.json'}")
+    print(f"a page of it, for a browser: {page}")
     good = True
     for comparison, record in zip(comparisons, records):
         if not record["transcripts_equal"]:

@@ -10,7 +10,8 @@ BUILD_PACKAGES="meson ninja-build gcc libc6-dev pkg-config python3 libzydis-dev 
 	libncurses-dev libcmocka-dev"
 # Versions differ in what they format and find, so that one of them judges, where it exists
 # (tools/check.py).
-CHECK_PACKAGES="clang libclang-rt-dev clang-format-14|- clang-tidy-14|- shellcheck valgrind"
+CHECK_PACKAGES="clang libclang-rt-dev clang-format-14|- clang-tidy-14|- shellcheck valgrind
+	chromium"
 # objtool, which tests/kernel is built with, needs libelf.
 LAB_PACKAGES="qemu-system-x86 seabios busybox-static dpkg libelf1t64|libelf1"
 # Bochs and what makes the disc image that it boots from: lab/run --cpu intel.
