@@ -53,7 +53,8 @@ struct nx_engine *nx_engine_create(const struct nx_memory *memory, const struct 
 	engine->context.thunk_miss = nx_thunk_miss;
 	engine->context.thunk_helper = nx_thunk_helper;
 	for (unsigned i = 0; i < NX_TLB_ENTRIES; i++)
-		engine->context.tlb[i].read = engine->context.tlb[i].write = 1;
+		engine->context.tlb[i].read = engine->context.tlb[i].write =
+		    engine->context.tlb[i].guarded = 1;
 	nx_cache_init(&engine->cache, 0, traces);
 	nx_cache_init(&engine->blocks, traces, (uint32_t)memory->code_size);
 	engine->tracker.skip_first = config->skip_first;

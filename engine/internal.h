@@ -78,8 +78,8 @@ struct nx_context_seg {
 /* A tag is the linear page's address, or 1: matches nothing. */
 struct nx_tlb_entry {
 	uint64_t read, write;
-	uint64_t addend; /* host address minus linear address */
-	uint64_t unused;
+	uint64_t addend;  /* host address minus linear address */
+	uint64_t guarded; /* for C: may be written, but code lies on it, so write does not match */
 };
 
 struct nx_context {
@@ -207,7 +207,7 @@ struct nx_target {
 
 /*
  * Resolves a linear access of size bytes within one page: walk, host page, rights of the host.
- * Fills the TLB on success for RAM. A store to a page that the running cluster's code lies on gives
+ * Fills the TLB for RAM. A store to bytes that the running translation was made from gives
  * NX_LEAVE_CODE_WRITE.
  */
 nx_status nx_resolve(struct nx_engine *engine, uint64_t linear, unsigned size,

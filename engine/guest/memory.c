@@ -8,14 +8,14 @@
  * grants sessions (nx_host.guest_enter) an entry ends with its session, since the host page may go
  * then.
  */
-#include "engine.h"
+#include "form/former.h"
 
 void nx_tlb_flush(struct nx_engine *engine)
 {
 	for (unsigned i = 0; i < engine->tlb_used_count; i++) {
 		struct nx_tlb_entry *entry = &engine->context.tlb[engine->tlb_used[i]];
 
-		entry->read = entry->write = 1;
+		entry->read = entry->write = entry->guarded = 1;
 	}
 	engine->tlb_used_count = 0;
 	engine->io_page[0].host = engine->io_page[1].host = NULL;
@@ -26,8 +26,10 @@ void nx_tlb_protect(struct nx_engine *engine, const void *page)
 	for (unsigned i = 0; i < engine->tlb_used_count; i++) {
 		struct nx_tlb_entry *entry = &engine->context.tlb[engine->tlb_used[i]];
 
-		if (entry->read + entry->addend == (uint64_t)(uintptr_t)page)
-			entry->write = 1;
+		if (entry->read + entry->addend != (uint64_t)(uintptr_t)page || entry->write == 1)
+			continue;
+		entry->guarded = entry->write;
+		entry->write = 1;
 	}
 }
 
@@ -47,7 +49,10 @@ void nx_session_close(struct nx_engine *engine)
 	engine->host->guest_leave(engine->host_data);
 }
 
-static void tlb_fill(struct nx_engine *engine, uint64_t linear, uint8_t *page, bool write)
+/* What stores may do to a page that is entered in the TLB. */
+enum stores { STORES_UNKNOWN, STORES_FREE, STORES_GUARDED };
+
+static void tlb_fill(struct nx_engine *engine, uint64_t linear, uint8_t *page, enum stores stores)
 {
 	unsigned index = (unsigned)(linear >> 12) % NX_TLB_ENTRIES;
 	struct nx_tlb_entry *entry = &engine->context.tlb[index];
@@ -55,14 +60,16 @@ static void tlb_fill(struct nx_engine *engine, uint64_t linear, uint8_t *page, b
 
 	if (entry->read == 1 && entry->write == 1)
 		engine->tlb_used[engine->tlb_used_count++] = (uint8_t)index;
-	/* Another page, or another mapping of this one since: both tags must speak of this addend.
+	/* Another page, or another mapping of this one since: all tags must speak of this addend.
 	 */
 	if (entry->addend != (uint64_t)(uintptr_t)page - tag || entry->read != tag)
-		entry->write = 1;
+		entry->write = entry->guarded = 1;
 	entry->addend = (uint64_t)(uintptr_t)page - tag;
 	entry->read = tag;
-	if (write)
+	if (stores == STORES_FREE)
 		entry->write = tag;
+	else if (stores == STORES_GUARDED)
+		entry->guarded = tag;
 }
 
 static bool is_code_page(const struct nx_engine *engine, const void *page)
@@ -73,10 +80,55 @@ static bool is_code_page(const struct nx_engine *engine, const void *page)
 	return false;
 }
 
+/*
+ * Return whether a store to the host's bytes changes code that may run before it is compared again.
+ * That is the running translation's alone: whatever is entered next is compared at its entry, so
+ * data and stack beside code, or beside other clusters' code, may be stored to.
+ */
+static bool changes_code(const struct nx_engine *engine, const uint8_t *host, unsigned size)
+{
+	const struct nx_cluster *running = engine->running;
+
+	for (unsigned i = 0; i < engine->code_pages; i++) {
+		uint64_t at = (uint64_t)(host - (const uint8_t *)engine->code_page[i]);
+
+		if (at >= NX_PAGE_SIZE)
+			continue;
+		if (!running)
+			return true;
+		for (unsigned f = 0; f < running->fragments; f++) {
+			const struct nx_fragment *fragment = &running->fragment[f];
+			uint64_t linear = nx_code_linear(engine, fragment->rip);
+			uint64_t code = linear & ~NX_PAGE_MASK;
+
+			if ((linear & NX_PAGE_MASK) == engine->code_linear[i] &&
+			    at < code + fragment->len && code < at + size)
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * A store to a page of code that has been looked up in this stay: where to, or NULL. As in
+ * tlb_lookup() there is no pointer on a mispredicted way.
+ */
+static void *guarded_lookup(const struct nx_engine *engine, uint64_t linear, unsigned size)
+{
+	const struct nx_tlb_entry *entry = &engine->context.tlb[(linear >> 12) % NX_TLB_ENTRIES];
+	uint64_t first = linear & NX_PAGE_MASK, last = (linear + size - 1) & NX_PAGE_MASK;
+	uint64_t differs = (entry->guarded ^ first) | (entry->guarded ^ last);
+	uint8_t *host =
+	    (uint8_t *)(uintptr_t)((linear + entry->addend) & nx_mask_below(differs, 1));
+
+	return host && !changes_code(engine, host, size) ? host : NULL;
+}
+
 nx_status nx_resolve(struct nx_engine *engine, uint64_t linear, unsigned size,
 		     enum nx_access access, struct nx_target *target)
 {
 	struct nx_page page = {.kind = NX_PAGE_LEAVE};
+	enum stores stores = STORES_UNKNOWN;
 	uint64_t gpa;
 	nx_status status;
 
@@ -96,11 +148,13 @@ nx_status nx_resolve(struct nx_engine *engine, uint64_t linear, unsigned size,
 		return NX_OK;
 	if (page.kind != NX_PAGE_RAM || (access == NX_WRITE && !page.writable))
 		return NX_LEAVE_HOST_PAGE;
-	if (access == NX_WRITE && is_code_page(engine, page.host))
-		return NX_LEAVE_CODE_WRITE;
 	target->host = (uint8_t *)page.host + (gpa & ~NX_PAGE_MASK);
+	if (access == NX_WRITE)
+		stores = is_code_page(engine, page.host) ? STORES_GUARDED : STORES_FREE;
 	if (access == NX_READ || access == NX_WRITE)
-		tlb_fill(engine, linear, page.host, access == NX_WRITE);
+		tlb_fill(engine, linear, page.host, stores);
+	if (stores == STORES_GUARDED && changes_code(engine, target->host, size))
+		return NX_LEAVE_CODE_WRITE;
 	return NX_OK;
 }
 
@@ -154,6 +208,11 @@ void *nx_runtime_miss(struct nx_engine *engine)
 	engine->counters.tlb_misses++;
 	if (engine->bounce_active && linear == engine->bounce_linear)
 		return &engine->bounce;
+	if (site->write) {
+		target.host = guarded_lookup(engine, linear, site->size);
+		if (target.host)
+			return target.host;
+	}
 	/* Outside 64-bit mode linear addresses have 32 bits; one byte more is no page. */
 	if (engine->mode.bits != 64 && linear + site->size - 1 > UINT32_MAX)
 		status = NX_LEAVE_PAGE_CROSSING;
@@ -216,6 +275,8 @@ static nx_status guest_access(struct nx_engine *engine, enum nx_sreg seg, uint64
 	if (status != NX_OK)
 		return status;
 	*host = tlb_lookup(engine, linear, size, write);
+	if (!*host && write)
+		*host = guarded_lookup(engine, linear, size);
 	if (*host)
 		return NX_OK;
 	status = nx_resolve(engine, linear, size, write ? NX_WRITE : NX_READ, &target);

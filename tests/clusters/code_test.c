@@ -207,6 +207,41 @@ static void store_into_own_code_ends_the_cluster(void **state)
 	}
 }
 
+/* Boot sectors have their stack, and small programs their data, on the page of their code. */
+
+extern const uint8_t beside_call[];
+GUEST(beside, 32, "in al, dx",
+      "push eax; mov [esi], cl; beside_call: call 1f; out dx, al; jmp 2f;"
+      "1: mov ebx, [esi]; xchg [esi+4], ebx; ret; 2: pop edi; mov [esi+8], edi; out 0x80, al",
+      "ret");
+
+static void stack_and_data_beside_code(void **state)
+{
+	static const struct mock_access log[] = {OUT(0x1f0, 1, 0x21), OUT(0x80, 1, 0x21)};
+
+	(void)state;
+	for (enum mock_mode mode = MOCK_FLAT32; mode <= MOCK_PAE32; mode++) {
+		struct mock *m = mock_new(mode, 0, NX_LEVEL_PATHS);
+
+		MOCK_LOAD(m, beside);
+		m->start.gpr[NX_RDX] = 0x1f0;
+		m->start.gpr[NX_RAX] = 0x21;
+		m->start.gpr[NX_RSI] = m->code_gpa + m->code_size;
+		m->start.gpr[NX_RSP] = m->code_gpa + 0x800;
+		mock_warm(m);
+		mock_check_log(m, log, 2);
+		mock_check_ended(m);
+		assert_int_equal(nx_engine_counters(m->engine)->leaves[NX_LEAVE_CODE_WRITE], 0);
+		mock_check_native(m);
+		/* A push over the code that follows it is the processor's. */
+		m->start.gpr[NX_RSP] = MOCK_CODE + (uint64_t)(beside_call - beside) + 9;
+		mock_run(m);
+		assert_int_equal(m->reason, NX_LEAVE_CODE_WRITE);
+		assert_int_equal(m->exits, 0);
+		mock_free(m);
+	}
+}
+
 /* ---- Instructions that are not the engine's ---- */
 
 /* X(name, code) */
@@ -468,6 +503,7 @@ int main(void)
 	    cmocka_unit_test(same_address_in_another_mode),
 	    cmocka_unit_test(change_during_an_exit_is_seen),
 	    cmocka_unit_test(store_into_own_code_ends_the_cluster),
+	    cmocka_unit_test(stack_and_data_beside_code),
 	    cmocka_unit_test(forbidden_instructions_are_never_run),
 	    cmocka_unit_test(sti_waits_for_the_processor),
 	    cmocka_unit_test(popf_of_arithmetic_flags_only),

@@ -150,6 +150,86 @@ static void test_what_may_run(void **state)
 	mock_free(m);
 }
 
+static nx_status store(struct mock *m, uint64_t linear, unsigned size)
+{
+	struct nx_target target = {.host = NULL};
+	nx_status status = nx_resolve(m->engine, linear, size, NX_WRITE, &target);
+
+	if (status == NX_OK)
+		assert_ptr_equal(target.host, m->ram + linear % 0x1000 + MOCK_CODE);
+	return status;
+}
+
+/*
+ * While a cluster runs, stores to its code's page miss and are compared with its bytes: what lies
+ * beside them is data like any other, by whatever address it is stored to.
+ */
+static void test_data_beside_code(void **state)
+{
+	const uint32_t alias = MOCK_EXTRA, at = 0x400;
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT);
+	struct nx_cluster *cluster = make_cluster(m, MOCK_CODE + at);
+	const struct nx_tlb_entry *tlb = m->engine->context.tlb;
+	const uint64_t page[] = {MOCK_CODE, alias};
+
+	(void)state;
+	mock_set_pte(m, alias, MOCK_CODE | 7);
+	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
+	assert_int_equal(nx_check_code(m->engine, cluster, cluster->entry[0].offset), NX_OK);
+	/* Nobody runs: then any store is to code. */
+	assert_int_equal(store(m, MOCK_CODE, 1), NX_LEAVE_CODE_WRITE);
+	m->engine->running = cluster;
+	for (unsigned i = 0; i < 2; i++) {
+		const struct nx_tlb_entry *entry = &tlb[page[i] / 4096 % NX_TLB_ENTRIES];
+
+		for (unsigned size = 1; size <= 8; size *= 2) {
+			assert_int_equal(store(m, page[i] + at - size, size), NX_OK);
+			assert_int_equal(store(m, page[i] + at - size + 1, size),
+					 NX_LEAVE_CODE_WRITE);
+			assert_int_equal(store(m, page[i] + at + CODE_BYTES - 1, size),
+					 NX_LEAVE_CODE_WRITE);
+			assert_int_equal(store(m, page[i] + at + CODE_BYTES, size), NX_OK);
+		}
+		/* A check in emitted code never hits there; C need not walk again. */
+		assert_int_equal(entry->read, page[i]);
+		assert_int_equal(entry->write, 1);
+		assert_int_equal(entry->guarded, page[i]);
+	}
+	m->engine->running = NULL;
+	mock_free(m);
+}
+
+/* Data that was stored to before its page became code is stored to as before, but compared. */
+static void test_data_becomes_code(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT);
+	struct nx_cluster *cluster = make_cluster(m, MOCK_CODE);
+	const struct nx_tlb_entry *entry =
+	    &m->engine->context.tlb[MOCK_CODE / 4096 % NX_TLB_ENTRIES];
+	uint64_t value = 0x99;
+
+	(void)state;
+	assert_int_equal(store(m, MOCK_CODE + 0x800, 4), NX_OK);
+	assert_int_equal(entry->write, MOCK_CODE);
+	assert_int_equal(entry->guarded, 1);
+	assert_int_equal(nx_check_code(m->engine, cluster, cluster->entry[0].offset), NX_OK);
+	assert_int_equal(entry->write, 1);
+	assert_int_equal(entry->guarded, MOCK_CODE);
+	m->engine->running = cluster;
+	assert_int_equal(nx_guest_write(m->engine, NX_DS, MOCK_CODE + 0x800, &value, 1), NX_OK);
+	assert_int_equal(m->ram[MOCK_CODE + 0x800], 0x99);
+	assert_int_equal(nx_guest_write(m->engine, NX_DS, MOCK_CODE, &value, 1),
+			 NX_LEAVE_CODE_WRITE);
+	assert_int_equal(m->ram[MOCK_CODE], code_resume[0]);
+	/* Nor does a store that begins beside it get in by reaching over. */
+	assert_int_equal(nx_guest_write(m->engine, NX_DS, MOCK_CODE - 1, &value, 2),
+			 NX_LEAVE_PAGE_CROSSING);
+	nx_engine_flush(m->engine);
+	assert_int_equal(entry->guarded, 1);
+	m->engine->running = NULL;
+	mock_free(m);
+}
+
 /* Stores to the code miss from the check on, by whatever address they come. */
 static void test_stores_are_caught(void **state)
 {
@@ -214,6 +294,7 @@ int main(void)
 	    cmocka_unit_test(test_each_byte),         cmocka_unit_test(test_two_pages),
 	    cmocka_unit_test(test_what_may_run),      cmocka_unit_test(test_remapped),
 	    cmocka_unit_test(test_stores_are_caught), cmocka_unit_test(test_too_many_pages),
+	    cmocka_unit_test(test_data_beside_code),  cmocka_unit_test(test_data_becomes_code),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

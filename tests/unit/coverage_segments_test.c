@@ -448,7 +448,7 @@ static void a20(void **state)
 	mock_check(m);
 	mock_free(m);
 
-	/* Its own code by the other address. */
+	/* Its own code by the other address, and what lies beside it. */
 	m = mock_new(MOCK_FLAT32, 0, NX_LEVEL_STRAIGHT);
 	MOCK_LOAD(m, gate_32);
 	m->host.map_page = closed_map;
@@ -457,6 +457,10 @@ static void a20(void **state)
 	mock_check_ended(m);
 	assert_int_equal(m->ram[MOCK_DATA], m->start.gpr[NX_RCX] & 0xff);
 	m->start.gpr[NX_RSI] = (MOCK_CODE + 0x800) | BIT_20;
+	mock_run(m);
+	mock_check_ended(m);
+	assert_int_equal(m->ram[MOCK_CODE + 0x800], m->start.gpr[NX_RCX] & 0xff);
+	m->start.gpr[NX_RSI] = m->resume_rip | BIT_20;
 	mock_run(m);
 	assert_int_equal(m->reason, NX_LEAVE_CODE_WRITE);
 	mock_free(m);

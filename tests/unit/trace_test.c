@@ -182,7 +182,8 @@ static void test_implausible(void **state)
 
 extern const uint8_t patching_at[];
 GUEST(patching, 64, "in al, dx",
-      "mov ecx, 1; jmp 1f; hlt; 1: patching_at: mov byte ptr [rip+2f], 0x90; 2: hlt", "hlt");
+      "mov ecx, 1; jmp 1f; hlt; 1: patching_at: mov byte ptr [rip+2f], 0x90; 2: inc ecx; hlt",
+      "hlt");
 
 /* A store into the code that is being followed ends the trace before it. */
 static void test_code_write(void **state)
