@@ -28,6 +28,12 @@ int cli_refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
  */
 int cli_check_program(const char *path);
 
+/*
+ * Return NULL if no run of the command line leaves anything behind on a disk that the next one
+ * would find, or the sentence that says what may write.
+ */
+const char *cli_command_writes(char *const *command);
+
 /* What the commands that look at a VMM have in common. */
 struct cli_look {
 	pid_t pid;           /* 0: not named */
@@ -47,6 +53,7 @@ void cli_sleep(double seconds);
 
 int cli_check(int argc, char **argv);
 int cli_explain(int argc, char **argv);
+int cli_record(int argc, char **argv);
 int cli_report(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_stat(int argc, char **argv);

@@ -13,6 +13,7 @@ static const struct cli_command commands[] = {
     {"check", "say what this machine can do, and what exits cost on it", cli_check},
     {"run", "start a VMM whose VM exits are avoided", cli_run},
     {"explain", "list clusters of guest code", cli_explain},
+    {"record", "run a VMM without and with noexit, and say what it brings", cli_record},
     {"report", "make a page for a browser from a run's counters", cli_report},
     {"stat", "print a running VMM's exits, taken and avoided", cli_stat},
     {"top", "show a running VMM's exits and hottest clusters, live", cli_top},
