@@ -233,6 +233,16 @@ void nx_tlb_flush(struct nx_engine *engine);
 /* nx_session_begin() and nx_session_end() (engine.h) with a host that lends memory by session. */
 nx_status nx_session_open(struct nx_engine *engine);
 void nx_session_close(struct nx_engine *engine);
+/*
+ * Load from two pages of memory: *host is a copy of the bytes. A store would be half done where the
+ * second page turns out not to be there, so stores leave.
+ */
+nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigned size, void **host);
+/*
+ * A store to a page of code that has been looked up in this stay: where to, or NULL. As in
+ * the TLB lookup of memory.c there is no pointer on a mispredicted way.
+ */
+void *nx_guarded_lookup(const struct nx_engine *engine, uint64_t linear, unsigned size);
 /* From now on stores to this host page miss. */
 void nx_tlb_protect(struct nx_engine *engine, const void *page);
 
@@ -300,6 +310,7 @@ struct nx_insn {
 	bool mmio_form; /* a device access by this form can be completed */
 	uint8_t bytes[15];
 	uint8_t first_len; /* STORE_PAIR: of the first store; both are in bytes */
+	uint8_t helper;    /* HELPER: enum nx_helper_id */
 	/* On paths: the calls around it (NX_CONTEXT_*) and, for a branch, its name in paths.c. */
 	uint16_t context;
 	uint64_t path, via;
@@ -367,6 +378,7 @@ struct nx_site {
 	uint16_t gap;      /* its nx_insn.gap */
 	uint8_t len;       /* of the instruction */
 	uint8_t first_len; /* of a store pair's first; 0: no pair */
+	uint8_t helper;    /* HELPER: enum nx_helper_id */
 	uint8_t bytes[15];
 };
 
@@ -440,9 +452,9 @@ void nx_enter(struct nx_engine *engine, const void *code);
 void nx_thunk_exit(void);
 void nx_thunk_miss(void);
 void nx_thunk_helper(void);
-/* memory.c: the pointer for the access at the context's site; NULL: stop_reason says why not. */
+/* callback.c: the pointer for the access at the context's site; NULL: stop_reason says why not. */
 void *nx_runtime_miss(struct nx_engine *engine);
-/* helper.c: runs the instruction at the context's site; false: stop before it. */
+/* Runs the instruction at the context's site; false: stop before it. */
 bool nx_runtime_helper(struct nx_engine *engine);
 
 /* ---- cache.c ---- */
@@ -568,6 +580,10 @@ nx_status nx_load_mode(struct nx_engine *engine);
 
 /* Runs the cluster's code from an offset; the state is up to date before and after. */
 void nx_run(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offset);
+/* Fill the context from the state: walks need its rflags (AC). */
+void nx_load_context(struct nx_engine *engine);
+/* Begin a stay: the first resume since the hardware delivered an exit. */
+void nx_stay_begin(struct nx_engine *engine);
 /* Have interrupts waited for as long as nx_config.latency_ns lets them? */
 bool nx_stay_is_long(struct nx_engine *engine);
 /* Describes the instruction exit at a site. */

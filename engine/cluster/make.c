@@ -24,16 +24,6 @@
  */
 #define LEAST_STEPS 16u
 
-nx_status nx_must_pause(struct nx_engine *engine)
-{
-	if (engine->stop)
-		return NX_LEAVE_STOP;
-	if (nx_stay_is_long(engine) ||
-	    (engine->host->time_is_up && engine->host->time_is_up(engine->host_data)))
-		return NX_LEAVE_LATENCY;
-	return NX_OK;
-}
-
 void nx_make_abandon(struct nx_engine *engine)
 {
 	engine->maker.stage = NX_MAKER_IDLE;

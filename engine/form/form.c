@@ -32,11 +32,6 @@ static bool is_strong(const struct nx_node *node)
 	return nx_op_exits(node->insn.op);
 }
 
-bool nx_node_exits(const struct nx_node *node)
-{
-	return nx_insn_exits(&node->insn);
-}
-
 /*
  * Has this access been seen to exit? Exits that the engine met are noted with the instruction's
  * bytes. Of those that the hardware met only rip is known: on the instruction or, for a store, past
@@ -527,26 +522,12 @@ enum nx_progress nx_form_step(struct nx_engine *engine, struct nx_graph *graph)
 	return progress == NX_DONE ? finish(&f, graph) : progress;
 }
 
-bool nx_form(struct nx_engine *engine, const struct nx_mode *mode, uint64_t rip,
-	     struct nx_graph *graph)
-{
-	enum nx_progress progress;
-
-	nx_make_abandon(engine);
-	nx_form_begin(engine, mode, rip, graph);
-	do
-		progress = nx_form_step(engine, graph);
-	while (progress == NX_MORE);
-	return progress == NX_DONE;
-}
-
 bool nx_form_block(struct nx_engine *engine, const struct nx_mode *mode, uint64_t rip,
 		   struct nx_graph *graph)
 {
 	struct former f = former_of(engine, mode);
 	struct nx_block *block = &graph->block[0];
 
-	nx_make_abandon(engine);
 	begin_graph(graph, mode, rip);
 	f.s->code_linear = 1;
 	nx_memset(block, 0, sizeof(*block));

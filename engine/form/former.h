@@ -41,7 +41,6 @@ struct nx_form_scratch {
 /* Instructions of one block of a trace. */
 #define NX_TRACE_BLOCK 64
 
-bool nx_node_exits(const struct nx_node *node);
 bool nx_make_graph(const struct nx_engine *engine, struct nx_form_scratch *s,
 		   struct nx_graph *graph);
 /*
@@ -81,6 +80,11 @@ static inline bool nx_decides(unsigned op)
 {
 	return op == NX_OP_JMP || op == NX_OP_JCC || op == NX_OP_CALL || op == NX_OP_RET ||
 	       op == NX_OP_JMP_INDIRECT || op == NX_OP_CALL_INDIRECT;
+}
+
+static inline bool nx_node_exits(const struct nx_node *node)
+{
+	return nx_insn_exits(&node->insn);
 }
 
 /*

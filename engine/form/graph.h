@@ -144,9 +144,6 @@ struct nx_graph {
 void nx_form_begin(struct nx_engine *engine, const struct nx_mode *mode, uint64_t rip,
 		   struct nx_graph *graph);
 enum nx_progress nx_form_step(struct nx_engine *engine, struct nx_graph *graph);
-/* All of it at once; false: FAILED. */
-bool nx_form(struct nx_engine *engine, const struct nx_mode *mode, uint64_t rip,
-	     struct nx_graph *graph);
 /*
  * For tracing: one block from rip up to and with the first exiting instruction or decision about
  * control, all of whose edges leave. false: the first instruction is none that we run.

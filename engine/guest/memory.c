@@ -21,6 +21,12 @@ void nx_tlb_flush(struct nx_engine *engine)
 	engine->io_page[0].host = engine->io_page[1].host = NULL;
 }
 
+void nx_engine_flush(struct nx_engine *engine)
+{
+	nx_tlb_flush(engine);
+	engine->code_pages = 0;
+}
+
 void nx_tlb_protect(struct nx_engine *engine, const void *page)
 {
 	for (unsigned i = 0; i < engine->tlb_used_count; i++) {
@@ -109,11 +115,7 @@ static bool changes_code(const struct nx_engine *engine, const uint8_t *host, un
 	return false;
 }
 
-/*
- * A store to a page of code that has been looked up in this stay: where to, or NULL. As in
- * tlb_lookup() there is no pointer on a mispredicted way.
- */
-static void *guarded_lookup(const struct nx_engine *engine, uint64_t linear, unsigned size)
+void *nx_guarded_lookup(const struct nx_engine *engine, uint64_t linear, unsigned size)
 {
 	const struct nx_tlb_entry *entry = &engine->context.tlb[(linear >> 12) % NX_TLB_ENTRIES];
 	uint64_t first = linear & NX_PAGE_MASK, last = (linear + size - 1) & NX_PAGE_MASK;
@@ -171,11 +173,7 @@ nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uint8_t 
 	return NX_OK;
 }
 
-/*
- * A load whose bytes are on two pages of memory: *host is a copy of them. A store would be half
- * done where the second page turns out not to be there, so those leave.
- */
-static nx_status read_across(struct nx_engine *engine, uint64_t linear, unsigned size, void **host)
+nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigned size, void **host)
 {
 	unsigned first = NX_PAGE_SIZE - (unsigned)(linear & ~NX_PAGE_MASK);
 	struct nx_target low, high;
@@ -196,38 +194,6 @@ static nx_status read_across(struct nx_engine *engine, uint64_t linear, unsigned
 	nx_memcpy(engine->across + first, high.host, size - first);
 	*host = engine->across;
 	return NX_OK;
-}
-
-void *nx_runtime_miss(struct nx_engine *engine)
-{
-	const struct nx_site *site = &engine->running->site[engine->context.site];
-	uint64_t linear = engine->context.linear;
-	struct nx_target target = {.host = NULL};
-	nx_status status;
-
-	engine->counters.tlb_misses++;
-	if (engine->bounce_active && linear == engine->bounce_linear)
-		return &engine->bounce;
-	if (site->write) {
-		target.host = guarded_lookup(engine, linear, site->size);
-		if (target.host)
-			return target.host;
-	}
-	/* Outside 64-bit mode linear addresses have 32 bits; one byte more is no page. */
-	if (engine->mode.bits != 64 && linear + site->size - 1 > UINT32_MAX)
-		status = NX_LEAVE_PAGE_CROSSING;
-	else
-		status = nx_resolve(engine, linear, site->size, site->write ? NX_WRITE : NX_READ,
-				    &target);
-	if (status == NX_LEAVE_PAGE_CROSSING && !site->write)
-		status = read_across(engine, linear, site->size, &target.host);
-	if (status == NX_OK && !target.device)
-		return target.host;
-	engine->stop_is_mmio = status == NX_OK;
-	engine->stop_gpa = target.gpa;
-	engine->stop_traced = target.traced;
-	engine->stop_reason = status == NX_OK ? NX_LEAVE_DEVICE_FORM : status;
-	return NULL;
 }
 
 /* The linear address of an offset in a segment, where the segment allows the access. */
@@ -276,7 +242,7 @@ static nx_status guest_access(struct nx_engine *engine, enum nx_sreg seg, uint64
 		return status;
 	*host = tlb_lookup(engine, linear, size, write);
 	if (!*host && write)
-		*host = guarded_lookup(engine, linear, size);
+		*host = nx_guarded_lookup(engine, linear, size);
 	if (*host)
 		return NX_OK;
 	status = nx_resolve(engine, linear, size, write ? NX_WRITE : NX_READ, &target);
@@ -335,7 +301,7 @@ nx_status nx_guest_read(struct nx_engine *engine, enum nx_sreg seg, uint64_t off
 
 	if (status == NX_LEAVE_PAGE_CROSSING &&
 	    segment_linear(engine, seg, offset, size, false, &linear) == NX_OK)
-		status = read_across(engine, linear, size, &host);
+		status = nx_read_across(engine, linear, size, &host);
 	if (status == NX_OK)
 		*to = load(host, size);
 	return status;

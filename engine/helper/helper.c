@@ -4,50 +4,6 @@
  */
 #include "helper/helper.h"
 
-/* ---- Registers, flags, addresses ---- */
-
-uint64_t nx_get_reg(const struct nx_engine *engine, const struct nx_reg *reg)
-{
-	return engine->context.gpr[reg->number] >> (reg->high ? 8 : 0) & nx_size_mask(reg->size);
-}
-
-void nx_set_reg(uint64_t *gpr, const struct nx_reg *reg, uint64_t value)
-{
-	uint64_t *to = &gpr[reg->number], mask = nx_size_mask(reg->size);
-	unsigned shift = reg->high ? 8 : 0;
-
-	if (reg->size >= 4)
-		*to = value & mask;
-	else
-		*to = (*to & ~(mask << shift)) | (value & mask) << shift;
-}
-
-uint64_t nx_get_rflags(const struct nx_engine *engine)
-{
-	return engine->context.rflags | nx_flags_from_context(engine->context.flags);
-}
-
-void nx_set_arithmetic_flags(struct nx_engine *engine, uint64_t rflags)
-{
-	engine->context.flags = nx_flags_to_context(rflags);
-}
-
-uint64_t nx_effective_address(const struct nx_engine *engine, const struct nx_decoded *d,
-			      const ZydisDecodedOperand *memory)
-{
-	uint64_t address = memory->mem.disp.has_displacement ? (uint64_t)memory->mem.disp.value : 0;
-	const struct nx_site *site = &engine->running->site[engine->context.site];
-	struct nx_reg reg;
-
-	if (memory->mem.base == ZYDIS_REGISTER_RIP || memory->mem.base == ZYDIS_REGISTER_EIP)
-		address += site->rip + site->len;
-	else if (nx_reg_of(memory->mem.base, &reg))
-		address += engine->context.gpr[reg.number];
-	if (nx_reg_of(memory->mem.index, &reg))
-		address += engine->context.gpr[reg.number] * memory->mem.scale;
-	return address & nx_size_mask(d->insn.address_width / 8);
-}
-
 /* ---- The stack ---- */
 
 /* A stack pointer on trial: committed when all of the instruction's accesses have succeeded. */
@@ -345,130 +301,15 @@ nx_status nx_help_load_far(struct nx_engine *engine, const struct nx_decoded *d)
 	return NX_OK;
 }
 
-/* ---- Dispatch ---- */
-
-static bool is_sreg(const ZydisDecodedOperand *op)
+nx_status nx_help(struct nx_engine *engine, enum nx_helper_id id, const struct nx_decoded *d)
 {
-	return op->type == ZYDIS_OPERAND_TYPE_REGISTER && op->reg.value >= ZYDIS_REGISTER_ES &&
-	       op->reg.value <= ZYDIS_REGISTER_GS;
-}
-
-/* Forms of MOV, PUSH, POP and BT that lower.c does not do, and what is run in some modes only. */
-static nx_helper *helper_for_form(const struct nx_mode *mode, const struct nx_decoded *d)
-{
-	switch (d->insn.mnemonic) {
-	case ZYDIS_MNEMONIC_POP:
-		if (d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY)
-			return nx_help_pop_memory;
-		/* fall through */
-	case ZYDIS_MNEMONIC_MOV:
-		/* SS holds interrupts off for one instruction; CS cannot be loaded so. */
-		if (is_sreg(&d->op[0]) && mode->segment_loads &&
-		    d->op[0].reg.value != ZYDIS_REGISTER_SS &&
-		    d->op[0].reg.value != ZYDIS_REGISTER_CS)
-			return nx_help_load_sreg;
-		return NULL;
-	case ZYDIS_MNEMONIC_LDS:
-	case ZYDIS_MNEMONIC_LES:
-	case ZYDIS_MNEMONIC_LFS:
-	case ZYDIS_MNEMONIC_LGS:
-		return mode->segment_loads ? nx_help_load_far : NULL;
-	case ZYDIS_MNEMONIC_PUSH:
-		return is_sreg(&d->op[0]) && d->insn.operand_width == 16 ? nx_help_push_sreg : NULL;
-	case ZYDIS_MNEMONIC_BT:
-	case ZYDIS_MNEMONIC_BTS:
-	case ZYDIS_MNEMONIC_BTR:
-	case ZYDIS_MNEMONIC_BTC:
-		return d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
-			       d->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER
-			   ? nx_help_bit_string
-			   : NULL;
-	default:
-		return NULL;
-	}
-}
-
-/* A repeat prefix that the decoder does not take for one: what it does then is undocumented. */
-static bool has_stray_repeat(const struct nx_decoded *d)
-{
-	const uint64_t repeats =
-	    ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
-
-	for (unsigned i = 0; i < d->insn.raw.prefix_count; i++)
-		if ((d->insn.raw.prefixes[i].value == 0xf2 ||
-		     d->insn.raw.prefixes[i].value == 0xf3) &&
-		    d->insn.raw.prefixes[i].type != ZYDIS_PREFIX_TYPE_MANDATORY)
-			return !(d->insn.attributes & repeats);
-	return false;
-}
-
-/* What nx_mode.features has to have for an instruction. */
-static uint32_t needed_features(ZydisMnemonic mnemonic)
-{
-	switch (mnemonic) {
-	case ZYDIS_MNEMONIC_MOVBE:
-		return NX_FEATURE_MOVBE;
-	case ZYDIS_MNEMONIC_POPCNT:
-		return NX_FEATURE_POPCNT;
-	case ZYDIS_MNEMONIC_CMPXCHG16B:
-		return NX_FEATURE_CMPXCHG16B;
-	case ZYDIS_MNEMONIC_RDTSC:
-		return NX_HAS_TSC;
-	case ZYDIS_MNEMONIC_RDTSCP:
-		return NX_HAS_TSC | NX_FEATURE_RDTSCP;
-	default:
-		return 0;
-	}
-}
-
-static bool needs_io_privilege(ZydisMnemonic mnemonic)
-{
-	switch (mnemonic) {
-	case ZYDIS_MNEMONIC_CLI:
-	case ZYDIS_MNEMONIC_INSB:
-	case ZYDIS_MNEMONIC_INSW:
-	case ZYDIS_MNEMONIC_INSD:
-	case ZYDIS_MNEMONIC_OUTSB:
-	case ZYDIS_MNEMONIC_OUTSW:
-	case ZYDIS_MNEMONIC_OUTSD:
-		return true;
-	default:
-		return false;
-	}
-}
-
-nx_helper *nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *d)
-{
-	/* CPL above IOPL: a fault, or with VME and PVI the virtual interrupt flag. */
-	if (needs_io_privilege(d->insn.mnemonic) && !mode->io_allowed)
-		return NULL;
-	if (has_stray_repeat(d) || needed_features(d->insn.mnemonic) & ~mode->features)
-		return NULL;
-	/* NOLINTBEGIN(bugprone-branch-clone): one helper does several sizes */
-	switch (d->insn.mnemonic) {
-#define NX_X(mnemonic, function, accesses) \
-	case ZYDIS_MNEMONIC_##mnemonic:    \
-		return function;
-		NX_HELPERS(NX_X)
+	switch (id) {
+#define NX_X(name, function) \
+	case NX_HELP_##name: \
+		return nx_help_##function(engine, d);
+		NX_HELPER_FUNCTIONS(NX_X)
 #undef NX_X
 	default:
-		return helper_for_form(mode, d);
+		return NX_LEAVE_FAULT;
 	}
-	/* NOLINTEND(bugprone-branch-clone) */
-}
-
-bool nx_runtime_helper(struct nx_engine *engine)
-{
-	const struct nx_site *site = &engine->running->site[engine->context.site];
-	nx_status status = NX_LEAVE_FAULT;
-	struct nx_decoded d;
-
-	if (nx_decode_full(&engine->mode, site->bytes, site->len, &d)) {
-		nx_helper *helper = nx_helper_for(&engine->mode, &d);
-
-		if (helper)
-			status = helper(engine, &d);
-	}
-	engine->stop_reason = status;
-	return status == NX_OK;
 }

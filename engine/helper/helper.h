@@ -16,68 +16,12 @@
 
 typedef nx_status nx_helper(struct nx_engine *engine, const struct nx_decoded *d);
 
-/* X(mnemonic, function, memory accesses) */
-#define NX_HELPERS(X)                        \
-	X(CLI, nx_help_cli, 0)               \
-	X(CLD, nx_help_cld, 0)               \
-	X(STD, nx_help_std, 0)               \
-	X(PUSHF, nx_help_pushf, 1)           \
-	X(PUSHFD, nx_help_pushf, 1)          \
-	X(PUSHFQ, nx_help_pushf, 1)          \
-	X(POPF, nx_help_popf, 1)             \
-	X(POPFD, nx_help_popf, 1)            \
-	X(POPFQ, nx_help_popf, 1)            \
-	X(PUSHA, nx_help_pusha, 2)           \
-	X(PUSHAD, nx_help_pusha, 2)          \
-	X(POPA, nx_help_popa, 2)             \
-	X(POPAD, nx_help_popa, 2)            \
-	X(ENTER, nx_help_enter, 1)           \
-	X(LEAVE, nx_help_leave, 1)           \
-	X(XLAT, nx_help_xlat, 1)             \
-	X(DIV, nx_help_div, 1)               \
-	X(IDIV, nx_help_idiv, 1)             \
-	X(CMPXCHG16B, nx_help_cmpxchg16b, 1) \
-	X(MOVBE, nx_help_movbe, 1)           \
-	X(POPCNT, nx_help_popcnt, 1)         \
-	X(RDTSC, nx_help_rdtsc, 0)           \
-	X(RDTSCP, nx_help_rdtsc, 0)          \
-	X(MOVSB, nx_help_movs, 2)            \
-	X(MOVSW, nx_help_movs, 2)            \
-	X(MOVSD, nx_help_movs, 2)            \
-	X(MOVSQ, nx_help_movs, 2)            \
-	X(STOSB, nx_help_stos, 1)            \
-	X(STOSW, nx_help_stos, 1)            \
-	X(STOSD, nx_help_stos, 1)            \
-	X(STOSQ, nx_help_stos, 1)            \
-	X(LODSB, nx_help_lods, 1)            \
-	X(LODSW, nx_help_lods, 1)            \
-	X(LODSD, nx_help_lods, 1)            \
-	X(LODSQ, nx_help_lods, 1)            \
-	X(SCASB, nx_help_scas, 1)            \
-	X(SCASW, nx_help_scas, 1)            \
-	X(SCASD, nx_help_scas, 1)            \
-	X(SCASQ, nx_help_scas, 1)            \
-	X(CMPSB, nx_help_cmps, 2)            \
-	X(CMPSW, nx_help_cmps, 2)            \
-	X(CMPSD, nx_help_cmps, 2)            \
-	X(CMPSQ, nx_help_cmps, 2)            \
-	X(INSB, nx_help_ins, 1)              \
-	X(INSW, nx_help_ins, 1)              \
-	X(INSD, nx_help_ins, 1)              \
-	X(OUTSB, nx_help_outs, 1)            \
-	X(OUTSW, nx_help_outs, 1)            \
-	X(OUTSD, nx_help_outs, 1)
-
-/* Forms of instructions that are otherwise plain: see nx_helper_form(). */
-nx_helper nx_help_pop_memory, nx_help_bit_string, nx_help_push_sreg, nx_help_load_sreg,
-    nx_help_load_far;
-
-#define NX_X(mnemonic, function, accesses) nx_helper function;
-NX_HELPERS(NX_X)
+#define NX_X(name, function) nx_helper nx_help_##function;
+NX_HELPER_FUNCTIONS(NX_X)
 #undef NX_X
 
-/* The helper for an instruction; NULL: none. */
-nx_helper *nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *d);
+/* Run the helper with this number. */
+nx_status nx_help(struct nx_engine *engine, enum nx_helper_id id, const struct nx_decoded *d);
 
 /* ---- For helpers ---- */
 

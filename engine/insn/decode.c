@@ -5,7 +5,7 @@
  * The list of what we run is an allow-list: everything else is NX_OP_LEAVE and ends a cluster
  * before it, which is always right.
  */
-#include "helper/helper.h"
+#include "insn/decode.h"
 
 bool nx_decode_full(const struct nx_mode *mode, const uint8_t *bytes, unsigned available,
 		    struct nx_decoded *out)
@@ -463,19 +463,6 @@ static void decode_string(const struct nx_decoded *d, struct nx_insn *insn)
 	insn->repeated = (d->insn.attributes & repeats) != 0;
 }
 
-static uint8_t helper_accesses(ZydisMnemonic mnemonic)
-{
-	switch (mnemonic) {
-#define NX_X(mnemonic, function, accesses) \
-	case ZYDIS_MNEMONIC_##mnemonic:    \
-		return accesses;
-		NX_HELPERS(NX_X)
-#undef NX_X
-	default:
-		return 1; /* forms of MOV, PUSH, POP and BT */
-	}
-}
-
 static bool moves_register_class(const struct nx_decoded *d, ZydisRegisterClass wanted)
 {
 	return d->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
@@ -542,9 +529,10 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 			decode_io(&d, insn);
 		break;
 	default:
-		if (nx_helper_for(mode, &d)) {
+		insn->helper = (uint8_t)nx_helper_for(mode, &d);
+		if (insn->helper) {
 			insn->op = NX_OP_HELPER;
-			insn->accesses = helper_accesses(d.insn.mnemonic);
+			insn->accesses = nx_helper_accesses(d.insn.mnemonic);
 			decode_string(&d, insn);
 		} else if (d.insn.mnemonic == ZYDIS_MNEMONIC_PUSH ||
 			   d.insn.mnemonic == ZYDIS_MNEMONIC_POP) {

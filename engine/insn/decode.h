@@ -5,6 +5,7 @@
 
 #include <Zydis/Zydis.h>
 
+#include "insn/helpers.h"
 #include "internal.h"
 
 struct nx_decoded {
@@ -47,6 +48,11 @@ bool nx_decode_insn_exit(const struct nx_decoded *decoded, enum nx_insn_exit *in
 
 /* Where a store's displacement leads, from its registers or, relative to rip, at all. */
 int64_t nx_store_place(const struct nx_decoded *decoded, uint64_t next_rip);
+
+/* The helper that executes an instruction in this mode, or NX_HELP_NONE. */
+enum nx_helper_id nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *decoded);
+/* How often an instruction with a helper accesses memory. */
+uint8_t nx_helper_accesses(ZydisMnemonic mnemonic);
 
 /* The segment that a memory operand goes through. */
 enum nx_sreg nx_segment_of(const ZydisDecodedOperand *memory);

@@ -227,9 +227,6 @@ bool nx_cost_open(struct nx_engine *engine, uint64_t pc)
 {
 	struct nx_account *account = account_of(engine, pc);
 
-	/* Meanwhile a cluster made for another exit may begin here, too. */
-	if (nx_cost_waits(engine, pc) && !nx_cache_has_entry_near(engine, pc))
-		return false;
 	if (account->declined && engine->costs.takeover && !engine->config.ignore_costs) {
 		account->declined--;
 		engine->counters.declined++;

@@ -10,45 +10,6 @@
 #define MSR_MTRR_LAST 0x2ff
 #define MSR_EFER 0xc0000080
 
-/* A store's address without its displacement equals another's. */
-static bool same_address_registers(const ZydisDecodedOperand *a, const ZydisDecodedOperand *b)
-{
-	return a->mem.base == b->mem.base && a->mem.index == b->mem.index &&
-	       (a->mem.index == ZYDIS_REGISTER_NONE || a->mem.scale == b->mem.scale) &&
-	       a->mem.segment == b->mem.segment;
-}
-
-static bool is_store32(const struct nx_decoded *d)
-{
-	return d->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
-	       d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY && d->op[0].size == 32;
-}
-
-/* The displacement; with rip as the base, the address. */
-int64_t nx_store_place(const struct nx_decoded *d, uint64_t next)
-{
-	const ZydisDecodedOperand *m = &d->op[0];
-	int64_t displacement = m->mem.disp.has_displacement ? m->mem.disp.value : 0;
-	bool relative = m->mem.base == ZYDIS_REGISTER_RIP || m->mem.base == ZYDIS_REGISTER_EIP;
-
-	return displacement + (relative ? (int64_t)next : 0);
-}
-
-bool nx_is_store_pair(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes,
-		      unsigned first_len, unsigned len)
-{
-	struct nx_decoded a, b;
-	int64_t distance;
-
-	if (!nx_decode_full(mode, bytes, first_len, &a) ||
-	    !nx_decode_full(mode, bytes + first_len, len - first_len, &b) || !is_store32(&a) ||
-	    !is_store32(&b) || !same_address_registers(&a.op[0], &b.op[0]) ||
-	    a.insn.address_width != b.insn.address_width)
-		return false;
-	distance = nx_store_place(&b, rip + len) - nx_store_place(&a, rip + first_len);
-	return distance == 4 || distance == -4;
-}
-
 static uint64_t source_value(const struct nx_engine *engine, const struct nx_decoded *d)
 {
 	struct nx_reg reg;

@@ -18,13 +18,22 @@ static bool note_exit(struct nx_engine *engine, uint64_t pc, unsigned properties
 	return verdict != NX_TRACK_COLD;
 }
 
+/* May the exit at pc be taken over, as far as cost goes? */
+static bool open_stay(struct nx_engine *engine, uint64_t pc)
+{
+	/* A cluster made for another exit meanwhile may begin here, too. */
+	if (nx_cost_waits(engine, pc) && !nx_cache_has_entry_near(engine, pc))
+		return false;
+	return nx_cost_open(engine, pc);
+}
+
 bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum nx_exit_kind kind)
 {
 	engine->exit_done = false;
 	nx_cost_settle(engine);
 	engine->hot =
 	    note_exit(engine, exit_rip, kind == NX_EXIT_IO ? NX_TRACK_IO : NX_TRACK_MMIO) &&
-	    nx_cost_open(engine, exit_rip);
+	    open_stay(engine, exit_rip);
 	engine->hot_rip = exit_rip;
 	engine->in_stay = false;
 	return engine->hot;
@@ -79,27 +88,6 @@ void nx_engine_forget_exit(struct nx_engine *engine)
 	engine->pending = NX_PENDING_NONE;
 	engine->exit_done = false;
 	engine->resume_cluster = NULL;
-}
-
-/* ---- The guest's processor state ---- */
-
-static void load_context(struct nx_engine *engine)
-{
-	for (unsigned i = 0; i < NX_GPRS; i++)
-		engine->context.gpr[i] =
-		    engine->mode.bits == 64 ? engine->state.gpr[i] : (uint32_t)engine->state.gpr[i];
-	engine->context.flags = nx_flags_to_context(engine->state.rflags);
-	engine->context.rflags = engine->state.rflags & ~(uint64_t)NX_FL_ARITHMETIC;
-}
-
-static void store_context(struct nx_engine *engine)
-{
-	unsigned count = engine->mode.bits == 64 ? NX_GPRS : NX_R8;
-
-	for (unsigned i = 0; i < count; i++)
-		engine->state.gpr[i] = engine->context.gpr[i];
-	engine->state.rflags =
-	    engine->context.rflags | nx_flags_from_context(engine->context.flags);
 }
 
 /* ---- Clusters ---- */
@@ -304,16 +292,6 @@ static enum nx_outcome end_at_site(struct nx_engine *engine, struct nx_exit *exi
 	}
 }
 
-void nx_run(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offset)
-{
-	engine->running = cluster;
-	engine->stop_reason = NX_LEAVE_FAULT;
-	engine->stop_is_mmio = false;
-	load_context(engine);
-	nx_enter(engine, (const uint8_t *)engine->memory.code_rx + cluster->code + offset);
-	store_context(engine);
-}
-
 /*
  * Return whether a failed trace says nothing about the path: it was cut off, and the next one gets
  * farther with the blocks that this one made, or the host refused a session.
@@ -418,43 +396,6 @@ static enum nx_outcome step_on(struct nx_engine *engine, struct nx_exit *exit)
 							      : leave(engine, exit, status);
 }
 
-/*
- * The first resume since the hardware delivered an exit. A host may complete exits by itself, so
- * that none is pending does not tell it.
- */
-static void begin_stay(struct nx_engine *engine)
-{
-	engine->in_stay = true;
-	/*
-	 * RF is set between the elements of a repeated instruction, and cleared by the next
-	 * instruction that completes. No host takes a guest over with breakpoints armed.
-	 */
-	engine->resume_flag = (engine->state.rflags & NX_FL_RF) != 0;
-	engine->resume_rip = engine->state.rip;
-	engine->state.rflags &= ~(uint64_t)NX_FL_RF;
-	engine->context.turns = NX_WEAK_TURNS;
-	engine->stay_exits = engine->stay_instructions = 0;
-	if (engine->config.latency_ns)
-		engine->stay_began = engine->host->now(engine->host_data);
-}
-
-bool nx_stay_is_long(struct nx_engine *engine)
-{
-	uint64_t bound = engine->config.latency_ns;
-
-	if (engine->config.max_stay && engine->stay_instructions > engine->config.max_stay)
-		return true;
-	if (!(engine->state.rflags & NX_FL_IF))
-		bound *= 20;
-	return bound && engine->host->now(engine->host_data) - engine->stay_began > bound;
-}
-
-void nx_engine_flush(struct nx_engine *engine)
-{
-	nx_tlb_flush(engine);
-	engine->code_pages = 0;
-}
-
 /* Compare the guest's code and run the cluster, in one session; NX_OK: it has run. */
 static nx_status enter_cluster(struct nx_engine *engine, struct nx_cluster *cluster,
 			       uint32_t offset)
@@ -498,7 +439,7 @@ enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit)
 	engine->context.idle_turns = nx_cost_idle_turns(engine);
 	engine->elements = NX_STRING_ELEMENTS;
 	if (!engine->in_stay)
-		begin_stay(engine);
+		nx_stay_begin(engine);
 	if (engine->stop)
 		return leave(engine, exit, NX_LEAVE_STOP);
 	/* A stay's first resume is never denied: the guest makes progress on a slow machine, too.
@@ -508,7 +449,7 @@ enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit)
 	status = nx_load_mode(engine);
 	if (status != NX_OK)
 		return leave(engine, exit, status);
-	load_context(engine); /* walks need rflags (AC) */
+	nx_load_context(engine); /* walks need rflags (AC) */
 	if (engine->config.uncached)
 		return step_on(engine, exit);
 	cluster = find_cluster(engine, &offset, &status);

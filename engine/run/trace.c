@@ -126,9 +126,11 @@ static bool is_exit(const struct nx_engine *engine, const struct nx_site *site)
 /* Make the block at the state's rip. A session is open before; after it, too, if there is one. */
 static struct nx_cluster *make_block(struct nx_engine *engine, uint32_t *offset, nx_status *status)
 {
-	bool formed = nx_form_block(engine, &engine->mode, engine->state.rip, &engine->graph);
 	struct nx_cluster *block;
+	bool formed;
 
+	nx_make_abandon(engine);
+	formed = nx_form_block(engine, &engine->mode, engine->state.rip, &engine->graph);
 	*status = NX_LEAVE_NO_CLUSTER;
 	if (!formed)
 		return NULL;

@@ -184,11 +184,17 @@ static nx_operand pointer(int64_t displacement, unsigned size)
 	return nx_op_mem(NX_HOST_POINTER, ZYDIS_REGISTER_NONE, 0, displacement, size);
 }
 
+/* Where a place is in the active group. */
+static int64_t group_offset(const struct nx_translator *t, const struct nx_place *place)
+{
+	return place->displacement + t->group.delta - t->group.place.displacement;
+}
+
 nx_operand nx_emit_access(struct nx_translator *t, const struct nx_insn *insn,
 			  const struct nx_place *place, struct nx_access_kind kind)
 {
 	if (t->group.active)
-		return pointer(nx_group_offset(t, place), kind.size);
+		return pointer(group_offset(t, place), kind.size);
 	nx_keep_flags_in_context(t);
 	nx_emit_address(t, place, NX_R14);
 	emit_segment(t, insn, place->seg, kind.size, kind.write);

@@ -227,11 +227,6 @@ static void lower(struct nx_translator *t, uint16_t first, unsigned length)
 	}
 }
 
-int64_t nx_group_offset(struct nx_translator *t, const struct nx_place *place)
-{
-	return place->displacement + t->group.delta - t->group.place.displacement;
-}
-
 unsigned nx_emit_group(struct nx_translator *t, uint16_t first, unsigned available)
 {
 	struct nx_group group;

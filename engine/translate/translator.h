@@ -113,8 +113,6 @@ uint32_t nx_emit_range_check(struct nx_translator *t, const struct nx_place *pla
 unsigned nx_emit_group(struct nx_translator *t, uint16_t first, unsigned available);
 /* Its instructions with a check each, out of line. */
 void nx_emit_apart(struct nx_translator *t, const struct nx_stub *stub);
-/* Where a place is in the active group. */
-int64_t nx_group_offset(struct nx_translator *t, const struct nx_place *place);
 
 /*
  * lower.c: what an instruction does before control goes on. Of an indirect branch: r10 = where it

@@ -179,6 +179,7 @@ static void test_abandoned(void **state)
 
 		for (unsigned i = 0; i < before; i++)
 			assert_null(make(m, m->start.rip, &status));
+		nx_make_abandon(m->engine);
 		assert_true(
 		    nx_form_block(m->engine, &m->engine->mode, ELSEWHERE, &m->engine->graph));
 		assert_non_null(nx_make_block(m->engine, &status));

@@ -24,11 +24,25 @@ static inline struct nx_engine *stage_begin(struct mock *m)
 	return m->engine;
 }
 
+/* Form all of a cluster at once; false: FAILED. */
+static inline bool stage_form_at(struct nx_engine *engine, const struct nx_mode *mode, uint64_t rip,
+				 struct nx_graph *graph)
+{
+	enum nx_progress progress;
+
+	nx_make_abandon(engine);
+	nx_form_begin(engine, mode, rip, graph);
+	do
+		progress = nx_form_step(engine, graph);
+	while (progress == NX_MORE);
+	return progress == NX_DONE;
+}
+
 /* Forms at the start into the vCPU's graph. */
 static inline bool stage_form(struct mock *m, enum nx_level level)
 {
 	m->engine->config.level = level;
-	return nx_form(m->engine, &m->engine->mode, m->start.rip, &m->engine->graph);
+	return stage_form_at(m->engine, &m->engine->mode, m->start.rip, &m->engine->graph);
 }
 
 #endif

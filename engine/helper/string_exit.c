@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * string_exit.c - the exit of a string instruction's elements on a device, or of INS and OUTS, and
+ * what the answer does to memory and registers.
+ */
+#include "helper/helper.h"
+
+nx_status nx_string_exit(struct nx_engine *engine, const struct nx_string_pending *pending,
+			 const struct nx_exit *exit)
+{
+	enum nx_route route =
+	    exit->kind == NX_EXIT_IO
+		? engine->host->route_io(engine->host_data, exit->port, exit->size, exit->write, 0)
+		: engine->host->route_mmio(engine->host_data, exit->gpa, exit->size, exit->write,
+					   exit->data);
+
+	if (route != NX_ROUTE_EXIT)
+		return NX_LEAVE_HOST_ROUTE;
+	engine->string_pending = *pending;
+	engine->stop_exit = *exit;
+	return NX_STOP_EXIT;
+}
+
+static bool store_input(struct nx_engine *engine, const struct nx_string_pending *pending,
+			const void *from, unsigned bytes)
+{
+	struct nx_page page = {.kind = NX_PAGE_LEAVE};
+
+	if (nx_session_begin(engine) != NX_OK)
+		return false;
+	/* The page was there when the exit was delivered; if its slot is gone, so is the data. */
+	engine->host->map_page(engine->host_data, pending->gpa & NX_PAGE_MASK, &page);
+	if (page.kind == NX_PAGE_RAM && page.writable)
+		nx_memcpy((uint8_t *)page.host + (pending->gpa & ~NX_PAGE_MASK), from, bytes);
+	nx_session_end(engine);
+	return true;
+}
+
+static void advance(struct nx_engine *engine, const struct nx_string_pending *pending,
+		    unsigned number, uint64_t delta)
+{
+	const struct nx_reg reg = {.number = (uint8_t)number, .size = pending->address_bytes};
+
+	nx_set_reg(engine->state.gpr, &reg, engine->state.gpr[number] + delta);
+}
+
+bool nx_finish_string(struct nx_engine *engine, const struct nx_exit *exit)
+{
+	const struct nx_string_pending *pending = &engine->string_pending;
+	uint64_t delta = (uint64_t)pending->count * pending->size;
+	const struct nx_reg rax = {.number = NX_RAX, .size = pending->size};
+
+	if (pending->input == NX_INPUT_MEMORY &&
+	    !store_input(engine, pending,
+			 exit->string ? (const void *)engine->string : (const void *)&exit->data,
+			 (unsigned)delta))
+		return false;
+	if (pending->input == NX_INPUT_RAX)
+		nx_set_reg(engine->state.gpr, &rax, exit->data);
+	if (pending->backwards)
+		delta = -delta;
+	if (pending->source)
+		advance(engine, pending, NX_RSI, delta);
+	if (pending->destination)
+		advance(engine, pending, NX_RDI, delta);
+	engine->pending = NX_PENDING_NONE;
+	engine->state.rip = engine->pending_site.next;
+	if (!pending->repeated)
+		return true;
+	advance(engine, pending, NX_RCX, -(uint64_t)pending->count);
+	if (engine->state.gpr[NX_RCX] & nx_size_mask(pending->address_bytes))
+		engine->state.rip = engine->pending_site.rip;
+	return true;
+}

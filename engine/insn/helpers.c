@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* helpers.c - which instructions C executes, in which mode. */
+#include "insn/decode.h"
+
+static bool is_sreg(const ZydisDecodedOperand *op)
+{
+	return op->type == ZYDIS_OPERAND_TYPE_REGISTER && op->reg.value >= ZYDIS_REGISTER_ES &&
+	       op->reg.value <= ZYDIS_REGISTER_GS;
+}
+
+/* Forms of MOV, PUSH, POP and BT that lower.c does not do, and what is run in some modes only. */
+static enum nx_helper_id helper_for_form(const struct nx_mode *mode, const struct nx_decoded *d)
+{
+	switch (d->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_POP:
+		if (d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY)
+			return NX_HELP_POP_MEMORY;
+		/* fall through */
+	case ZYDIS_MNEMONIC_MOV:
+		/* SS holds interrupts off for one instruction; CS cannot be loaded so. */
+		if (is_sreg(&d->op[0]) && mode->segment_loads &&
+		    d->op[0].reg.value != ZYDIS_REGISTER_SS &&
+		    d->op[0].reg.value != ZYDIS_REGISTER_CS)
+			return NX_HELP_LOAD_SREG;
+		return NX_HELP_NONE;
+	case ZYDIS_MNEMONIC_LDS:
+	case ZYDIS_MNEMONIC_LES:
+	case ZYDIS_MNEMONIC_LFS:
+	case ZYDIS_MNEMONIC_LGS:
+		return mode->segment_loads ? NX_HELP_LOAD_FAR : NX_HELP_NONE;
+	case ZYDIS_MNEMONIC_PUSH:
+		return is_sreg(&d->op[0]) && d->insn.operand_width == 16 ? NX_HELP_PUSH_SREG
+									 : NX_HELP_NONE;
+	case ZYDIS_MNEMONIC_BT:
+	case ZYDIS_MNEMONIC_BTS:
+	case ZYDIS_MNEMONIC_BTR:
+	case ZYDIS_MNEMONIC_BTC:
+		return d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+			       d->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER
+			   ? NX_HELP_BIT_STRING
+			   : NX_HELP_NONE;
+	default:
+		return NX_HELP_NONE;
+	}
+}
+
+/* A repeat prefix that the decoder does not take for one: what it does then is undocumented. */
+static bool has_stray_repeat(const struct nx_decoded *d)
+{
+	const uint64_t repeats =
+	    ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
+
+	for (unsigned i = 0; i < d->insn.raw.prefix_count; i++)
+		if ((d->insn.raw.prefixes[i].value == 0xf2 ||
+		     d->insn.raw.prefixes[i].value == 0xf3) &&
+		    d->insn.raw.prefixes[i].type != ZYDIS_PREFIX_TYPE_MANDATORY)
+			return !(d->insn.attributes & repeats);
+	return false;
+}
+
+/* What nx_mode.features has to have for an instruction. */
+static uint32_t needed_features(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+	case ZYDIS_MNEMONIC_MOVBE:
+		return NX_FEATURE_MOVBE;
+	case ZYDIS_MNEMONIC_POPCNT:
+		return NX_FEATURE_POPCNT;
+	case ZYDIS_MNEMONIC_CMPXCHG16B:
+		return NX_FEATURE_CMPXCHG16B;
+	case ZYDIS_MNEMONIC_RDTSC:
+		return NX_HAS_TSC;
+	case ZYDIS_MNEMONIC_RDTSCP:
+		return NX_HAS_TSC | NX_FEATURE_RDTSCP;
+	default:
+		return 0;
+	}
+}
+
+static bool needs_io_privilege(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+	case ZYDIS_MNEMONIC_CLI:
+	case ZYDIS_MNEMONIC_INSB:
+	case ZYDIS_MNEMONIC_INSW:
+	case ZYDIS_MNEMONIC_INSD:
+	case ZYDIS_MNEMONIC_OUTSB:
+	case ZYDIS_MNEMONIC_OUTSW:
+	case ZYDIS_MNEMONIC_OUTSD:
+		return true;
+	default:
+		return false;
+	}
+}
+
+enum nx_helper_id nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *d)
+{
+	/* CPL above IOPL: a fault, or with VME and PVI the virtual interrupt flag. */
+	if (needs_io_privilege(d->insn.mnemonic) && !mode->io_allowed)
+		return NX_HELP_NONE;
+	if (has_stray_repeat(d) || needed_features(d->insn.mnemonic) & ~mode->features)
+		return NX_HELP_NONE;
+	/* NOLINTBEGIN(bugprone-branch-clone): one helper does several sizes */
+	switch (d->insn.mnemonic) {
+#define NX_X(mnemonic, helper, accesses) \
+	case ZYDIS_MNEMONIC_##mnemonic:  \
+		return NX_HELP_##helper;
+		NX_HELPERS(NX_X)
+#undef NX_X
+	default:
+		return helper_for_form(mode, d);
+	}
+	/* NOLINTEND(bugprone-branch-clone) */
+}
+
+uint8_t nx_helper_accesses(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+#define NX_X(mnemonic, helper, accesses) \
+	case ZYDIS_MNEMONIC_##mnemonic:  \
+		return accesses;
+		NX_HELPERS(NX_X)
+#undef NX_X
+	default:
+		return 1; /* forms of MOV, PUSH, POP and BT */
+	}
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* stay.c - the time from a hardware exit to the return to guest mode, and how long it may last. */
+#include "engine.h"
+
+/*
+ * The first resume since the hardware delivered an exit. A host may complete exits by itself, so
+ * that none is pending does not tell it.
+ */
+void nx_stay_begin(struct nx_engine *engine)
+{
+	engine->in_stay = true;
+	/*
+	 * RF is set between the elements of a repeated instruction, and cleared by the next
+	 * instruction that completes. No host takes a guest over with breakpoints armed.
+	 */
+	engine->resume_flag = (engine->state.rflags & NX_FL_RF) != 0;
+	engine->resume_rip = engine->state.rip;
+	engine->state.rflags &= ~(uint64_t)NX_FL_RF;
+	engine->context.turns = NX_WEAK_TURNS;
+	engine->stay_exits = engine->stay_instructions = 0;
+	if (engine->config.latency_ns)
+		engine->stay_began = engine->host->now(engine->host_data);
+}
+
+bool nx_stay_is_long(struct nx_engine *engine)
+{
+	uint64_t bound = engine->config.latency_ns;
+
+	if (engine->config.max_stay && engine->stay_instructions > engine->config.max_stay)
+		return true;
+	if (!(engine->state.rflags & NX_FL_IF))
+		bound *= 20;
+	return bound && engine->host->now(engine->host_data) - engine->stay_began > bound;
+}
+
+nx_status nx_must_pause(struct nx_engine *engine)
+{
+	if (engine->stop)
+		return NX_LEAVE_STOP;
+	if (nx_stay_is_long(engine) ||
+	    (engine->host->time_is_up && engine->host->time_is_up(engine->host_data)))
+		return NX_LEAVE_LATENCY;
+	return NX_OK;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* callback.c - what a translation calls while it runs: the miss handler and the helpers. */
+#include "helper/helper.h"
+
+void *nx_runtime_miss(struct nx_engine *engine)
+{
+	const struct nx_site *site = &engine->running->site[engine->context.site];
+	uint64_t linear = engine->context.linear;
+	struct nx_target target = {.host = NULL};
+	nx_status status;
+
+	engine->counters.tlb_misses++;
+	if (engine->bounce_active && linear == engine->bounce_linear)
+		return &engine->bounce;
+	if (site->write) {
+		target.host = nx_guarded_lookup(engine, linear, site->size);
+		if (target.host)
+			return target.host;
+	}
+	/* Outside 64-bit mode linear addresses have 32 bits; one byte more is no page. */
+	if (engine->mode.bits != 64 && linear + site->size - 1 > UINT32_MAX)
+		status = NX_LEAVE_PAGE_CROSSING;
+	else
+		status = nx_resolve(engine, linear, site->size, site->write ? NX_WRITE : NX_READ,
+				    &target);
+	if (status == NX_LEAVE_PAGE_CROSSING && !site->write)
+		status = nx_read_across(engine, linear, site->size, &target.host);
+	if (status == NX_OK && !target.device)
+		return target.host;
+	engine->stop_is_mmio = status == NX_OK;
+	engine->stop_gpa = target.gpa;
+	engine->stop_traced = target.traced;
+	engine->stop_reason = status == NX_OK ? NX_LEAVE_DEVICE_FORM : status;
+	return NULL;
+}
+
+bool nx_runtime_helper(struct nx_engine *engine)
+{
+	const struct nx_site *site = &engine->running->site[engine->context.site];
+	nx_status status = NX_LEAVE_FAULT;
+	struct nx_decoded d;
+
+	if (nx_decode_full(&engine->mode, site->bytes, site->len, &d))
+		status = nx_help(engine, (enum nx_helper_id)site->helper, &d);
+	engine->stop_reason = status;
+	return status == NX_OK;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* execute.c - runs a translation between two states of the guest's processor. */
+#include "engine.h"
+
+void nx_load_context(struct nx_engine *engine)
+{
+	for (unsigned i = 0; i < NX_GPRS; i++)
+		engine->context.gpr[i] =
+		    engine->mode.bits == 64 ? engine->state.gpr[i] : (uint32_t)engine->state.gpr[i];
+	engine->context.flags = nx_flags_to_context(engine->state.rflags);
+	engine->context.rflags = engine->state.rflags & ~(uint64_t)NX_FL_ARITHMETIC;
+}
+
+static void store_context(struct nx_engine *engine)
+{
+	unsigned count = engine->mode.bits == 64 ? NX_GPRS : NX_R8;
+
+	for (unsigned i = 0; i < count; i++)
+		engine->state.gpr[i] = engine->context.gpr[i];
+	engine->state.rflags =
+	    engine->context.rflags | nx_flags_from_context(engine->context.flags);
+}
+
+void nx_run(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offset)
+{
+	engine->running = cluster;
+	engine->stop_reason = NX_LEAVE_FAULT;
+	engine->stop_is_mmio = false;
+	nx_load_context(engine);
+	nx_enter(engine, (const uint8_t *)engine->memory.code_rx + cluster->code + offset);
+	store_context(engine);
+}
