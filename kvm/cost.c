@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * cost.c - what exits and takeovers cost on this machine, measured while the guest runs.
+ * cost.c - measure what exits and take-overs cost on this machine while the guest runs.
  *
- * The time of a KVM_RUN is the way to the guest and back and what the guest did in between. Exits
- * come in bursts, so the least of a number of samples is little more than the way itself. The same
- * least frees the other figures from whatever disturbed a sample. A window of samples after the
- * other: costs change when a machine is migrated or its load does.
+ * A KVM_RUN's duration is exit overhead plus guest time. Exits come in bursts, so the minimum over
+ * a window approximates the overhead alone, and it rejects noise in the other figures as well.
+ * Windows are not merged, because costs change with load and migration.
  */
 #include "host.h"
 
-/* Samples of a window. */
+/* A window has this many samples. */
 #define WINDOW 16
-/* After the first windows one KVM_RUN in so many is timed: the clock costs something, too. */
+/* After the first windows only one KVM_RUN in ONE_IN is timed, since the clock has its cost. */
 #define ALL_FIRST 64
 #define ONE_IN 16
 #define MANY 32 /* instructions in one resume */
@@ -42,7 +41,7 @@ void nx_sample_instructions(struct nx_kvm_vcpu *vcpu, uint64_t instructions, uin
 {
 	uint64_t alone = vcpu->stats->cost_ns[NX_COST_RESUME];
 
-	/* Fewer are lost in what a resume itself takes. */
+	/* The fixed cost of a resume would hide fewer instructions. */
 	if (instructions >= MANY && alone && ns > alone)
 		nx_sample_add(vcpu, NX_COST_THOUSAND, (ns - alone) * 1000 / instructions);
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * hostmem.c - may this process touch the memory of a slot itself? KVM answers an access that the
- * mapping forbids with an error; the engine would die of it. So a slot's memory is looked up in the
- * process's own map before its first use, and what does not allow an access is left to KVM.
+ * hostmem.c - decide whether this process itself may access the memory of a slot.
  *
- * A VMM may take memory away, or protect it, while a slot uses it: preload.c stands before the
- * functions that do so, and who links the library says so. Meanwhile the engines leave the slot
- * alone, then they look it up again.
+ * KVM answers an access that the mapping forbids with an error, whereas the engine would die of a
+ * signal. A slot's memory is therefore looked up in /proc/self/maps before its first use, and KVM
+ * handles every access that the mapping does not allow.
+ *
+ * A VMM may unmap or protect memory while a slot uses it. preload.c interposes the functions that
+ * do so, and a VMM that links the library announces such changes. The engines leave the slot alone
+ * until the change is over, and then look it up again.
  */
 #define _GNU_SOURCE
 #include "host.h"
@@ -19,10 +21,10 @@
 
 struct range {
 	uint64_t at, end;
-	uint8_t access; /* of what has been seen so far */
+	uint8_t access; /* that every line so far allows */
 };
 
-/* One line of the map; false: past the range, or a hole in it. */
+/* Account one line of the map. Return false past the range or at a hole in it. */
 static bool account(struct range *range, const char *line)
 {
 	char *after;
@@ -43,8 +45,7 @@ static bool account(struct range *range, const char *line)
 		range->access &= (uint8_t)~NX_HOST_READ;
 	if (rights[1] != 'w')
 		range->access &= (uint8_t)~NX_HOST_WRITE;
-	/* A device's registers: an access has to be exactly the guest's, which is KVM's business.
-	 */
+	/* KVM alone accesses a device's registers, with exactly the guest's access. */
 	if (strstr(line, "vfio"))
 		range->access = 0;
 	range->at = last;
@@ -91,7 +92,7 @@ static uint8_t look_up(uint64_t host, uint64_t size)
 
 /* ---- Changes of the process's mappings ---- */
 
-/* All that slots ever covered: most changes are elsewhere, and end here. */
+/* The bounds of all memory that slots ever covered; most changes lie outside and end here. */
 static _Atomic uint64_t covered_from = UINT64_MAX, covered_to;
 
 void nx_host_covered(uint64_t host, uint64_t size)
@@ -104,7 +105,7 @@ void nx_host_covered(uint64_t host, uint64_t size)
 		;
 }
 
-/* Changes under way. While there are any, what is looked up now may be wrong a moment later. */
+/* Count the changes in progress. A look-up during one may be stale at once. */
 static atomic_uint changing;
 
 struct change {
@@ -158,8 +159,8 @@ void nx_host_changed(uint64_t host, uint64_t size)
 }
 
 /*
- * Inside nx_engine_resume(), so no change begins meanwhile: who begins one waits for the engines.
- * Several vCPUs may look the same slot up at once: they find the same.
+ * The caller is inside nx_engine_resume(), and a change waits until every engine is out, so none
+ * begins during the look-up. Several vCPUs may look up one slot at a time; all find the same.
  */
 uint8_t nx_host_slot_access(struct nx_slot *slot)
 {

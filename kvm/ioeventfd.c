@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * ioeventfd.c - writes that KVM turns into a signal of an eventfd. So do we, through a duplicate:
- * KVM itself keeps the eventfd when the VMM closes its descriptor. The duplicate is in the table of
- * descriptors, so that a VMM that closes whatever is open cannot make us write to another file: the
- * write is then left to KVM.
+ * ioeventfd.c - signal the eventfd of a guest write that KVM would turn into a signal.
+ *
+ * The host signals a duplicate, because KVM keeps the eventfd when the VMM closes its descriptor.
+ * The duplicate is registered in the descriptor table. If a VMM closes every open descriptor, the
+ * entry is cleared, the write is left to KVM, and no other file can receive it.
  */
 #define _GNU_SOURCE
 #include "host.h"
@@ -19,7 +20,7 @@ static void descriptor_release(struct nx_object *object)
 	(void)object;
 }
 
-/* Its descriptor in *number; NULL: KVM is left to do it. */
+/* Duplicate fd into *number. Return NULL if that fails; KVM then signals the eventfd. */
 static struct nx_object *descriptor_get(int fd, int *number)
 {
 	struct nx_object *object;
@@ -55,7 +56,7 @@ static void event_put(struct nx_ioeventfd *event)
 	nx_object_put(event->object);
 }
 
-/* KVM lets no two of them have all of this in common. */
+/* Return whether the arguments name this ioeventfd; KVM keeps these members unique together. */
 static bool same(const struct nx_ioeventfd *event, const struct kvm_ioeventfd *args)
 {
 	return event->address == args->addr && event->len == args->len &&
@@ -83,7 +84,7 @@ bool nx_ioeventfd_set(struct nx_kvm_vm *vm, const struct kvm_ioeventfd *args)
 	unsigned count = atomic_load(&vm->ioeventfds);
 	struct nx_ioeventfd *event;
 
-	/* Another machine's: here nothing ever matches it. */
+	/* This flag belongs to s390 and never matches here. */
 	if (args->flags & KVM_IOEVENTFD_FLAG_VIRTIO_CCW_NOTIFY)
 		return true;
 	if (args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN) {
@@ -118,7 +119,7 @@ void nx_ioeventfd_clear(struct nx_kvm_vm *vm)
 	free(vm->ioeventfd);
 }
 
-/* The bus, the address and the length; what is written aside. */
+/* Return whether bus, address and length match; the data is compared elsewhere. */
 static bool covers(const struct nx_ioeventfd *event, bool pio, uint64_t address, unsigned size)
 {
 	return event->address == address && !!(event->flags & KVM_IOEVENTFD_FLAG_PIO) == pio &&
@@ -154,7 +155,7 @@ static bool signal_one(const struct nx_kvm_vm *vm, bool pio, uint64_t address, u
 	return false;
 }
 
-/* OUTS: each element by itself; those that are for the VMM move together. */
+/* Signal each element of an OUTS by itself, and move the VMM's elements together. */
 static bool signal_string(const struct nx_kvm_vm *vm, struct nx_exit *exit)
 {
 	uint32_t left = 0;

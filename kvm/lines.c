@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * lines.c - interrupt lines that are lowered again and again.
+ * lines.c - skip the system call for an interrupt line that is lowered while it is low.
  *
- * A device model tells KVM its line's level whenever something about it changes, and mostly lowers
- * a line that is low: QEMU's serial port does so for each character, with a system call for each
- * interrupt controller that the line leads to. To lower a line again changes nothing, as long as
- * nobody touches the controllers in between: neither guest code that runs in the kernel nor
- * another call on the VM. Then the kernel is not asked again, and its answer of last time stands.
- * (A guest could make a line level-triggered of which an edge is still pending; the kernel's 8259
- * takes that back when the line is lowered once more. Hence the rule about guest code.)
+ * A device model reports its line's level whenever its state changes, and most reports lower a line
+ * that is low: QEMU's serial port does so for each character, with a system call for each interrupt
+ * controller that the line leads to. Lowering a low line changes nothing as long as nothing has
+ * touched the interrupt controllers in between, neither guest code in the kernel nor another call
+ * on the VM. The kernel's last answer is then returned again.
+ * (A guest could make a line level-triggered while an edge is pending on it; the kernel's 8259
+ * drops that edge when the line is lowered once more. That is why guest code counts.)
  *
- * vm->calm has the vCPUs inside KVM_RUN in its low bits and a number above them that changes with
- * all that may touch the controllers. A line remembers what calm was before it was lowered. So what
- * overlaps a call is seen whichever is first: a call changes the number before and after.
+ * The low bits of vm->calm count the vCPUs inside KVM_RUN; the upper bits are a generation that is
+ * bumped before and after every call that may touch the interrupt controllers (a seqcount). A line
+ * may be skipped only if the generation in which it was lowered is still current and no vCPU is in
+ * the kernel.
  */
 #include "host.h"
 
@@ -47,7 +48,7 @@ int nx_lines_set(struct nx_kvm_vm *vm, int fd, unsigned long request, struct kvm
 	uint64_t calm;
 	int result;
 
-	/* What the kernel refuses it shall refuse itself; and where noexit is off, it is off. */
+	/* The kernel itself refuses bad arguments; with noexit off, every call goes to it. */
 	if (!level || level->level || level->irq >= NX_LINES || nx_options.off ||
 	    atomic_load(&vm->off)) {
 		nx_lines_touch(vm);
@@ -63,7 +64,7 @@ int nx_lines_set(struct nx_kvm_vm *vm, int fd, unsigned long request, struct kvm
 	}
 	calm = atomic_load(&vm->calm);
 	result = nx_real.ioctl(fd, request, level);
-	/* Only this request has a status; the other one's callers do not want to know. */
+	/* Only this request returns a status that a later call could need. */
 	if (!result && (uint32_t)request == KVM_IRQ_LINE_STATUS) {
 		atomic_store(&line->status, level->status);
 		atomic_store(&line->calm, calm);

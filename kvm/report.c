@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* report.c - the figures at the end of the process. */
+/* report.c - print the figures at the end of the process. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -19,11 +19,11 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
 	struct nx_figures figures;
-	/* Clusters of the first vCPUs: their own memory or, of those that are gone, a copy. */
+	/* Clusters of the first vCPUs, in their own memory or, for a deleted vCPU, in a copy. */
 	const struct nx_share_clusters *part[MAX_PARTS];
 	unsigned parts;
 	unsigned vcpus;
-	/* Why nothing was avoided, each reason once. */
+	/* Reasons why nothing was avoided, each of them once. */
 	const char *off[MAX_OFF];
 	unsigned offs;
 } totals;
@@ -57,11 +57,11 @@ static void fold_living(struct nx_object *object, void *data)
 	(void)data;
 	if (object->type != NX_OBJECT_VCPU || vcpu->reported)
 		return;
-	/* It stays as it is while the report is written, which is for ever. */
+	/* The extra count keeps the vCPU until the process ends, since the report refers to it. */
 	vcpu->reported = true;
 	atomic_fetch_add(&object->count, 1);
 	nx_vcpu_read_kvm_stats(vcpu);
-	/* Otherwise the clusters are shown as they were some milliseconds ago. */
+	/* Without the lock the report shows the clusters as published some milliseconds ago. */
 	if (vcpu->engine && nx_vcpu_acquire_soon(vcpu)) {
 		vcpu->clusters_refreshed = 0;
 		nx_share_publish(vcpu, nx_real.now());
@@ -79,7 +79,7 @@ static void sum_living(struct nx_object *object, void *data)
 	const struct nx_kvm_vcpu *vcpu = (const struct nx_kvm_vcpu *)object;
 	struct sum *sum = data;
 
-	/* Of those that the report has, the figures are in the totals already. */
+	/* The totals already contain the figures of reported vCPUs. */
 	if (object->type != NX_OBJECT_VCPU || vcpu->reported)
 		return;
 	*sum->taken += nx_stats_taken_total(vcpu->stats);
