@@ -32,6 +32,7 @@ struct options {
 };
 
 struct pair {
+	unsigned number;
 	uint64_t taken[2]; /* 0: without noexit, 1: with it */
 	uint64_t avoided;
 	double seconds[2];
@@ -203,8 +204,7 @@ static double ratio(const struct pair *pair)
 
 static int compare(const void *a, const void *b)
 {
-	double left = ratio(*(const struct pair *const *)a);
-	double right = ratio(*(const struct pair *const *)b);
+	double left = ratio(a), right = ratio(b);
 
 	return (left > right) - (left < right);
 }
@@ -221,10 +221,10 @@ static void print_table(const struct pair *pair, unsigned pairs)
 }
 
 /* The pairs are sorted by their ratios of times. */
-static void print_verdict(struct pair *const *pair, unsigned pairs)
+static void print_verdict(const struct pair *pair, unsigned pairs)
 {
-	const struct pair *middle = pair[pairs / 2];
-	double least = ratio(pair[0]), most = ratio(pair[pairs - 1]);
+	const struct pair *middle = &pair[pairs / 2];
+	double least = ratio(pair), most = ratio(&pair[pairs - 1]);
 	uint64_t without = middle->taken[0], with = middle->taken[1];
 
 	printf("\nWith noexit: %s %s exits to the VMM (%s instead of %s), and %.3f of the time",
@@ -267,21 +267,21 @@ static int print_page(const struct options *options, const char *directory, unsi
 
 static int record(const struct options *options, const char *directory)
 {
-	struct pair pair[MOST_PAIRS] = {0}, *sorted[MOST_PAIRS];
+	struct pair pair[MOST_PAIRS] = {0};
 
 	for (unsigned i = 0; i < options->pairs; i++) {
 		int refused = run_pair(options, directory, i, &pair[i]);
 
+		pair[i].number = i;
 		if (refused)
 			return refused;
-		sorted[i] = &pair[i];
 	}
 	print_table(pair, options->pairs);
-	qsort(sorted, options->pairs, sizeof(*sorted), compare);
-	print_verdict(sorted, options->pairs);
+	qsort(pair, options->pairs, sizeof(*pair), compare);
+	print_verdict(pair, options->pairs);
 	if (!options->page)
 		return 0;
-	return print_page(options, directory, (unsigned)(sorted[options->pairs / 2] - pair));
+	return print_page(options, directory, pair[options->pairs / 2].number);
 }
 
 static void remove_files(const struct options *options, const char *directory)
