@@ -162,7 +162,8 @@ struct nx_kvm_vm {
 	atomic_uint ioeventfds; /* written with the lock, but a first look needs none */
 	unsigned ioeventfd_capacity;
 	bool irqchip_full, irqchip_split, pit, pit_speaker;
-	bool tsc_set; /* the VMM chose a frequency for vCPUs to come */
+	bool tsc_set;             /* the VMM chose a frequency for vCPUs to come */
+	atomic_bool hyperv_flush; /* hyperv.c */
 
 	atomic_int vcpus_holder; /* nx_vcpus_lock() */
 	struct nx_kvm_vcpu *vcpus;
@@ -314,7 +315,7 @@ struct nx_kvm_vcpu {
 	uint32_t tsc_aux;
 
 	/* What the VMM told the kernel about this vCPU. */
-	bool guest_debug, hyperv, has_signal_mask;
+	bool guest_debug, has_signal_mask;
 	uint64_t signal_mask;
 	uint8_t physical_bits;
 	uint32_t guest_features; /* NX_FEATURE_* */
@@ -472,6 +473,15 @@ bool nx_steal_begin(struct nx_kvm_vcpu *vcpu, int fd);
  * to flush its TLB first.
  */
 bool nx_steal_claim(struct nx_kvm_vcpu *vcpu);
+
+/* ---- hyperv.c ---- */
+
+/* Turn clustering off if the VM has Hyper-V's flush hypercall and more than one vCPU. */
+void nx_hyperv_check(struct nx_kvm_vm *vm);
+/* Note what CPUID tells the guest of Hyper-V. */
+void nx_hyperv_cpuid(struct nx_kvm_vcpu *vcpu, const struct kvm_cpuid2 *cpuid);
+/* Return whether a capability that was enabled on the vCPU is one of Hyper-V's that are known. */
+bool nx_hyperv_capability(struct nx_kvm_vcpu *vcpu, uint32_t cap);
 
 /* ---- engine.c ---- */
 

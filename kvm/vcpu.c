@@ -119,6 +119,7 @@ void nx_vcpu_created(struct nx_kvm_vm *vm, int fd)
 	nx_steal_vcpu_created(vcpu, fd);
 	atomic_fetch_add(&vm->object.count, 1);
 	nx_fd_set(fd, &vcpu->object);
+	nx_hyperv_check(vm);
 }
 
 /* ---- Locks that know their holder ---- */
@@ -211,6 +212,7 @@ static enum effect effect_of(uint32_t request)
 	case KVM_GET_FPU:
 	case KVM_GET_LAPIC:
 	case KVM_GET_CPUID2:
+	case KVM_GET_SUPPORTED_HV_CPUID:
 	case KVM_GET_VCPU_EVENTS:
 	case KVM_GET_DEBUGREGS:
 	case KVM_GET_XSAVE:
@@ -286,13 +288,8 @@ static void note_cpuid(struct nx_kvm_vcpu *vcpu, const struct kvm_cpuid2 *cpuid)
 		if (entry->function == 0x80000008 && entry->ebx & 1u << 3)
 			nx_vcpu_off(vcpu, "the VMM gives the guest INVLPGB, which the engine's own "
 					  "TLB would not hear of");
-		/* "Hv#1": its flush hypercall may return before the flush (KVM.md, section 5). */
-		if ((entry->function == 0x40000001 || entry->function == 0x40000101) &&
-		    entry->eax == 0x31237648)
-			nx_vcpu_off(vcpu,
-				    "the VMM gives the guest Hyper-V enlightenments; drop the "
-				    "hv_* CPU properties to have exits avoided");
 	}
+	nx_hyperv_cpuid(vcpu, cpuid);
 	/* KVM itself forbids it since Linux 5.17. */
 	if (vcpu->engine && vcpu->guest_features != before)
 		nx_vcpu_off(vcpu, "the VMM changed the processor that the guest runs on");
@@ -303,6 +300,13 @@ static void note_signal_mask(struct nx_kvm_vcpu *vcpu, const struct kvm_signal_m
 	vcpu->has_signal_mask = mask && mask->len == sizeof(vcpu->signal_mask);
 	if (vcpu->has_signal_mask)
 		memcpy(&vcpu->signal_mask, mask->sigset, sizeof(vcpu->signal_mask));
+}
+
+static void note_capability(struct nx_kvm_vcpu *vcpu, uint32_t cap)
+{
+	if (cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID && !nx_hyperv_capability(vcpu, cap))
+		nx_vcpu_off(vcpu, "the VMM enabled a capability on the vCPU that noexit does not "
+				  "know");
 }
 
 /* What a successful ioctl told us. */
@@ -323,10 +327,7 @@ static void note(struct nx_kvm_vcpu *vcpu, uint32_t request, void *argument)
 		    ((struct kvm_guest_debug *)argument)->control & KVM_GUESTDBG_ENABLE;
 		break;
 	case KVM_ENABLE_CAP:
-		if (((struct kvm_enable_cap *)argument)->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
-			nx_vcpu_off(vcpu,
-				    "the VMM enabled a capability on the vCPU that noexit does "
-				    "not know (Hyper-V has such)");
+		note_capability(vcpu, ((struct kvm_enable_cap *)argument)->cap);
 		break;
 	}
 }

@@ -167,7 +167,7 @@ static int create_device(struct nx_kvm_vm *vm, int fd, unsigned long request, vo
 
 /*
  * Capabilities that change nothing that the engine depends on. Not here, because they do: dirty
- * rings (the engine's writes would be missing), Hyper-V and Xen, encrypted memory, bus lock exits
+ * rings (the engine's writes would be missing), Xen, encrypted memory, bus lock exits
  * (a locked access in a cluster would cause none), and whatever came after Linux 6.1.
  */
 static bool capability_harmless(uint32_t cap)
@@ -209,7 +209,7 @@ static int enable_cap(struct nx_kvm_vm *vm, int fd, unsigned long request, void 
 		vm->irqchip_split = true;
 	else if (!result && !capability_harmless(cap->cap))
 		nx_vm_off(vm, "the VMM enabled a KVM capability that noexit does not know or that "
-			      "rules it out (dirty ring, Hyper-V, Xen, encryption, bus locks)");
+			      "rules it out (dirty ring, Xen, encryption, bus locks)");
 	nx_vm_unquiesce(vm);
 	errno = saved;
 	return result;
@@ -258,6 +258,7 @@ static bool ioctl_harmless(uint32_t request)
 	case KVM_UNREGISTER_COALESCED_MMIO:
 	case KVM_SET_GSI_ROUTING:
 	case KVM_IRQFD:
+	case KVM_HYPERV_EVENTFD: /* the kernel signals it by itself */
 	case KVM_SET_BOOT_CPU_ID:
 	case KVM_SET_CLOCK:
 	case KVM_GET_CLOCK:
@@ -319,7 +320,7 @@ static int other_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void
 	if (result >= 0 && !ioctl_harmless((uint32_t)request))
 		nx_vm_off(vm,
 			  "the VMM uses a KVM interface that noexit does not know or that rules "
-			  "it out (Xen, Hyper-V, encrypted or private memory)");
+			  "it out (Xen, encrypted or private memory)");
 	errno = saved;
 	return result;
 }

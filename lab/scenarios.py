@@ -11,6 +11,7 @@ from image import LabError, run_tool
 from load import load
 from scenario import SHADOW_PAGING, Scenario, same_transcript
 from scenarios_devices import DEVICES
+from scenarios_hyperv import HYPERV
 from scenarios_net import NETWORK
 
 GRUB = Path("/usr/lib/grub/i386-pc")
@@ -245,6 +246,7 @@ digest $work/screen
     grub("grub-floppy", "GRUB from a floppy disk",
          "-drive file=$work/disk,format=raw,if=floppy"),
     *DEVICES,
+    *HYPERV,
     *NETWORK,
     load(1),
 )

@@ -125,6 +125,8 @@ extern const char *fake_statistic;
 #define FAKE_KVM_FD 900
 #define FAKE_VM_FD 901
 #define FAKE_VCPU_FD 902
+/* A vCPU that KVM_CREATE_VCPU makes for any id but 0; it never runs. */
+#define FAKE_SECOND_VCPU_FD 903
 
 /* A fresh kernel and host with one VM and one vCPU that runs the program. */
 void fake_start(const struct model_insn *program, unsigned insns, struct fake_style style);

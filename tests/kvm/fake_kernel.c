@@ -473,6 +473,7 @@ static int vcpu_ioctl(uint32_t request, void *argument)
 		fake.init_waits = false;
 		return 0;
 	case KVM_SET_CPUID2:
+	case KVM_ENABLE_CAP:
 	case KVM_SET_SIGNAL_MASK:
 	case KVM_SET_GUEST_DEBUG:
 	case KVM_SET_MP_STATE:
@@ -503,7 +504,7 @@ static int vm_ioctl(uint32_t request, void *argument)
 	if (request == KVM_IRQ_LINE || request == KVM_IRQ_LINE_STATUS)
 		return set_line(request, argument);
 	if (request == KVM_CREATE_VCPU)
-		return FAKE_VCPU_FD;
+		return argument ? FAKE_SECOND_VCPU_FD : FAKE_VCPU_FD;
 	if (request == KVM_SIGNAL_MSI)
 		return 1; /* delivered */
 	if (request == KVM_IOEVENTFD)
@@ -532,6 +533,10 @@ static int fake_ioctl(int fd, unsigned long request, void *argument)
 		put();
 		return result;
 	}
+	if (fd == FAKE_SECOND_VCPU_FD) {
+		assert((uint32_t)request != KVM_RUN);
+		return 0;
+	}
 	if (fd == FAKE_VM_FD)
 		return vm_ioctl((uint32_t)request, argument);
 	assert(fd == FAKE_KVM_FD);
@@ -545,18 +550,25 @@ static int fake_ioctl(int fd, unsigned long request, void *argument)
 
 static void *map_vcpu(int fd, size_t size)
 {
-	assert(fd == FAKE_VCPU_FD && size == RUN_SIZE);
+	static uint8_t second[RUN_SIZE] __attribute__((aligned(4096)));
+
+	assert(size == RUN_SIZE);
+	if (fd == FAKE_SECOND_VCPU_FD)
+		return second;
+	assert(fd == FAKE_VCPU_FD);
 	return fake.run;
 }
 
 static void unmap_vcpu(void *page, size_t size)
 {
-	assert(page == fake.run && size == RUN_SIZE);
+	assert(page && size == RUN_SIZE);
 }
 
 static bool is_kvm_object(int fd, const char *what)
 {
-	return fd == (strcmp(what, "vm") ? FAKE_VCPU_FD : FAKE_VM_FD);
+	if (!strcmp(what, "vm"))
+		return fd == FAKE_VM_FD;
+	return fd == FAKE_VCPU_FD || fd == FAKE_SECOND_VCPU_FD;
 }
 
 static uint64_t fake_now(void)
@@ -625,5 +637,7 @@ void fake_stop(void)
 			close(fake.ioeventfd[i].fd);
 	}
 	nx_fd_clear(FAKE_VCPU_FD);
+	if (nx_fd_known(FAKE_SECOND_VCPU_FD))
+		nx_fd_clear(FAKE_SECOND_VCPU_FD);
 	nx_fd_clear(FAKE_VM_FD);
 }

@@ -408,13 +408,6 @@ static int set_cpuid(uint32_t function, uint32_t eax)
 	return set_leaf(function, eax, 0, 0);
 }
 
-static void test_hyperv(void **state)
-{
-	(void)state;
-	assert_int_equal(set_cpuid(0x40000001, 0x31237648), 0);
-	expect_off("Hyper-V");
-}
-
 static void test_invlpgb(void **state)
 {
 	(void)state;
@@ -545,7 +538,6 @@ int main(void)
 	    TEST(test_unknown_vcpu_interface),
 	    TEST(test_unknown_vm_interface),
 	    TEST(test_unknown_capability),
-	    TEST(test_hyperv),
 	    TEST(test_invlpgb),
 	    TEST(test_kvm_paravirtual_is_fine),
 	    TEST(test_cpuid_changed_later),
