@@ -76,7 +76,7 @@ void watch_class_name(unsigned class, unsigned classes, char *name, size_t size)
 
 uint64_t watch_avoided(const struct nx_stats *stats, unsigned reason)
 {
-	return reason == KVM_EXIT_IO     ? stats->avoided[NX_EXIT_IO]
-	       : reason == KVM_EXIT_MMIO ? stats->avoided[NX_EXIT_MMIO]
+	return reason == KVM_EXIT_IO     ? stats->avoided[NX_CLASS_IO]
+	       : reason == KVM_EXIT_MMIO ? stats->avoided[NX_CLASS_MMIO]
 					 : 0;
 }

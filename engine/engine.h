@@ -42,7 +42,7 @@ struct nx_cluster {
 	struct nx_entry *entry;
 	const struct nx_insn *last; /* of a trace's block: what decides where control goes on */
 	uint64_t executions, exits;
-	uint64_t stays, exits_mmio, made_ns; /* as nx_cluster_info has them */
+	uint64_t stays, exits_mmio, exits_insn, made_ns; /* as nx_cluster_info has them */
 };
 
 struct nx_cache {
@@ -98,6 +98,7 @@ struct nx_account {
 	uint8_t making;     /* of what */
 	uint8_t stays;
 	uint8_t losses; /* decisions against it in a row */
+	uint8_t class;  /* enum nx_exit_class: of the exits there */
 };
 
 /* A cluster that is being made: make.c. */
@@ -151,6 +152,7 @@ struct nx_engine {
 	/* cost.c: what the exits of a stay are worth. The stay at hot_rip is open until the next.
 	 */
 	struct nx_costs costs;
+	enum nx_exit_class class; /* of the exit that the guest met last */
 	bool stay_open;
 	uint64_t stay_saved, stay_made;
 	struct nx_account account[NX_ACCOUNTS];

@@ -141,10 +141,12 @@ struct nx_tracker_entry {
 	uint16_t skip; /* exits still to pass before the next try: after a barren formation */
 };
 
-#define NX_TRACK_IO (1u << 0)
-#define NX_TRACK_MMIO (1u << 1)
-#define NX_TRACK_APART (1u << 2) /* a store that must not be merged with the next one */
-#define NX_TRACK_BARREN_SHIFT 4  /* 4 bits: how often formation found nothing here */
+/* Kinds of exits that were met at an instruction: 1u << enum nx_exit_kind. */
+#define NX_TRACK_IO (1u << NX_EXIT_IO)
+#define NX_TRACK_MMIO (1u << NX_EXIT_MMIO)
+#define NX_TRACK_APART (1u << 3) /* a store that must not be merged with the next one */
+#define NX_TRACK_ALL (NX_TRACK_APART * 2 - 1)
+#define NX_TRACK_BARREN_SHIFT 4 /* 4 bits: how often formation found nothing here */
 
 struct nx_tracker {
 	struct nx_tracker_entry row[NX_TRACKER_ROWS][NX_TRACKER_DEPTH]; /* [0] is the newest */
@@ -542,8 +544,8 @@ bool nx_trace(struct nx_engine *engine, const struct nx_site *from, enum nx_maki
 
 /* The hardware's exit at pc may be taken over, as far as cost goes: then a stay is open. */
 bool nx_cost_open(struct nx_engine *engine, uint64_t pc);
-/* An exit is delivered in the stay. */
-void nx_cost_avoided(struct nx_engine *engine, enum nx_exit_kind kind);
+/* An exit of the engine's class is delivered in the stay. */
+void nx_cost_avoided(struct nx_engine *engine);
 /* The stay, if one is open, is over: into the account of where it began. */
 void nx_cost_settle(struct nx_engine *engine);
 /* Making count of it has taken so long. */

@@ -153,44 +153,70 @@ enum nx_exit_kind {
 };
 
 /*
- * Instructions that exit as such. X(name, class). Which exit is a setting of the host, since a host
- * below KVM sees none of them and one inside it most.
+ * Exits by what they cost: a VMREAD is another matter than a port access that goes to the VMM, and
+ * than an entry of a nested guest. X(name, word, description).
  */
-#define NX_INSN_EXITS(X)      \
-	X(CPUID, CPUID)       \
-	X(RDMSR, MSR)         \
-	X(WRMSR, MSR)         \
-	X(MOV_CR, CR)         \
-	X(CLTS, CR)           \
-	X(LMSW, CR)           \
-	X(MOV_DR, DR)         \
-	X(HLT, HLT)           \
-	X(INVLPG, INVALIDATE) \
-	X(INVD, INVALIDATE)   \
-	X(WBINVD, INVALIDATE) \
-	X(VMREAD, VMX)        \
-	X(VMWRITE, VMX)       \
-	X(VMPTRLD, VMX)       \
-	X(VMPTRST, VMX)       \
-	X(VMCLEAR, VMX)       \
-	X(VMLAUNCH, VMX)      \
-	X(VMRESUME, VMX)      \
-	X(VMXON, VMX)         \
-	X(VMXOFF, VMX)        \
-	X(VMCALL, VMX)        \
-	X(INVEPT, VMX)        \
-	X(INVVPID, VMX)       \
-	X(VMRUN, SVM)         \
-	X(VMLOAD, SVM)        \
-	X(VMSAVE, SVM)        \
-	X(VMMCALL, SVM)       \
-	X(STGI, SVM)          \
-	X(CLGI, SVM)          \
-	X(SKINIT, SVM)        \
-	X(INVLPGA, SVM)
+#define NX_EXIT_CLASSES(X)                                     \
+	X(IO, "io", "port accesses")                           \
+	X(MMIO, "mmio", "device-memory accesses")              \
+	X(CPUID, "cpuid", "CPUID")                             \
+	X(MSR, "msr", "RDMSR and WRMSR")                       \
+	X(CR, "cr", "accesses to control registers")           \
+	X(DR, "dr", "accesses to debug registers")             \
+	X(HLT, "hlt", "HLT")                                   \
+	X(INVALIDATE, "invalidate", "INVLPG, INVD and WBINVD") \
+	X(VMCS, "vmcs", "VMREAD and VMWRITE")                  \
+	X(VMX, "vmx", "other instructions of VMX")             \
+	X(SVM, "svm", "instructions of SVM")                   \
+	X(VM_ENTRY, "vm_entry", "VMLAUNCH, VMRESUME and VMRUN")
+
+enum nx_exit_class {
+#define NX_X(name, word, text) NX_CLASS_##name,
+	NX_EXIT_CLASSES(NX_X)
+#undef NX_X
+	    NX_EXIT_CLASS_COUNT
+};
+
+/*
+ * Instructions that exit as such. X(name, bit, class): the bit of nx_config.exits and the class of
+ * cost. Which exit is a setting of the host, since a host below KVM sees none of them and one
+ * inside it most.
+ */
+#define NX_INSN_EXITS(X)                  \
+	X(CPUID, CPUID, CPUID)            \
+	X(RDMSR, MSR, MSR)                \
+	X(WRMSR, MSR, MSR)                \
+	X(MOV_CR, CR, CR)                 \
+	X(CLTS, CR, CR)                   \
+	X(LMSW, CR, CR)                   \
+	X(MOV_DR, DR, DR)                 \
+	X(HLT, HLT, HLT)                  \
+	X(INVLPG, INVALIDATE, INVALIDATE) \
+	X(INVD, INVALIDATE, INVALIDATE)   \
+	X(WBINVD, INVALIDATE, INVALIDATE) \
+	X(VMREAD, VMX, VMCS)              \
+	X(VMWRITE, VMX, VMCS)             \
+	X(VMPTRLD, VMX, VMX)              \
+	X(VMPTRST, VMX, VMX)              \
+	X(VMCLEAR, VMX, VMX)              \
+	X(VMLAUNCH, VMX, VM_ENTRY)        \
+	X(VMRESUME, VMX, VM_ENTRY)        \
+	X(VMXON, VMX, VMX)                \
+	X(VMXOFF, VMX, VMX)               \
+	X(VMCALL, VMX, VMX)               \
+	X(INVEPT, VMX, VMX)               \
+	X(INVVPID, VMX, VMX)              \
+	X(VMRUN, SVM, VM_ENTRY)           \
+	X(VMLOAD, SVM, SVM)               \
+	X(VMSAVE, SVM, SVM)               \
+	X(VMMCALL, SVM, SVM)              \
+	X(STGI, SVM, SVM)                 \
+	X(CLGI, SVM, SVM)                 \
+	X(SKINIT, SVM, SVM)               \
+	X(INVLPGA, SVM, SVM)
 
 enum nx_insn_exit {
-#define NX_X(name, class) NX_INSN_##name,
+#define NX_X(name, bit, class) NX_INSN_##name,
 	NX_INSN_EXITS(NX_X)
 #undef NX_X
 };
@@ -257,6 +283,23 @@ struct nx_exit {
 	/* At NX_LEAVE: */
 	enum nx_leave_reason reason;
 };
+
+/* The class of an exit that the engine has delivered. */
+static inline enum nx_exit_class nx_exit_class_of(const struct nx_exit *exit)
+{
+	if (exit->kind == NX_EXIT_IO)
+		return NX_CLASS_IO;
+	if (exit->kind == NX_EXIT_MMIO)
+		return NX_CLASS_MMIO;
+	switch (exit->insn) {
+#define NX_X(name, bit, class) \
+	case NX_INSN_##name:   \
+		return NX_CLASS_##class;
+		NX_INSN_EXITS(NX_X)
+#undef NX_X
+	}
+	return NX_CLASS_CPUID;
+}
 
 /* What the host has at a guest-physical page. */
 enum nx_page_kind {
@@ -422,7 +465,11 @@ NX_API void nx_config_limits(struct nx_config *config, enum nx_limits limits);
  * avoids are worth it.
  */
 struct nx_costs {
-	uint32_t exit[3];  /* by enum nx_exit_kind: guest to host and back, without the emulation */
+	/*
+	 * From the guest to the host and back, without the emulation. A class that has not been
+	 * measured is taken to cost as much as the dearest one that has.
+	 */
+	uint32_t exit[NX_EXIT_CLASS_COUNT];
 	uint32_t takeover; /* completing a hardware exit, fetching and writing back registers */
 	uint32_t resume;   /* one exit delivered by the engine, guest instructions included */
 	uint32_t thousand; /* a thousand guest instructions in translations */
@@ -512,11 +559,11 @@ NX_API volatile int *nx_engine_stop_flag(struct nx_engine *engine);
 /*
  * Before it takes over at an exit that the hardware delivered, the host asks whether that can
  * pay: exit_rip is the guest's rip as the host sees it at that exit (on the exiting instruction or
- * past it). Cheap, reads no guest
- * memory. false: go on as without the engine.
+ * past it), now is a clock in nanoseconds, of which the engine needs no more than the seconds.
+ * Cheap, reads no guest memory. false: go on as without the engine.
  */
 NX_API bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip,
-				     enum nx_exit_kind kind);
+				     enum nx_exit_class exit_class, uint64_t now);
 
 /*
  * Runs the guest from the instruction boundary in the vCPU's state: completes the pending exit,
@@ -577,6 +624,7 @@ struct nx_cluster_info {
 	uint64_t executions;  /* entries from a resume */
 	uint64_t exits;       /* exits that it delivered */
 	uint64_t exits_mmio;  /* of these, device-memory exits */
+	uint64_t exits_insn;  /* likewise, exits by an instruction as such */
 	uint64_t stays;       /* executions that a hardware exit was taken over for */
 	uint64_t made_ns;     /* time that forming, translating and verifying it took */
 	uint8_t bits;         /* 16, 32 or 64 */

@@ -165,8 +165,11 @@ static void print_kinds(struct nx_json *out, const struct nx_stats *stats)
 	nx_json_number(out, "other", other);
 	nx_json_end(out, '}');
 	nx_json_begin(out, "avoided_by_kind", '{');
-	nx_json_number(out, "io", stats->avoided[NX_EXIT_IO]);
-	nx_json_number(out, "mmio", stats->avoided[NX_EXIT_MMIO]);
+#define NX_X(name, word, text)                                                   \
+	if (NX_CLASS_##name <= NX_CLASS_MMIO || stats->avoided[NX_CLASS_##name]) \
+		nx_json_number(out, word, stats->avoided[NX_CLASS_##name]);
+	NX_EXIT_CLASSES(NX_X)
+#undef NX_X
 	nx_json_end(out, '}');
 }
 
@@ -304,6 +307,7 @@ void nx_json_cluster(struct nx_json *out, const struct nx_share_clusters *in,
 	nx_json_number(out, "executions", cluster->executions);
 	nx_json_number(out, "exits_avoided", cluster->exits);
 	nx_json_number(out, "exits_avoided_mmio", cluster->exits_mmio);
+	nx_json_number(out, "exits_avoided_insn", cluster->exits_insn);
 	nx_json_number(out, "takeovers", cluster->stays);
 	nx_json_number(out, "made_ns", cluster->made_ns);
 	name_print(out, "benefit_ns");

@@ -27,7 +27,7 @@
 
 #define NX_SHARE_NAME "noexit-counters"
 #define NX_SHARE_MAGIC 0x30746978656f6eull /* "noexit0" */
-#define NX_SHARE_VERSION 3
+#define NX_SHARE_VERSION 4
 #define NX_SHARE_CLUSTERS 512
 #define NX_SHARE_DATA (512u * 1024)
 #define NX_SHARE_LAZY_NS 20000000u
@@ -37,7 +37,7 @@
 /* A cluster; see struct nx_cluster_info. */
 struct nx_share_cluster {
 	uint64_t entry_rip;
-	uint64_t executions, exits, exits_mmio, stays, made_ns;
+	uint64_t executions, exits, exits_mmio, exits_insn, stays, made_ns;
 	/*
 	 * Nanoseconds that the cluster has saved the guest so far: what its exits would have cost
 	 * in hardware, less what the engine took to deliver them, to take the guest over where a

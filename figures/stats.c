@@ -56,7 +56,9 @@ NX_HOT void nx_stats_taken(struct nx_stats *stats, const struct kvm_run *run)
 
 void nx_stats_avoided(struct nx_stats *stats, const struct nx_exit *exit)
 {
-	stats->avoided[exit->kind]++;
+	stats->avoided[nx_exit_class_of(exit)]++;
+	if (exit->kind == NX_EXIT_INSN)
+		return; /* at no place */
 	count_place(stats, exit->kind, exit->kind == NX_EXIT_IO ? exit->port : page_of(exit->gpa),
 		    0, 1);
 }
@@ -92,7 +94,7 @@ static void stats_add(struct nx_stats *to, const struct nx_stats *from)
 	for (unsigned i = 0; i < NX_EXIT_REASONS; i++)
 		to->taken[i] += from->taken[i];
 	to->intr += from->intr;
-	for (unsigned i = 0; i <= NX_EXIT_MMIO; i++)
+	for (unsigned i = 0; i < NX_EXIT_CLASS_COUNT; i++)
 		to->avoided[i] += from->avoided[i];
 	for (unsigned i = 0; i < NX_HOST_LEAVE_COUNT; i++)
 		to->leaves[i] += from->leaves[i];
@@ -167,7 +169,11 @@ uint64_t nx_stats_taken_total(const struct nx_stats *stats)
 
 uint64_t nx_stats_avoided_total(const struct nx_stats *stats)
 {
-	return stats->avoided[NX_EXIT_IO] + stats->avoided[NX_EXIT_MMIO];
+	uint64_t total = 0;
+
+	for (unsigned i = 0; i < NX_EXIT_CLASS_COUNT; i++)
+		total += stats->avoided[i];
+	return total;
 }
 
 const char *nx_exit_reason_name(unsigned reason)

@@ -73,10 +73,23 @@ enum nx_unfit {
 	    NX_UNFIT_COUNT
 };
 
-/* What is measured while the guest runs, in nanoseconds, 0: not yet. X(name, word, description). */
+/*
+ * What is measured while the guest runs, in nanoseconds, 0: not yet. X(name, word, description).
+ * The exits come first, in the order of enum nx_exit_class.
+ */
 #define NX_COSTS(X)                                                                         \
 	X(IO, "exit_io", "a port exit to the VMM and back, without its emulation")          \
 	X(MMIO, "exit_mmio", "a device-memory exit likewise")                               \
+	X(CPUID, "exit_cpuid", "an exit by CPUID")                                          \
+	X(MSR, "exit_msr", "an exit by RDMSR or WRMSR")                                     \
+	X(CR, "exit_cr", "an exit by an access to a control register")                      \
+	X(DR, "exit_dr", "an exit by an access to a debug register")                        \
+	X(HLT, "exit_hlt", "an exit by HLT")                                                \
+	X(INVALIDATE, "exit_invalidate", "an exit by INVLPG, INVD or WBINVD")               \
+	X(VMCS, "exit_vmcs", "an exit by VMREAD or VMWRITE")                                \
+	X(VMX, "exit_vmx", "an exit by another instruction of VMX")                         \
+	X(SVM, "exit_svm", "an exit by an instruction of SVM")                              \
+	X(VM_ENTRY, "exit_vm_entry", "an exit by VMLAUNCH, VMRESUME or VMRUN")              \
 	X(TAKEOVER, "takeover", "completing an exit and fetching the guest's registers")    \
 	X(RESUME, "resume", "an exit delivered by the engine, guest instructions included") \
 	X(THOUSAND, "thousand", "a thousand guest instructions in translations")
@@ -87,6 +100,11 @@ enum nx_cost {
 #undef NX_X
 	    NX_COST_COUNT
 };
+
+#define NX_X(name, word, text) \
+	_Static_assert((int)NX_COST_##name == (int)NX_CLASS_##name, "in the classes' order");
+NX_EXIT_CLASSES(NX_X)
+#undef NX_X
 
 #define NX_EXIT_REASONS 64  /* KVM_EXIT_*; the last one takes whatever is beyond */
 #define NX_STATS_PLACES 512 /* power of two */
@@ -111,9 +129,9 @@ struct nx_stats {
 #define NX_X(name, text) uint64_t name;
 	NX_KVM_COUNTERS(NX_X)
 #undef NX_X
-	uint64_t taken[NX_EXIT_REASONS];    /* by KVM_EXIT_* */
-	uint64_t intr;                      /* KVM_RUN returned EINTR after entering the guest */
-	uint64_t avoided[NX_EXIT_MMIO + 1]; /* by enum nx_exit_kind */
+	uint64_t taken[NX_EXIT_REASONS]; /* by KVM_EXIT_* */
+	uint64_t intr;                   /* KVM_RUN returned EINTR after entering the guest */
+	uint64_t avoided[NX_EXIT_CLASS_COUNT];
 	uint64_t leaves[NX_HOST_LEAVE_COUNT];
 	uint64_t unfit[NX_UNFIT_COUNT];
 	uint64_t stay[NX_STAY_CLASSES];

@@ -50,8 +50,9 @@ void nx_sample_tell(struct nx_kvm_vcpu *vcpu)
 {
 	const uint32_t *cost = vcpu->stats->cost_ns;
 
+	/* The other classes are the kernel's: none of them is met here. */
 	*nx_engine_costs(vcpu->engine) = (struct nx_costs){
-	    .exit = {[NX_EXIT_IO] = cost[NX_COST_IO], [NX_EXIT_MMIO] = cost[NX_COST_MMIO]},
+	    .exit = {[NX_CLASS_IO] = cost[NX_COST_IO], [NX_CLASS_MMIO] = cost[NX_COST_MMIO]},
 	    .takeover = cost[NX_COST_TAKEOVER],
 	    .resume = cost[NX_COST_RESUME],
 	    .thousand = cost[NX_COST_THOUSAND],

@@ -362,8 +362,8 @@ static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 
 /* ---- The beginning of a stay ---- */
 
-/* Everything that can be known before the exit is completed. */
-NX_HOT static bool may_take_over(struct nx_kvm_vcpu *vcpu)
+/* Everything that can be known before the exit is completed. true: *now is the time. */
+NX_HOT static bool may_take_over(struct nx_kvm_vcpu *vcpu, uint64_t *now)
 {
 	const struct kvm_run *run = vcpu->run;
 
@@ -375,10 +375,12 @@ NX_HOT static bool may_take_over(struct nx_kvm_vcpu *vcpu)
 	if (run->if_flag &&
 	    (run->request_interrupt_window || vcpu->irq_seen != atomic_load(&vcpu->vm->irq_epoch)))
 		return false;
-	return nx_vcpu_engine_make(vcpu) &&
-	       nx_engine_worth_resuming(vcpu->engine, vcpu->kernel_rip,
-					vcpu->run->exit_reason == KVM_EXIT_IO ? NX_EXIT_IO
-									      : NX_EXIT_MMIO);
+	if (!nx_vcpu_engine_make(vcpu))
+		return false;
+	*now = nx_real.now();
+	return nx_engine_worth_resuming(
+	    vcpu->engine, vcpu->kernel_rip,
+	    vcpu->run->exit_reason == KVM_EXIT_IO ? NX_CLASS_IO : NX_CLASS_MMIO, *now);
 }
 
 /* Rule 2. Returns whether the VMM kicked meanwhile. */
@@ -423,10 +425,9 @@ static enum step kernel_complete(struct nx_kvm_vcpu *vcpu, int fd, void *argumen
 	return STEP_EINTR;
 }
 
-static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
+static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument, uint64_t began)
 {
 	struct kvm_run *run = vcpu->run;
-	uint64_t began = nx_real.now();
 	enum nx_unfit unfit;
 	enum step step;
 	bool kicked;
@@ -465,11 +466,13 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 
 NX_HOT static enum step decide(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
+	uint64_t now;
+
 	if (vcpu->owner == NX_OWNER_ENGINE)
 		return stay_continue(vcpu);
 	if (vcpu->owner == NX_OWNER_DISTURBED)
 		return stay_disturbed(vcpu, fd);
-	return may_take_over(vcpu) ? take_over(vcpu, fd, argument) : STEP_ENTER;
+	return may_take_over(vcpu, &now) ? take_over(vcpu, fd, argument, now) : STEP_ENTER;
 }
 
 /* The kernel takes our registers, finishes what is due, and returns. */

@@ -163,11 +163,12 @@ void nx_share_vcpu_close(struct nx_kvm_vcpu *vcpu)
 static int64_t benefit(const struct nx_kvm_vcpu *vcpu, const struct nx_cluster_info *info)
 {
 	const uint32_t *cost = vcpu->stats->cost_ns;
-	uint64_t by_port = info->exits - info->exits_mmio;
+	uint64_t by_port = info->exits - info->exits_mmio - info->exits_insn;
 	int64_t saved, spent;
 
-	if (!cost[NX_COST_TAKEOVER] || !cost[NX_COST_RESUME] || (by_port && !cost[NX_COST_IO]) ||
-	    (info->exits_mmio && !cost[NX_COST_MMIO]))
+	/* This host meets no exits by instructions as such, and knows no cost of theirs. */
+	if (info->exits_insn || !cost[NX_COST_TAKEOVER] || !cost[NX_COST_RESUME] ||
+	    (by_port && !cost[NX_COST_IO]) || (info->exits_mmio && !cost[NX_COST_MMIO]))
 		return NX_SHARE_UNMEASURED;
 	saved = (int64_t)(by_port * cost[NX_COST_IO] + info->exits_mmio * cost[NX_COST_MMIO]);
 	spent = (int64_t)(info->exits * cost[NX_COST_RESUME] +
@@ -184,6 +185,7 @@ static void refresh_cluster(const struct nx_kvm_vcpu *vcpu, struct nx_share_clus
 	to->executions = info.executions;
 	to->exits = info.exits;
 	to->exits_mmio = info.exits_mmio;
+	to->exits_insn = info.exits_insn;
 	to->stays = info.stays;
 	to->made_ns = info.made_ns;
 	to->benefit_ns = benefit(vcpu, &info);

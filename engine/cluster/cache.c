@@ -381,6 +381,7 @@ void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_cluster_inf
 	    .executions = cluster->executions,
 	    .exits = cluster->exits,
 	    .exits_mmio = cluster->exits_mmio,
+	    .exits_insn = cluster->exits_insn,
 	    .stays = cluster->stays,
 	    .made_ns = cluster->made_ns,
 	    .bits = cluster->mode.bits,

@@ -488,7 +488,7 @@ bool nx_decode_insn_exit(const struct nx_decoded *d, enum nx_insn_exit *insn, ui
 	switch ((unsigned)d->insn.mnemonic) {
 #define ZYDIS_MNEMONIC_MOV_CR (ZYDIS_MNEMONIC_MAX_VALUE + 1)
 #define ZYDIS_MNEMONIC_MOV_DR (ZYDIS_MNEMONIC_MAX_VALUE + 2)
-#define NX_X(name, group)                  \
+#define NX_X(name, group, price)           \
 	case ZYDIS_MNEMONIC_##name:        \
 		*insn = NX_INSN_##name;    \
 		*class = NX_EXITS_##group; \

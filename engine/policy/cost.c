@@ -51,12 +51,26 @@ static uint32_t dearest_exit(const struct nx_costs *costs)
 	return dearest;
 }
 
+/* What an exit of a class costs; 0: nothing has been measured. */
+static uint32_t price(const struct nx_engine *engine, unsigned class)
+{
+	uint32_t measured = engine->costs.exit[class];
+
+	return measured ? measured : dearest_exit(&engine->costs);
+}
+
+/* What leaving now will cost: an exit like the last one, and a takeover behind it. */
+static uint32_t price_of_leaving(const struct nx_engine *engine)
+{
+	return price(engine, engine->class) + engine->costs.takeover;
+}
+
 /* The instructions in clusters that take as long as an exit. */
 static uint64_t instructions_worth(const struct nx_engine *engine)
 {
 	uint32_t thousand = engine->costs.thousand ? engine->costs.thousand : THOUSAND_NS;
 
-	return dearest_exit(&engine->costs) * 1000ull / thousand;
+	return price(engine, engine->class) * 1000ull / thousand;
 }
 
 uint32_t nx_cost_idle_turns(const struct nx_engine *engine)
@@ -115,10 +129,11 @@ void nx_cost_learn(struct nx_engine *engine, enum nx_making making, unsigned cou
 }
 
 /* The exits that earn it; UINT16_MAX earn everything. */
-static uint32_t exits_needed(const struct nx_engine *engine, enum nx_making making, unsigned count)
+static uint32_t exits_needed(const struct nx_engine *engine, unsigned class, enum nx_making making,
+			     unsigned count)
 {
 	uint64_t ns = engine->making_ns[making] * units(making, count);
-	uint64_t exits = ns / dearest_exit(&engine->costs) / EAGERNESS;
+	uint64_t exits = ns / price(engine, class) / EAGERNESS;
 
 	return exits < UINT16_MAX ? (uint32_t)exits : UINT16_MAX;
 }
@@ -129,7 +144,7 @@ bool nx_cost_ripe(struct nx_engine *engine, uint64_t pc, enum nx_making making, 
 
 	if (!nx_cost_known(engine))
 		return true;
-	if (account->exits < exits_needed(engine, making, count)) {
+	if (account->exits < exits_needed(engine, account->class, making, count)) {
 		account->making = (uint8_t)making;
 		account->waits_for = count;
 		return false;
@@ -142,13 +157,15 @@ bool nx_cost_waits(struct nx_engine *engine, uint64_t pc)
 {
 	struct nx_account *account = account_of(engine, pc);
 
+	account->class = (uint8_t)engine->class;
 	if (account->exits < UINT16_MAX)
 		account->exits++;
 	if (!account->waits_for)
 		return false;
 	/* By what is known now: an estimate may have come down meanwhile. */
 	if (!nx_cost_known(engine) ||
-	    account->exits >= exits_needed(engine, account->making, account->waits_for)) {
+	    account->exits >=
+		exits_needed(engine, account->class, account->making, account->waits_for)) {
 		account->waits_for = 0;
 		return false;
 	}
@@ -162,22 +179,20 @@ unsigned nx_cost_first_leaves(const struct nx_engine *engine)
 
 	if (!nx_cost_known(engine))
 		return 0;
-	leaves = engine->making_ns[NX_MAKE_TRACE] /
-		 (dearest_exit(&engine->costs) + engine->costs.takeover) / EAGERNESS;
+	leaves = engine->making_ns[NX_MAKE_TRACE] / price_of_leaving(engine) / EAGERNESS;
 	return leaves < MOST_LEAVES ? (unsigned)leaves : MOST_LEAVES;
 }
 
 bool nx_cost_follow(const struct nx_engine *engine)
 {
-	return nx_cost_known(engine) && engine->making_ns[NX_MAKE_STEPS] <
-					    dearest_exit(&engine->costs) + engine->costs.takeover;
+	return nx_cost_known(engine) && engine->making_ns[NX_MAKE_STEPS] < price_of_leaving(engine);
 }
 
 bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster)
 {
 	if (!nx_cost_known(engine))
 		return true;
-	cluster->lost += dearest_exit(&engine->costs) + engine->costs.takeover;
+	cluster->lost += price_of_leaving(engine);
 	/* What it takes with the new way is not known; most of it is what there is. */
 	return cluster->lost * EAGERNESS >= cluster->made_ns << cluster->futile;
 }
@@ -195,10 +210,12 @@ static void decide(const struct nx_engine *engine, struct nx_account *account)
 	account->saved = 0;
 }
 
-void nx_cost_avoided(struct nx_engine *engine, enum nx_exit_kind kind)
+void nx_cost_avoided(struct nx_engine *engine)
 {
-	if (engine->costs.exit[kind] > engine->costs.resume)
-		engine->stay_saved += engine->costs.exit[kind] - engine->costs.resume;
+	uint32_t avoided = price(engine, engine->class);
+
+	if (avoided > engine->costs.resume)
+		engine->stay_saved += avoided - engine->costs.resume;
 }
 
 /* What is done once and pays later: clusters formed, new paths followed. */

@@ -153,7 +153,7 @@ enum nx_track_verdict nx_tracker_note(struct nx_tracker *tracker, uint64_t pc, c
 	struct nx_tracker_entry *entry = find(tracker, h);
 
 	advance(tracker, now);
-	properties &= NX_TRACK_IO | NX_TRACK_MMIO | NX_TRACK_APART;
+	properties &= NX_TRACK_ALL;
 	if (!entry) {
 		if (!insert(tracker, h, properties))
 			return NX_TRACK_COLD;
@@ -206,7 +206,7 @@ unsigned nx_tracker_properties(const struct nx_tracker *tracker, uint64_t pc, co
 	const struct nx_tracker_entry *entry =
 	    find((struct nx_tracker *)(uintptr_t)tracker, hash(pc, bytes, len));
 
-	return entry ? entry->properties & (NX_TRACK_IO | NX_TRACK_MMIO | NX_TRACK_APART) : 0;
+	return entry ? entry->properties & NX_TRACK_ALL : 0;
 }
 
 void nx_tracker_forget(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len)

@@ -6,10 +6,10 @@
 #include "translate/translator.h"
 
 /* Is this exit to be translated? What has to be for the tracker's leaks alone is counted. */
-static bool note_exit(struct nx_engine *engine, uint64_t pc, unsigned properties)
+static bool note_exit(struct nx_engine *engine, uint64_t pc, unsigned properties, uint64_t now)
 {
-	enum nx_track_verdict verdict = nx_tracker_note(&engine->tracker, pc, NULL, 0, properties,
-							engine->host->now(engine->host_data));
+	enum nx_track_verdict verdict =
+	    nx_tracker_note(&engine->tracker, pc, NULL, 0, properties, now);
 
 	engine->forced = verdict == NX_TRACK_FORCE;
 	/* The tracker forgets what does not fit, though its cluster may still be there. */
@@ -27,13 +27,21 @@ static bool open_stay(struct nx_engine *engine, uint64_t pc)
 	return nx_cost_open(engine, pc);
 }
 
-bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum nx_exit_kind kind)
+static enum nx_exit_kind kind_of(enum nx_exit_class class)
+{
+	return class == NX_CLASS_IO     ? NX_EXIT_IO
+	       : class == NX_CLASS_MMIO ? NX_EXIT_MMIO
+					: NX_EXIT_INSN;
+}
+
+bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum nx_exit_class class,
+			      uint64_t now)
 {
 	engine->exit_done = false;
 	nx_cost_settle(engine);
+	engine->class = class;
 	engine->hot =
-	    note_exit(engine, exit_rip, kind == NX_EXIT_IO ? NX_TRACK_IO : NX_TRACK_MMIO) &&
-	    open_stay(engine, exit_rip);
+	    note_exit(engine, exit_rip, 1u << kind_of(class), now) && open_stay(engine, exit_rip);
 	engine->hot_rip = exit_rip;
 	engine->in_stay = false;
 	return engine->hot;
@@ -53,6 +61,7 @@ static void credit(struct nx_engine *engine, enum nx_exit_kind kind, unsigned ga
 	}
 	engine->running->exits++;
 	engine->running->exits_mmio += kind == NX_EXIT_MMIO;
+	engine->running->exits_insn += kind == NX_EXIT_INSN;
 	engine->counters.distance[class < NX_DISTANCES ? class : NX_DISTANCES - 1]++;
 }
 
@@ -113,7 +122,8 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 	if (hot) {
 		/* What the host asked about is what a barren formation has to be noted for. */
 		pc = engine->hot_rip;
-	} else if (!note_exit(engine, pc, 0) || nx_cost_waits(engine, pc)) {
+	} else if (!note_exit(engine, pc, 0, engine->host->now(engine->host_data)) ||
+		   nx_cost_waits(engine, pc)) {
 		*status = NX_LEAVE_COLD;
 		return NULL;
 	}
@@ -160,7 +170,8 @@ static enum nx_outcome deliver(struct nx_engine *engine, const struct nx_site *s
 	engine->resume_cluster = site->resume ? engine->running : NULL;
 	engine->resume_offset = site->resume - 1;
 	engine->stay_exits++;
-	nx_cost_avoided(engine, exit->kind);
+	engine->class = nx_exit_class_of(exit);
+	nx_cost_avoided(engine);
 	return NX_EXIT;
 }
 
@@ -195,8 +206,8 @@ static enum nx_outcome end_with_insn(struct nx_engine *engine, const struct nx_s
 {
 	exit->kind = NX_EXIT_INSN;
 	engine->counters.exits_insn++;
-	deliver(engine, site, NX_PENDING_INSN, exit);
 	nx_describe_insn(engine, site, exit);
+	deliver(engine, site, NX_PENDING_INSN, exit);
 	engine->pending_flushes = nx_exit_flushes(exit);
 	return NX_EXIT;
 }

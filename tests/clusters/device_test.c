@@ -497,7 +497,7 @@ static void first_exit(struct mock *m, struct nx_exit *exit)
 	m->start.gpr[NX_RSI] = MOCK_DEVICE;
 	mock_warm(m);
 	*nx_engine_state(m->engine) = m->start;
-	assert_true(nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_IO));
+	assert_true(mock_worth_resuming(m, m->code_rip, NX_CLASS_IO));
 	assert_int_equal(nx_engine_resume(m->engine, exit), NX_EXIT);
 	assert_int_equal(exit->kind, NX_EXIT_MMIO);
 	assert_int_equal(exit->gpa, MOCK_DEVICE);

@@ -37,7 +37,7 @@ static void example_4(void **state)
 	for (enum mock_mode mode = MOCK_FLAT32; mode <= MOCK_PAE32; mode++) {
 		struct mock *m = mock_new_exits(mode, 0, NX_LEVEL_STRAIGHT, NX_EXITS_DR);
 
-		m->first_kind = NX_EXIT_INSN;
+		m->first_class = NX_CLASS_DR;
 		MOCK_LOAD(m, debug_registers);
 		m->start.gpr[NX_RBX] = 0xc0002000;
 		m->start.gpr[NX_RDI] = MOCK_DATA;
@@ -70,7 +70,7 @@ static void example_10(void **state)
 	struct mock *m = mock_new_exits(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT, NX_EXITS_VMX);
 
 	(void)state;
-	m->first_kind = NX_EXIT_INSN;
+	m->first_class = NX_CLASS_VMCS;
 	MOCK_LOAD(m, vmreads);
 	m->start.gpr[NX_R10] = 0x681e;
 	m->input[0] = log[0].data;
@@ -99,7 +99,7 @@ static void example_11(void **state)
 	struct mock_access log[8];
 
 	(void)state;
-	m->first_kind = NX_EXIT_INSN;
+	m->first_class = NX_CLASS_VMCS;
 	MOCK_LOAD(m, dense);
 	m->start.gpr[NX_RAX] = 0x6802;
 	m->start.gpr[NX_RDI] = 0;
@@ -148,7 +148,7 @@ static void other_classes(void **state)
 	struct mock *m = mock_new_exits(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT, exits);
 
 	(void)state;
-	m->first_kind = NX_EXIT_INSN;
+	m->first_class = NX_CLASS_CR;
 	MOCK_LOAD(m, system_64);
 	m->start.gpr[NX_RCX] = 0xc0000080;
 	m->start.gpr[NX_RDX] = 0xd01;

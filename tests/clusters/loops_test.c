@@ -195,7 +195,7 @@ static void example_9(void **state)
 	struct mock_access log[10];
 
 	(void)state;
-	m->first_kind = NX_EXIT_MMIO;
+	m->first_class = NX_CLASS_MMIO;
 	MOCK_LOAD(m, copies);
 	m->start.gpr[NX_RCX] = MOCK_DEVICE;
 	m->start.gpr[NX_R9] = 11;
@@ -249,7 +249,7 @@ static void example_5(void **state)
 	struct nx_cluster_info info;
 
 	(void)state;
-	m->first_kind = NX_EXIT_MMIO;
+	m->first_class = NX_CLASS_MMIO;
 	MOCK_LOAD(m, work);
 	m->start.gpr[NX_RSI] = (MOCK_DATA + 4 + 0x7fc4215cull) / 8;
 	m->start.gpr[NX_RDI] = MOCK_DEVICE + 0x10 + 0x200ff0;
@@ -261,8 +261,8 @@ static void example_5(void **state)
 	for (unsigned i = 0; i < 2; i++) {
 		mock_run(m);
 		assert_int_equal(m->reason, NX_LEAVE_COLD);
-		assert_false(nx_engine_worth_resuming(m->engine, second, NX_EXIT_MMIO));
-		assert_false(nx_engine_worth_resuming(m->engine, third, NX_EXIT_MMIO));
+		assert_false(mock_worth_resuming(m, second, NX_CLASS_MMIO));
+		assert_false(mock_worth_resuming(m, third, NX_CLASS_MMIO));
 	}
 	mock_warm(m);
 	mock_check_log(m, log, 2);

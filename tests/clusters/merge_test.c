@@ -85,8 +85,8 @@ static unsigned run_pair(struct mock *m, const struct pair *pair, struct nx_exit
 	*nx_engine_state(m->engine) = m->start;
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
 	nx_engine_state(m->engine)->rip = m->resume_rip;
-	if (!nx_engine_worth_resuming(m->engine, m->resume_rip, NX_EXIT_MMIO)) {
-		nx_engine_worth_resuming(m->engine, second, NX_EXIT_MMIO);
+	if (!mock_worth_resuming(m, m->resume_rip, NX_CLASS_MMIO)) {
+		mock_worth_resuming(m, second, NX_CLASS_MMIO);
 		return 0;
 	}
 	while (exits < 4 && nx_engine_resume(m->engine, &exit) == NX_EXIT)

@@ -74,10 +74,13 @@ volatile int *nx_engine_stop_flag(struct nx_engine *e)
 	return &e->stop;
 }
 
-bool nx_engine_worth_resuming(struct nx_engine *e, uint64_t exit_rip, enum nx_exit_kind kind)
+bool nx_engine_worth_resuming(struct nx_engine *e, uint64_t exit_rip, enum nx_exit_class exit_class,
+			      uint64_t now)
 {
-	assert(fake.run->exit_reason == (kind == NX_EXIT_IO ? KVM_EXIT_IO : KVM_EXIT_MMIO));
-	(void)kind;
+	assert(fake.run->exit_reason == (exit_class == NX_CLASS_IO ? KVM_EXIT_IO : KVM_EXIT_MMIO));
+	assert(now);
+	(void)exit_class;
+	(void)now;
 	assert(!e->pending);
 	assert(exit_rip >= MODEL_BASE && exit_rip <= MODEL_BASE + fake.insns * MODEL_LEN);
 	e->exits_in_stay = 0;

@@ -73,8 +73,8 @@ static void test_same_accesses_fast(void **state)
 	(void)state;
 	run_both(mixed, COUNT(mixed), fast);
 	assert_true(fake_engine.exits >= 60);
-	assert_int_equal(fake_vcpu()->stats->avoided[NX_EXIT_IO] +
-			     fake_vcpu()->stats->avoided[NX_EXIT_MMIO],
+	assert_int_equal(fake_vcpu()->stats->avoided[NX_CLASS_IO] +
+			     fake_vcpu()->stats->avoided[NX_CLASS_MMIO],
 			 fake_engine.exits);
 	fake_stop();
 }
@@ -423,7 +423,7 @@ static void test_latency_bound(void **state)
 	assert_true(fake_vcpu()->stats->longest_stay_ns <= 50000 + 30000);
 	assert_true(fake_vcpu()->stats->longest_stay_ns >= 50000);
 	/* Time never denies a stay its first resume. */
-	assert_true(fake_vcpu()->stats->avoided[NX_EXIT_IO] >= fake_vcpu()->stats->takeovers);
+	assert_true(fake_vcpu()->stats->avoided[NX_CLASS_IO] >= fake_vcpu()->stats->takeovers);
 	fake_stop();
 }
 

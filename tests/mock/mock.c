@@ -229,7 +229,7 @@ struct mock *mock_new_config(enum mock_mode mode, unsigned cpl, const struct nx_
 	m->ram = map_memory(MOCK_RAM_SIZE);
 	m->want_ram = map_memory(MOCK_RAM_SIZE);
 	m->leave_port = -1;
-	m->first_kind = NX_EXIT_IO;
+	m->first_class = NX_CLASS_IO;
 	m->time = 1000000000;
 	memset(m->input, 0xa5, sizeof(m->input));
 	memset(m->start_ram + MOCK_CODE, FILLER, 0x1000);
@@ -332,6 +332,11 @@ static void answer(struct mock *m, struct nx_exit *exit)
 		*nx_engine_stop_flag(m->engine) = 1;
 }
 
+bool mock_worth_resuming(struct mock *m, uint64_t rip, enum nx_exit_class exit_class)
+{
+	return nx_engine_worth_resuming(m->engine, rip, exit_class, now(m));
+}
+
 static enum nx_leave_reason run(struct mock *m)
 {
 	/* Nothing may be read from the exit of another stay. */
@@ -342,7 +347,7 @@ static enum nx_leave_reason run(struct mock *m)
 	m->exits = 0;
 	m->inputs = 0;
 	*nx_engine_stop_flag(m->engine) = 0;
-	if (!nx_engine_worth_resuming(m->engine, m->code_rip, m->first_kind))
+	if (!mock_worth_resuming(m, m->code_rip, m->first_class))
 		return m->reason = NX_LEAVE_COLD;
 	while (nx_engine_resume(m->engine, &exit) == NX_EXIT)
 		answer(m, &exit);

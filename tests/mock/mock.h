@@ -101,7 +101,7 @@ struct mock {
 	uint8_t *start_ram;
 	uint64_t input[MOCK_LOG];           /* what devices answer, in order; then 0xa5a5... */
 	uint8_t page[MOCK_RAM_SIZE / 4096]; /* enum mock_page */
-	enum nx_exit_kind first_kind;       /* of the exit that the hardware delivers */
+	enum nx_exit_class first_class;     /* of the exit that the hardware delivers */
 	unsigned stop_at;   /* sets the stop flag at the exit of this number, from 1 */
 	int leave_port;     /* the kernel handles it; -1: none */
 	uint64_t leave_gpa; /* likewise for device memory; 0: none */
@@ -174,6 +174,9 @@ uint64_t mock_pte(const struct mock *m, const uint8_t *ram, uint32_t linear);
 void mock_poke(struct mock *m, uint32_t gpa, const void *bytes, size_t count);
 /* Little endian in the wanted memory. */
 void mock_want_memory(struct mock *m, uint32_t gpa, unsigned size, uint64_t value);
+
+/* Asks the engine about a hardware exit, by the clock of this host. */
+bool mock_worth_resuming(struct mock *m, uint64_t rip, enum nx_exit_class exit_class);
 
 /* Everything as at the start, one hardware exit, and on until the engine leaves. */
 enum nx_leave_reason mock_run(struct mock *m);

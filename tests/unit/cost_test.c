@@ -11,18 +11,18 @@ static struct mock *begin(uint32_t exit_ns, uint32_t takeover_ns)
 	*nx_engine_costs(m->engine) =
 	    (struct nx_costs){.exit = {exit_ns, exit_ns}, .takeover = takeover_ns, .resume = 100};
 	/* The third exit is hot. */
-	assert_false(nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO));
-	assert_false(nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO));
+	assert_false(mock_worth_resuming(m, PC, NX_CLASS_IO));
+	assert_false(mock_worth_resuming(m, PC, NX_CLASS_IO));
 	return m;
 }
 
 /* An exit at PC, and what its stay avoids if there is one. */
 static bool take_exit(struct mock *m, unsigned avoids)
 {
-	bool taken = nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO);
+	bool taken = mock_worth_resuming(m, PC, NX_CLASS_IO);
 
 	for (unsigned i = 0; taken && i < avoids; i++)
-		nx_cost_avoided(m->engine, NX_EXIT_IO);
+		nx_cost_avoided(m->engine);
 	return taken;
 }
 
@@ -207,18 +207,18 @@ static void test_ripe(void **state)
 	assert_true(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 68));
 	learn_insns(m, 1000);
 	assert_int_equal(m->engine->counters.waited, 0);
-	assert_true(nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO));
+	assert_true(mock_worth_resuming(m, PC, NX_CLASS_IO));
 	assert_false(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 68));
-	assert_true(nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO));
+	assert_true(mock_worth_resuming(m, PC, NX_CLASS_IO));
 	assert_int_equal(m->engine->counters.waited, 0);
 	assert_true(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 68));
 	/* The next one has to be earned anew; a larger one takes longer. */
 	assert_false(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 108));
 	for (unsigned i = 1; i <= 2; i++) {
-		assert_false(nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO));
+		assert_false(mock_worth_resuming(m, PC, NX_CLASS_IO));
 		assert_int_equal(m->engine->counters.waited, i);
 	}
-	assert_true(nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO));
+	assert_true(mock_worth_resuming(m, PC, NX_CLASS_IO));
 	assert_true(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 108));
 	/* Another exit has its own account. */
 	assert_false(nx_cost_ripe(m->engine, PC + 16, NX_MAKE_INSN, 68));
@@ -236,15 +236,14 @@ static void test_estimate_comes_down(void **state)
 	(void)state;
 	nx_cost_learn(m->engine, NX_MAKE_INSN, 3, 35 * 1000000);
 	assert_false(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 200));
-	for (; !nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO); exits++)
+	for (; !mock_worth_resuming(m, PC, NX_CLASS_IO); exits++)
 		if (exits > 100)
 			learn_insns(m, 1000);
 	assert_in_range(exits, 101, 150);
 	/* However dear it is, it is not put off for ever. */
 	m->engine->making_ns[NX_MAKE_INSN] = 1u << 30;
 	assert_false(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 200));
-	for (exits = 0; exits < 65536 && !nx_engine_worth_resuming(m->engine, PC, NX_EXIT_IO);
-	     exits++)
+	for (exits = 0; exits < 65536 && !mock_worth_resuming(m, PC, NX_CLASS_IO); exits++)
 		;
 	assert_in_range(exits, 60000, 65535);
 	assert_true(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 200));

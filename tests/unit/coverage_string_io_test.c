@@ -96,7 +96,7 @@ static void run(struct mock *m, bool write, unsigned size, struct result *result
 		memset(result, 0, sizeof(*result));
 		*nx_engine_state(m->engine) = m->start;
 		memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-		if (!nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_IO))
+		if (!mock_worth_resuming(m, m->code_rip, NX_CLASS_IO))
 			continue;
 		while (nx_engine_resume(m->engine, &exit) == NX_EXIT) {
 			result->ended = exit.rip == m->stop_rip;

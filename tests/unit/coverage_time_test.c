@@ -110,7 +110,7 @@ static void completed_exits_do_not_begin_a_stay(void **state)
 	(void)state;
 	*nx_engine_state(m->engine) = m->start;
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	assert_true(nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_IO));
+	assert_true(mock_worth_resuming(m, m->code_rip, NX_CLASS_IO));
 	while (nx_engine_resume(m->engine, &exit) == NX_EXIT && ++exits < 1000) {
 		exit.data = 0;
 		assert_int_equal(nx_engine_complete_exit(m->engine, &exit), NX_COMPLETION_DONE);
@@ -214,7 +214,7 @@ static void longest_stay(void **state)
 		 */
 		nx_engine_state(m->engine)->rip = m->resume_rip;
 		nx_engine_state(m->engine)->gpr[NX_RAX] = 0;
-		assert_true(nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_IO));
+		assert_true(mock_worth_resuming(m, m->code_rip, NX_CLASS_IO));
 		began = real_now(NULL);
 		for (; nx_engine_resume(m->engine, &exit) == NX_EXIT; exits++)
 			exit.data = 0;
@@ -252,9 +252,9 @@ static void forgotten_by_the_tracker(void **state)
 	translated = counters->translated;
 	/* Exits elsewhere push its entry out; then they are old, and nothing leaks any more. */
 	for (uint64_t rip = 0; rip < 40000; rip++)
-		nx_engine_worth_resuming(m->engine, 0x10000000 + rip * 64, NX_EXIT_IO);
+		mock_worth_resuming(m, 0x10000000 + rip * 64, NX_CLASS_IO);
 	m->time += 20000000000u;
-	assert_false(nx_engine_worth_resuming(m->engine, 0x20000000, NX_EXIT_IO));
+	assert_false(mock_worth_resuming(m, 0x20000000, NX_CLASS_IO));
 	mock_run(m);
 	assert_true(m->exits > 0);
 	assert_int_equal(counters->translated, translated);
@@ -285,7 +285,7 @@ static bool execute(struct mock *m, uint32_t gpa)
 
 	*nx_engine_state(m->engine) = m->start;
 	nx_engine_state(m->engine)->rip = gpa + 1;
-	if (!nx_engine_worth_resuming(m->engine, gpa, NX_EXIT_IO))
+	if (!mock_worth_resuming(m, gpa, NX_CLASS_IO))
 		return false;
 	while (nx_engine_resume(m->engine, &exit) == NX_EXIT)
 		avoided = true;

@@ -16,7 +16,7 @@ static struct mock *new_mock(void)
 {
 	struct mock *m = mock_new_exits(MOCK_LONG64, 0, NX_LEVEL_LOOPS, CLASSES);
 
-	m->first_kind = NX_EXIT_INSN;
+	m->first_class = NX_CLASS_CPUID;
 	MOCK_LOAD(m, mixed);
 	m->start.gpr[NX_RSI] = MOCK_DATA;
 	m->start.gpr[NX_RDI] = m->start.cr3;
@@ -64,7 +64,7 @@ static struct result stay(struct mock *m, enum end end)
 
 	*s = m->start;
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	assert_true(nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_INSN));
+	assert_true(mock_worth_resuming(m, m->code_rip, NX_CLASS_CPUID));
 	while (nx_engine_resume(m->engine, &exit) == NX_EXIT) {
 		struct nx_state after = *s;
 
@@ -95,7 +95,7 @@ static struct result stay(struct mock *m, enum end end)
 static void warm(struct mock *m)
 {
 	for (unsigned i = 0; i < 2; i++)
-		assert_false(nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_INSN));
+		assert_false(mock_worth_resuming(m, m->code_rip, NX_CLASS_CPUID));
 	for (unsigned i = 0; i < 8; i++)
 		stay(m, DONE);
 }
@@ -151,7 +151,7 @@ static void completion_keeps_them_too(void **state)
 	warm(m);
 	*nx_engine_state(m->engine) = m->start;
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	assert_true(nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_INSN));
+	assert_true(mock_worth_resuming(m, m->code_rip, NX_CLASS_CPUID));
 	misses = counters->tlb_misses;
 	while (nx_engine_resume(m->engine, &exit) == NX_EXIT)
 		exits++;
@@ -169,7 +169,7 @@ static void it_does_not_outlive_the_stay(void **state)
 	(void)state;
 	warm(m);
 	*nx_engine_state(m->engine) = m->start;
-	assert_true(nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_INSN));
+	assert_true(mock_worth_resuming(m, m->code_rip, NX_CLASS_CPUID));
 	assert_int_equal(nx_engine_resume(m->engine, &exit), NX_EXIT);
 	execute(nx_engine_state(m->engine), &exit);
 	nx_engine_exit_done(m->engine, false);
@@ -178,7 +178,7 @@ static void it_does_not_outlive_the_stay(void **state)
 	*nx_engine_state(m->engine) = m->start;
 	mock_set_pte(m, MOCK_DATA, 0);
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	assert_true(nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_INSN));
+	assert_true(mock_worth_resuming(m, m->code_rip, NX_CLASS_CPUID));
 	assert_int_equal(nx_engine_resume(m->engine, &exit), NX_LEAVE);
 	assert_int_equal(exit.reason, NX_LEAVE_PAGE_FAULT);
 	mock_free(m);

@@ -138,7 +138,7 @@ static void input_waits(void **state)
 	m->start.gpr[NX_RDI] = MOCK_DATA;
 	mock_warm(m);
 	*nx_engine_state(m->engine) = m->start;
-	assert_true(nx_engine_worth_resuming(m->engine, m->code_rip, NX_EXIT_IO));
+	assert_true(mock_worth_resuming(m, m->code_rip, NX_CLASS_IO));
 	assert_int_equal(nx_engine_resume(m->engine, &exit), NX_EXIT);
 	assert_int_equal(exit.count, 4);
 	memcpy(exit.string, "read", 4);
