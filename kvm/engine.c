@@ -4,6 +4,20 @@
 
 #define ENOUGH_PAGES 8
 
+static uint64_t engine_now(void *data)
+{
+	(void)data;
+	return nx_real.now();
+}
+
+const struct nx_host nx_kvm_engine_host = {
+    .map_page = nx_guest_map_page,
+    .route_io = nx_guest_route_io,
+    .route_mmio = nx_guest_route_mmio,
+    .now = engine_now,
+    .time_is_up = nx_time_is_up,
+};
+
 bool nx_vcpu_engine_make(struct nx_kvm_vcpu *vcpu)
 {
 	struct nx_config config;

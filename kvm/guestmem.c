@@ -13,27 +13,6 @@
 
 #define MEM_GUEST_MEMFD (1u << 2) /* KVM_MEM_GUEST_MEMFD, of Linux 6.8 */
 
-/* ---- Quiescing ---- */
-
-void nx_vm_quiesce(struct nx_kvm_vm *vm)
-{
-	atomic_fetch_add(&vm->writers, 1);
-	nx_vcpus_lock(vm);
-	for (struct nx_kvm_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next_in_vm) {
-		if (vcpu->engine)
-			__atomic_store_n(nx_engine_stop_flag(vcpu->engine), 1, __ATOMIC_SEQ_CST);
-	}
-	nx_vcpus_unlock(vm);
-	pthread_rwlock_wrlock(&vm->lock);
-}
-
-void nx_vm_unquiesce(struct nx_kvm_vm *vm)
-{
-	vm->generation++;
-	pthread_rwlock_unlock(&vm->lock);
-	atomic_fetch_sub(&vm->writers, 1);
-}
-
 /* ---- Slots ---- */
 
 static void slot_remove(struct nx_kvm_vm *vm, uint32_t id)
@@ -146,7 +125,7 @@ static bool gpa_in_kernel(const struct nx_kvm_vcpu *vcpu, uint64_t gpa, unsigned
 
 /* ---- The engine's callbacks ---- */
 
-static void map_page(void *data, uint64_t gpa, struct nx_page *page)
+void nx_guest_map_page(void *data, uint64_t gpa, struct nx_page *page)
 {
 	struct nx_kvm_vcpu *vcpu = data;
 	struct nx_slot *slot;
@@ -155,7 +134,8 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 	*page = (struct nx_page){.kind = NX_PAGE_LEAVE};
 	/* The kernel backs the LAPIC page with a slot of its own where the VMM may have RAM. */
 	if (gpa_in_kernel(vcpu, gpa, NX_HOST_PAGE)) {
-		/* The rest of the IOAPIC's page is the VMM's: route_mmio() decides there. */
+		/* The rest of the IOAPIC's page is the VMM's: nx_guest_route_mmio() decides there.
+		 */
 		if ((gpa & ~0xfffull) == 0xfec00000)
 			page->kind = NX_PAGE_DEVICE;
 		return;
@@ -188,7 +168,8 @@ uint8_t *nx_guest_byte(struct nx_kvm_vcpu *vcpu, uint64_t gpa)
 	return (uint8_t *)(uintptr_t)(slot->host + nx_confine(gpa - slot->gpa, slot->size));
 }
 
-static enum nx_route route_io(void *data, uint16_t port, unsigned size, bool write, uint64_t value)
+enum nx_route nx_guest_route_io(void *data, uint16_t port, unsigned size, bool write,
+				uint64_t value)
 {
 	const struct nx_kvm_vcpu *vcpu = data;
 
@@ -199,7 +180,8 @@ static enum nx_route route_io(void *data, uint16_t port, unsigned size, bool wri
 	return NX_ROUTE_EXIT;
 }
 
-static enum nx_route route_mmio(void *data, uint64_t gpa, unsigned size, bool write, uint64_t value)
+enum nx_route nx_guest_route_mmio(void *data, uint64_t gpa, unsigned size, bool write,
+				  uint64_t value)
 {
 	const struct nx_kvm_vcpu *vcpu = data;
 
@@ -209,17 +191,3 @@ static enum nx_route route_mmio(void *data, uint64_t gpa, unsigned size, bool wr
 		return NX_ROUTE_LEAVE;
 	return NX_ROUTE_EXIT;
 }
-
-static uint64_t engine_now(void *data)
-{
-	(void)data;
-	return nx_real.now();
-}
-
-const struct nx_host nx_kvm_engine_host = {
-    .map_page = map_page,
-    .route_io = route_io,
-    .route_mmio = route_mmio,
-    .now = engine_now,
-    .time_is_up = nx_time_is_up,
-};

@@ -59,8 +59,10 @@ void nx_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 struct nx_process {
 	pid_t id;
-	bool ready;     /* nx_process_start() has been called */
-	bool has_vm;    /* or had one */
+	bool ready;  /* nx_process_start() has been called */
+	bool has_vm; /* or had one */
+	/* Called when the process makes its first VM; may be NULL. */
+	void (*first_vm)(void);
 	bool unwatched; /* VMs made from now on are for measuring: nobody is to find them */
 	/* Gets the lines of nx_say() instead of standard error; NULL: nobody asked. */
 	void (*log)(const char *line);
@@ -75,9 +77,9 @@ void nx_process_end(void);
 bool nx_process_alive(void);
 /* Neither in a fork nor in a vfork child. */
 bool nx_process_ours(void);
-/* Any ioctl on /dev/kvm, a VM or a vCPU. */
-int nx_process_ioctl(int fd, unsigned long request, void *argument);
-/* Called when the process makes a VM. In preload.c and library.c. */
+/* Whether this process may have a VM of ours: begins anew in a child that was forked before any. */
+bool nx_process_may_begin(void);
+/* Called when the process makes a VM. */
 void nx_process_has_vm(void);
 /* Moves a descriptor out of the way of the VMM's numbers, if the limit allows. */
 int nx_fd_move_up(int fd);
@@ -176,8 +178,6 @@ struct nx_kvm_vm {
 	dev_t share_device;
 };
 
-void nx_vm_quiesce(struct nx_kvm_vm *vm);
-void nx_vm_unquiesce(struct nx_kvm_vm *vm);
 /* With vm->lock write-held, after the kernel accepted the change; false: no memory. */
 bool nx_slot_set(struct nx_kvm_vm *vm, uint32_t id, uint32_t flags, uint64_t gpa, uint64_t size,
 		 uint64_t host);
@@ -185,8 +185,12 @@ bool nx_slot_set(struct nx_kvm_vm *vm, uint32_t id, uint32_t flags, uint64_t gpa
 /* A byte of the guest's memory that may be written to, or NULL; vm->lock is held. */
 uint8_t *nx_guest_byte(struct nx_kvm_vcpu *vcpu, uint64_t gpa);
 
-/* The engine's callbacks; data is the struct nx_kvm_vcpu. */
-extern const struct nx_host nx_kvm_engine_host;
+/* Of nx_host; data is the struct nx_kvm_vcpu. */
+void nx_guest_map_page(void *data, uint64_t gpa, struct nx_page *page);
+enum nx_route nx_guest_route_io(void *data, uint16_t port, unsigned size, bool write,
+				uint64_t value);
+enum nx_route nx_guest_route_mmio(void *data, uint64_t gpa, unsigned size, bool write,
+				  uint64_t value);
 
 /* ---- lines.c ---- */
 
@@ -231,11 +235,7 @@ void nx_host_changed(uint64_t host, uint64_t size);
 
 /* After KVM_CREATE_VM returned vm_fd. */
 void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type);
-/* Any KVM ioctl but KVM_CREATE_VM; what is not ours goes to the kernel as it is. */
-int nx_kvm_ioctl(int fd, unsigned long request, void *argument);
 int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument);
-/* Clustering ends for the VM, with one line that says why. why is a string constant. */
-void nx_vm_off(struct nx_kvm_vm *vm, const char *why);
 
 /* ---- vcpu.c, run.c ---- */
 
@@ -343,6 +343,30 @@ struct nx_kvm_vcpu {
 	bool reported; /* at the end of the process */
 };
 
+/* ---- owner.c ---- */
+
+/* The list of a VM's vCPUs, and their engines; false: as below, which only a signal handler meets.
+ */
+bool nx_vcpus_lock(struct nx_kvm_vm *vm);
+void nx_vcpus_unlock(struct nx_kvm_vm *vm);
+/* Owner lock; false: this very thread holds it (a signal handler interrupted it). */
+bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu);
+/* The same, for who must not wait for ever; false also if it took too long. */
+bool nx_vcpu_acquire_soon(struct nx_kvm_vcpu *vcpu);
+void nx_vcpu_release(struct nx_kvm_vcpu *vcpu);
+/*
+ * Have every engine of the VM leave, and keep them out: the VMM changes memory slots, ioeventfds or
+ * devices in between.
+ */
+void nx_vm_quiesce(struct nx_kvm_vm *vm);
+void nx_vm_unquiesce(struct nx_kvm_vm *vm);
+/* The VMM has raised an interrupt. */
+void nx_vm_interrupt_raised(struct nx_kvm_vm *vm);
+/* Clustering ends for the vCPU, with one line that says why. why is a string constant. */
+void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why);
+/* Clustering ends for the VM, with one line that says why. why is a string constant. */
+void nx_vm_off(struct nx_kvm_vm *vm, const char *why);
+
 /* ---- leave.c ---- */
 
 /* A signal handler of the VMM's runs on this thread. Async-signal-safe. */
@@ -374,26 +398,12 @@ void nx_sample_tell(struct nx_kvm_vcpu *vcpu);
 
 /* ---- vcpu.c ---- */
 
-/* All of it or false. */
-bool nx_read_at(int fd, void *to, size_t size, uint64_t offset);
 void nx_vcpu_created(struct nx_kvm_vm *vm, int fd);
 int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request, void *argument);
-void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why);
-/* Reads KVM's statistics of a vCPU into its stats; the vCPU may be running. */
-void nx_vcpu_read_kvm_stats(struct nx_kvm_vcpu *vcpu);
 
 int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument);
 /* Completes an open exit that KVM would have completed before its VMM saw it. */
 void nx_exit_settle(struct nx_kvm_vcpu *vcpu);
-/* The list of a VM's vCPUs, and their engines; false: as below, which only a signal handler meets.
- */
-bool nx_vcpus_lock(struct nx_kvm_vm *vm);
-void nx_vcpus_unlock(struct nx_kvm_vm *vm);
-/* Owner lock; false: this very thread holds it (a signal handler interrupted it). */
-bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu);
-/* The same, for who must not wait for ever; false also if it took too long. */
-bool nx_vcpu_acquire_soon(struct nx_kvm_vcpu *vcpu);
-void nx_vcpu_release(struct nx_kvm_vcpu *vcpu);
 /* Makes the kernel's registers current; owner lock held. */
 void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd);
 
@@ -435,14 +445,44 @@ void nx_share_publish(struct nx_kvm_vcpu *vcpu, uint64_t now);
 void nx_names_add(const struct nx_kvm_vcpu *vcpu, const struct nx_share_cluster *cluster);
 void nx_names_forget(const struct nx_kvm_vcpu *vcpu);
 
-/* ---- report.c ---- */
+/* ---- totals.c ---- */
+
+#define NX_TOTALS_PARTS 256
+#define NX_TOTALS_OFF 8
+
+/* Written by totals.c; complete when nx_report_final() has folded every vCPU in. */
+struct nx_totals {
+	struct nx_figures figures;
+	/* Clusters of the first vCPUs: their own memory or, of those that are gone, a copy. */
+	const struct nx_share_clusters *part[NX_TOTALS_PARTS];
+	unsigned parts;
+	unsigned vcpus;
+	/* Why nothing was avoided, each reason once. */
+	const char *off[NX_TOTALS_OFF];
+	unsigned offs;
+};
+extern struct nx_totals nx_totals;
 
 /* A vCPU's figures for the end of the process; gone: its memory is about to go. */
-void nx_report_fold(const struct nx_share_vcpu *shared, bool gone);
+void nx_totals_fold(const struct nx_share_vcpu *shared, bool gone);
 /* What has been taken and avoided by all vCPUs so far; any of them may be running. */
-void nx_report_totals(uint64_t *taken, uint64_t *avoided);
+void nx_totals_sum(uint64_t *taken, uint64_t *avoided);
 /* Note why nothing is avoided in a VM or on a vCPU; the text is for ever. */
-void nx_report_off(const char *why);
+void nx_totals_off(const char *why);
+/* ---- kvm_stats.c ---- */
+
+/*
+ * KVM's statistics of a vCPU: a descriptor, or -1. They must be readable at the end, when an ioctl
+ * on the vCPU could wait for ever for a KVM_RUN in another thread.
+ */
+int nx_kvm_stats_open(const struct nx_kvm_vm *vm, int fd);
+/* Whether there is one of this name. */
+bool nx_kvm_stats_has(int fd, const char *name);
+/* Reads them into the vCPU's figures; the vCPU may be running. */
+void nx_kvm_stats_read(struct nx_kvm_vcpu *vcpu);
+
+/* ---- report.c ---- */
+
 /* The end of the process: the line, and the file if one was asked for. At most once. */
 void nx_report_final(void);
 
@@ -485,6 +525,9 @@ bool nx_hyperv_capability(struct nx_kvm_vcpu *vcpu, uint32_t cap);
 
 /* ---- engine.c ---- */
 
+/* The engine's callbacks; data is the struct nx_kvm_vcpu. */
+extern const struct nx_host nx_kvm_engine_host;
+
 /* false: there is none. Owner lock held. */
 bool nx_vcpu_engine_make(struct nx_kvm_vcpu *vcpu);
 /* Turns clustering off where it shows that the engine will never get anywhere. */
@@ -494,5 +537,12 @@ void nx_vcpu_engine_check(struct nx_kvm_vcpu *vcpu);
 
 bool nx_memory_get(struct nx_memory *memory, size_t code_size);
 void nx_memory_put(struct nx_memory *memory);
+
+/* ---- ioctl.c ---- */
+
+/* Any KVM ioctl but KVM_CREATE_VM; what is not ours goes to the kernel as it is. */
+int nx_kvm_ioctl(int fd, unsigned long request, void *argument);
+/* Any ioctl on /dev/kvm, a VM or a vCPU. */
+int nx_process_ioctl(int fd, unsigned long request, void *argument);
 
 #endif

@@ -30,11 +30,6 @@ static void begin(void)
 	errno = saved;
 }
 
-void nx_process_has_vm(void)
-{
-	nx_process.has_vm = true;
-}
-
 NX_HOT int nx_ioctl(int fd, unsigned long request, ...)
 {
 	va_list arguments;
@@ -91,7 +86,7 @@ void nx_kvm_log(void (*log)(const char *line))
 
 void nx_kvm_totals(struct nx_kvm_totals *totals)
 {
-	nx_report_totals(&totals->taken, &totals->avoided);
+	nx_totals_sum(&totals->taken, &totals->avoided);
 }
 
 void nx_kvm_report(void)

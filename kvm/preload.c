@@ -156,13 +156,11 @@ static void stats_claim(void)
 	}
 }
 
-void nx_process_has_vm(void)
+static void first_vm(void)
 {
-	if (!nx_process.has_vm && nx_options.stats)
+	if (nx_options.stats)
 		stats_claim();
-	if (!nx_process.has_vm)
-		environment_clean();
-	nx_process.has_vm = true;
+	environment_clean();
 }
 
 /* ---- struct nx_real ---- */
@@ -219,6 +217,7 @@ __attribute__((constructor)) static void start(void)
 	real_find();
 	kvm_access_errno = faccessat(AT_FDCWD, "/dev/kvm", R_OK | W_OK, AT_EACCESS) ? errno : 0;
 	nx_process_start(plain_ioctl, plain_close);
+	nx_process.first_vm = first_vm;
 	nx_options_from_environment(&nx_options);
 	if (nx_options.stats)
 		nx_options.stats = strdup(nx_options.stats); /* outlives the environment */

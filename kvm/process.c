@@ -67,7 +67,7 @@ static void alive_set(void)
 }
 
 /* A child of a process that has no VM is as good as its parent. */
-static bool may_begin(void)
+bool nx_process_may_begin(void)
 {
 	if (!nx_process.ready)
 		return false;
@@ -77,25 +77,6 @@ static bool may_begin(void)
 		return false;
 	alive_set();
 	return nx_process_alive();
-}
-
-NX_HOT int nx_process_ioctl(int fd, unsigned long request, void *argument)
-{
-	uint32_t number = (uint32_t)request; /* some callers sign-extend it */
-	int result;
-
-	if (number == KVM_CREATE_VM) {
-		result = nx_real.ioctl(fd, request, argument);
-		if (result >= 0 && may_begin()) {
-			int saved = errno;
-
-			nx_vm_created(fd, result, (unsigned long)argument);
-			errno = saved;
-		}
-		return result;
-	}
-	return nx_process_alive() ? nx_kvm_ioctl(fd, request, argument)
-				  : nx_real.ioctl(fd, request, argument);
 }
 
 static bool stderr_is_ours(void)
@@ -209,4 +190,11 @@ void nx_process_start(int (*ioctl)(int, unsigned long, void *), int (*close)(int
 	};
 	alive_set();
 	nx_process.ready = true;
+}
+
+void nx_process_has_vm(void)
+{
+	if (!nx_process.has_vm && nx_process.first_vm)
+		nx_process.first_vm();
+	nx_process.has_vm = true;
 }

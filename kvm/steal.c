@@ -16,32 +16,11 @@
  */
 #include "host.h"
 
-#include <string.h>
-
 #define MSR_KVM_STEAL_TIME 0x4b564d03u
 #define STEAL_ENABLED 1u
 #define STEAL_ADDRESS (~0x3full)
 #define PREEMPTED_AT 16 /* in struct kvm_steal_time */
 #define PREEMPTED 1u
-
-static bool has_statistic(int fd, const char *name)
-{
-	struct kvm_stats_header header;
-	char found[64];
-
-	if (!nx_read_at(fd, &header, sizeof(header), 0) || header.name_size > sizeof(found))
-		return false;
-	for (unsigned i = 0; i < header.num_desc; i++) {
-		uint64_t at = header.desc_offset +
-			      (uint64_t)i * (sizeof(struct kvm_stats_desc) + header.name_size);
-
-		if (!nx_read_at(fd, found, header.name_size, at + sizeof(struct kvm_stats_desc)))
-			return false;
-		if (!strncmp(found, name, header.name_size))
-			return true;
-	}
-	return false;
-}
 
 void nx_steal_vcpu_created(struct nx_kvm_vcpu *vcpu, int fd)
 {
@@ -50,7 +29,7 @@ void nx_steal_vcpu_created(struct nx_kvm_vcpu *vcpu, int fd)
 	vcpu->looks_preempted = true;
 	if (stats < 0)
 		return;
-	vcpu->looks_preempted = !has_statistic(stats, "preemption_other");
+	vcpu->looks_preempted = !nx_kvm_stats_has(stats, "preemption_other");
 	nx_real.close(stats);
 }
 

@@ -47,7 +47,7 @@ static void sample(void)
 {
 	uint64_t taken, avoided;
 
-	nx_report_totals(&taken, &avoided);
+	nx_totals_sum(&taken, &avoided);
 	pthread_mutex_lock(&lock);
 	if (timeline.count == SAMPLES)
 		thin();

@@ -13,27 +13,13 @@
 #include "host.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 /* ---- Life ---- */
-
-void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why)
-{
-	const char *expected = NULL;
-
-	if (!atomic_compare_exchange_strong(&vcpu->off, &expected, why))
-		return;
-	nx_share_off(vcpu->shared->off, why);
-	nx_report_off(why);
-	if (!atomic_load(&vcpu->vm->off) && atomic_exchange(&vcpu->vm->vcpu_off, why) != why)
-		nx_say("no exits are avoided on this vCPU from here on: %s", why);
-}
 
 static void unlink_vcpu(struct nx_kvm_vcpu *vcpu)
 {
@@ -50,10 +36,10 @@ static void vcpu_release(struct nx_object *object)
 	struct nx_kvm_vcpu *vcpu = (struct nx_kvm_vcpu *)object;
 	struct nx_kvm_vm *vm = vcpu->vm;
 
-	nx_vcpu_read_kvm_stats(vcpu);
+	nx_kvm_stats_read(vcpu);
 	if (vcpu->engine)
 		nx_share_publish(vcpu, nx_real.now());
-	nx_report_fold(vcpu->shared, true);
+	nx_totals_fold(vcpu->shared, true);
 	nx_vcpus_lock(vm);
 	unlink_vcpu(vcpu);
 	nx_share_vcpu_close(vcpu);
@@ -63,20 +49,6 @@ static void vcpu_release(struct nx_object *object)
 	nx_real.unmap_vcpu(vcpu->run, vcpu->run_size);
 	nx_memory_put(&vcpu->memory);
 	nx_object_put(&vm->object);
-}
-
-/*
- * KVM's statistics must be readable at the end, when an ioctl on the vCPU could wait for ever for
- * a KVM_RUN in another thread.
- */
-static int stats_open(const struct nx_kvm_vm *vm, int fd)
-{
-	int low;
-
-	if (!vm->binary_stats)
-		return -1;
-	low = nx_real.ioctl(fd, KVM_GET_STATS_FD, NULL);
-	return low < 0 ? -1 : nx_fd_move_up(low);
 }
 
 void nx_vcpu_created(struct nx_kvm_vm *vm, int fd)
@@ -113,70 +85,13 @@ void nx_vcpu_created(struct nx_kvm_vm *vm, int fd)
 		free(vcpu);
 		return;
 	}
-	vcpu->stats_fd = stats_open(vm, fd);
+	vcpu->stats_fd = nx_kvm_stats_open(vm, fd);
 	vcpu->engine_host = nx_kvm_engine_host;
 	nx_tsc_vcpu_created(vcpu, fd);
 	nx_steal_vcpu_created(vcpu, fd);
 	atomic_fetch_add(&vm->object.count, 1);
 	nx_fd_set(fd, &vcpu->object);
 	nx_hyperv_check(vm);
-}
-
-/* ---- Locks that know their holder ---- */
-
-static int thread_id(void)
-{
-	static __thread int id __attribute__((tls_model("initial-exec")));
-
-	if (!id)
-		id = (int)syscall(SYS_gettid);
-	return id;
-}
-
-/* One step takes it and says who has it: a signal handler at any point finds out that it is us. */
-NX_HOT static bool acquire(atomic_int *word, bool patient)
-{
-	int self = thread_id();
-
-	for (unsigned i = 0; patient || i < 10000; i++) {
-		int holder = 0;
-
-		if (atomic_compare_exchange_weak(word, &holder, self))
-			return true;
-		if (holder == self)
-			return false;
-		/* Who sleeps lets a holder run that has a lower real-time priority. */
-		if (holder && i % 1024 < 1000)
-			sched_yield();
-		else if (holder)
-			usleep(20);
-	}
-	return false;
-}
-
-NX_HOT bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu)
-{
-	return acquire(&vcpu->owner_tid, true);
-}
-
-bool nx_vcpu_acquire_soon(struct nx_kvm_vcpu *vcpu)
-{
-	return acquire(&vcpu->owner_tid, false);
-}
-
-bool nx_vcpus_lock(struct nx_kvm_vm *vm)
-{
-	return acquire(&vm->vcpus_holder, true);
-}
-
-void nx_vcpus_unlock(struct nx_kvm_vm *vm)
-{
-	atomic_store(&vm->vcpus_holder, 0);
-}
-
-NX_HOT void nx_vcpu_release(struct nx_kvm_vcpu *vcpu)
-{
-	atomic_store(&vcpu->owner_tid, 0);
 }
 
 /* ---- Write-back ---- */
@@ -376,38 +291,4 @@ NX_HOT int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long req
 	result = forward(vcpu, fd, request, argument);
 	atomic_fetch_sub(&vcpu->disturbing, 1);
 	return result;
-}
-
-/* ---- KVM's own statistics ---- */
-
-bool nx_read_at(int fd, void *to, size_t size, uint64_t offset)
-{
-	return pread(fd, to, size, (off_t)offset) == (ssize_t)size;
-}
-
-void nx_vcpu_read_kvm_stats(struct nx_kvm_vcpu *vcpu)
-{
-	struct kvm_stats_header header;
-	struct nx_stats *stats = vcpu->stats;
-
-	stats->kvm_stats = 0;
-	if (vcpu->stats_fd < 0 || !nx_read_at(vcpu->stats_fd, &header, sizeof(header), 0))
-		return;
-	for (unsigned i = 0; i < header.num_desc && stats->kvm_stats < NX_KVM_STATS; i++) {
-		uint64_t at = header.desc_offset +
-			      (uint64_t)i * (sizeof(struct kvm_stats_desc) + header.name_size);
-		struct nx_kvm_stat *stat = &stats->kvm_stat[stats->kvm_stats];
-		struct kvm_stats_desc desc;
-
-		if (!nx_read_at(vcpu->stats_fd, &desc, sizeof(desc), at) || desc.size != 1)
-			continue;
-		memset(stat, 0, sizeof(*stat));
-		if (pread(vcpu->stats_fd, stat->name,
-			  header.name_size < sizeof(stat->name) - 1 ? header.name_size
-								    : sizeof(stat->name) - 1,
-			  (off_t)(at + sizeof(desc))) > 0 &&
-		    nx_read_at(vcpu->stats_fd, &stat->value, sizeof(stat->value),
-			       header.data_offset + desc.offset))
-			stats->kvm_stats++;
-	}
 }

@@ -22,18 +22,6 @@ struct memory_region2 {
 
 #define MEM_KNOWN_FLAGS (KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY | 1u << 2)
 
-void nx_vm_off(struct nx_kvm_vm *vm, const char *why)
-{
-	const char *expected = NULL;
-
-	if (!atomic_compare_exchange_strong(&vm->off, &expected, why))
-		return;
-	nx_share_off(vm->share->off, why);
-	nx_report_off(why);
-	if (!nx_options.off)
-		nx_say("no exits are avoided in this VM from here on: %s", why);
-}
-
 /* ---- Creation and the end ---- */
 
 static void vm_release(struct nx_object *object)
@@ -215,25 +203,6 @@ static int enable_cap(struct nx_kvm_vm *vm, int fd, unsigned long request, void 
 	return result;
 }
 
-/* ---- Interrupts ---- */
-
-/*
- * Whoever is in the engine and could take it is to come out: it looks at the flag wherever it may
- * take longer than from one exit to the next. Who is about to go in sees the epoch (run.c).
- */
-static void interrupt_raised(struct nx_kvm_vm *vm)
-{
-	atomic_fetch_add(&vm->irq_epoch, 1);
-	/* A signal handler's, which interrupted this very thread here: the latency bound it is. */
-	if (!nx_vcpus_lock(vm))
-		return;
-	for (struct nx_kvm_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next_in_vm) {
-		if (atomic_load(&vcpu->interruptible))
-			__atomic_store_n(nx_engine_stop_flag(vcpu->engine), 1, __ATOMIC_SEQ_CST);
-	}
-	nx_vcpus_unlock(vm);
-}
-
 /* ---- The rest ---- */
 
 /* Forwarded as they are: they neither change guest memory's meaning nor who handles an access. */
@@ -312,7 +281,7 @@ static int other_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void
 	case KVM_SIGNAL_MSI:
 		result = nx_real.ioctl(fd, request, argument);
 		if (result > 0)
-			interrupt_raised(vm);
+			nx_vm_interrupt_raised(vm);
 		return result;
 	}
 	result = nx_real.ioctl(fd, request, argument);
@@ -330,7 +299,7 @@ static int set_line(struct nx_kvm_vm *vm, int fd, unsigned long request, void *a
 	int result = nx_lines_set(vm, fd, request, argument);
 
 	if (result >= 0 && ((struct kvm_irq_level *)argument)->level)
-		interrupt_raised(vm);
+		nx_vm_interrupt_raised(vm);
 	return result;
 }
 
@@ -343,24 +312,5 @@ int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argum
 	nx_lines_touch(vm);
 	result = other_ioctl(vm, fd, request, argument);
 	nx_lines_touch(vm);
-	return result;
-}
-
-NX_HOT int nx_kvm_ioctl(int fd, unsigned long request, void *argument)
-{
-	struct nx_object *object = nx_object_get(fd);
-	int result, saved;
-
-	if (!object)
-		return nx_real.ioctl(fd, request, argument);
-	if (object->type == NX_OBJECT_VM)
-		result = nx_vm_ioctl((struct nx_kvm_vm *)object, fd, request, argument);
-	else if (object->type == NX_OBJECT_VCPU)
-		result = nx_kvm_vcpu_ioctl((struct nx_kvm_vcpu *)object, fd, request, argument);
-	else
-		result = nx_real.ioctl(fd, request, argument);
-	saved = errno;
-	nx_object_put(object);
-	errno = saved;
 	return result;
 }

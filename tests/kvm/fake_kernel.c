@@ -37,6 +37,11 @@ bool nx_process_alive(void)
 	return true;
 }
 
+bool nx_process_may_begin(void)
+{
+	return true;
+}
+
 void nx_process_has_vm(void)
 {
 }

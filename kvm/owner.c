@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * owner.c - which thread a vCPU's engine belongs to, how another one has it leave, and how
+ * clustering ends for a vCPU or a VM.
+ */
+#define _GNU_SOURCE
+#include "host.h"
+
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* ---- Locks that know their holder ---- */
+
+static int thread_id(void)
+{
+	static __thread int id __attribute__((tls_model("initial-exec")));
+
+	if (!id)
+		id = (int)syscall(SYS_gettid);
+	return id;
+}
+
+/* One step takes it and says who has it: a signal handler at any point finds out that it is us. */
+NX_HOT static bool acquire(atomic_int *word, bool patient)
+{
+	int self = thread_id();
+
+	for (unsigned i = 0; patient || i < 10000; i++) {
+		int holder = 0;
+
+		if (atomic_compare_exchange_weak(word, &holder, self))
+			return true;
+		if (holder == self)
+			return false;
+		/* Who sleeps lets a holder run that has a lower real-time priority. */
+		if (holder && i % 1024 < 1000)
+			sched_yield();
+		else if (holder)
+			usleep(20);
+	}
+	return false;
+}
+
+NX_HOT bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu)
+{
+	return acquire(&vcpu->owner_tid, true);
+}
+
+bool nx_vcpu_acquire_soon(struct nx_kvm_vcpu *vcpu)
+{
+	return acquire(&vcpu->owner_tid, false);
+}
+
+bool nx_vcpus_lock(struct nx_kvm_vm *vm)
+{
+	return acquire(&vm->vcpus_holder, true);
+}
+
+void nx_vcpus_unlock(struct nx_kvm_vm *vm)
+{
+	atomic_store(&vm->vcpus_holder, 0);
+}
+
+NX_HOT void nx_vcpu_release(struct nx_kvm_vcpu *vcpu)
+{
+	atomic_store(&vcpu->owner_tid, 0);
+}
+
+/* ---- Having engines leave ---- */
+
+void nx_vm_quiesce(struct nx_kvm_vm *vm)
+{
+	atomic_fetch_add(&vm->writers, 1);
+	nx_vcpus_lock(vm);
+	for (struct nx_kvm_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next_in_vm) {
+		if (vcpu->engine)
+			__atomic_store_n(nx_engine_stop_flag(vcpu->engine), 1, __ATOMIC_SEQ_CST);
+	}
+	nx_vcpus_unlock(vm);
+	pthread_rwlock_wrlock(&vm->lock);
+}
+
+void nx_vm_unquiesce(struct nx_kvm_vm *vm)
+{
+	vm->generation++;
+	pthread_rwlock_unlock(&vm->lock);
+	atomic_fetch_sub(&vm->writers, 1);
+}
+
+/*
+ * Whoever is in the engine and could take it is to come out: it looks at the flag wherever it may
+ * take longer than from one exit to the next. Who is about to go in sees the epoch (run.c).
+ */
+void nx_vm_interrupt_raised(struct nx_kvm_vm *vm)
+{
+	atomic_fetch_add(&vm->irq_epoch, 1);
+	/* A signal handler's, which interrupted this very thread here: the latency bound it is. */
+	if (!nx_vcpus_lock(vm))
+		return;
+	for (struct nx_kvm_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next_in_vm) {
+		if (atomic_load(&vcpu->interruptible))
+			__atomic_store_n(nx_engine_stop_flag(vcpu->engine), 1, __ATOMIC_SEQ_CST);
+	}
+	nx_vcpus_unlock(vm);
+}
+
+/* ---- The end of clustering ---- */
+
+void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why)
+{
+	const char *expected = NULL;
+
+	if (!atomic_compare_exchange_strong(&vcpu->off, &expected, why))
+		return;
+	nx_share_off(vcpu->shared->off, why);
+	nx_totals_off(why);
+	if (!atomic_load(&vcpu->vm->off) && atomic_exchange(&vcpu->vm->vcpu_off, why) != why)
+		nx_say("no exits are avoided on this vCPU from here on: %s", why);
+}
+
+void nx_vm_off(struct nx_kvm_vm *vm, const char *why)
+{
+	const char *expected = NULL;
+
+	if (!atomic_compare_exchange_strong(&vm->off, &expected, why))
+		return;
+	nx_share_off(vm->share->off, why);
+	nx_totals_off(why);
+	if (!nx_options.off)
+		nx_say("no exits are avoided in this VM from here on: %s", why);
+}
