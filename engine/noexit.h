@@ -75,7 +75,9 @@ struct nx_segment {
  * The guest's architectural state as far as the engine looks at it. Owned by the engine's
  * vCPU, filled by the host before nx_engine_resume() and valid for the host after it. The engine
  * changes gpr, rip and rflags, and seg only for a host that set segment_loads in the
- * configuration; the rest is input.
+ * configuration; the rest is input. Of rflags it never changes IF: an interrupt that waits is the
+ * host's to deliver, and the engine leaves before an instruction that would open or close the
+ * window.
  */
 struct nx_state {
 	uint64_t gpr[NX_GPRS];
@@ -117,6 +119,7 @@ struct nx_state {
 	X(DEVICE_FORM, "a device access by an instruction that the engine does not complete") \
 	X(FAULT, "an instruction that would fault")                                           \
 	X(STATE, "a processor state that the engine does not run in")                         \
+	X(WINDOW, "an instruction that enables or disables interrupts")                       \
 	X(STOP, "the stop flag was set")                                                      \
 	X(TURNS, "a loop that need not meet an exit has had its turns")                       \
 	X(LATENCY, "the latency bound was reached")                                           \

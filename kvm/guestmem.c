@@ -140,6 +140,12 @@ void nx_guest_map_page(void *data, uint64_t gpa, struct nx_page *page)
 			page->kind = NX_PAGE_DEVICE;
 		return;
 	}
+	/*
+	 * Were a store to raise the task priority there, KVM would still enter the guest with an
+	 * interrupt below it: in guest mode that interrupt makes the processor leave first.
+	 */
+	if (vcpu->vapic_page && (gpa & ~(uint64_t)(NX_HOST_PAGE - 1)) == vcpu->vapic_page)
+		return;
 	slot = slot_find(vcpu, gpa);
 	if (!slot) {
 		page->kind = NX_PAGE_DEVICE;

@@ -323,6 +323,12 @@ struct nx_kvm_vcpu {
 
 	unsigned slot_hint;
 
+	/*
+	 * The page in which a patched guest keeps its task priority (KVM_SET_VAPIC_ADDR); 0: none.
+	 * KVM reads it when it leaves guest mode, not when it enters.
+	 */
+	uint64_t vapic_page;
+
 	/* steal.c */
 	bool looks_preempted; /* to the guest's other vCPUs, outside KVM_RUN */
 	uint64_t steal_gpa;   /* of the byte that says so, in this stay; 0: none */
@@ -419,6 +425,8 @@ void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs
 bool nx_segments_due(struct nx_kvm_vcpu *vcpu, struct kvm_sregs *to);
 /* The guest's protection keys, for a stay that begins. */
 uint32_t nx_vcpu_pkru(struct nx_kvm_vcpu *vcpu);
+/* Return whether the kernel's exit is to be completed by entering the guest, for its shadow. */
+bool nx_vcpu_in_shadow(const struct nx_kvm_vcpu *vcpu, int fd);
 /* Why the engine must not run in the state just synchronised, or NX_FIT. */
 enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd);
 /* Makes the run page say what the engine's exit is. */

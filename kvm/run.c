@@ -433,6 +433,10 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument, uin
 	bool kicked;
 
 	vcpu->fd = fd;
+	if (nx_vcpu_in_shadow(vcpu, fd)) {
+		vcpu->stats->unfit[NX_UNFIT_SHADOW]++;
+		return STEP_ENTER;
+	}
 	step = kernel_complete(vcpu, fd, argument, &kicked);
 	if (step != STEP_EINTR)
 		return step;

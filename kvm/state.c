@@ -228,6 +228,21 @@ static enum nx_unfit segments_unfit(struct nx_kvm_vcpu *vcpu, int fd)
 	return NX_UNFIT_SEGMENTS;
 }
 
+/*
+ * An exiting instruction behind STI ends STI's shadow, so that an interrupt that has been waiting
+ * is due right behind it. A completion with immediate_exit clears the shadow and does not stand at
+ * that boundary, after which nothing tells of it: hence the question before. Without interrupts
+ * enabled there is none to wait for, and the call is saved.
+ */
+bool nx_vcpu_in_shadow(const struct nx_kvm_vcpu *vcpu, int fd)
+{
+	struct kvm_vcpu_events events;
+
+	if (!vcpu->run->if_flag)
+		return false;
+	return nx_real.ioctl(fd, KVM_GET_VCPU_EVENTS, &events) || events.interrupt.shadow;
+}
+
 enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd)
 {
 	const struct kvm_vcpu_events *events = &vcpu->events;

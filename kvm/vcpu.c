@@ -237,6 +237,9 @@ static void note(struct nx_kvm_vcpu *vcpu, uint32_t request, void *argument)
 	case KVM_SET_SIGNAL_MASK:
 		note_signal_mask(vcpu, argument);
 		break;
+	case KVM_SET_VAPIC_ADDR:
+		vcpu->vapic_page = ((struct kvm_vapic_addr *)argument)->vapic_addr & ~0xfffull;
+		break;
 	case KVM_SET_GUEST_DEBUG:
 		vcpu->guest_debug =
 		    ((struct kvm_guest_debug *)argument)->control & KVM_GUESTDBG_ENABLE;

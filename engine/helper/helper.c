@@ -60,6 +60,21 @@ nx_status nx_help_pushf(struct nx_engine *engine, const struct nx_decoded *d)
 }
 
 /*
+ * Return whether an instruction may give the guest these flags as far as interrupts are concerned.
+ * This is the one place that decides about interrupt windows, and the rule is that the engine
+ * leaves them as they are. While it runs with interrupts enabled, one may have become pending
+ * that the processor would deliver at each of the boundaries that the engine goes past: in guest
+ * mode it is delivered before an instruction that disables interrupts, and without this rule a loop
+ * that enables them for no longer than one exiting instruction would never take any. So the engine
+ * leaves before such an instruction. It does not enable them either, since an interrupt that has
+ * been waiting is due at that very boundary.
+ */
+static nx_status nx_window_keep(const struct nx_engine *engine, uint64_t rflags)
+{
+	return (engine->context.rflags ^ rflags) & NX_FL_IF ? NX_LEAVE_WINDOW : NX_OK;
+}
+
+/*
  * Only arithmetic flags and DF may change here: IF and TF decide about interrupts and traps, AC
  * about rights, IOPL about what faults.
  */
@@ -70,6 +85,8 @@ nx_status nx_help_popf(struct nx_engine *engine, const struct nx_decoded *d)
 	struct stack s = stack_begin(engine);
 	nx_status status = stack_pop(&s, &image, operand_size(d));
 
+	if (status == NX_OK)
+		status = nx_window_keep(engine, image);
 	if (status != NX_OK)
 		return status;
 	/* Bit 1 is always 1, bits 3, 5 and 15 always 0, whatever is on the stack. */
@@ -211,8 +228,7 @@ nx_status nx_help_push_sreg(struct nx_engine *engine, const struct nx_decoded *d
 nx_status nx_help_cli(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	(void)d;
-	engine->context.rflags &= ~(uint64_t)NX_FL_IF;
-	return NX_OK;
+	return nx_window_keep(engine, 0);
 }
 
 nx_status nx_help_cld(struct nx_engine *engine, const struct nx_decoded *d)

@@ -29,8 +29,12 @@ enum model_op {
 	M_RMW,   /* device[operand] += rax: a read, then a write */
 	M_STI,
 	M_CLI,
-	M_SEG,  /* es = rax, as in real mode */
-	M_LOOP, /* rdx--, to instruction operand if not zero */
+	M_POPF,   /* IF = operand */
+	M_IRET,   /* IF = operand, and NMIs are let in */
+	M_SHADOW, /* as a load of SS: holds interrupts off for one instruction */
+	M_TPR,    /* the task priority of the kernel's LAPIC = operand */
+	M_SEG,    /* es = rax, as in real mode */
+	M_LOOP,   /* rdx--, to instruction operand if not zero */
 	M_HLT,
 	M_RDMSR, /* eax = register operand, which the VMM has asked to answer for */
 };
@@ -111,6 +115,14 @@ struct fake_kernel {
 	int fail_memory;             /* errno of the next memslot change */
 	void (*in_completion)(void); /* called while KVM_RUN completes an exit */
 	bool memory_changing;        /* inside a memslot ioctl */
+	/*
+	 * An interrupt and an NMI that wait in the kernel, of which the host is told nothing: they
+	 * are delivered where the kernel stands at a boundary that lets them in. The handler takes
+	 * no instruction of the model's; regs.rip is where it returns to.
+	 */
+	bool irq_waits, nmi_waits;
+	uint8_t irq_priority; /* delivered unless the task priority is above it */
+	void (*at_delivery)(void);
 	unsigned line_calls;
 	int line_status, line_fails; /* what KVM_IRQ_LINE_STATUS says; errno of the next call */
 	void (*in_line)(void);       /* called while a line is being set */
@@ -167,9 +179,11 @@ struct access {
 struct vmm {
 	/* Called at each exit before it is answered; may do ioctls. */
 	void (*at_exit)(struct vmm *vmm, unsigned index);
-	bool looks;      /* reads the registers at each exit by KVM_GET_REGS */
-	bool syncs;      /* reads them from the run page */
-	unsigned inputs; /* input accesses answered so far */
+	void (*at_window)(
+	    struct vmm *vmm); /* at KVM_EXIT_IRQ_WINDOW_OPEN; NULL: it wants no more */
+	bool looks;           /* reads the registers at each exit by KVM_GET_REGS */
+	bool syncs;           /* reads them from the run page */
+	unsigned inputs;      /* input accesses answered so far */
 	unsigned accesses, eintr;
 	struct access access[MAX_ACCESSES];
 	struct kvm_regs end;

@@ -235,6 +235,14 @@ enum nx_outcome nx_engine_resume(struct nx_engine *e, struct nx_exit *exit)
 				continue;
 			}
 			break;
+		case M_CLI:
+			if (state->rflags & RFLAGS_IF)
+				return leave(e, exit, NX_LEAVE_WINDOW);
+			break;
+		case M_POPF:
+			if (!(state->rflags & RFLAGS_IF) != !insn->operand)
+				return leave(e, exit, NX_LEAVE_WINDOW);
+			break;
 		case M_IN:
 		case M_OUT:
 		case M_LOAD:

@@ -152,7 +152,22 @@ static bool execute(const struct model_insn *insn)
 			next = MODEL_BASE + insn->operand * MODEL_LEN;
 		break;
 	case M_STI:
+		fake.events.interrupt.shadow = !(regs->rflags & RFLAGS_IF);
 		regs->rflags |= RFLAGS_IF;
+		break;
+	case M_SHADOW:
+		fake.events.interrupt.shadow = 1;
+		break;
+	case M_IRET:
+		fake.events.nmi.masked = 0;
+		/* fall through */
+	case M_POPF:
+		regs->rflags &= ~(uint64_t)RFLAGS_IF;
+		regs->rflags |= insn->operand ? RFLAGS_IF : 0;
+		break;
+	case M_TPR:
+		fake.tpr = (uint8_t)insn->operand;
+		fake.sregs.cr8 = insn->operand >> 4;
 		break;
 	case M_CLI:
 		regs->rflags &= ~(uint64_t)RFLAGS_IF;
@@ -207,8 +222,49 @@ static bool execute(const struct model_insn *insn)
 	return false;
 }
 
+static void deliver(void)
+{
+	if (fake.at_delivery)
+		fake.at_delivery();
+}
+
+/* What gets in at the boundary that the kernel and the processor stand at; true: an exit instead.
+ */
+static bool stand(void)
+{
+	bool shadow = fake.events.interrupt.shadow, open = fake.regs.rflags & RFLAGS_IF && !shadow;
+
+	if (fake.nmi_waits && !fake.events.nmi.masked && !shadow) {
+		fake.nmi_waits = false;
+		deliver();
+	}
+	if (fake.irq_waits && open && fake.irq_priority >= fake.tpr) {
+		fake.irq_waits = false;
+		deliver();
+	}
+	if (!open || !fake.run->request_interrupt_window)
+		return false;
+	fake.run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+	return true;
+}
+
+/*
+ * An instruction and the shadow before it, which ends when the instruction has been done: with some
+ * exits that is before the VMM hears of them, with the others it is as they are completed.
+ */
+static bool step(void)
+{
+	const struct model_insn *insn = insn_at(fake.regs.rip);
+	uint64_t rip = fake.regs.rip;
+	bool shadow = fake.events.interrupt.shadow, exits = execute(insn);
+
+	if (shadow && fake.regs.rip != rip)
+		fake.events.interrupt.shadow = 0;
+	return exits;
+}
+
 /* complete_userspace_io(); true: it causes a further exit. */
-static bool complete(void)
+static bool complete_pending(void)
 {
 	const struct model_insn *insn;
 	enum fake_pending pending = fake.pending;
@@ -260,7 +316,25 @@ static bool complete(void)
 	return false;
 }
 
+static bool complete(void)
+{
+	uint64_t rip = fake.regs.rip;
+	bool exits = complete_pending();
+
+	if (fake.regs.rip != rip)
+		fake.events.interrupt.shadow = 0;
+	return exits;
+}
+
 /* ---- KVM_RUN ---- */
+
+static struct kvm_vcpu_events events_now(void)
+{
+	struct kvm_vcpu_events events = fake.events;
+
+	events.nmi.pending |= fake.nmi_waits;
+	return events;
+}
 
 static void store_regs(void)
 {
@@ -269,7 +343,10 @@ static void store_regs(void)
 	if (fake.run->kvm_valid_regs & KVM_SYNC_X86_SREGS)
 		fake.run->s.regs.sregs = fake.sregs;
 	if (fake.run->kvm_valid_regs & KVM_SYNC_X86_EVENTS)
-		fake.run->s.regs.events = fake.events;
+		fake.run->s.regs.events = events_now();
+	fake.run->ready_for_interrupt_injection = fake.regs.rflags & RFLAGS_IF &&
+						  !fake.events.interrupt.shadow &&
+						  !fake.events.interrupt.injected;
 	fake.run->if_flag = !!(fake.regs.rflags & RFLAGS_IF);
 	fake.run->flags = fake.run_flags;
 }
@@ -324,6 +401,9 @@ static void enter(void)
 	fake.said_preempted = false;
 	if (fake.preempted)
 		fake.flushed += __atomic_exchange_n(fake.preempted, 0, __ATOMIC_SEQ_CST) >> 1;
+	if (fake.events.interrupt.injected)
+		deliver();
+	fake.events.interrupt.injected = 0;
 }
 
 /* vcpu_put(), at the end of each ioctl on a vCPU. */
@@ -360,7 +440,7 @@ static int run(void)
 		return -1;
 	}
 	enter();
-	while (!execute(insn_at(fake.regs.rip)))
+	while (!stand() && !step())
 		;
 	store_regs();
 	return 0;
@@ -469,7 +549,7 @@ static int vcpu_ioctl(uint32_t request, void *argument)
 		fake.events = *(struct kvm_vcpu_events *)argument;
 		return 0;
 	case KVM_GET_VCPU_EVENTS:
-		*(struct kvm_vcpu_events *)argument = fake.events;
+		*(struct kvm_vcpu_events *)argument = events_now();
 		return 0;
 	case KVM_GET_MP_STATE:
 		/* kvm_apic_accept_events() */
@@ -477,12 +557,15 @@ static int vcpu_ioctl(uint32_t request, void *argument)
 			fake.regs = (struct kvm_regs){.rip = MODEL_BASE, .rflags = 2, .rdx = 2};
 		fake.init_waits = false;
 		return 0;
+	case KVM_INTERRUPT:
+		fake.events.interrupt.injected = 1;
+		return 0;
 	case KVM_SET_CPUID2:
 	case KVM_ENABLE_CAP:
 	case KVM_SET_SIGNAL_MASK:
 	case KVM_SET_GUEST_DEBUG:
 	case KVM_SET_MP_STATE:
-	case KVM_INTERRUPT:
+	case KVM_SET_VAPIC_ADDR:
 	case KVM_NMI:
 		return 0;
 	}

@@ -58,6 +58,13 @@ int vmm_step(struct vmm *vmm)
 		vmm->eintr += errno == EINTR;
 		return result;
 	}
+	if (fake.run->exit_reason == KVM_EXIT_IRQ_WINDOW_OPEN) {
+		if (vmm->at_window)
+			vmm->at_window(vmm);
+		else
+			fake.run->request_interrupt_window = 0;
+		return 0;
+	}
 	memset(access, 0, sizeof(*access));
 	access->reason = (uint8_t)fake.run->exit_reason;
 	if (vmm->looks) {

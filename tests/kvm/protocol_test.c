@@ -555,6 +555,12 @@ static void expect_unfit(enum nx_unfit unfit)
 	fake_stop();
 }
 
+/* An instruction that loads SS from a device ends with a shadow. */
+static void completed_with_shadow(void)
+{
+	fake.events.interrupt.shadow = 1;
+}
+
 static void test_unfit_states(void **state)
 {
 	(void)state;
@@ -568,7 +574,7 @@ static void test_unfit_states(void **state)
 	fake.sregs.interrupt_bitmap[2] = 4;
 	expect_unfit(NX_UNFIT_EVENT);
 	start(ports, COUNT(ports), fast, true);
-	fake.events.interrupt.shadow = 1;
+	fake.in_completion = completed_with_shadow;
 	expect_unfit(NX_UNFIT_SHADOW);
 	start(ports, COUNT(ports), fast, true);
 	fake.events.smi.smm = 1;

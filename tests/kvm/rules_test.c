@@ -321,6 +321,22 @@ static void test_apic_pages(void **state)
 	assert_int_equal(page_at(0xfec00000).kind, NX_PAGE_DEVICE);
 }
 
+/* What a patched guest writes its task priority to, KVM has to see before it delivers anything. */
+static void test_vapic_page(void **state)
+{
+	struct kvm_vapic_addr address = {.vapic_addr = 0xca080};
+
+	(void)state;
+	assert_int_equal(page_at(0xca000).kind, NX_PAGE_DEVICE);
+	assert_int_equal(nx_kvm_ioctl(FAKE_VCPU_FD, KVM_SET_VAPIC_ADDR, &address), 0);
+	assert_int_equal(page_at(0xca000).kind, NX_PAGE_LEAVE);
+	assert_int_equal(page_at(0xcb000).kind, NX_PAGE_DEVICE);
+	address.vapic_addr = 0;
+	assert_int_equal(nx_kvm_ioctl(FAKE_VCPU_FD, KVM_SET_VAPIC_ADDR, &address), 0);
+	assert_int_equal(page_at(0xca000).kind, NX_PAGE_DEVICE);
+	assert_null(fake_vm()->off);
+}
+
 /* A normal exit is always legal in place of an entry in the ring. */
 static void test_coalesced(void **state)
 {
@@ -532,6 +548,7 @@ int main(void)
 	    TEST(test_irqchip_ports),
 	    TEST(test_pit_without_speaker),
 	    TEST(test_apic_pages),
+	    TEST(test_vapic_page),
 	    TEST(test_coalesced),
 	    TEST(test_protected_vm),
 	    TEST(test_encrypted_memory),
