@@ -12,6 +12,7 @@ bool nx_decode_full(const struct nx_mode *mode, const uint8_t *bytes, unsigned a
 {
 	ZydisDecoder decoder;
 	ZydisMachineMode machine;
+	ZydisDecoderContext context;
 	ZydisStackWidth stack;
 
 	switch (mode->bits) {
@@ -31,9 +32,17 @@ bool nx_decode_full(const struct nx_mode *mode, const uint8_t *bytes, unsigned a
 	}
 	if (mode->bits != 64)
 		stack = mode->stack_bits == 32 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16;
-	return ZYAN_SUCCESS(ZydisDecoderInit(&decoder, machine, stack)) &&
-	       ZYAN_SUCCESS(
-		   ZydisDecoderDecodeFull(&decoder, bytes, available, &out->insn, out->op));
+	if (ZYAN_FAILED(ZydisDecoderInit(&decoder, machine, stack)) ||
+	    ZYAN_FAILED(
+		ZydisDecoderDecodeInstruction(&decoder, &context, bytes, available, &out->insn)))
+		return false;
+	if (out->insn.operand_count > NX_MAX_OPERANDS)
+		out->insn.operand_count = NX_MAX_OPERANDS;
+	if (out->insn.operand_count_visible > NX_MAX_OPERANDS)
+		return false;
+	nx_memset(out->op, 0, sizeof(out->op));
+	return ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&decoder, &context, &out->insn, out->op,
+						       out->insn.operand_count));
 }
 
 bool nx_reg_of(ZydisRegister reg, struct nx_reg *out)

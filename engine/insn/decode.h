@@ -8,9 +8,15 @@
 #include "insn/helpers.h"
 #include "internal.h"
 
+/*
+ * Operands that are looked at, hidden ones included: the longest plain instruction, CMPXCHG8B, has
+ * six. Zydis knows ten, which would take another 320 bytes of each frame.
+ */
+#define NX_MAX_OPERANDS 6
+
 struct nx_decoded {
 	ZydisDecodedInstruction insn;
-	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	ZydisDecodedOperand op[NX_MAX_OPERANDS];
 };
 
 /* false: not an instruction, or not all of it is there. */

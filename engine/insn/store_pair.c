@@ -29,14 +29,20 @@ int64_t nx_store_place(const struct nx_decoded *d, uint64_t next)
 bool nx_is_store_pair(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes,
 		      unsigned first_len, unsigned len)
 {
-	struct nx_decoded a, b;
-	int64_t distance;
+	ZydisDecodedOperand first;
+	unsigned address_width;
+	struct nx_decoded d;
+	int64_t place, distance;
 
-	if (!nx_decode_full(mode, bytes, first_len, &a) ||
-	    !nx_decode_full(mode, bytes + first_len, len - first_len, &b) || !is_store32(&a) ||
-	    !is_store32(&b) || !same_address_registers(&a.op[0], &b.op[0]) ||
-	    a.insn.address_width != b.insn.address_width)
+	/* One after the other: two would be a large frame. */
+	if (!nx_decode_full(mode, bytes, first_len, &d) || !is_store32(&d))
 		return false;
-	distance = nx_store_place(&b, rip + len) - nx_store_place(&a, rip + first_len);
+	first = d.op[0];
+	address_width = d.insn.address_width;
+	place = nx_store_place(&d, rip + first_len);
+	if (!nx_decode_full(mode, bytes + first_len, len - first_len, &d) || !is_store32(&d) ||
+	    !same_address_registers(&first, &d.op[0]) || d.insn.address_width != address_width)
+		return false;
+	distance = nx_store_place(&d, rip + len) - place;
 	return distance == 4 || distance == -4;
 }

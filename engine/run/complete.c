@@ -24,8 +24,9 @@ static uint64_t source_value(const struct nx_engine *engine, const struct nx_dec
 uint64_t nx_store_value(struct nx_engine *engine, const struct nx_site *site)
 {
 	unsigned first = site->first_len ? site->first_len : site->len;
-	struct nx_decoded d, second;
 	uint64_t value, other;
+	struct nx_decoded d;
+	int64_t place;
 
 	/* Sites with mmio_form are a decoded MOV, MOVZX, MOVSX or MOVSXD (decode.c). */
 	if (!nx_decode_full(&engine->mode, site->bytes, first, &d))
@@ -33,14 +34,13 @@ uint64_t nx_store_value(struct nx_engine *engine, const struct nx_site *site)
 	value = source_value(engine, &d);
 	if (!site->first_len)
 		return value & nx_size_mask(site->size);
-	if (!nx_decode_full(&engine->mode, site->bytes + first, site->len - first, &second))
+	place = nx_store_place(&d, site->rip + first);
+	if (!nx_decode_full(&engine->mode, site->bytes + first, site->len - first, &d))
 		return 0;
 	value = (uint32_t)value;
-	other = (uint32_t)source_value(engine, &second);
-	return nx_store_place(&second, site->rip + site->len) >
-		       nx_store_place(&d, site->rip + first)
-		   ? value | other << 32
-		   : other | value << 32;
+	other = (uint32_t)source_value(engine, &d);
+	return nx_store_place(&d, site->rip + site->len) > place ? value | other << 32
+								 : other | value << 32;
 }
 
 static void finish_load(struct nx_engine *engine, const struct nx_site *site, uint64_t value)

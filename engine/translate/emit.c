@@ -25,49 +25,68 @@ void nx_emit_request(struct nx_emitter *e, const ZydisEncoderRequest *request)
 	e->size += (uint32_t)len;
 }
 
-static void emit(struct nx_emitter *e, ZydisMnemonic mnemonic, unsigned count,
-		 const nx_operand *operands)
+void nx_op_encode(const nx_operand *from, ZydisEncoderOperand *to)
 {
-	ZydisEncoderRequest request;
+	nx_memset(to, 0, sizeof(*to));
+	to->type = (ZydisOperandType)from->type;
+	switch (to->type) {
+	case ZYDIS_OPERAND_TYPE_REGISTER:
+		to->reg.value = (ZydisRegister)from->reg;
+		break;
+	case ZYDIS_OPERAND_TYPE_MEMORY:
+		to->mem.base = (ZydisRegister)from->reg;
+		to->mem.index = (ZydisRegister)from->index;
+		to->mem.scale = from->scale;
+		to->mem.displacement = from->value;
+		to->mem.size = from->size;
+		break;
+	default:
+		to->imm.s = from->value;
+		break;
+	}
+}
 
-	nx_memset(&request, 0, sizeof(request));
-	request.machine_mode = ZYDIS_MACHINE_MODE_LONG_64;
-	request.mnemonic = mnemonic;
-	request.operand_count = (ZyanU8)count;
-	for (unsigned i = 0; i < count; i++)
-		request.operands[i] = operands[i];
-	nx_emit_request(e, &request);
+static ZydisEncoderRequest *begin(struct nx_emitter *e, ZydisMnemonic mnemonic, unsigned count)
+{
+	ZydisEncoderRequest *request = e->request;
+
+	nx_memset(request, 0, sizeof(*request));
+	request->machine_mode = ZYDIS_MACHINE_MODE_LONG_64;
+	request->mnemonic = mnemonic;
+	request->operand_count = (ZyanU8)count;
+	return request;
 }
 
 void nx_emit0(struct nx_emitter *e, ZydisMnemonic mnemonic)
 {
-	emit(e, mnemonic, 0, NULL);
+	nx_emit_request(e, begin(e, mnemonic, 0));
 }
 
 void nx_emit1(struct nx_emitter *e, ZydisMnemonic mnemonic, nx_operand a)
 {
-	emit(e, mnemonic, 1, &a);
+	ZydisEncoderRequest *request = begin(e, mnemonic, 1);
+
+	nx_op_encode(&a, &request->operands[0]);
+	nx_emit_request(e, request);
 }
 
 void nx_emit2(struct nx_emitter *e, ZydisMnemonic mnemonic, nx_operand a, nx_operand b)
 {
-	nx_operand operands[2] = {a, b};
+	ZydisEncoderRequest *request = begin(e, mnemonic, 2);
 
-	emit(e, mnemonic, 2, operands);
+	nx_op_encode(&a, &request->operands[0]);
+	nx_op_encode(&b, &request->operands[1]);
+	nx_emit_request(e, request);
 }
 
 void nx_emit_branch(struct nx_emitter *e, ZydisMnemonic mnemonic, bool short_form)
 {
-	ZydisEncoderRequest request;
+	ZydisEncoderRequest *request = begin(e, mnemonic, 1);
 
-	nx_memset(&request, 0, sizeof(request));
-	request.machine_mode = ZYDIS_MACHINE_MODE_LONG_64;
-	request.mnemonic = mnemonic;
-	request.branch_type = short_form ? ZYDIS_BRANCH_TYPE_SHORT : ZYDIS_BRANCH_TYPE_NEAR;
-	request.branch_width = short_form ? ZYDIS_BRANCH_WIDTH_8 : ZYDIS_BRANCH_WIDTH_32;
-	request.operand_count = 1;
-	request.operands[0] = nx_op_imm(0);
-	nx_emit_request(e, &request);
+	request->branch_type = short_form ? ZYDIS_BRANCH_TYPE_SHORT : ZYDIS_BRANCH_TYPE_NEAR;
+	request->branch_width = short_form ? ZYDIS_BRANCH_WIDTH_8 : ZYDIS_BRANCH_WIDTH_32;
+	request->operands[0].type = ZYDIS_OPERAND_TYPE_IMMEDIATE;
+	nx_emit_request(e, request);
 }
 
 void nx_patch_branch(struct nx_emitter *e, uint32_t end, uint32_t target)

@@ -15,9 +15,23 @@ struct nx_emitter {
 	size_t capacity;
 	uint32_t size;
 	bool failed;
+	ZydisEncoderRequest *request; /* scratch: it has 400 bytes, and a kernel's stack few */
 };
 
-typedef ZydisEncoderOperand nx_operand;
+/*
+ * An operand of a host instruction. Zydis's own has 64 bytes, and they are passed by value: a frame
+ * full of them would be too large for a kernel's stack.
+ */
+typedef struct {
+	uint8_t type; /* ZydisOperandType */
+	uint8_t scale;
+	uint16_t size;       /* of memory, in bytes */
+	uint16_t reg, index; /* the register, or a memory operand's base and index */
+	int64_t value;       /* of an immediate or a displacement */
+} nx_operand;
+
+/* Fill the encoder's operand. */
+void nx_op_encode(const nx_operand *from, ZydisEncoderOperand *to);
 
 /* Scratch registers and the context, context.h rule 1. */
 #define NX_HOST_POINTER ZYDIS_REGISTER_R14
@@ -25,7 +39,7 @@ typedef ZydisEncoderOperand nx_operand;
 
 static inline nx_operand nx_op_reg(ZydisRegister reg)
 {
-	return (nx_operand){.type = ZYDIS_OPERAND_TYPE_REGISTER, .reg.value = reg};
+	return (nx_operand){.type = ZYDIS_OPERAND_TYPE_REGISTER, .reg = (uint16_t)reg};
 }
 
 static inline nx_operand nx_op_gpr(unsigned number, unsigned size)
@@ -35,14 +49,18 @@ static inline nx_operand nx_op_gpr(unsigned number, unsigned size)
 
 static inline nx_operand nx_op_imm(int64_t value)
 {
-	return (nx_operand){.type = ZYDIS_OPERAND_TYPE_IMMEDIATE, .imm.s = value};
+	return (nx_operand){.type = ZYDIS_OPERAND_TYPE_IMMEDIATE, .value = value};
 }
 
 static inline nx_operand nx_op_mem(ZydisRegister base, ZydisRegister index, unsigned scale,
 				   int64_t displacement, unsigned size)
 {
 	return (nx_operand){.type = ZYDIS_OPERAND_TYPE_MEMORY,
-			    .mem = {base, index, (ZyanU8)scale, displacement, (ZyanU16)size}};
+			    .scale = (uint8_t)scale,
+			    .size = (uint16_t)size,
+			    .reg = (uint16_t)base,
+			    .index = (uint16_t)index,
+			    .value = displacement};
 }
 
 /* A context slot. */

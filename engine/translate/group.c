@@ -185,16 +185,16 @@ static bool widen(struct nx_group *group, const struct part *part)
 static unsigned find_group(struct nx_translator *t, const struct nx_insn *insn, unsigned available,
 			   struct nx_group *group)
 {
+	struct nx_decoded *d = &t->s->decoded[0];
 	unsigned accesses = 0, length = 0;
 
 	*group = (struct nx_group){.bytes = 0};
 	for (unsigned i = 0; i < available; i++) {
 		struct part part = {.ends = false};
-		struct nx_decoded d;
 
-		if (!nx_decode_full(&t->graph->mode, insn[i].bytes, insn[i].len, &d))
+		if (!nx_decode_full(&t->graph->mode, insn[i].bytes, insn[i].len, d))
 			break;
-		find_access(t, &insn[i], &d, &part);
+		find_access(t, &insn[i], d, &part);
 		if (part.ends || (part.accesses && !may_be_grouped(t, &part)))
 			break;
 		if (i == 0) {
@@ -208,7 +208,7 @@ static unsigned find_group(struct nx_translator *t, const struct nx_insn *insn, 
 			accesses++;
 			length = i + 1;
 		}
-		find_change(t, &insn[i], &d, &group->place, &part);
+		find_change(t, &insn[i], d, &group->place, &part);
 		if (part.changes)
 			break;
 		group->delta += part.change;

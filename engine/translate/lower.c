@@ -103,7 +103,7 @@ static void substitute(struct nx_translator *t, const struct nx_decoded *d,
 		struct nx_reg reg;
 
 		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && memory) {
-			op->mem = memory->mem;
+			nx_op_encode(memory, op);
 		} else if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
 			t->e.failed = true; /* an address that nothing has checked */
 		} else if (op->type == ZYDIS_OPERAND_TYPE_REGISTER &&
@@ -130,21 +130,21 @@ static void swap_high(struct nx_translator *t, const struct substitution *s)
 static void emit_substituted(struct nx_translator *t, const struct nx_decoded *d,
 			     const nx_operand *memory)
 {
-	ZydisEncoderRequest request;
+	ZydisEncoderRequest *request = &t->s->encoded;
 	struct substitution s = {.count = 0};
 
 	if (ZYAN_FAILED(ZydisEncoderDecodedInstructionToEncoderRequest(
-		&d->insn, d->op, d->insn.operand_count_visible, &request))) {
+		&d->insn, d->op, d->insn.operand_count_visible, request))) {
 		t->e.failed = true;
 		return;
 	}
-	request.machine_mode = ZYDIS_MACHINE_MODE_LONG_64;
-	request.prefixes &= ZYDIS_ATTRIB_HAS_LOCK;
-	request.address_size_hint = ZYDIS_ADDRESS_SIZE_HINT_NONE;
-	request.operand_size_hint = ZYDIS_OPERAND_SIZE_HINT_NONE;
-	substitute(t, d, memory, &request, &s);
+	request->machine_mode = ZYDIS_MACHINE_MODE_LONG_64;
+	request->prefixes &= ZYDIS_ATTRIB_HAS_LOCK;
+	request->address_size_hint = ZYDIS_ADDRESS_SIZE_HINT_NONE;
+	request->operand_size_hint = ZYDIS_OPERAND_SIZE_HINT_NONE;
+	substitute(t, d, memory, request, &s);
 	swap_high(t, &s);
-	nx_emit_request(&t->e, &request);
+	nx_emit_request(&t->e, request);
 	swap_high(t, &s);
 	for (unsigned i = 0; i < s.count; i++)
 		if (s.store[i])
@@ -194,31 +194,31 @@ static bool is_verbatim(const struct nx_translator *t, const struct nx_decoded *
 static void lower_plain(struct nx_translator *t, const struct nx_insn *insn)
 {
 	const ZydisDecodedOperand *memory;
-	struct nx_decoded d;
+	struct nx_decoded *d = &t->s->decoded[0];
 	nx_operand operand;
 
-	if (!decode(t, insn, &d))
+	if (!decode(t, insn, d))
 		return;
-	if (d.insn.mnemonic == ZYDIS_MNEMONIC_LEA) {
-		lower_lea(t, insn, &d);
+	if (d->insn.mnemonic == ZYDIS_MNEMONIC_LEA) {
+		lower_lea(t, insn, d);
 		return;
 	}
-	memory = nx_memory_operand(&d);
+	memory = nx_memory_operand(d);
 	if (memory) {
-		struct nx_place place = nx_place_of(insn, &d, memory);
+		struct nx_place place = nx_place_of(insn, d, memory);
 		struct nx_access_kind kind = {.size = insn->size,
 					      .write = insn->memory_write,
 					      .mmio_form = insn->mmio_form,
-					      .locked = nx_is_locked(&d)};
+					      .locked = nx_is_locked(d)};
 
 		operand = nx_emit_access(t, insn, &place, kind);
 	}
-	flags_before(t, &d);
-	if (is_verbatim(t, &d))
+	flags_before(t, d);
+	if (is_verbatim(t, d))
 		nx_emit_bytes(&t->e, insn->bytes, insn->len);
 	else
-		emit_substituted(t, &d, memory ? &operand : NULL);
-	flags_after(t, &d);
+		emit_substituted(t, d, memory ? &operand : NULL);
+	flags_after(t, d);
 }
 
 /* Reads or writes the stack, where it is when the instruction begins, or below. */
@@ -260,7 +260,7 @@ static void lower_store_pair(struct nx_translator *t, const struct nx_insn *insn
 {
 	const struct nx_access_kind kind = {.size = 8, .write = true, .mmio_form = true};
 	struct nx_insn half = *insn;
-	struct nx_decoded d[2], *low, *high;
+	struct nx_decoded *d = t->s->decoded, *low, *high;
 	struct nx_place place;
 	nx_operand operand;
 	uint64_t next[2] = {insn->rip + insn->first_len, insn->rip + insn->len};
@@ -307,26 +307,26 @@ static void emit_stack_adjust(struct nx_translator *t, int delta)
 static void lower_push(struct nx_translator *t, const struct nx_insn *insn)
 {
 	unsigned size = insn->size;
-	struct nx_decoded d;
+	struct nx_decoded *d = &t->s->decoded[0];
 	struct nx_reg reg;
 	nx_operand stack;
 
-	if (!decode(t, insn, &d))
+	if (!decode(t, insn, d))
 		return;
-	if (d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+	if (d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		/* The stack's check needs all scratch registers, so the value waits in the context.
 		 */
-		mov(t, r(NX_R10, size), emit_operand_read(t, insn, &d));
+		mov(t, r(NX_R10, size), emit_operand_read(t, insn, d));
 		mov(t, nx_op_slot(NX_CTX_TEMP, size), r(NX_R10, size));
 	}
 	stack = emit_stack_access(t, insn, true);
-	if (d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+	if (d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		mov(t, r(NX_R10, size), nx_op_slot(NX_CTX_TEMP, size));
 		mov(t, stack, r(NX_R10, size));
-	} else if (d.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-		mov(t, r(NX_R10, 8), nx_op_imm(d.op[0].imm.value.s));
+	} else if (d->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		mov(t, r(NX_R10, 8), nx_op_imm(d->op[0].imm.value.s));
 		mov(t, stack, r(NX_R10, size));
-	} else if (nx_reg_of(d.op[0].reg.value, &reg) && nx_is_homed(reg.number)) {
+	} else if (nx_reg_of(d->op[0].reg.value, &reg) && nx_is_homed(reg.number)) {
 		mov(t, r(NX_R10, 8), nx_op_home(reg.number, 8));
 		mov(t, stack, r(NX_R10, size));
 	} else {
@@ -338,10 +338,10 @@ static void lower_push(struct nx_translator *t, const struct nx_insn *insn)
 static void lower_pop(struct nx_translator *t, const struct nx_insn *insn)
 {
 	unsigned size = insn->size;
-	struct nx_decoded d;
+	struct nx_decoded *d = &t->s->decoded[0];
 	struct nx_reg reg;
 
-	if (!decode(t, insn, &d) || !nx_reg_of(d.op[0].reg.value, &reg))
+	if (!decode(t, insn, d) || !nx_reg_of(d->op[0].reg.value, &reg))
 		return;
 	mov(t, r(NX_R10, size), emit_stack_access(t, insn, false));
 	/* The adjustment first: POP SP's value wins over it. */
@@ -355,14 +355,14 @@ static void lower_pop(struct nx_translator *t, const struct nx_insn *insn)
 /* MOV from a segment register: 16 bits to memory or a 16-bit register, else zero-extended. */
 static void lower_mov_from_sreg(struct nx_translator *t, const struct nx_insn *insn)
 {
-	struct nx_decoded d;
+	struct nx_decoded *d = &t->s->decoded[0];
 	struct nx_reg to;
 	unsigned slot;
 
-	if (!decode(t, insn, &d) || !nx_reg_of(d.op[0].reg.value, &to))
+	if (!decode(t, insn, d) || !nx_reg_of(d->op[0].reg.value, &to))
 		return;
 	slot = NX_CTX_SEG + NX_SEG_SELECTOR +
-	       NX_SEG_SIZE * (unsigned)(d.op[1].reg.value - ZYDIS_REGISTER_ES);
+	       NX_SEG_SIZE * (unsigned)(d->op[1].reg.value - ZYDIS_REGISTER_ES);
 	if (!nx_is_homed(to.number)) {
 		mov(t, r(to.number, to.size), nx_op_slot(slot, to.size));
 	} else {
@@ -391,22 +391,22 @@ void nx_lower_ret(struct nx_translator *t, const struct nx_insn *insn)
 static void lower_indirect_target(struct nx_translator *t, const struct nx_insn *insn)
 {
 	unsigned size = insn->size;
-	struct nx_decoded d;
+	struct nx_decoded *d = &t->s->decoded[0];
 	struct nx_reg reg;
 
-	if (!decode(t, insn, &d))
+	if (!decode(t, insn, d))
 		return;
 	nx_keep_flags_in_context(t);
 	t->flags_in_host = false;
-	if (insn->op == NX_OP_RET || d.op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
+	if (insn->op == NX_OP_RET || d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		nx_operand from = insn->op == NX_OP_RET ? emit_stack_access(t, insn, false)
-							: emit_operand_read(t, insn, &d);
+							: emit_operand_read(t, insn, d);
 
 		if (size == 2)
 			nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R10, 4), from);
 		else
 			mov(t, r(NX_R10, size), from);
-	} else if (nx_reg_of(d.op[0].reg.value, &reg)) {
+	} else if (nx_reg_of(d->op[0].reg.value, &reg)) {
 		if (nx_is_homed(reg.number))
 			mov(t, r(NX_R10, 8), nx_op_home(reg.number, 8));
 		else

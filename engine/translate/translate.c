@@ -115,24 +115,24 @@ static void link_taken(struct nx_translator *t, const struct nx_insn *insn,
 
 static void emit_conditional(struct nx_translator *t, const struct nx_insn *insn)
 {
-	struct nx_decoded d;
+	struct nx_decoded *d = &t->s->decoded[0];
 
-	if (!nx_decode_full(&t->graph->mode, insn->bytes, insn->len, &d)) {
+	if (!nx_decode_full(&t->graph->mode, insn->bytes, insn->len, d)) {
 		t->e.failed = true;
 		return;
 	}
 	nx_keep_flags_in_host(t);
-	switch (d.insn.mnemonic) {
+	switch (d->insn.mnemonic) {
 	case ZYDIS_MNEMONIC_LOOP:
 	case ZYDIS_MNEMONIC_LOOPE:
 	case ZYDIS_MNEMONIC_LOOPNE:
 	case ZYDIS_MNEMONIC_JCXZ:
 	case ZYDIS_MNEMONIC_JECXZ:
 	case ZYDIS_MNEMONIC_JRCXZ:
-		nx_lower_count_branch(t, &d);
+		nx_lower_count_branch(t, d);
 		break;
 	default:
-		nx_emit_branch(&t->e, d.insn.mnemonic, false);
+		nx_emit_branch(&t->e, d->insn.mnemonic, false);
 		break;
 	}
 }
@@ -321,7 +321,7 @@ void nx_translate_begin(struct nx_engine *engine, const struct nx_graph *graph, 
 	    .graph = graph,
 	    .out = out,
 	    .s = s,
-	    .e = {.to = code_rw, .capacity = capacity},
+	    .e = {.to = code_rw, .capacity = capacity, .request = &s->request},
 	};
 	out->sites = out->entries = 0;
 	s->stubs = s->fixups = s->blocks_done = s->stubs_done = 0;

@@ -68,6 +68,9 @@ struct nx_translate_scratch {
 	struct nx_stub stub[NX_MAX_STUBS];
 	struct nx_fixup fixup[NX_MAX_FIXUPS];
 	unsigned stubs, fixups;
+	/* Too large for a kernel's stack: the instruction at hand, and how it is encoded. */
+	struct nx_decoded decoded[2];
+	ZydisEncoderRequest request, encoded; /* of emit.c, of lower.c */
 	/* Between two steps. */
 	struct nx_translator translator;
 	unsigned blocks_done, stubs_done;
