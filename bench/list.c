@@ -2,6 +2,12 @@
 /* list.c - the benchmarks there are. */
 #include "bench.h"
 
+struct bench_options bench_options = {.substrate = "native",
+				      .kernel = "/guest/vmlinuz",
+				      .initrd = "/guest/initrd",
+				      .runs = 3,
+				      .smp = 1};
+
 enum {
 #define NX_X(name) UNCACHED_##name,
 	BENCH_UNCACHED(NX_X)

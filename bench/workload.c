@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "bench.h"
-#include "host.h"
 #include "tinyvm.h"
 
 #define PORT 0x3fd
@@ -217,9 +216,9 @@ struct bench_guest *bench_guest_open(const char *name, unsigned workload)
 	const char *failed;
 
 	/* The commands find it by itself. */
-	nx_process.unwatched = false;
+	nx_kvm_watched(true);
 	failed = machine_open(&guest.m, workload, 0, true);
-	nx_process.unwatched = true;
+	nx_kvm_watched(false);
 	if (!failed && calibrate(&guest.m))
 		return &guest;
 	bench_skip(name, "%s: %s", failed ? failed : "the guest stopped", strerror(errno));

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "cli.h"
-#include "host.h"
+#include "noexit-kvm.h"
 
 /* The options without a letter; X(NAME, word, argument, flags, help). */
 #define OPTIONS(X)                                                                             \
@@ -28,12 +28,6 @@ enum switch_key {
 	OPTIONS(NX_X)
 #undef NX_X
 };
-
-struct bench_options bench_options = {.substrate = "native",
-				      .kernel = "/guest/vmlinuz",
-				      .initrd = "/guest/initrd",
-				      .runs = 3,
-				      .smp = 1};
 
 static char **names;
 static unsigned name_count;
@@ -148,7 +142,7 @@ int cli_bench(int argc, char **argv)
 		return 0;
 	}
 	/* What is measured with is no VMM that `noexit stat` should find. */
-	nx_process.unwatched = true;
+	nx_kvm_watched(false);
 	if (bench_options.lab)
 		measured = bench_lab(names, name_count);
 	for (unsigned i = 0; !bench_options.lab && (bench = bench_get(i)); i++) {

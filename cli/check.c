@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <json-c/json.h>
+#include <linux/kvm.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,7 +19,6 @@
 #include <unistd.h>
 
 #include "costs.h"
-#include "host.h"
 #include "noexit-kvm.h"
 
 #define NOT_USABLE 1
@@ -118,14 +118,8 @@ static void try_device(struct check *check)
 
 static void try_memory(struct check *check)
 {
-	struct nx_options options;
-	struct nx_memory memory;
-
-	nx_options_default(&options);
-	check->executable_memory = nx_memory_get(&memory, (size_t)options.code_cache * 1024);
-	if (check->executable_memory)
-		nx_memory_put(&memory);
-	else
+	check->executable_memory = nx_kvm_can_execute();
+	if (!check->executable_memory)
 		not_usable(check, "a policy of this system (SELinux, seccomp, a memory limit) "
 				  "forbids memory for translated code; allow it for VMMs");
 }
@@ -330,7 +324,7 @@ int cli_check(int argc, char **argv)
 	argp_parse(&parser, argc, argv, 0, NULL, &json);
 	nx_kvm_log(note_host);
 	/* What is measured with is no VMM that `noexit stat` should find. */
-	nx_process.unwatched = true;
+	nx_kvm_watched(false);
 	/* Stays without end, so that the engine's figure is that of the engine alone. */
 	nx_kvm_option("masked-latency", "1000000000");
 	try_device(&check);

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "watch.h"
+
 /* Exit status for everything that keeps a command from starting. */
 #define CLI_REFUSED 2
 
@@ -46,6 +48,15 @@ struct cli_look {
  * resort: ARGP_ERR_UNKNOWN means that it is none of these.
  */
 error_t cli_parse_look(int key, char *text, struct argp_state *state, struct cli_look *look);
+
+/*
+ * The one VMM of this machine that runs under noexit and that we may look at, in *pid; asked: the
+ * process that the user named, 0: none. 0, or the status of cli_refuse(), which has said why not.
+ */
+int cli_choose(pid_t asked, pid_t *pid);
+
+/* Says in a sentence why there is nothing to see; returns the exit status. */
+int cli_refuse_watch(pid_t pid, enum watch_result result);
 
 /* A whole number without a sign; false: it is none. */
 bool cli_parse_number(const char *text, unsigned long *number);

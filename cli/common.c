@@ -2,13 +2,11 @@
 /* common.c - small things that several subcommands need. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <linux/kvm.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "cli.h"
-#include "watch.h"
 
 bool cli_parse_number(const char *text, unsigned long *number)
 {
@@ -60,23 +58,4 @@ void cli_sleep(double seconds)
 
 	time.tv_nsec = (long)((seconds - (double)time.tv_sec) * 1e9);
 	nanosleep(&time, NULL);
-}
-
-void watch_class_name(unsigned class, unsigned classes, char *name, size_t size)
-{
-	unsigned first = class ? 1u << (class - 1) : 0, last = class ? 2 * first - 1 : 0;
-
-	if (class == classes - 1)
-		snprintf(name, size, "%u+", first);
-	else if (first == last)
-		snprintf(name, size, "%u", first);
-	else
-		snprintf(name, size, "%u-%u", first, last);
-}
-
-uint64_t watch_avoided(const struct nx_stats *stats, unsigned reason)
-{
-	return reason == KVM_EXIT_IO     ? stats->avoided[NX_CLASS_IO]
-	       : reason == KVM_EXIT_MMIO ? stats->avoided[NX_CLASS_MMIO]
-					 : 0;
 }

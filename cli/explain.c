@@ -150,13 +150,13 @@ static int explain_pid(const struct options *options)
 	struct watch watch;
 	size_t listed;
 	pid_t pid;
-	int refused = watch_choose(options->look.pid, &pid);
+	int refused = cli_choose(options->look.pid, &pid);
 
 	if (refused)
 		return refused;
 	result = watch_read(pid, true, &watch);
 	if (result)
-		return watch_refuse(pid, result);
+		return cli_refuse_watch(pid, result);
 	listed = explain_vmm(&watch, options);
 	watch_free(&watch);
 	return listed

@@ -271,12 +271,12 @@ int cli_stat(int argc, char **argv)
 	int refused;
 
 	argp_parse(&parser, argc, argv, 0, NULL, &options);
-	refused = watch_choose(options.look.pid, &pid);
+	refused = cli_choose(options.look.pid, &pid);
 	if (refused)
 		return refused;
 	result = watch_read(pid, options.json, &watch);
 	if (result)
-		return watch_refuse(pid, result);
+		return cli_refuse_watch(pid, result);
 	refused = options.look.interval > 0 ? print_repeatedly(&watch, &options)
 					    : print_once(&watch, &options);
 	watch_free(&watch);

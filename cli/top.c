@@ -208,12 +208,12 @@ int cli_top(int argc, char **argv)
 	argp_parse(&parser, argc, argv, 0, NULL, &options);
 	if (!options.batch && (!isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO)))
 		return cli_refuse("noexit top needs a terminal; without one, use --batch");
-	refused = watch_choose(options.look.pid, &pid);
+	refused = cli_choose(options.look.pid, &pid);
 	if (refused)
 		return refused;
 	result = watch_read(pid, true, &watch);
 	if (result)
-		return watch_refuse(pid, result);
+		return cli_refuse_watch(pid, result);
 	if (options.batch)
 		look_again_and_again(&watch, &options);
 	else

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "cli.h"
 
 #define LINK "/memfd:" NX_SHARE_NAME " (deleted)"
 #define MAX_VMS 256
@@ -146,8 +145,7 @@ static int compare_vcpus(const void *a, const void *b)
 
 /* ---- Processes ---- */
 
-/* A forked child has its parent's descriptors, but not the mapping. */
-static enum watch_result has_mapping(pid_t pid)
+enum watch_result watch_is_shown(pid_t pid)
 {
 	enum watch_result result = WATCH_NO_VM;
 	char path[64], *line = NULL;
@@ -205,7 +203,7 @@ static enum watch_result visit_files(pid_t pid, enum watch_result (*visit)(int f
 	return result || found ? result : WATCH_NO_VM;
 }
 
-static void read_command(pid_t pid, char *to, size_t size)
+void watch_command(pid_t pid, char *to, size_t size)
 {
 	char path[64], text[64] = "?";
 	FILE *file;
@@ -240,9 +238,9 @@ enum watch_result watch_read(pid_t pid, bool clusters, struct watch *watch)
 
 	memset(watch, 0, sizeof(*watch));
 	watch->pid = pid;
-	result = has_mapping(pid);
+	result = watch_is_shown(pid);
 	if (!result) {
-		read_command(pid, watch->command, sizeof(watch->command));
+		watch_command(pid, watch->command, sizeof(watch->command));
 		clock_gettime(CLOCK_MONOTONIC, &time);
 		watch->time_ns = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 		result = visit_files(pid, visit_copy, &copying);
@@ -265,87 +263,30 @@ void watch_free(struct watch *watch)
 	watch->vcpus = 0;
 }
 
-/* ---- Choosing ---- */
-
-int watch_refuse(pid_t pid, enum watch_result result)
+enum watch_result watch_has_vm(pid_t pid)
 {
-	char command[64];
+	enum watch_result result = watch_is_shown(pid);
 
-	read_command(pid, command, sizeof(command));
-	switch (result) {
-	case WATCH_NO_PROCESS:
-		return cli_refuse("there is no process %d; 'noexit stat' without -p finds a VMM by "
-				  "itself",
-				  (int)pid);
-	case WATCH_NO_RIGHT:
-		return cli_refuse("process %d (%s) cannot be looked into: %s; be its user or root",
-				  (int)pid, command, strerror(EACCES));
-	case WATCH_OTHER_VERSION:
-		return cli_refuse("process %d (%s) runs under another version of noexit; use that "
-				  "version's command",
-				  (int)pid, command);
-	case WATCH_NO_MEMORY:
-		return cli_refuse("out of memory");
-	default:
-		return cli_refuse("process %d (%s) has no VM under noexit; start VMMs with 'noexit "
-				  "run'",
-				  (int)pid, command);
-	}
+	return result ? result : visit_files(pid, NULL, NULL);
 }
 
-/* As many as a sentence takes. */
-struct choice {
-	char text[512];
-	size_t used;
-	unsigned count;
-	pid_t last;
-};
+/* ---- What figures are called ---- */
 
-static void note_choice(struct choice *choice, pid_t pid)
+void watch_class_name(unsigned class, unsigned classes, char *name, size_t size)
 {
-	char command[64];
-	int length;
+	unsigned first = class ? 1u << (class - 1) : 0, last = class ? 2 * first - 1 : 0;
 
-	if (has_mapping(pid) || visit_files(pid, NULL, NULL))
-		return;
-	read_command(pid, command, sizeof(command));
-	length = snprintf(choice->text + choice->used, sizeof(choice->text) - choice->used,
-			  "%s%d (%s)", choice->count ? ", " : "", (int)pid, command);
-	if (length > 0 && choice->used + (size_t)length < sizeof(choice->text))
-		choice->used += (size_t)length;
-	choice->text[choice->used] = 0;
-	choice->count++;
-	choice->last = pid;
+	if (class == classes - 1)
+		snprintf(name, size, "%u+", first);
+	else if (first == last)
+		snprintf(name, size, "%u", first);
+	else
+		snprintf(name, size, "%u-%u", first, last);
 }
 
-int watch_choose(pid_t asked, pid_t *pid)
+uint64_t watch_avoided(const struct nx_stats *stats, unsigned reason)
 {
-	struct choice choice = {0};
-	struct dirent *entry;
-	DIR *directory;
-
-	*pid = asked;
-	if (asked) {
-		enum watch_result result = has_mapping(asked);
-
-		return result ? watch_refuse(asked, result) : 0;
-	}
-	directory = opendir("/proc");
-	if (!directory)
-		return cli_refuse("/proc cannot be read: %s; mount it", strerror(errno));
-	while ((entry = readdir(directory))) {
-		long number = strtol(entry->d_name, NULL, 10);
-
-		if (number > 0)
-			note_choice(&choice, (pid_t)number);
-	}
-	closedir(directory);
-	if (!choice.count)
-		return cli_refuse("no VM that you may look at runs under noexit; start one with "
-				  "'noexit run -- VMM', or be its user or root");
-	if (choice.count > 1)
-		return cli_refuse("%u VMMs run under noexit; choose with -p: %s", choice.count,
-				  choice.text);
-	*pid = choice.last;
-	return 0;
+	return reason == KVM_EXIT_IO     ? stats->avoided[NX_CLASS_IO]
+	       : reason == KVM_EXIT_MMIO ? stats->avoided[NX_CLASS_MMIO]
+					 : 0;
 }

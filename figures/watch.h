@@ -5,8 +5,8 @@
  * What is copied has been checked: numbers may be wrong, but nothing that is used as a length, and
  * texts end and contain nothing but printable ASCII.
  */
-#ifndef NX_CLI_WATCH_H
-#define NX_CLI_WATCH_H
+#ifndef NX_WATCH_H
+#define NX_WATCH_H
 
 #include <sys/types.h>
 
@@ -30,12 +30,6 @@ struct watch {
 	uint64_t time_ns;        /* CLOCK_MONOTONIC, of the copy */
 };
 
-/*
- * The one VMM of this machine that runs under noexit and that we may look at, in *pid; asked: the
- * process that the user named, 0: none. 0, or the status of cli_refuse(), which has said why not.
- */
-int watch_choose(pid_t asked, pid_t *pid);
-
 /* What watch_read() found. */
 enum watch_result {
 	WATCH_OK,
@@ -50,12 +44,16 @@ enum watch_result {
 enum watch_result watch_read(pid_t pid, bool clusters, struct watch *watch);
 void watch_free(struct watch *watch);
 
+/* Whether a process maps what it shows. A forked child has the descriptors, but not the mapping. */
+enum watch_result watch_is_shown(pid_t pid);
+/* Whether it shows a VM. */
+enum watch_result watch_has_vm(pid_t pid);
+/* The process's name, or "?". */
+void watch_command(pid_t pid, char *to, size_t size);
+
 /* "4-7": of classes 0, 1, 2 to 3, 4 to 7 and so on. */
 void watch_class_name(unsigned class, unsigned classes, char *name, size_t size);
 /* Exits avoided of the kind that KVM calls reason (KVM_EXIT_*). */
 uint64_t watch_avoided(const struct nx_stats *stats, unsigned reason);
-
-/* Says in a sentence why there is nothing to see; returns the exit status. */
-int watch_refuse(pid_t pid, enum watch_result result);
 
 #endif

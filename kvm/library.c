@@ -84,6 +84,24 @@ void nx_kvm_log(void (*log)(const char *line))
 	nx_process.log = log;
 }
 
+void nx_kvm_watched(bool watched)
+{
+	begin();
+	nx_process.unwatched = !watched;
+}
+
+bool nx_kvm_can_execute(void)
+{
+	struct nx_options options;
+	struct nx_memory memory;
+
+	nx_options_default(&options);
+	if (!nx_memory_get(&memory, (size_t)options.code_cache * 1024))
+		return false;
+	nx_memory_put(&memory);
+	return true;
+}
+
 void nx_kvm_totals(struct nx_kvm_totals *totals)
 {
 	nx_totals_sum(&totals->taken, &totals->avoided);

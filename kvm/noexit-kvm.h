@@ -83,6 +83,15 @@ NX_API const char *nx_kvm_option(const char *name, const char *value);
  */
 NX_API void nx_kvm_log(void (*log)(const char *line));
 
+/*
+ * Whether the VMs that are made from now on are shown to `noexit stat`, `top` and `explain`: those
+ * that only measure something are not. Shown is the default.
+ */
+NX_API void nx_kvm_watched(bool watched);
+
+/* Whether this process may have memory for translated code, of the default size. */
+NX_API bool nx_kvm_can_execute(void);
+
 /* Of all vCPUs of the process so far; read while they run, figures may be one exit old. */
 struct nx_kvm_totals {
 	uint64_t taken;   /* returns of KVM_RUN with an exit from the kernel */
