@@ -194,13 +194,17 @@ bool bench_uncached(const char *name, unsigned number);
 
 bool bench_watching(const char *name, unsigned number);
 
-/* ---- network.c ---- */
+/* ---- guests.c ---- */
 
 #define BENCH_NETWORK "network"
+#define BENCH_NESTED "nested-boot"
 /* Only says where it is measured. */
-bool bench_network(const char *name, unsigned number);
-/* run: lab/run; share: a directory for a while. */
-bool bench_network_lab(const char *run, const char *build, const char *share);
+bool bench_guests(const char *name, unsigned number);
+bool bench_is_guests(const char *name);
+/* Those of the names that lab/guests measures; all without names. run: lab/run; share: a directory
+ * for a while. */
+bool bench_guests_lab(const char *run, const char *build, const char *share, char **names,
+		      unsigned count);
 
 /* ---- lab.c ---- */
 

@@ -130,7 +130,7 @@ bool bench_lab(char **names, unsigned count)
 {
 	char run[PATH_MAX], build[PATH_MAX];
 	char share[] = "/tmp/noexit-bench-XXXXXX";
-	bool network = !count, good = false;
+	bool inside = !count, good = false;
 
 	if (!find_lab(run, build)) {
 		bench_skip("the lab",
@@ -142,11 +142,10 @@ bool bench_lab(char **names, unsigned count)
 		return false;
 	}
 	for (unsigned i = 0; i < count; i++)
-		network |= !strcmp(names[i], BENCH_NETWORK);
-	if (!network || count != 1)
+		inside |= !bench_is_guests(names[i]);
+	if (inside)
 		good |= measure_inside(run, build, share, names, count);
-	if (network)
-		good |= bench_network_lab(run, build, share);
+	good |= bench_guests_lab(run, build, share, names, count);
 	rmdir(share);
 	if (asked_to_end)
 		raise(asked_to_end);

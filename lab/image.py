@@ -9,7 +9,6 @@ the guest's kernel and image. It is big and changes rarely, so it is cached; wha
 unpacks over the first.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import io
@@ -18,18 +17,21 @@ import os
 import re
 import shutil
 import stat
-import subprocess
-import tempfile
 from pathlib import Path
 
 from modules import Modules
+from packages import Apt, own_release
+from system import Own, Unpacked, libraries, loader_version
 from tool import LabError, locked, replacing, run_tool
 
 LAB = Path(__file__).resolve().parent
 
+# By kind of host VM. A nested one runs in QEMU in both labs.
 MODULES = {
     "amd": ("virtio_pci", "virtio_console", "kvm-amd"),
     "intel": ("ata_piix", "sd_mod", "kvm-intel"),
+    "nested-amd": ("virtio_pci", "virtio_console", "kvm-amd"),
+    "nested-intel": ("virtio_pci", "virtio_console", "kvm-intel"),
 }
 
 
@@ -49,13 +51,6 @@ KERNELS = {
                      "virtio_net", "virtio_blk")),
     "686-pae": Kernel("linux-image-686-pae", "i386", ("ata_piix", "sd_mod")),
 }
-
-FIRMWARE = ("bios*.bin", "kvmvapic.bin", "linuxboot*.bin", "multiboot*.bin", "pvh.bin", "qboot.rom",
-            "vgabios*.bin", "efi-*.rom", "pxe-*.rom", "keymaps/*")
-FIRMWARE_DIRS = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
-# Loaded by name at run time, so ldd does not see it.
-QEMU_MODULES = "/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so"
-
 
 DISK_MODULES = ("ata_piix", "sd_mod")
 # What is measured lies between the last two lines; nothing else is going on by then.
@@ -136,26 +131,6 @@ class Cpio:
         self.out.write(bytes(-self.out.tell() % 512))
 
 
-def usr(path):
-    """The path below /usr that a top-level directory of merged-/usr Debian stands for."""
-    return re.sub(r"^/(bin|sbin|lib|lib64)/", r"/usr/\1/", str(path))
-
-
-def libraries(files):
-    """The shared libraries and the loader that the ELF files need, as {path: file}."""
-    found = {}
-    for file in files:
-        result = subprocess.run(["ldd", str(file)], capture_output=True, text=True, check=False)
-        for line in result.stdout.splitlines():
-            if "not found" in line:
-                raise LabError(f"{file} needs {line.split()[0]}, which is not installed; "
-                               "run 'make deps'")
-            match = re.search(r"(?:=> )?(/\S+) \(0x", line)
-            if match:
-                found[usr(match[1])] = match[1]
-    return found
-
-
 def unpacked_kernel(image):
     """The kernel proper, where the image is one that takes an emulated guest minutes to unpack.
 
@@ -170,13 +145,27 @@ def unpacked_kernel(image):
 
 
 class Images:
-    """The lab's files under the build directory, made when they are first asked for."""
+    """The lab's files under the build directory, made when they are first asked for.
 
-    def __init__(self, build, say):
+    release: the code name of the Debian release that the lab is made of; None: this machine's.
+    """
+
+    def __init__(self, build, say, release=None):
         self.build = build
-        self.cache = build / "lab"
         self.say = say
+        if release and not re.fullmatch(r"[a-z][a-z0-9]*", release):
+            raise LabError(f"'{release}' is not the code name of a release")
+        self.release = None if release == own_release() else release
+        self.runs = build / "lab"
+        self.cache = self.runs / self.release if self.release else self.runs
         self.cache.mkdir(parents=True, exist_ok=True)
+        self.system = Unpacked(self.cache, say, self.release) if self.release else Own()
+
+    def ready(self):
+        """Fetches the other release's system, if there is one."""
+        if self.release:
+            with locked(self.cache / "lock-system"):
+                self.system.ready()
 
     def kernel(self, name="cloud"):
         """The directory of an unpacked kernel package: vmlinuz and *.ko, without their paths.
@@ -193,13 +182,10 @@ class Images:
         return target
 
     def _fetch_kernel(self, target, kernel):
-        apt = self._apt(kernel.architecture)
-        text = run_tool("apt-cache", *apt, "depends", kernel.package)
+        apt = Apt(self.cache, self.say, self.release, kernel.architecture)
         # The package of today that the name stands for: apt names exactly one.
-        match = re.search(r"Depends: (linux-image-\d[\w.+-]*)$", text, re.M)
-        if not match:
-            raise LabError(f"apt knows no {kernel.package}; run 'apt-get update' as root")
-        with self._package(match[1], apt) as (deb, tree):
+        name = apt.depends(kernel.package, r"linux-image-\d[\w.+-]*")
+        with apt.unpacked(name, self.cache) as (deb, tree):
             chosen = tree / "chosen"
             chosen.mkdir()
             image = next(tree.glob("boot/vmlinuz-*")).read_bytes()
@@ -208,58 +194,27 @@ class Images:
             (chosen / "package").write_text(deb + "\n", encoding="ascii")
             os.rename(chosen, target)
 
-    @contextlib.contextmanager
-    def _package(self, name, apt):
-        """Fetches and unpacks a package: yields its file's name and the tree, which goes away."""
-        self.say(f"fetching {name} (once)")
-        with tempfile.TemporaryDirectory(dir=self.cache) as work:
-            # apt drops its rights to download, so its user must reach the directory.
-            os.chmod(work, 0o777)
-            run_tool("apt-get", "-q", *apt, "download", name, cwd=work)
-            deb = next(Path(work).glob("*.deb"))
-            tree = Path(work) / "tree"
-            run_tool("dpkg-deb", "-x", str(deb), str(tree))
-            yield deb.name, tree
-
-    def _apt(self, architecture):
-        """Options for packages of another architecture: lists of our own, the system's unchanged."""
-        if architecture == run_tool("dpkg", "--print-architecture").strip():
-            return []
-        state = self.cache / f"apt-{architecture}"
-        options = [f"APT::Architecture={architecture}", f"APT::Architectures::={architecture}",
-                   f"Dir::State={state}", f"Dir::State::status={state}/status",
-                   f"Dir::Cache={state}/cache"]
-        apt = [word for option in options for word in ("-o", option)]
-        if not any((state / "lists").glob("*_Packages*")):
-            for place in ("lists/partial", "cache/archives/partial"):
-                (state / place).mkdir(parents=True, exist_ok=True)
-            (state / "status").touch()
-            for place in (state, *state.rglob("*/")):
-                os.chmod(place, 0o777 if place.is_dir() else 0o666)
-            # One list that cannot be had now does not matter if the package is in another.
-            subprocess.run(["apt-get", "-q", *apt, "update"], capture_output=True, check=False)
-        return apt
-
     def busybox(self, name="cloud"):
         """A static busybox that runs on that kernel."""
         architecture = KERNELS[name].architecture
         if architecture == "amd64":
-            return self._busybox()
+            return self.system.busybox()
         target = self.cache / f"busybox-{architecture}"
         with locked(self.cache / "lock-busybox"):
             if not target.exists():
-                with self._package("busybox-static", self._apt(architecture)) as (_, tree):
-                    os.rename(tree / "bin/busybox", target)
+                apt = Apt(self.cache, self.say, self.release, architecture)
+                with apt.unpacked("busybox-static", self.cache) as (_, tree):
+                    os.rename(next(tree.glob("**/bin/busybox")), target)
         return target
 
     def guest(self):
         """The guest's initramfs."""
         init = LAB / "guest-init"
-        busybox = self._busybox()
+        busybox = self.system.busybox()
         return self._cached("guest", [init, busybox], self._fill_guest)
 
     def _fill_guest(self, archive):
-        archive.copy(self._busybox(), "/bin/busybox")
+        archive.copy(self.system.busybox(), "/bin/busybox")
         archive.link("/bin/sh", "busybox")
         archive.device("/dev/console", 5, 1)
         archive.copy(LAB / "guest-init", "/init")
@@ -270,7 +225,7 @@ class Images:
         init = LAB / "scenario-init"
 
         def fill(archive):
-            archive.copy(self._busybox(), "/bin/busybox")
+            archive.copy(self.system.busybox(), "/bin/busybox")
             archive.link("/bin/sh", "busybox")
             archive.device("/dev/console", 5, 1)
             archive.copy(init, "/init")
@@ -279,40 +234,35 @@ class Images:
                 archive.copy(module, f"/modules/{module.name}")
             archive.add("/modules/order", "".join(f"{m.name}\n" for m in modules).encode())
 
-        return self._cached("disk", [init, self._busybox(), *modules], fill)
+        return self._cached("disk", [init, self.system.busybox(), *modules], fill)
 
-    def host_modules(self, cpu):
-        """The files of the modules that the host VM loads, in that order."""
-        return Modules(self.kernel()).load_order(MODULES[cpu])
+    def host_modules(self, *kinds):
+        """The files of the modules that these kinds of host VM load, in that order."""
+        return Modules(self.kernel()).load_order([name for kind in kinds for name in MODULES[kind]])
 
     def host(self, cpu):
         """The cached part of the host VM's initramfs."""
-        qemu = shutil.which("qemu-system-x86_64")
-        if not qemu:
-            raise LabError("qemu-system-x86_64 is not installed; run 'make deps'")
-        firmware = sorted(f for d in FIRMWARE_DIRS for p in FIRMWARE for f in Path(d).glob(p))
-        modules = self.host_modules(cpu)
-        programs = [Path(qemu)] + [Path(p) for p in (QEMU_MODULES,) if os.path.exists(p)]
-        parts = [LAB / "host-init", self._busybox(), self.guest(), self.guest_disk(),
-                 self.kernel() / "vmlinuz",
-                 *firmware, *modules, *programs]
+        self.ready()
+        qemu = self.system.qemu()
+        modules = self.host_modules(cpu, f"nested-{cpu}")
+        parts = [LAB / "host-init", self.system.busybox(), self.guest(), self.guest_disk(),
+                 self.kernel() / "vmlinuz", *modules, *map(Path, qemu.values())]
 
         def fill(archive):
-            self._fill_host(archive, modules, firmware, programs)
+            self._fill_host(archive, modules, qemu)
 
         return self._cached(f"host-{cpu}", parts, fill)
 
-    def _fill_host(self, archive, modules, firmware, programs):
+    def _fill_host(self, archive, modules, qemu):
         for name in ("bin", "sbin", "lib", "lib64"):
             archive.directory(f"/usr/{name}")
             archive.link(f"/{name}", f"usr/{name}")
-        for path in [*firmware, *programs]:
-            archive.copy(path, usr(path))
-        for path, file in libraries(programs).items():
+        for path, file in qemu.items():
             archive.copy(file, path)
-        archive.copy("/etc/ld.so.cache")
-        archive.copy(self._busybox(), "/usr/bin/busybox")
-        for applet in run_tool(str(self._busybox()), "--list").split():
+        if self.system.library_cache:
+            archive.copy(self.system.library_cache)
+        archive.copy(self.system.busybox(), "/usr/bin/busybox")
+        for applet in run_tool(str(self.system.busybox()), "--list").split():
             archive.link(f"/usr/bin/{applet}", "busybox")
         for module in modules:
             archive.copy(module, f"/modules/{module.name}")
@@ -338,7 +288,7 @@ class Images:
         """Appends what belongs to one run: build outputs under /noexit, given files, settings."""
         archive = Cpio(out)
         outputs = sorted(self.outputs())
-        for path, file in libraries(outputs).items():
+        for path, file in self._output_libraries(outputs).items():
             archive.copy(file, path)
         for file in outputs:
             path = Path("/noexit") / file.relative_to(self.build)
@@ -357,13 +307,23 @@ class Images:
         archive.finish()
 
     @staticmethod
-    def _busybox():
-        busybox = Path("/bin/busybox")
-        # A dynamic busybox would start nowhere: no libraries in the guest.
-        if not busybox.exists() or libraries([busybox]):
-            raise LabError("a static /bin/busybox is missing; run 'make deps' "
-                           "(package busybox-static)")
-        return busybox
+    def nested_part(files):
+        """What distinguishes a nested host VM from the one around it, as an archive."""
+        out = io.BytesIO()
+        archive = Cpio(out)
+        archive.device("/dev/console", 5, 1)
+        for path, data in files.items():
+            archive.add(path, data)
+        archive.finish()
+        return out.getvalue()
+
+    def _output_libraries(self, outputs):
+        """What the outputs need, {path: file}: of the C library and what goes with it the newer one."""
+        needed = libraries(outputs)
+        if not self.release or loader_version(self.system.root) < loader_version(Path("/")):
+            return needed
+        there = {path: self.system.root / path.strip("/") for path in needed}
+        return {path: there[path] if there[path].exists() else file for path, file in needed.items()}
 
     def _cached(self, name, parts, fill):
         """The archive of that name, made anew when any of its parts or this file changed."""

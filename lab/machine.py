@@ -13,7 +13,7 @@ import tarfile
 import time
 from pathlib import Path
 
-from image import settings
+from image import LAB, settings
 from modules import plain
 from tool import LabError, run_tool
 
@@ -39,14 +39,23 @@ def end_on_signals():
             signal.signal(number, end)
 
 
-def module_files(options, modules, vendor):
+# The channels of a host VM that QEMU runs, and the devices that they are in there.
+PORTS = ("output", "status", "files")
+VIRTIO_DEVICES = {**{f"LAB_{port.upper()}": f"/dev/vport0p{i}" for i, port in enumerate(PORTS, 1)},
+                  # A terminal, so that programs inside write line by line.
+                  "LAB_OUTPUT": "/dev/hvc0"}
+# The outer of two host VMs has the inner one's memory, a copy of both's files, and its own.
+OUTER_MIB = 1700
+
+
+def module_files(modules, vendor, kvm_args, more):
     """Return what tells lab/host-init of modules, as {path in the host VM: data}.
 
     Those of the lab's own kernel get the parameters of --kvm-args; a kind that none of them is
     named after is a mistake.
     """
     parameters = {}
-    for word in options.kvm_args:
+    for word in kvm_args:
         module, dot, parameter = word.partition(".")
         if not dot or "=" in module:
             module, parameter = vendor, word
@@ -57,15 +66,15 @@ def module_files(options, modules, vendor):
                        f"the lab's modules are {vendor} and kvm")
     own = [shlex.join([f"/modules/{file.name}", *parameters.get(plain(file.name), ())])
            for file in modules]
-    files, more = {}, []
-    for number, (file, words) in enumerate(options.kmod):
+    files, lines = {}, []
+    for number, (file, words) in enumerate(more):
         if not file.is_file():
             raise LabError(f"there is no module {file}")
         path = f"/run/lab/more/{number}/{file.name}"
         files[path] = file.read_bytes()
-        more.append(shlex.join([path, *words]))
+        lines.append(shlex.join([path, *words]))
     files["/run/lab/modules"] = "".join(f"{line}\n" for line in own).encode()
-    files["/run/lab/more-modules"] = "".join(f"{line}\n" for line in more).encode()
+    files["/run/lab/more-modules"] = "".join(f"{line}\n" for line in lines).encode()
     return files
 
 
@@ -99,14 +108,36 @@ class Machine:
         """Host image and this run's part in one file: the kernel unpacks them one after another."""
         path = self.directory / "initrd"
         shutil.copyfile(self.images.host(self.options.cpu), path)
+        files = self.nested_files(devices) if self.options.nested else self.level_files(
+            self.options.cpu, devices, self.options.command)
         with open(path, "ab") as out:
-            self.images.run_part(out, self.options.put, {
-                "/run/lab/settings": settings(devices),
-                "/run/lab/command": self.options.command.encode() + b"\n",
-                **module_files(self.options, self.images.host_modules(self.options.cpu),
-                               f"kvm_{self.options.cpu}"),
-            })
+            self.images.run_part(out, self.options.put, files)
         return path
+
+    def level_files(self, kind, devices, command, outer=False):
+        """What lab/host-init does, at one level."""
+        options = self.options
+        return {"/run/lab/settings": settings(devices),
+                "/run/lab/command": command.encode() + b"\n",
+                **module_files(self.images.host_modules(kind), f"kvm_{options.cpu}",
+                               options.outer_kvm_args if outer else options.kvm_args,
+                               options.outer_kmod if outer else options.kmod)}
+
+    def nested_files(self, devices):
+        """Both levels: the outer one's command boots the inner one, whose command is the user's."""
+        options = self.options
+        inner = self.level_files(f"nested-{options.cpu}", VIRTIO_DEVICES, options.command)
+        return {**self.level_files(options.cpu, devices, "sh /level1/start", outer=True),
+                "/level1/start": (LAB / "level1").read_bytes(),
+                "/level1/part": self.images.nested_part(inner),
+                "/level1/settings": settings({"LEVEL1_PREFIX": options.outer_prefix,
+                                              "LEVEL1_MEM": options.mem, "LEVEL1_SMP": options.smp,
+                                              "LEVEL1_APPEND": KERNEL_LINE})}
+
+    @property
+    def mem(self):
+        """MiB of the VM that is emulated."""
+        return self.options.mem + (OUTER_MIB if self.options.nested else 0)
 
     def start(self):
         """Starts the emulator; its own messages go to the file "emulator".
@@ -159,7 +190,8 @@ class Machine:
 
         Meson has malloc fill memory in tests; Bochs 2.7 uses some that it never set, and aborts.
         """
-        return {name: value for name, value in os.environ.items() if name != "MALLOC_PERTURB_"}
+        return {name: value for name, value in os.environ.items() if name != "MALLOC_PERTURB_"
+                } | self.images.system.environment()
 
 
 class Amd(Machine):
@@ -199,18 +231,15 @@ class Amd(Machine):
                 pass
 
     def command_line(self):
-        ports = ("output", "status", "files")
-        devices = {f"LAB_{port.upper()}": f"/dev/vport0p{i}" for i, port in enumerate(ports, 1)}
-        # A terminal, so that programs inside write line by line.
-        devices["LAB_OUTPUT"] = "/dev/hvc0"
-        line = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+        self.images.ready()
+        line = [*self.images.system.emulator(), "-nodefaults", "-no-user-config", "-display", "none",
                 "-accel", "tcg", "-cpu", "max", "-no-reboot",
-                "-m", str(self.options.mem), "-smp", str(self.options.smp),
+                "-m", str(self.mem), "-smp", str(self.options.smp),
                 "-kernel", str(self.images.kernel() / "vmlinuz"),
-                "-initrd", str(self.initramfs(devices)), "-append", KERNEL_LINE,
+                "-initrd", str(self.initramfs(VIRTIO_DEVICES)), "-append", KERNEL_LINE,
                 "-serial", "file:console", "-device", "virtio-serial-pci",
                 "-chardev", f"socket,id=monitor,fd={self.open_monitor()}", "-mon", "monitor"]
-        for number, port in enumerate(ports, 1):
+        for number, port in enumerate(PORTS, 1):
             kind = "virtconsole" if port == "output" else "virtserialport"
             line += ["-chardev", f"file,id={port},path={port}",
                      "-device", f"{kind},chardev={port},nr={number},name=lab.{port}"]
@@ -266,7 +295,7 @@ class Intel(Machine):
         with open(self.directory / "files", "wb") as disk:
             disk.truncate(self.FILES_BYTES)
         (self.directory / "bochsrc").write_text(
-            BOCHS_SETTINGS.format(mem=self.options.mem, smp=self.options.smp), encoding="ascii")
+            BOCHS_SETTINGS.format(mem=self.mem, smp=self.options.smp), encoding="ascii")
         # Debian's Bochs has the debugger built in and waits for a command.
         (self.directory / "debugger").write_text("c\n", encoding="ascii")
         return ["bochs-bin", "-q", "-f", "bochsrc", "-rc", "debugger"]

@@ -87,18 +87,22 @@ class Scenario:
     smp: int = 1  # of the lab's host VM
     mem: int = 1024
     seconds: int = 600  # for all runs
+    nested: bool = False  # whether the guest is two levels deep: lab/run --nested
     modes: tuple = MODES  # without "off", the guest is judged by what it must have said alone
     needs_luck: bool = False  # may end before noexit comes in: then nothing is said of noexit
     check: bool = False  # part of `make check`
     soak: int = 1  # times in `make soak`
     files: Callable = lambda images, directory: ()  # more for the host VM's /scenario
 
-    def run(self, build, say, keep=None):
-        """Runs it in its modes and returns the runs by mode; what they left is kept there."""
+    def run(self, build, say, keep=None, release=None):
+        """Runs it in its modes and returns the runs by mode; what they left is kept there.
+
+        release: of the lab, as in lab/run.
+        """
         with tempfile.TemporaryDirectory(prefix="noexit-guests-") as temporary:
             share = keep or Path(temporary) / "out"
             try:
-                self.in_lab(Images(build, say), share,
+                self.in_lab(Images(build, say, release), share,
                             f"for mode in {' '.join(self.modes)}; do "
                             f"sh /scenario/drive.sh $mode {self.seconds // 4}; done")
             except LabError as error:
@@ -134,7 +138,9 @@ class Scenario:
                        str(ROOT / "lab/run"), "--cpu", self.cpu, "--share", str(share),
                        "--smp", str(self.smp),
                        "--mem", str(self.mem), "--timeout", str(self.seconds),
-                       "--put", f"{put}:/scenario", "--", script]
+                       "--put", f"{put}:/scenario",
+                       *(["--release", images.release] if images.release else ()),
+                       *(["--nested"] if self.nested else ()), "--", script]
             printed = []
             with subprocess.Popen(command, env={**os.environ, "NX_BUILD": str(images.build)},
                                   text=True, errors="replace", stdin=subprocess.DEVNULL,

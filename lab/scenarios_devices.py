@@ -183,7 +183,7 @@ DEVICES = (
              files=program("screens.bin"),
              expect=("^640 480", "^800 600", "^[0-9a-f]{32} screen3", "^guest: end"), check=True),
     Scenario("pit", "the PIT and the PIC in the VMM, as clock and as timer", """
-%sboot vm -m 192 -machine pc,kernel_irqchip=split -no-hpet
+%sboot vm -m 192 -machine pc,kernel_irqchip=split,hpet=off
 finish vm
 """ % SHADOW_PAGING, PIT_GUEST, kernel="686-pae", append="quiet nolapic noapic clocksource=pit",
              seconds=1800,

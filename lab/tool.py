@@ -12,6 +12,10 @@ class LabError(Exception):
     """The lab itself cannot do what it was asked to; the text names the remedy."""
 
 
+class NoPackage(LabError):
+    """The release has no such package."""
+
+
 @contextlib.contextmanager
 def locked(path):
     """Hold a lock file: several labs may start at once, and only one fills the cache."""

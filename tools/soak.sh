@@ -9,6 +9,7 @@
 #   mutants               SOAK_MUTANTS (1000) mutants of each of 3000 translations for the verifier
 #   valgrind              the longer unit tests under it
 #   guests                the whole systems in the lab, each without and with noexit; SOAK_GUESTS: these
+#   guests-trixie         the same in the lab of that Debian release
 #   boots                 SOAK_BOOTS (200) boots of the lab's guest
 #   load                  a guest of 4 vCPUs under load and disturbed, for SOAK_MINUTES (30)
 # SOAK_KEEP: where consoles and the like go (soak, below BUILD).
@@ -62,6 +63,13 @@ guests()
 	python3 "$root/lab/guests" --soak --keep "$keep/guests" ${SOAK_GUESTS:---all}
 }
 
+# In the lab of another release: RELEASE. Once each.
+guests_of()
+{
+	# shellcheck disable=SC2086 # a list of names
+	python3 "$root/lab/guests" --release "$1" --keep "$keep/guests-$1" ${SOAK_GUESTS:---all}
+}
+
 part()
 {
 	case $1 in
@@ -74,6 +82,7 @@ part()
 		"--mutants=${SOAK_MUTANTS:-1000}" "--seed=$seed" ;;
 	valgrind) valgrind_tests ;;
 	guests) guests ;;
+	guests-*) guests_of "${1#guests-}" ;;
 	boots) python3 "$root/lab/boots" --total "${SOAK_BOOTS:-200}" --keep "$keep/boots" ;;
 	load) python3 "$root/lab/guests" --minutes "${SOAK_MINUTES:-30}" --keep "$keep" load ;;
 	*)
@@ -84,7 +93,7 @@ part()
 }
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
-	guests boots load
+	guests guests-trixie boots load
 status=0
 summary=
 for name; do

@@ -20,13 +20,13 @@ def skip(reason):
     sys.exit(SKIPPED)
 
 
-def need_lab(cpu="amd"):
+def need_lab(cpu="amd", release=None):
     """Skips unless the lab can be put together on this machine."""
     from image import Images, LabError
     from machine import MACHINES
     try:
         MACHINES[cpu].need()
-        Images(BUILD, print).host(cpu)
+        Images(BUILD, print, release).host(cpu)
     except LabError as error:
         skip(f"no lab on this machine: {error}")
 

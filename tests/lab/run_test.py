@@ -137,9 +137,41 @@ class Amd(LabTest):
         self.assertIn("the host VM's kernel refused", result.stderr)
         self.assertIn("given.ko some=thing", result.stderr)
 
+    def test_nested(self):
+        """Output, status and files come out of the inner host VM; each level has its own modules."""
+        given = self.scratch / "given"
+        given.write_text("from outside\n", encoding="ascii")
+        share = self.scratch / "share"
+        kernel = BUILD / "lab/kernel"
+        script = "\n".join((
+            "echo first; cat /given; cat /sys/class/dmi/id/product_name",
+            # The outer KVM offers its guest what the outer parameters leave of it.
+            "grep -o -w -m 1 -e npt -e vgif /proc/cpuinfo; test -c /dev/kvm && echo has kvm",
+            "cat /sys/module/kvm_amd/parameters/vgif /sys/module/scsi_mod/parameters/max_luns",
+            "mkdir -p /out/deep; head -c 300000 /dev/zero | tr '\\0' x >/out/deep/file",
+            "echo status 0; exit 37"))
+        result = lab("--nested", "--outer-kvm-args=vgif=0", "--share", str(share),
+                     "--kmod", f"{kernel / 'scsi_common.ko'}",
+                     "--kmod", f"{kernel / 'scsi_mod.ko'} max_luns=7",
+                     "--put", f"{given}:/given", "--", script)
+        self.assertEqual(result.returncode, 37, result.stdout + result.stderr)
+        lines = result.stdout.splitlines()
+        self.assertEqual(lines[:2], ["first", "from outside"])
+        self.assertEqual(lines[3:], ["npt", "has kvm", "N", "7", "status 0"])
+        self.assertEqual((share / "deep/file").read_bytes(), b"x" * 300000)
+
+    def test_nested_panic(self):
+        """What ends the inner host VM alone is told as the lab's failure."""
+        result = lab("--nested", "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger")
+        self.assertEqual(result.returncode, 125, result.stdout)
+        self.assertIn("level 1: QEMU ended", result.stdout)
+        self.assertIn("Kernel panic", result.stdout)
+
     def test_wrong_use(self):
         self.assertEqual(lab("--cpu", "m68k", "true").returncode, 2)
+        self.assertEqual(lab("--outer-kvm-args=npt=0", "true").returncode, 2)
         for option, said in (("--kvm-args=kvm_intel.ept=0", "parameters of kvm_intel"),
+                             ("--release=nosuchrelease", "nosuchrelease"),
                              (f"--kmod={self.scratch}/missing.ko x=1", "there is no module")):
             result = lab(option, "true")
             self.assertEqual(result.returncode, 125)
