@@ -71,6 +71,7 @@ enum nx_pending_kind {
 	NX_PENDING_MMIO,
 	NX_PENDING_INSN,
 	NX_PENDING_STRING,       /* elements of a string instruction: nx_string_pending */
+	NX_PENDING_STRING_COPY,  /* the load of one that goes from device to device */
 	NX_PENDING_BOUNCE_READ,  /* device.c: the instruction runs on the device's answer */
 	NX_PENDING_BOUNCE_WRITE, /* it has run: what it wrote goes to the device */
 };
@@ -82,8 +83,26 @@ struct nx_string_pending {
 	bool repeated;            /* counts down rCX */
 	bool source, destination; /* rSI, rDI move on */
 	bool backwards;
-	enum { NX_INPUT_NONE, NX_INPUT_MEMORY, NX_INPUT_RAX } input;
-	uint64_t gpa; /* MEMORY: where the input goes, within one page */
+	enum { NX_INPUT_NONE, NX_INPUT_MEMORY, NX_INPUT_RAX, NX_INPUT_DEVICE } input;
+	uint64_t gpa;        /* MEMORY, DEVICE: where the input goes, within one page */
+	enum nx_route route; /* DEVICE: of the store */
+};
+
+/* device.c: the translation of one instruction with a device operand; len 0: none. */
+#define NX_SINGLES 64
+#define NX_SINGLE_WAYS 4
+#define NX_SINGLE_CODE 512u /* bytes of host code, at most */
+#define NX_SINGLE_SITES 4
+
+struct nx_single {
+	struct nx_mode mode;
+	uint64_t rip;
+	uint8_t len, bytes[15];
+	uint8_t size; /* bytes of the operand */
+	bool reads, writes;
+	uint16_t sites;
+	uint32_t entry; /* offset in its code */
+	struct nx_site site[NX_SINGLE_SITES];
 };
 
 #define NX_ACCOUNTS 1024
@@ -91,7 +110,13 @@ struct nx_string_pending {
 /* Of an exiting instruction that stays begin at: cost.c. */
 struct nx_account {
 	uint64_t pc;
-	uint64_t saved;     /* nanoseconds, by the stays since the last decision */
+	int64_t saved; /* nanoseconds net of the engine's, by the stays since the last decision */
+	uint64_t owed; /* what was made for stays that began here and has not come back yet */
+	uint64_t made; /* of it, since the last decision */
+	uint32_t each; /* nanoseconds of a resume in its stays, a median; 0: not measured */
+	uint8_t each_seen;  /* measurements, up to what makes no difference */
+	uint8_t founded;    /* stays that made something and were no trial for that */
+	bool invested;      /* a decision has been made: what is made from now on has to pay soon */
 	uint32_t declined;  /* exits still to be left alone */
 	uint32_t exits;     /* since something was made for them */
 	uint32_t waits_for; /* so much to be made; 0: nothing is waited for */
@@ -153,8 +178,13 @@ struct nx_engine {
 	 */
 	struct nx_costs costs;
 	enum nx_exit_class class; /* of the exit that the guest met last */
-	bool stay_open;
-	uint64_t stay_saved, stay_made;
+	bool stay_open, stay_timed;
+	uint64_t stay_saved;   /* by the exits delivered in it */
+	uint64_t stay_made;    /* nanoseconds that making something took in it */
+	uint64_t stay_lost;    /* by the host's client, with exits that the hardware has not */
+	uint64_t stay_spent;   /* if timed: nanoseconds in resumes, without that */
+	uint32_t stay_resumes; /* that it had */
+	enum nx_route routed;  /* what the host said of the exit that is about to be delivered */
 	struct nx_account account[NX_ACCOUNTS];
 	uint64_t making_ns[NX_MAKINGS];  /* medians */
 	uint8_t making_seen[NX_MAKINGS]; /* measurements, up to what makes no difference */
@@ -171,7 +201,11 @@ struct nx_engine {
 	bool bounce_active;
 	uint64_t bounce, bounce_linear, bounce_gpa;
 	uint8_t across[NX_MAX_LOAD]; /* memory.c: what a load finds on two pages */
-	struct nx_cluster single;
+	const struct nx_single *bounced;
+	struct nx_cluster bouncing; /* what runs then */
+	struct nx_single single[NX_SINGLES];
+	uint32_t single_code; /* offset of their code, in the order of the table */
+	unsigned singles, single_turn;
 	/* trace.c: the ways that the present trace has taken. */
 	struct {
 		uint64_t from, to;

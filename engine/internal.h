@@ -425,6 +425,8 @@ struct nx_cache;
  * NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED, NX_LEAVE_CACHE_FULL.
  */
 nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache);
+/* The same, but for the copy: the verified code is in the scratch memory (emitted). */
+nx_status nx_make_emitted(struct nx_engine *engine);
 /* nx_make_code(), and kept; a full cache is flushed. NULL: *status says why. */
 struct nx_cluster *nx_make_block(struct nx_engine *engine, nx_status *status);
 /*
@@ -518,6 +520,8 @@ unsigned nx_begin_bounce(struct nx_engine *engine, const struct nx_site *site,
 bool nx_finish_bounce_read(struct nx_engine *engine, struct nx_exit *exit);
 /* Return whether the string exit is finished; false: the host refused the session. */
 bool nx_finish_string(struct nx_engine *engine, const struct nx_exit *exit);
+/* The element's load is done, the store is to come: *exit is that. */
+void nx_finish_string_load(struct nx_engine *engine, struct nx_exit *exit);
 /* Prepares the exit of a string instruction's elements on a device, or of INS and OUTS. */
 nx_status nx_string_exit(struct nx_engine *engine, const struct nx_string_pending *pending,
 			 const struct nx_exit *exit);
@@ -544,8 +548,13 @@ bool nx_trace(struct nx_engine *engine, const struct nx_site *from, enum nx_maki
 
 /* The hardware's exit at pc may be taken over, as far as cost goes: then a stay is open. */
 bool nx_cost_open(struct nx_engine *engine, uint64_t pc);
-/* An exit of the engine's class is delivered in the stay. */
+/* An exit of the engine's class is delivered in the stay, by the way that the host has named
+ * (routed). */
 void nx_cost_avoided(struct nx_engine *engine);
+/* Making something has taken so long: on the account of where the stay began. */
+void nx_cost_made(struct nx_engine *engine, uint64_t ns);
+/* A resume of a timed stay has, what was made in it aside. */
+void nx_cost_spent(struct nx_engine *engine, uint64_t ns);
 /* The stay, if one is open, is over: into the account of where it began. */
 void nx_cost_settle(struct nx_engine *engine);
 /* Making count of it has taken so long. */

@@ -325,7 +325,13 @@ struct nx_page {
 	bool traced;
 };
 
-enum nx_route { NX_ROUTE_EXIT, NX_ROUTE_LEAVE };
+/*
+ * QUEUE and INSTEAD are writes that the hardware's exit would not bring to the host's client: the
+ * kernel would put them into a ring that the client reads some time. QUEUE: the host will do the
+ * same. INSTEAD: the client gets an exit in its place, which saves only what the kernel would have
+ * spent and costs what the client takes (nx_costs.client).
+ */
+enum nx_route { NX_ROUTE_EXIT, NX_ROUTE_LEAVE, NX_ROUTE_QUEUE, NX_ROUTE_INSTEAD };
 
 /*
  * All bits if a is below b, otherwise none. Computed, so that it holds as well where the processor
@@ -476,6 +482,7 @@ struct nx_costs {
 	uint32_t takeover; /* completing a hardware exit, fetching and writing back registers */
 	uint32_t resume;   /* one exit delivered by the engine, guest instructions included */
 	uint32_t thousand; /* a thousand guest instructions in translations */
+	uint32_t client;   /* what the host's client takes for an exit that it gets */
 };
 
 /* Counters, monotonic, written by the vCPU's thread only. X(name, description). */
@@ -506,6 +513,7 @@ struct nx_costs {
 	X(grown, "clusters dropped to be formed anew with a new path")     \
 	X(same, "clusters formed anew that turned out to be the same")     \
 	X(blocks, "single blocks translated and verified for paths")       \
+	X(singles, "instructions translated for device operands")          \
 	X(forced, "translations forced by the tracker's leak detection")   \
 	X(instructions, "guest instructions that clusters ran, at least")
 

@@ -60,7 +60,7 @@ static enum nx_progress verify_step(struct nx_engine *engine)
 }
 
 /* All at once. */
-static nx_status make_code(struct nx_engine *engine)
+nx_status nx_make_emitted(struct nx_engine *engine)
 {
 	enum nx_progress progress;
 
@@ -76,14 +76,14 @@ static nx_status make_code(struct nx_engine *engine)
 
 nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache)
 {
-	nx_status status = make_code(engine);
+	nx_status status = nx_make_emitted(engine);
 
 	return status == NX_OK ? nx_cache_place(engine, cache) : status;
 }
 
 struct nx_cluster *nx_make_block(struct nx_engine *engine, nx_status *status)
 {
-	*status = make_code(engine);
+	*status = nx_make_emitted(engine);
 	return *status == NX_OK ? nx_cache_add(engine, &engine->blocks, status) : NULL;
 }
 
@@ -176,7 +176,7 @@ static struct nx_cluster *step(struct nx_engine *engine, uint64_t pc, nx_status 
 struct nx_cluster *nx_make_cluster(struct nx_engine *engine, uint64_t rip, uint64_t pc, bool earned,
 				   nx_status *status)
 {
-	uint64_t translated = engine->counters.translated, began;
+	uint64_t translated = engine->counters.translated, began, took;
 	struct nx_maker *maker = &engine->maker;
 	struct nx_cluster *cluster;
 	unsigned steps = 0;
@@ -196,7 +196,9 @@ struct nx_cluster *nx_make_cluster(struct nx_engine *engine, uint64_t rip, uint6
 		if (!cluster && *status == NX_OK && (++steps >= LEAST_STEPS || engine->stop))
 			*status = nx_must_pause(engine);
 	} while (!cluster && *status == NX_OK);
-	maker->spent_ns += engine->host->now(engine->host_data) - began;
+	took = engine->host->now(engine->host_data) - began;
+	maker->spent_ns += took;
+	nx_cost_made(engine, took);
 	if (!cluster && nx_is_pause(*status)) {
 		engine->counters.paused++;
 		return NULL;

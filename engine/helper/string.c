@@ -141,7 +141,7 @@ static struct nx_string_pending begin_pending(const struct string *s, unsigned c
 	};
 }
 
-/* One element of STOS, LODS or MOVS that meets a device, on one of its two sides at most. */
+/* One element of STOS, LODS or MOVS that meets a device, perhaps on both sides of a MOVS. */
 static nx_status device_element(const struct string *s, bool loads, bool stores)
 {
 	struct nx_string_pending pending = begin_pending(s, 1);
@@ -156,11 +156,21 @@ static nx_status device_element(const struct string *s, bool loads, bool stores)
 		status = nx_guest_resolve(s->engine, NX_ES, address(s, NX_RDI), s->size, true, &to);
 	if (status != NX_OK)
 		return status;
-	if (from.device == to.device)
+	if (!from.device && !to.device)
 		return NX_LEAVE_DEVICE_FORM;
 	pending.source = loads;
 	pending.destination = stores;
-	if (to.device) {
+	if (from.device && to.device) {
+		/* Once the first has been read there is no way back: the second is asked about now.
+		 */
+		pending.route =
+		    s->engine->host->route_mmio(s->engine->host_data, to.gpa, s->size, true, 0);
+		if (pending.route == NX_ROUTE_LEAVE)
+			return NX_LEAVE_HOST_ROUTE;
+		exit.gpa = from.gpa;
+		pending.input = NX_INPUT_DEVICE;
+		pending.gpa = to.gpa;
+	} else if (to.device) {
 		exit.write = true;
 		exit.gpa = to.gpa;
 		exit.data = s->engine->context.gpr[NX_RAX] & nx_size_mask(s->size);

@@ -14,8 +14,9 @@ nx_status nx_string_exit(struct nx_engine *engine, const struct nx_string_pendin
 		: engine->host->route_mmio(engine->host_data, exit->gpa, exit->size, exit->write,
 					   exit->data);
 
-	if (route != NX_ROUTE_EXIT)
+	if (route == NX_ROUTE_LEAVE)
 		return NX_LEAVE_HOST_ROUTE;
+	engine->routed = route;
 	engine->string_pending = *pending;
 	engine->stop_exit = *exit;
 	return NX_STOP_EXIT;
@@ -42,6 +43,19 @@ static void advance(struct nx_engine *engine, const struct nx_string_pending *pe
 	const struct nx_reg reg = {.number = (uint8_t)number, .size = pending->address_bytes};
 
 	nx_set_reg(engine->state.gpr, &reg, engine->state.gpr[number] + delta);
+}
+
+/* What one device has given is for another: the exit is now the store. */
+void nx_finish_string_load(struct nx_engine *engine, struct nx_exit *exit)
+{
+	exit->kind = NX_EXIT_MMIO;
+	exit->gpa = engine->string_pending.gpa;
+	exit->size = engine->string_pending.size;
+	exit->write = true;
+	exit->data &= nx_size_mask(exit->size);
+	engine->routed = engine->string_pending.route;
+	engine->string_pending.input = NX_INPUT_NONE;
+	engine->pending = NX_PENDING_STRING;
 }
 
 bool nx_finish_string(struct nx_engine *engine, const struct nx_exit *exit)

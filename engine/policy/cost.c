@@ -9,14 +9,16 @@
  * stays end with a loss, the next exits there are left alone, twice as many each time; then it is
  * tried again, since what a guest does behind an exit changes.
  *
- * Stays in which something was formed or traced are not counted: that is paid once. Whether it is
- * to be paid at all is asked before: an exit has to have cost about as much as a cluster there
- * will, and so with paths to be followed. Code that runs a few times is left to the hardware.
+ * What is made in a stay (clusters, traces, translations of single instructions) is owed by its
+ * place, and paid back by what the stays there gain. Whether it is to be made at all is asked
+ * before: exits have to have cost a part of what a cluster there will, and all of what is owed
+ * still; and so with paths to be followed. Code that runs a few times is left to the hardware.
  */
 #include "engine.h"
 
-/* Stays between two decisions. */
+/* Stays between two decisions, and how many of them one stands for whose resumes are timed. */
 #define TRIAL 16u
+#define TIMED_STAY 4u
 /* Nanoseconds of a thousand instructions in clusters where that has not been measured. */
 #define THOUSAND_NS 2000u
 /* Instructions of a turn that is counted. */
@@ -128,12 +130,15 @@ void nx_cost_learn(struct nx_engine *engine, enum nx_making making, unsigned cou
 		*middle -= *middle / *seen;
 }
 
-/* The exits that earn it; UINT16_MAX earn everything. */
-static uint32_t exits_needed(const struct nx_engine *engine, unsigned class, enum nx_making making,
-			     unsigned count)
+/*
+ * The exits that earn it; UINT16_MAX earn everything. What was made for the place before and has
+ * not come back is to be waited for in full.
+ */
+static uint32_t exits_needed(const struct nx_engine *engine, const struct nx_account *account,
+			     enum nx_making making, unsigned count)
 {
 	uint64_t ns = engine->making_ns[making] * units(making, count);
-	uint64_t exits = ns / price(engine, class) / EAGERNESS;
+	uint64_t exits = (ns / EAGERNESS + account->owed) / price(engine, account->class);
 
 	return exits < UINT16_MAX ? (uint32_t)exits : UINT16_MAX;
 }
@@ -144,12 +149,13 @@ bool nx_cost_ripe(struct nx_engine *engine, uint64_t pc, enum nx_making making, 
 
 	if (!nx_cost_known(engine))
 		return true;
-	if (account->exits < exits_needed(engine, account->class, making, count)) {
+	if (account->exits < exits_needed(engine, account, making, count)) {
 		account->making = (uint8_t)making;
 		account->waits_for = count;
 		return false;
 	}
 	account->exits = 0;
+	account->owed = 0;
 	return true;
 }
 
@@ -164,8 +170,7 @@ bool nx_cost_waits(struct nx_engine *engine, uint64_t pc)
 		return false;
 	/* By what is known now: an estimate may have come down meanwhile. */
 	if (!nx_cost_known(engine) ||
-	    account->exits >=
-		exits_needed(engine, account->class, account->making, account->waits_for)) {
+	    account->exits >= exits_needed(engine, account, account->making, account->waits_for)) {
 		account->waits_for = 0;
 		return false;
 	}
@@ -197,47 +202,119 @@ bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster
 	return cluster->lost * EAGERNESS >= cluster->made_ns << cluster->futile;
 }
 
+/*
+ * What was made is paid back by what the stays have gained since. Making something is an investment
+ * when a place is new: the first stays that do are no trial. Where more is made than is gained
+ * later on, it is a loss like any.
+ */
 static void decide(const struct nx_engine *engine, struct nx_account *account)
 {
-	if (account->saved >= (uint64_t)engine->costs.takeover * TRIAL) {
+	int64_t gained = account->saved - (int64_t)engine->costs.takeover * TRIAL;
+	bool wasted = account->invested && (int64_t)account->made > gained;
+
+	if (gained >= 0 && !wasted) {
 		account->losses = 0;
 	} else {
 		account->declined = DECLINE_FIRST << account->losses;
 		if (account->losses < DECLINE_MAX)
 			account->losses++;
 	}
+	account->invested = true;
 	account->stays = 0;
 	account->saved = 0;
+	account->made = 0;
 }
 
 void nx_cost_avoided(struct nx_engine *engine)
 {
-	uint32_t avoided = price(engine, engine->class);
+	uint64_t worth = price(engine, engine->class);
 
-	if (avoided > engine->costs.resume)
-		engine->stay_saved += avoided - engine->costs.resume;
+	/*
+	 * Of an exit that would not have left the kernel, what the way out of it takes is not
+	 * saved. A takeover has that twice, once with nothing else but the registers.
+	 */
+	if (engine->routed != NX_ROUTE_EXIT)
+		worth = worth > engine->costs.takeover ? worth - engine->costs.takeover : 0;
+	engine->stay_saved += worth;
+	if (engine->routed == NX_ROUTE_INSTEAD)
+		engine->stay_lost += engine->costs.client;
 }
 
-/* What is done once and pays later: clusters formed, new paths followed. */
-static uint64_t once(const struct nx_engine *engine)
+void nx_cost_made(struct nx_engine *engine, uint64_t ns)
 {
-	const struct nx_counters *counters = &engine->counters;
+	struct nx_account *account = account_of(engine, engine->hot_rip);
 
-	return counters->formed + counters->paused + counters->traces - counters->followed;
+	engine->stay_made += ns;
+	account->owed += ns;
+	account->made += ns;
+}
+
+void nx_cost_spent(struct nx_engine *engine, uint64_t ns)
+{
+	/* A clock that goes back tells nothing. */
+	if ((int64_t)ns > 0)
+		engine->stay_spent += ns;
+}
+
+/*
+ * What a resume takes in the stays that begin at a place: a median as nx_cost_learn() has it, but
+ * no step leads past the measurement, since there may be few of them.
+ */
+static void learn_each(struct nx_account *account, uint64_t ns)
+{
+	uint32_t each = ns < INT32_MAX ? (uint32_t)ns : INT32_MAX;
+	uint32_t step, distance;
+
+	if (account->each_seen < LEARNING)
+		account->each_seen++;
+	if (account->each_seen == 1)
+		account->each = each;
+	step = account->each / account->each_seen + 1;
+	distance = each > account->each ? each - account->each : account->each - each;
+	if (step > distance)
+		step = distance;
+	account->each = each > account->each ? account->each + step : account->each - step;
+}
+
+/*
+ * What the engine has spent in the stay: its resumes, by what they take at this place. The least
+ * that a resume takes anywhere would be too little where instructions are run by helpers, pages
+ * walked and translations looked for; that is what the timed stays are for.
+ */
+static uint64_t spent(const struct nx_engine *engine, const struct nx_account *account)
+{
+	uint64_t each = account->each_seen ? account->each : engine->costs.resume;
+
+	return engine->stay_resumes * each + engine->stay_lost;
+}
+
+static void pay_back(struct nx_account *account, int64_t gained)
+{
+	if (gained > 0)
+		account->owed -=
+		    (uint64_t)gained < account->owed ? (uint64_t)gained : account->owed;
 }
 
 void nx_cost_settle(struct nx_engine *engine)
 {
 	struct nx_account *account;
-	uint64_t made = once(engine);
+	int64_t gained;
 
-	if (engine->stay_open && made == engine->stay_made) {
+	if (engine->stay_open) {
 		account = account_of(engine, engine->hot_rip);
-		account->saved += engine->stay_saved;
-		if (++account->stays == TRIAL)
-			decide(engine, account);
+		if (engine->stay_timed && engine->stay_resumes)
+			learn_each(account, engine->stay_spent / engine->stay_resumes);
+		gained = (int64_t)engine->stay_saved - (int64_t)spent(engine, account);
+		pay_back(account, gained - (int64_t)engine->costs.takeover);
+		if (engine->stay_made && account->founded < TRIAL) {
+			account->founded++;
+		} else {
+			account->saved += gained;
+			if (++account->stays == TRIAL)
+				decide(engine, account);
+		}
 	}
-	engine->stay_open = false;
+	engine->stay_open = engine->stay_timed = false;
 }
 
 bool nx_cost_open(struct nx_engine *engine, uint64_t pc)
@@ -250,7 +327,8 @@ bool nx_cost_open(struct nx_engine *engine, uint64_t pc)
 		return false;
 	}
 	engine->stay_open = true;
-	engine->stay_saved = 0;
-	engine->stay_made = once(engine);
+	engine->stay_timed = nx_cost_known(engine) && account->stays % TIMED_STAY == 0;
+	engine->stay_saved = engine->stay_lost = engine->stay_made = engine->stay_spent = 0;
+	engine->stay_resumes = 0;
 	return true;
 }

@@ -7,8 +7,13 @@
  * instruction finds it there through the miss handler, and if it has written to the buffer, that
  * goes to the device with a second exit. So it does to registers and flags what the processor does.
  *
+ * These translations of single instructions are kept, in a table of their own with code memory of
+ * its own: making one takes as long as several exits, and a loop over a screen's planes meets the
+ * same two or three instructions thousands of times. They are found by rip, mode and the
+ * instruction's bytes, which are all that they depend on, so they never become stale.
+ *
  * The translation is made and verified before the read exit is delivered: once the device has been
- * read, there is no way back. Nothing else uses the code cache's free end until the answer comes.
+ * read, there is no way back. Nothing else writes to the table until the answer comes.
  */
 #include "helper/helper.h"
 #include "insn/decode.h"
@@ -33,25 +38,89 @@ static bool form_single(struct nx_engine *engine, const struct nx_site *site)
 	return graph->insn[0].op == NX_OP_PLAIN;
 }
 
-static bool translate_single(struct nx_engine *engine)
+/* Verified code into the table's place; false: it does not fit there. */
+static bool keep_single(struct nx_engine *engine, const struct nx_site *site, unsigned number)
 {
-	if (nx_make_code(engine, &engine->cache) != NX_OK)
+	const struct nx_translation *made = &engine->translation;
+	struct nx_single *single = &engine->single[number];
+
+	single->len = 0;
+	if (made->size > NX_SINGLE_CODE || made->sites > NX_SINGLE_SITES ||
+	    engine->config.fail & NX_FAIL_CACHE)
 		return false;
-	nx_memset(&engine->single, 0, sizeof(engine->single));
-	engine->single.code = engine->cache.code_used;
-	engine->single.site = engine->translation.site;
-	engine->single.sites = engine->translation.sites;
+	nx_memcpy((uint8_t *)engine->memory.code_rw + engine->single_code + number * NX_SINGLE_CODE,
+		  engine->emitted, made->size);
+	nx_memcpy(single->site, made->site, made->sites * sizeof(single->site[0]));
+	single->sites = made->sites;
+	single->entry = made->entry[0].offset;
+	single->mode = engine->mode;
+	single->rip = site->rip;
+	nx_memcpy(single->bytes, site->bytes, sizeof(single->bytes));
+	single->size = engine->graph.insn[0].size;
+	single->reads = engine->graph.insn[0].memory_read;
+	single->writes = engine->graph.insn[0].memory_write;
+	single->len = site->len;
 	return true;
 }
 
-/* Runs the instruction on the buffer. Its only access is to the buffer, so it cannot stop. */
+static bool make_single(struct nx_engine *engine, const struct nx_site *site, unsigned number)
+{
+	struct nx_decoded d;
+
+	/* A locked access would have to keep others off the device between its halves. */
+	if (site->size > 8 || !nx_decode_full(&engine->mode, site->bytes, site->len, &d) ||
+	    (d.insn.attributes & ZYDIS_ATTRIB_HAS_LOCK))
+		return false;
+	engine->counters.singles++;
+	return form_single(engine, site) && nx_make_emitted(engine) == NX_OK &&
+	       keep_single(engine, site, number);
+}
+
+static bool is_single(const struct nx_engine *engine, const struct nx_single *single,
+		      const struct nx_site *site)
+{
+	const struct nx_segment *cs = &engine->state.seg[NX_CS];
+
+	return single->rip == site->rip && single->len == site->len &&
+	       !nx_memcmp(single->bytes, site->bytes, single->len) &&
+	       nx_mode_is_current(engine, &single->mode, cs->base, cs->limit);
+}
+
+/* The instruction's translation, made now if it is not there. Its set's places are used in turns.
+ */
+static struct nx_single *find_single(struct nx_engine *engine, const struct nx_site *site)
+{
+	unsigned sets = engine->singles / NX_SINGLE_WAYS;
+	unsigned set = (unsigned)(site->rip * 0x9e3779b97f4a7c15ull >> 40) % sets * NX_SINGLE_WAYS;
+	uint64_t began;
+	unsigned number;
+	bool made;
+
+	for (unsigned way = 0; way < NX_SINGLE_WAYS; way++)
+		if (is_single(engine, &engine->single[set + way], site))
+			return &engine->single[set + way];
+	number = set + engine->single_turn++ % NX_SINGLE_WAYS;
+	began = engine->host->now(engine->host_data);
+	made = make_single(engine, site, number);
+	nx_cost_made(engine, engine->host->now(engine->host_data) - began);
+	return made ? &engine->single[number] : NULL;
+}
+
+/*
+ * Run the instruction on the buffer. Its only access is to the buffer, so it cannot stop: the same
+ * access has just missed the TLB, in which devices are never entered, and misses it again.
+ */
 static void run_single(struct nx_engine *engine)
 {
+	const struct nx_single *single = engine->bounced;
 	struct nx_cluster *running = engine->running;
 
-	nx_tlb_flush(engine);
+	engine->bouncing.code =
+	    engine->single_code + (uint32_t)(single - engine->single) * NX_SINGLE_CODE;
+	engine->bouncing.site = engine->single[single - engine->single].site;
+	engine->bouncing.sites = single->sites;
 	engine->bounce_active = true;
-	nx_run(engine, &engine->single, engine->translation.entry[0].offset);
+	nx_run(engine, &engine->bouncing, single->entry);
 	engine->bounce_active = false;
 	engine->running = running;
 }
@@ -60,26 +129,20 @@ static void fill_exit(const struct nx_engine *engine, bool write, struct nx_exit
 {
 	exit->kind = NX_EXIT_MMIO;
 	exit->gpa = engine->bounce_gpa;
-	exit->size = engine->graph.insn[0].size;
+	exit->size = engine->bounced->size;
 	exit->write = write;
 	exit->data = write ? engine->bounce & nx_size_mask(exit->size) : 0;
 }
 
 unsigned nx_begin_bounce(struct nx_engine *engine, const struct nx_site *site, struct nx_exit *exit)
 {
-	const struct nx_insn *insn = &engine->graph.insn[0];
-	struct nx_decoded d;
-
-	/* A locked access would have to keep others off the device between its halves. */
-	if (site->size > 8 || !nx_decode_full(&engine->mode, site->bytes, site->len, &d) ||
-	    (d.insn.attributes & ZYDIS_ATTRIB_HAS_LOCK))
-		return NX_PENDING_NONE;
-	if (!form_single(engine, site) || !translate_single(engine))
+	engine->bounced = find_single(engine, site);
+	if (!engine->bounced)
 		return NX_PENDING_NONE;
 	engine->bounce = 0;
 	engine->bounce_linear = engine->context.linear;
 	engine->bounce_gpa = engine->stop_gpa;
-	if (insn->memory_read) {
+	if (engine->bounced->reads) {
 		fill_exit(engine, false, exit);
 		return NX_PENDING_BOUNCE_READ;
 	}
@@ -92,7 +155,7 @@ bool nx_finish_bounce_read(struct nx_engine *engine, struct nx_exit *exit)
 {
 	engine->bounce = exit->data;
 	run_single(engine);
-	if (!engine->graph.insn[0].memory_write) {
+	if (!engine->bounced->writes) {
 		engine->state.rip = engine->pending_site.next;
 		engine->pending = NX_PENDING_NONE;
 		return false;

@@ -65,6 +65,16 @@ static void credit(struct nx_engine *engine, enum nx_exit_kind kind, unsigned ga
 	engine->counters.distance[class < NX_DISTANCES ? class : NX_DISTANCES - 1]++;
 }
 
+/* The instruction goes on with the write of what it has read from a device. */
+static enum nx_completion second_half(struct nx_engine *engine, const struct nx_exit *exit)
+{
+	engine->counters.exits_mmio++;
+	credit(engine, NX_EXIT_MMIO, 0);
+	engine->class = nx_exit_class_of(exit);
+	nx_cost_avoided(engine);
+	return NX_COMPLETION_EXIT;
+}
+
 enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_exit *exit)
 {
 	switch (engine->pending) {
@@ -72,12 +82,14 @@ enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_e
 		return NX_COMPLETION_NONE;
 	case NX_PENDING_STRING:
 		return nx_finish_string(engine, exit) ? NX_COMPLETION_DONE : NX_COMPLETION_REFUSED;
+	case NX_PENDING_STRING_COPY:
+		nx_finish_string_load(engine, exit);
+		return second_half(engine, exit);
 	case NX_PENDING_BOUNCE_READ:
 		if (!nx_finish_bounce_read(engine, exit))
 			return NX_COMPLETION_DONE;
-		engine->counters.exits_mmio++;
-		credit(engine, NX_EXIT_MMIO, 0);
-		return NX_COMPLETION_EXIT;
+		engine->routed = NX_ROUTE_EXIT;
+		return second_half(engine, exit);
 	default:
 		nx_finish_pending(engine, exit->data);
 		return NX_COMPLETION_DONE;
@@ -194,8 +206,9 @@ static enum nx_outcome end_with_io(struct nx_engine *engine, const struct nx_sit
 		permitted = nx_io_permitted(engine, exit->port, site->size);
 	if (permitted != NX_OK)
 		return leave(engine, exit, permitted);
-	if (engine->host->route_io(engine->host_data, exit->port, site->size, site->write,
-				   exit->data) != NX_ROUTE_EXIT)
+	engine->routed = engine->host->route_io(engine->host_data, exit->port, site->size,
+						site->write, exit->data);
+	if (engine->routed == NX_ROUTE_LEAVE)
 		return leave(engine, exit, NX_LEAVE_HOST_ROUTE);
 	engine->counters.exits_io++;
 	return deliver(engine, site, NX_PENDING_IO, exit);
@@ -205,6 +218,7 @@ static enum nx_outcome end_with_insn(struct nx_engine *engine, const struct nx_s
 				     struct nx_exit *exit)
 {
 	exit->kind = NX_EXIT_INSN;
+	engine->routed = NX_ROUTE_EXIT;
 	engine->counters.exits_insn++;
 	nx_describe_insn(engine, site, exit);
 	deliver(engine, site, NX_PENDING_INSN, exit);
@@ -235,15 +249,15 @@ static enum nx_outcome end_with_access(struct nx_engine *engine, const struct nx
 	exit->write = site->write;
 	exit->size = site->size;
 	exit->data = site->write && site->mmio_form ? nx_store_value(engine, site) : 0;
-	if (engine->host->route_mmio(engine->host_data, exit->gpa, site->size, site->write,
-				     exit->data) != NX_ROUTE_EXIT)
+	engine->routed = engine->host->route_mmio(engine->host_data, exit->gpa, site->size,
+						  site->write, exit->data);
+	if (engine->routed == NX_ROUTE_LEAVE)
 		return leave(engine, exit, NX_LEAVE_HOST_ROUTE);
 	if (!site->mmio_form)
 		pending = nx_begin_bounce(engine, site, exit);
 	if (pending == NX_PENDING_NONE)
 		return leave(engine, exit, NX_LEAVE_DEVICE_FORM);
 	engine->counters.exits_mmio++;
-	/* Translating an instruction for device.c reuses the sites' memory, not the cluster's. */
 	return deliver(engine, site, pending, exit);
 }
 
@@ -259,7 +273,10 @@ static enum nx_outcome end_with_string(struct nx_engine *engine, const struct nx
 		nx_tracker_note(&engine->tracker, site->rip, site->bytes, site->len, NX_TRACK_MMIO,
 				engine->host->now(engine->host_data));
 	}
-	return deliver(engine, site, NX_PENDING_STRING, exit);
+	return deliver(engine, site,
+		       engine->string_pending.input == NX_INPUT_DEVICE ? NX_PENDING_STRING_COPY
+								       : NX_PENDING_STRING,
+		       exit);
 }
 
 /* The cluster avoids nothing, and what was noted of its accesses is no longer so. */
@@ -331,9 +348,6 @@ static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 		return leave(engine, exit, status);
 	}
 	outcome = end_at_site(engine, exit);
-	/* device.c has the graph and the code on loan for a device's answer. */
-	if (engine->pending == NX_PENDING_BOUNCE_READ || engine->pending == NX_PENDING_BOUNCE_WRITE)
-		return outcome;
 	if (!nx_make_cluster(engine, rip, engine->barren_pc, true, &status) &&
 	    !nx_is_pause(status)) {
 		engine->counters.barren++;
@@ -422,7 +436,7 @@ static nx_status enter_cluster(struct nx_engine *engine, struct nx_cluster *clus
 	return status;
 }
 
-enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit)
+static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 {
 	struct nx_cluster *cluster;
 	bool first = !engine->in_stay;
@@ -478,6 +492,22 @@ enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit)
 	cluster->stays += first;
 	engine->counters.enters++;
 	return end_cluster(engine, exit);
+}
+
+/* A stay whose resumes are timed stands for others at its place (cost.c). */
+enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit)
+{
+	uint64_t began, made = engine->stay_made;
+	enum nx_outcome outcome;
+
+	engine->stay_resumes++;
+	if (!engine->stay_timed)
+		return resume(engine, exit);
+	began = engine->host->now(engine->host_data);
+	outcome = resume(engine, exit);
+	nx_cost_spent(engine,
+		      engine->host->now(engine->host_data) - began - (engine->stay_made - made));
+	return outcome;
 }
 
 const char *nx_leave_reason_name(enum nx_leave_reason reason)

@@ -235,7 +235,11 @@ bool nx_trace(struct nx_engine *engine, const struct nx_site *from, enum nx_maki
 {
 	uint64_t began = engine->host->now(engine->host_data);
 	bool found = trace(engine, from, status);
+	uint64_t took = engine->host->now(engine->host_data) - began;
 
-	nx_cost_learn(engine, making, 1, engine->host->now(engine->host_data) - began);
+	nx_cost_learn(engine, making, 1, took);
+	/* Following a known path is part of running, and timed as such. */
+	if (making != NX_MAKE_STEPS)
+		nx_cost_made(engine, took);
 	return found;
 }

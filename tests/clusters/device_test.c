@@ -167,24 +167,27 @@ static void port_sizes(void **state)
  * Instructions that device.c runs on a bounce buffer, and string instructions.
  * X(name, code, device loads, device stores)
  */
-#define RUN_ON_DEVICE(X)                                     \
-	X(arithmetic, "add ecx, [rsi]", 1, 0)                \
-	X(modify, "inc dword ptr [rsi]", 1, 1)               \
-	X(carry, "stc; adc [rsi], r10w", 1, 1)               \
-	X(compare, "cmp [rsi], cl", 1, 0)                    \
-	X(test, "test byte ptr [rsi], 0x20; setz r9b", 1, 0) \
-	X(exchange, "xchg [rsi], ecx", 1, 1)                 \
-	X(exchange_add, "xadd [rsi], r15", 1, 1)             \
-	X(compare_exchange, "cmpxchg [rsi], ecx", 1, 1)      \
-	X(bit, "bts word ptr [rsi], 9", 1, 1)                \
-	X(shift, "shl byte ptr [rsi], 3", 1, 1)              \
-	X(multiply, "imul r14, [rsi], 77", 1, 0)             \
-	X(set, "setz [rsi]", 0, 1)                           \
-	X(conditional, "cmovz ecx, [rsi]", 1, 0)             \
-	X(string, "movsb", 1, 0)                             \
-	X(load_string, "lodsd", 1, 0)                        \
-	X(load_strings, "mov ecx, 3; rep lodsw", 3, 0)       \
-	X(store_string, "mov rdi, rsi; stosd", 0, 1)         \
+#define RUN_ON_DEVICE(X)                                                 \
+	X(arithmetic, "add ecx, [rsi]", 1, 0)                            \
+	X(modify, "inc dword ptr [rsi]", 1, 1)                           \
+	X(carry, "stc; adc [rsi], r10w", 1, 1)                           \
+	X(compare, "cmp [rsi], cl", 1, 0)                                \
+	X(test, "test byte ptr [rsi], 0x20; setz r9b", 1, 0)             \
+	X(exchange, "xchg [rsi], ecx", 1, 1)                             \
+	X(exchange_add, "xadd [rsi], r15", 1, 1)                         \
+	X(compare_exchange, "cmpxchg [rsi], ecx", 1, 1)                  \
+	X(bit, "bts word ptr [rsi], 9", 1, 1)                            \
+	X(shift, "shl byte ptr [rsi], 3", 1, 1)                          \
+	X(multiply, "imul r14, [rsi], 77", 1, 0)                         \
+	X(set, "setz [rsi]", 0, 1)                                       \
+	X(conditional, "cmovz ecx, [rsi]", 1, 0)                         \
+	X(string, "movsb", 1, 0)                                         \
+	X(load_string, "lodsd", 1, 0)                                    \
+	X(load_strings, "mov ecx, 3; rep lodsw", 3, 0)                   \
+	X(copy_string, "lea rdi, [rsi+8]; movsw", 1, 1)                  \
+	X(copy_strings, "lea rdi, [rsi+8]; mov ecx, 3; rep movsw", 3, 3) \
+	X(copy_none, "lea rdi, [rsi+8]; xor ecx, ecx; rep movsw", 0, 0)  \
+	X(store_string, "mov rdi, rsi; stosd", 0, 1)                     \
 	X(store_strings, "mov rdi, rsi; mov ecx, 2; rep stosq", 0, 2)
 
 #define DEFINE_ON_DEVICE(name, code, loads, stores) \
@@ -279,6 +282,96 @@ static void other_forms_exit(void **state)
 		native &= check_on_device(&on_device[i]);
 	if (!native)
 		skip();
+}
+
+GUEST(
+    many_forms, 64, "in al, dx",
+    "mov ecx, 5; 1: xor [rsi], cl; xchg [rsi+1], bl; xchg [rsi+2], bl; dec ecx; jnz 1b; out dx, al",
+    "ret");
+
+/* Each instruction with a device operand is translated once, and another one at its place anew. */
+static void single_translations_are_kept(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_LOOPS);
+	const struct nx_counters *counters = nx_engine_counters(m->engine);
+	const uint8_t other = 0x20; /* AND for XOR */
+	uint32_t at = 0;
+
+	(void)state;
+	MOCK_LOAD(m, many_forms);
+	m->start.gpr[NX_RSI] = MOCK_DEVICE + 0x100;
+	m->start.gpr[NX_RDX] = 0x1f0;
+	mock_warm(m);
+	mock_run(m);
+	mock_check_ended(m);
+	assert_int_equal(m->exits, 5 * 6 + 1);
+	assert_int_equal(counters->singles, 3);
+	/* A flush of clusters has nothing to do with them. */
+	for (unsigned i = 0; i < 4; i++)
+		mock_run(m);
+	assert_int_equal(counters->singles, 3);
+	while (m->start_ram[m->code_gpa + at] != 0x30)
+		at++;
+	mock_poke(m, m->code_gpa + at, &other, 1);
+	mock_warm(m);
+	for (unsigned i = 0; i < 4; i++)
+		mock_run(m);
+	assert_int_equal(counters->singles, 4);
+	for (unsigned i = 0; i < 8; i++)
+		m->input[i] = 0xf0;
+	mock_run(m);
+	assert_int_equal(m->log[1].data, 0xf0 & 5);
+	mock_free(m);
+}
+
+GUEST(copying, 64, "in al, dx", "mov ecx, 4; rep movsd; out dx, al", "ret");
+
+/* From device to device: each element is read and written before the next is read. */
+static void copies_between_devices(void **state)
+{
+	static const struct mock_access log[] = {
+	    LOAD(MOCK_DEVICE + 0x10c, 4, 0x11111111),
+	    STORE(MOCK_DEVICE + 0x110c, 4, 0x11111111),
+	    LOAD(MOCK_DEVICE + 0x108, 4, 0x22222222),
+	    STORE(MOCK_DEVICE + 0x1108, 4, 0x22222222),
+	    LOAD(MOCK_DEVICE + 0x104, 4, 0x33333333),
+	    STORE(MOCK_DEVICE + 0x1104, 4, 0x33333333),
+	    LOAD(MOCK_DEVICE + 0x100, 4, 0x44444444),
+	    STORE(MOCK_DEVICE + 0x1100, 4, 0x44444444),
+	    OUT(0x1f0, 1, 0x77),
+	};
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_LOOPS);
+
+	(void)state;
+	MOCK_LOAD(m, copying);
+	m->start.gpr[NX_RSI] = MOCK_DEVICE + 0x10c;
+	m->start.gpr[NX_RDI] = MOCK_DEVICE + 0x110c;
+	m->start.gpr[NX_RDX] = 0x1f0;
+	m->start.gpr[NX_RAX] = 0x77;
+	m->start.rflags |= 0x400; /* DF */
+	for (unsigned i = 0; i < 4; i++)
+		m->input[i] = 0xdead000011111111 + 0x11111111ull * i;
+	mock_warm(m);
+	mock_check_log(m, log, 9);
+	m->want.gpr[NX_RSI] -= 16;
+	m->want.gpr[NX_RDI] -= 16;
+	m->want.gpr[NX_RCX] = 0;
+	m->want.rip = m->stop_rip;
+	mock_check(m);
+	/* Stopped between the two: the element is finished first. */
+	m->stop_at = 3;
+	mock_run(m);
+	assert_int_equal(m->reason, NX_LEAVE_STOP);
+	assert_int_equal(m->exits, 4);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], 2);
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RDI], MOCK_DEVICE + 0x1104);
+	m->stop_at = 0;
+	/* A destination that is the kernel's: nothing has been read. */
+	m->leave_gpa = MOCK_DEVICE + 0x1000;
+	mock_run(m);
+	assert_int_equal(m->reason, NX_LEAVE_HOST_ROUTE);
+	assert_int_equal(m->exits, 0);
+	mock_free(m);
 }
 
 /* X(name, code that stands at the access) */
@@ -553,6 +646,8 @@ int main(void)
 	    cmocka_unit_test(port_sizes),
 	    cmocka_unit_test(other_forms_exit),
 	    cmocka_unit_test(other_forms_leave),
+	    cmocka_unit_test(single_translations_are_kept),
+	    cmocka_unit_test(copies_between_devices),
 	    cmocka_unit_test(read_only_memory),
 	    cmocka_unit_test(memory_of_the_kernel),
 	    cmocka_unit_test(devices_of_the_kernel),

@@ -16,14 +16,23 @@ static struct mock *begin(uint32_t exit_ns, uint32_t takeover_ns)
 	return m;
 }
 
-/* An exit at PC, and what its stay avoids if there is one. */
-static bool take_exit(struct mock *m, unsigned avoids)
+/* An exit at PC, and what its stay avoids if there is one; ns: what each resume takes. */
+static bool take_exit_of(struct mock *m, unsigned avoids, unsigned ns)
 {
 	bool taken = mock_worth_resuming(m, PC, NX_CLASS_IO);
 
-	for (unsigned i = 0; taken && i < avoids; i++)
+	for (unsigned i = 0; taken && i < avoids; i++) {
+		m->engine->stay_resumes++;
 		nx_cost_avoided(m->engine);
+		if (m->engine->stay_timed)
+			nx_cost_spent(m->engine, ns);
+	}
 	return taken;
+}
+
+static bool take_exit(struct mock *m, unsigned avoids)
+{
+	return take_exit_of(m, avoids, 100);
 }
 
 static unsigned taken_of(struct mock *m, unsigned exits, unsigned avoids)
@@ -88,17 +97,118 @@ static void test_unknown_or_ignored(void **state)
 	mock_free(m);
 }
 
-/* A stay that has formed a cluster has made something for all later ones. */
-static void test_forming_is_not_counted(void **state)
+/* Where resumes take longer than they do elsewhere, that counts, and one disturbed one does not. */
+static void test_slow_resumes(void **state)
 {
-	struct mock *m = begin(5000, 6000);
+	struct mock *m = begin(5000, 1000);
+	unsigned taken = 0;
 
 	(void)state;
-	for (unsigned i = 0; i < 100; i++) {
-		assert_true(take_exit(m, 0));
-		m->engine->counters.formed++;
-	}
+	for (unsigned i = 0; i < 80; i++)
+		taken += take_exit_of(m, 10, 4950);
+	assert_int_equal(taken, 16);
 	mock_free(m);
+
+	m = begin(5000, 1000);
+	for (unsigned i = 0; i < 400; i++)
+		assert_true(take_exit_of(m, 10, i == 100 ? 100000000 : 1000));
+	mock_free(m);
+}
+
+/*
+ * What is made at first is an investment: stays that make something are no trial. Where each stay
+ * makes something again, for no gain, that comes to an end.
+ */
+static void test_making_is_owed(void **state)
+{
+	struct mock *m = begin(5000, 1000);
+	struct nx_account *account;
+	unsigned taken = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 16; i++) {
+		assert_true(take_exit(m, 0));
+		nx_cost_made(m->engine, 1000);
+	}
+	account = &m->engine->account[0];
+	while (account->pc != PC)
+		account++;
+	assert_int_equal(account->owed, 16000);
+	assert_int_equal(account->stays, 0);
+	/* A stay that gains 3,900 ns pays as much of it back. */
+	assert_true(take_exit(m, 1));
+	assert_true(take_exit(m, 1));
+	assert_int_equal(account->owed, 16000 - 3900);
+	/* More made than gained, by two trials and then no more. */
+	for (unsigned i = 0; i < 96; i++) {
+		if (!take_exit(m, 1))
+			continue;
+		taken++;
+		nx_cost_made(m->engine, 20000);
+	}
+	assert_in_range(taken, 16, 32);
+	mock_free(m);
+}
+
+/* Something more is made only when exits have cost what was made before, unless it has come back.
+ */
+static void test_owed_is_waited_for(void **state)
+{
+	struct mock *m = begin(5000, 1000);
+
+	(void)state;
+	nx_cost_learn(m->engine, NX_MAKE_INSN, 68, 400000);
+	assert_true(take_exit(m, 0));
+	nx_cost_made(m->engine, 400000);
+	/* 400 us / 8 + 400 us, at 5 us each. */
+	for (unsigned i = 1; i < 90; i++) {
+		assert_false(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 68));
+		mock_worth_resuming(m, PC, NX_CLASS_IO);
+	}
+	assert_true(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 68));
+	mock_free(m);
+}
+
+/*
+ * A write that the kernel would have queued saves what is left of its exit without the way to the
+ * client; an exit in its place costs what the client takes on top.
+ */
+static void test_queued(void **state)
+{
+	struct mock *m = begin(5000, 1000);
+
+	(void)state;
+	m->engine->costs.client = 3000;
+	assert_true(take_exit(m, 0));
+	nx_cost_avoided(m->engine);
+	assert_int_equal(m->engine->stay_saved, 5000);
+	m->engine->routed = NX_ROUTE_QUEUE;
+	nx_cost_avoided(m->engine);
+	assert_int_equal(m->engine->stay_saved, 9000);
+	assert_int_equal(m->engine->stay_lost, 0);
+	m->engine->routed = NX_ROUTE_INSTEAD;
+	nx_cost_avoided(m->engine);
+	assert_int_equal(m->engine->stay_saved, 13000);
+	assert_int_equal(m->engine->stay_lost, 3000);
+	mock_free(m);
+
+	/* So one exit a stay with such a write in front of it may be worth it, or not. */
+	for (unsigned client = 3000; client <= 9000; client += 3000) {
+		unsigned taken = 0;
+
+		m = begin(5000, 1000);
+		m->engine->costs.client = client;
+		for (unsigned i = 0; i < 80; i++) {
+			m->engine->routed = NX_ROUTE_EXIT;
+			if (!take_exit(m, 1))
+				continue;
+			taken++;
+			m->engine->routed = NX_ROUTE_INSTEAD;
+			nx_cost_avoided(m->engine);
+		}
+		assert_int_equal(taken, client < 9000 ? 80 : 16);
+		mock_free(m);
+	}
 }
 
 /* Limits that follow from the cost of an exit. */
@@ -299,7 +409,10 @@ int main(void)
 	    cmocka_unit_test(test_does_not_pay),
 	    cmocka_unit_test(test_engine_time),
 	    cmocka_unit_test(test_unknown_or_ignored),
-	    cmocka_unit_test(test_forming_is_not_counted),
+	    cmocka_unit_test(test_slow_resumes),
+	    cmocka_unit_test(test_making_is_owed),
+	    cmocka_unit_test(test_owed_is_waited_for),
+	    cmocka_unit_test(test_queued),
 	    cmocka_unit_test(test_limits),
 	    cmocka_unit_test(test_outgrown),
 	    cmocka_unit_test(test_ripe),
