@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""Builds noexit.ko: build.py BUILD [--kernel NAME] [--installed RELEASE]
+
+Without --installed the module is built for one of the lab's kernels, from headers that are fetched
+with the system's apt and unpacked below BUILD, not installed. With --installed it is built for a
+kernel of this machine, from the headers in /lib/modules/RELEASE/build. The module's path is
+printed; what the compiler says goes to the standard error.
+
+The sources are put together in one folder first, because kbuild writes its objects beside the
+sources, and because the engine's files are spread over several folders.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(ROOT / "lab"))
+
+from image import Images, LabError, locked, run_tool  # noqa: E402
+
+# All of zydis but the part that writes text.
+ZYDIS_SOURCES = ("Decoder", "DecoderData", "Encoder", "EncoderData", "MetaInfo", "Mnemonic",
+                 "Register", "Segment", "SharedData", "Utils")
+
+
+def say(text):
+    """Prints one line about the build itself."""
+    print(f"kernel: {text}", file=sys.stderr, flush=True)
+
+
+# ---- What has to be fetched ----
+
+def kernel_version(images, name):
+    """Returns (release, package version) of a kernel of the lab."""
+    text = (images.kernel(name) / "package").read_text(encoding="ascii")
+    match = re.match(r"linux-image-([^_]+?)(?:-unsigned)?_([^_]+)_", text)
+    if not match:
+        raise LabError(f"the lab kernel's version cannot be told from {text.strip()}; "
+                       "run 'make clean'")
+    return match[1], match[2].replace("%3a", ":")
+
+
+def download(work, *packages):
+    """Returns the .deb files of these packages; apt drops its rights, so it must reach the place."""
+    os.chmod(work, 0o777)
+    run_tool("apt-get", "-q", "download", *packages, cwd=work)
+    return sorted(Path(work).glob("*.deb"))
+
+
+def offered(package, version):
+    """Returns package=version if the archive still offers it, and the bare name otherwise.
+
+    linux-kbuild and linux-compiler are built from each upload of the source, also where the kernel
+    itself is not the newest; the headers ask for that version or a later one.
+    """
+    known = run_tool("apt-cache", "madison", package)
+    return f"{package}={version}" if f" {version} " in known else package
+
+
+def dependencies(deb, version):
+    """Returns what a headers package needs of its kernel's other packages."""
+    depends = run_tool("dpkg-deb", "-f", str(deb), "Depends")
+    names = re.findall(r"\b(linux-(?:headers|kbuild|compiler)-[\w.+-]+)", depends)
+    return [offered(name, version) for name in dict.fromkeys(names)]
+
+
+def fetch_headers(target, release, version):
+    """Unpacks the headers packages and makes the tree independent of where it lies."""
+    say(f"fetching the headers of {release} (once)")
+    with tempfile.TemporaryDirectory(dir=target.parent) as work:
+        first = download(work, f"linux-headers-{release}={version}")
+        debs = download(work, *dependencies(first[0], version))
+        tree = Path(work) / "tree"
+        for deb in debs:
+            run_tool("dpkg-deb", "-x", str(deb), str(tree))
+        makefile = tree / f"usr/src/linux-headers-{release}/Makefile"
+        makefile.write_text(re.sub(r"^include /usr/src/", f"include {target}/usr/src/",
+                                   makefile.read_text(encoding="ascii"), flags=re.M),
+                            encoding="ascii")
+        os.rename(tree, target)
+
+
+def source_list(parts):
+    """Writes the system's package sources again, as sources of source packages."""
+    for file in [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]:
+        if not file.is_file():
+            continue
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".sources":
+            text = re.sub(r"^Types:.*$", "Types: deb-src", text, flags=re.M)
+        elif file.suffix == ".list":
+            text = re.sub(r"^deb ", "deb-src ", text, flags=re.M)
+        else:
+            continue
+        (parts / file.name).write_text(text, encoding="utf-8")
+
+
+def zydis_version():
+    """Returns the version of the zydis that is installed."""
+    return run_tool("dpkg-query", "-W", "-f", "${source:Version}", "libzydis-dev")
+
+
+def fetch_zydis(target, version):
+    """Fetches the zydis source of this version; apt's own state is left alone."""
+    say(f"fetching the source of zydis {version} (once)")
+    with tempfile.TemporaryDirectory(dir=target.parent) as name:
+        work = Path(name)
+        parts, lists, cache = work / "parts", work / "lists", work / "cache"
+        for directory in (parts, lists / "partial", cache / "archives/partial"):
+            directory.mkdir(parents=True)
+        source_list(parts)
+        apt = ["apt-get", "-q", "-o", "Dir::Etc::SourceList=/dev/null",
+               "-o", f"Dir::Etc::SourceParts={parts}", "-o", f"Dir::State::Lists={lists}",
+               "-o", f"Dir::Cache={cache}", "-o", "APT::Sandbox::User=root"]
+        run_tool(*apt, "update")
+        run_tool(*apt, "source", "--download-only", f"zydis={version}", cwd=name)
+        archive = next(work.glob("zydis_*.orig.tar.*"), None)
+        if not archive:
+            raise LabError(f"the source package of zydis {version} has no archive; "
+                           "see 'apt-get source zydis'")
+        with tarfile.open(archive) as tar:
+            tar.extractall(work / "source")
+        os.rename(next((work / "source").iterdir()), target)
+
+
+# ---- The folder that kbuild works in ----
+
+def refresh(source, target):
+    """Copies a file, or bytes, unless the text is the same: make then has nothing to do."""
+    data = source.read_bytes() if isinstance(source, Path) else source
+    if not target.exists() or target.read_bytes() != data:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return target
+
+
+def assemble(work, zydis):
+    """Puts the module's sources together in one folder."""
+    kept = set()
+
+    def put(source, name):
+        kept.add(refresh(source, work / name))
+
+    put(HERE / "Kbuild", "Kbuild")
+    for file in (HERE / "kvm").rglob("*.[chS]"):
+        put(file, file.relative_to(HERE / "kvm"))
+    for file in (HERE / "offsets").glob("*.[ch]"):
+        put(file, f"offsets/{file.name}")
+    for file in (ROOT / "engine").rglob("*.h"):
+        put(file, f"engine/{file.name}")
+    for file in (ROOT / "engine").rglob("*.S"):
+        put(file, f"engine/{file.name}")
+        put(f'#include "thunk.h"\n#include "engine/{file.name}"\n'.encode(), file.name)
+    for file in (ROOT / "engine").rglob("*.c"):
+        put(file, f"nx_{file.name}")
+    for name in ZYDIS_SOURCES:
+        put(zydis / f"src/{name}.c", f"Zydis_{name}.c")
+    for file in [*(zydis / "include").rglob("*.h"), *(zydis / "src/Generated").glob("*")]:
+        base = zydis / ("include" if file.suffix == ".h" else "src")
+        put(file, Path("include") / file.relative_to(base))
+    for file in Path("/usr/include/Zycore").rglob("*.h"):
+        put(file, Path("include/Zycore") / file.relative_to("/usr/include/Zycore"))
+    # A source that is gone must not be built any more.
+    for stale in {*work.glob("*.[cS]"), *(work / "engine").glob("*")} - kept:
+        if stale.suffix in (".c", ".S", ".h") and not stale.name.endswith(".mod.c"):
+            stale.unlink()
+
+
+def write_offsets(work, release, btf, kvm):
+    """Compiles the reader of type information for this machine and has it write offsets.h."""
+    reader = work / "offsets/reader"
+    run_tool("gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-o", str(reader),
+             *map(str, sorted((work / "offsets").glob("*.c"))))
+    text = run_tool(str(reader), release, str(btf), str(kvm / "kvm.ko"), str(kvm / "kvm-amd.ko"),
+                    str(kvm / "kvm-intel.ko"))
+    refresh(text.encode(), work / "offsets.h")
+
+
+def compile_module(work, headers):
+    """Runs kbuild; returns the module's path and what the compiler and objtool said."""
+    for tool in ("make", "gcc-12"):
+        if not shutil.which(tool):
+            raise LabError(f"{tool} is not installed; run 'make deps'")
+    result = subprocess.run(
+        ["make", "-C", str(headers), f"M={work}", f"-j{os.cpu_count() or 1}",
+         "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"the module does not build:\n{result.stderr}")
+    return work / "noexit.ko", result.stderr
+
+
+def build(build_directory, kernel="cloud"):
+    """Builds the module for a kernel of the lab; returns its path and the compiler's words."""
+    images = Images(Path(build_directory), say)
+    release, version = kernel_version(images, kernel)
+    cache = Path(build_directory) / "kernel-module"
+    cache.mkdir(exist_ok=True)
+    headers, zydis = cache / f"headers-{version}-{release}", cache / f"zydis-{zydis_version()}"
+    with locked(cache / "lock"):
+        if not headers.exists():
+            fetch_headers(headers, release, version)
+        if not zydis.exists():
+            fetch_zydis(zydis, zydis_version())
+        work = cache / f"module-{release}"
+        work.mkdir(exist_ok=True)
+        assemble(work, zydis)
+        directory = images.kernel(kernel)
+        write_offsets(work, release, directory / "vmlinuz", directory)
+        return compile_module(work, headers / f"usr/src/linux-headers-{release}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("build", type=Path)
+    parser.add_argument("--kernel", default="cloud", help="which of the lab's kernels")
+    options = parser.parse_args()
+    try:
+        module, words = build(options.build.resolve(), options.kernel)
+    except (LabError, RuntimeError) as error:
+        say(error)
+        return 1
+    sys.stderr.write(words)
+    print(module)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

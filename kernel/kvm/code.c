@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * code.c - memory that translations run in.
+ *
+ * A module cannot make memory executable: set_memory_x() and module_alloc() are not exported, and
+ * vmap() takes the right to execute away. But a module has a text. A slice of it (code_area.S) is
+ * read-only and executable as the loader maps it, and the same pages are mapped writable elsewhere.
+ */
+#include "host.h"
+
+#include <linux/mm.h>
+#include <linux/vmalloc.h>
+
+#include "code_area.h"
+
+extern char nxk_code_area[];
+
+static DECLARE_BITMAP(taken, NXK_CODE_SLICES);
+
+static void *map_writable(const char *text)
+{
+	unsigned int count = NXK_CODE_SLICE / PAGE_SIZE;
+	struct page **pages = kvcalloc(count, sizeof(*pages), GFP_KERNEL);
+	void *rw;
+
+	if (!pages)
+		return NULL;
+	for (unsigned int i = 0; i < count; i++)
+		pages[i] = vmalloc_to_page(text + i * PAGE_SIZE);
+	rw = vmap(pages, count, VM_MAP, PAGE_KERNEL);
+	kvfree(pages);
+	return rw;
+}
+
+static unsigned int slice_of(const void *rx)
+{
+	return (unsigned int)(((const char *)rx - nxk_code_area) / NXK_CODE_SLICE);
+}
+
+bool nxk_code_get(struct nx_memory *memory)
+{
+	for (unsigned int i = 0; i < NXK_CODE_SLICES; i++) {
+		if (test_and_set_bit(i, taken))
+			continue;
+		memory->code_rx = nxk_code_area + i * NXK_CODE_SLICE;
+		memory->code_size = NXK_CODE_SLICE;
+		memory->code_rw = map_writable(memory->code_rx);
+		if (memory->code_rw)
+			return true;
+		clear_bit(i, taken);
+		break;
+	}
+	memory->code_rx = NULL;
+	return false;
+}
+
+void nxk_code_put(struct nx_memory *memory)
+{
+	if (!memory->code_rw)
+		return;
+	/* Nothing of this guest's is left for the next one to find. */
+	memset(memory->code_rw, 0xcc, memory->code_size);
+	vunmap(memory->code_rw);
+	clear_bit(slice_of(memory->code_rx), taken);
+	memory->code_rw = memory->code_rx = NULL;
+}

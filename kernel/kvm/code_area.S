@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * code_area.S - part of the module's text, for code that is made later. The loader maps it read-only
+ * and executable, like all text; code.c maps the same pages writable elsewhere.
+ */
+#include "code_area.h"
+
+	.section .text.noexit_code, "ax", @progbits
+	.balign	4096
+	.globl	nxk_code_area
+	.type	nxk_code_area, @object
+nxk_code_area:
+	/* int3 */
+	.fill	NXK_CODE_SLICES * NXK_CODE_SLICE, 1, 0xcc
+	.size	nxk_code_area, . - nxk_code_area
+
+	.section .note.GNU-stack, "", @progbits

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/* engine.c - the engine's side: its memory, its settings and the callbacks that it makes. */
+#include "host.h"
+
+#include <linux/ktime.h>
+#include <linux/vmalloc.h>
+
+static enum nx_route route_io(void *data, uint16_t port, unsigned int size, bool write,
+			      uint64_t value)
+{
+	return NX_ROUTE_LEAVE;
+}
+
+static enum nx_route route_mmio(void *data, uint64_t gpa, unsigned int size, bool write,
+				uint64_t value)
+{
+	return NX_ROUTE_LEAVE;
+}
+
+static uint64_t now(void *data)
+{
+	return ktime_get_ns();
+}
+
+static const struct nx_host callbacks = {
+    .map_page = nxk_map_page,
+    .route_io = route_io,
+    .route_mmio = route_mmio,
+    .now = now,
+};
+
+bool nxk_engine_make(struct nxk_vcpu *v)
+{
+	struct nx_config config;
+
+	nx_config_default(&config);
+	config.exits = NX_EXITS_CPUID;
+	config.ignore_costs = true;
+	config.latency_ns = 50000;
+	v->memory.arena_size = PAGE_ALIGN(nx_arena_size());
+	v->memory.arena = vzalloc(v->memory.arena_size);
+	if (v->memory.arena && nxk_code_get(&v->memory))
+		v->engine = nx_vcpu_create(&v->memory, &callbacks, v, &config);
+	if (!v->engine) {
+		nxk_engine_free(v);
+		return false;
+	}
+	v->state = nx_vcpu_state(v->engine);
+	return true;
+}
+
+void nxk_engine_free(struct nxk_vcpu *v)
+{
+	nxk_code_put(&v->memory);
+	vfree(v->memory.arena);
+	v->memory.arena = NULL;
+	v->engine = NULL;
+}
+
+bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class)
+{
+	return nx_worth_resuming(v->engine, rip,
+				 class == NXK_CLASS_IO     ? NX_EXIT_IO
+				 : class == NXK_CLASS_MMIO ? NX_EXIT_MMIO
+							   : NX_EXIT_INSN);
+}
+
+/* Page pointers are good for one session, so what the engine has looked up is forgotten. */
+enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v)
+{
+	nx_flush(v->engine);
+	return nx_resume(v->engine, &v->exit);
+}
+
+void nxk_engine_complete(struct nxk_vcpu *v)
+{
+	nx_complete_exit(v->engine, &v->exit);
+}
+
+void nxk_engine_forget(struct nxk_vcpu *v)
+{
+	nx_forget_exit(v->engine);
+}

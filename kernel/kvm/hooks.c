@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * hooks.c - KVM's static calls lead to us first.
+ *
+ * KVM calls its vendor module through static calls, direct calls that are patched when that module
+ * is loaded. Four of them are redirected while this module is loaded. A wrapper ends in a tail jump
+ * for a VM that is not enabled: then no frame of ours is on the stack while KVM's function sleeps,
+ * and when the calls have been patched back it is enough to wait for every task to have been
+ * outside of kernel text that it was preempted in (synchronize_rcu_tasks()).
+ */
+#include "host.h"
+
+#include <linux/rcupdate.h>
+
+static int no_exit(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fastpath)
+{
+	return -EIO;
+}
+
+static int no_vcpu(struct kvm_vcpu *vcpu)
+{
+	return -EIO;
+}
+
+static void no_free(struct kvm_vcpu *vcpu)
+{
+}
+
+static void no_destroy(struct kvm *kvm)
+{
+}
+
+static void no_segment(struct kvm_vcpu *vcpu, struct kvm_segment *segment, int number)
+{
+}
+
+static unsigned long no_rflags(struct kvm_vcpu *vcpu)
+{
+	return 0;
+}
+
+static void no_set_rflags(struct kvm_vcpu *vcpu, unsigned long rflags)
+{
+}
+
+static u32 no_shadow(struct kvm_vcpu *vcpu)
+{
+	return 0;
+}
+
+static int no_walk(struct kvm_vcpu *vcpu, u64 gpa, u64 *sptes, int *root)
+{
+	return -1;
+}
+
+/* What KVM called before, and what we call of KVM's by name. */
+DEFINE_STATIC_CALL(nxk_orig_handle_exit, no_exit);
+DEFINE_STATIC_CALL(nxk_orig_pre_run, no_vcpu);
+DEFINE_STATIC_CALL(nxk_orig_skip, no_vcpu);
+DEFINE_STATIC_CALL(nxk_orig_free, no_free);
+DEFINE_STATIC_CALL(nxk_orig_destroy, no_destroy);
+DEFINE_STATIC_CALL(nxk_get_segment, no_segment);
+DEFINE_STATIC_CALL(nxk_get_rflags, no_rflags);
+DEFINE_STATIC_CALL(nxk_set_rflags, no_set_rflags);
+DEFINE_STATIC_CALL(nxk_get_shadow, no_shadow);
+DEFINE_STATIC_CALL(nxk_get_walk, no_walk);
+
+/* ---- The wrappers ---- */
+
+static int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_completion fastpath)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+	enum nxk_class class = nxk_vendor->class(vcpu);
+	unsigned long rip = class == NXK_CLASS_OTHER ? 0 : nxk_rip(vcpu);
+	int result;
+
+	v->delivering = false;
+	result = static_call(nxk_orig_handle_exit)(vcpu, fastpath);
+	v->returned = result == 0 ? class : NXK_CLASS_OTHER;
+	v->returned_rip = rip;
+	if (result != 1 || class == NXK_CLASS_OTHER || !nxk_engine_wants(v, rip, class))
+		return result;
+	return nxk_may_begin(v) ? nxk_stay(v) : 1;
+}
+
+static int handle_exit(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fastpath)
+{
+	struct nxk_vcpu *v = nxk_vcpu_of(vcpu);
+
+	if (!v)
+		return static_call(nxk_orig_handle_exit)(vcpu, fastpath);
+	return enabled_handle_exit(v, fastpath);
+}
+
+static int enabled_pre_run(struct nxk_vcpu *v)
+{
+	int result = static_call(nxk_orig_pre_run)(v->vcpu);
+	enum nxk_class class = v->returned;
+
+	v->delivering = false;
+	v->returned = NXK_CLASS_OTHER;
+	if (result <= 0 || class == NXK_CLASS_OTHER ||
+	    !nxk_engine_wants(v, v->returned_rip, class))
+		return result;
+	return nxk_may_begin(v) ? nxk_stay(v) : result;
+}
+
+static int pre_run(struct kvm_vcpu *vcpu)
+{
+	struct nxk_vcpu *v = nxk_vcpu_of(vcpu);
+
+	if (!v)
+		return static_call(nxk_orig_pre_run)(vcpu);
+	return enabled_pre_run(v);
+}
+
+static int skip(struct kvm_vcpu *vcpu)
+{
+	struct nxk_vcpu *v = nxk_vcpu_of(vcpu);
+
+	if (!v || !v->delivering)
+		return static_call(nxk_orig_skip)(vcpu);
+	v->delivering = false;
+	v->skipped = true;
+	nxk_engine_complete(v);
+	nxk_set_rip(vcpu, v->state->rip);
+	return 1;
+}
+
+static void vcpu_free(struct kvm_vcpu *vcpu)
+{
+	nxk_vcpu_gone(vcpu);
+	static_call(nxk_orig_free)(vcpu);
+}
+
+static void vm_destroy(struct kvm *kvm)
+{
+	nxk_vm_gone(kvm);
+	static_call(nxk_orig_destroy)(kvm);
+}
+
+/* ---- Attaching ---- */
+
+#define KEY(op) "__SCK__kvm_x86_" #op
+#define TRAMPOLINE(op) "__SCT__kvm_x86_" #op
+
+struct hook {
+	const char *key_name, *trampoline_name;
+	void *ours;
+	struct static_call_key *our_key; /* through which we call what was there */
+	void *our_trampoline;
+	struct static_call_key *key;
+	void *trampoline, *original;
+};
+
+#define HOOK(op, function, orig)                                                        \
+	{                                                                               \
+		KEY(op), TRAMPOLINE(op), function, &STATIC_CALL_KEY(orig),              \
+		    STATIC_CALL_TRAMP_ADDR(orig)                                        \
+	}
+static struct hook hooks[] = {
+    HOOK(handle_exit, handle_exit, nxk_orig_handle_exit),
+    HOOK(vcpu_pre_run, pre_run, nxk_orig_pre_run),
+    HOOK(skip_emulated_instruction, skip, nxk_orig_skip),
+    HOOK(vcpu_free, vcpu_free, nxk_orig_free),
+    HOOK(vm_destroy, vm_destroy, nxk_orig_destroy),
+};
+
+/* Operations of KVM's that we call as well, and a function: found by name, called statically. */
+static const struct {
+	const char *name;
+	bool is_key;
+	struct static_call_key *our_key;
+	void *our_trampoline;
+} calls[] = {
+#define CALL(name, is_key, ours)                                                     \
+	{                                                                            \
+		name, is_key, &STATIC_CALL_KEY(ours), STATIC_CALL_TRAMP_ADDR(ours)   \
+	}
+    CALL(KEY(get_segment), true, nxk_get_segment),
+    CALL(KEY(get_rflags), true, nxk_get_rflags),
+    CALL(KEY(set_rflags), true, nxk_set_rflags),
+    CALL(KEY(get_interrupt_shadow), true, nxk_get_shadow),
+    CALL("kvm_tdp_mmu_get_walk", false, nxk_get_walk),
+};
+
+static int missing(const char *name)
+{
+	pr_err("the running KVM has no %s; this module was built for another one (" NXK_RELEASE ")\n",
+	       name);
+	return -ENOENT;
+}
+
+static int find_hooks(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(hooks); i++) {
+		struct hook *hook = &hooks[i];
+
+		hook->key = nxk_lookup(hook->key_name);
+		hook->trampoline = nxk_lookup(hook->trampoline_name);
+		if (!hook->key || !hook->trampoline)
+			return missing(hook->key_name);
+		hook->original = hook->key->func;
+		if (!hook->original)
+			return missing(hook->key_name);
+	}
+	return 0;
+}
+
+static int find_calls(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(calls); i++) {
+		struct static_call_key *key = nxk_lookup(calls[i].name);
+		void *function = key && calls[i].is_key ? key->func : key;
+
+		if (!function)
+			return missing(calls[i].name);
+		__static_call_update(calls[i].our_key, calls[i].our_trampoline, function);
+	}
+	return 0;
+}
+
+/* Another module that redirects the same calls must not be mistaken for KVM. */
+static int expected(void)
+{
+	char name[KSYM_SYMBOL_LEN];
+
+	snprintf(name, sizeof(name), "%ps", hooks[0].original);
+	if (!strcmp(name, nxk_vendor->handle_exit))
+		return 0;
+	pr_err("KVM's exits are handled by %s and not by %s: something else has hooked them\n",
+	       name, nxk_vendor->handle_exit);
+	return -EBUSY;
+}
+
+int nxk_hooks_attach(void)
+{
+	int result = find_hooks();
+
+	if (!result)
+		result = find_calls();
+	if (!result)
+		result = expected();
+	if (result)
+		return result;
+	for (unsigned i = 0; i < ARRAY_SIZE(hooks); i++)
+		__static_call_update(hooks[i].our_key, hooks[i].our_trampoline, hooks[i].original);
+	for (unsigned i = 0; i < ARRAY_SIZE(hooks); i++)
+		__static_call_update(hooks[i].key, hooks[i].trampoline, hooks[i].ours);
+	return 0;
+}
+
+void nxk_hooks_detach(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(hooks); i++)
+		__static_call_update(hooks[i].key, hooks[i].trampoline, hooks[i].original);
+	synchronize_rcu_tasks();
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * host.h - the kernel host's own interfaces: enabled VMs, their vCPUs, and what the two makes of
+ * processors do differently.
+ *
+ * Who owns what. A struct nxk_vcpu belongs to the thread that is in KVM_RUN for that vCPU; it is made
+ * and used there alone, and freed by KVM's teardown of the vCPU. A struct nxk_vm is shared by its
+ * vCPUs. None of our locks is held in a session or while a handler of KVM's runs.
+ */
+#ifndef NXK_HOST_H
+#define NXK_HOST_H
+
+#include <linux/kvm_host.h>
+#include <linux/module.h>
+#include <linux/static_call.h>
+
+#include "noexit.h"
+#include "offsets.h"
+#include "stats.h"
+
+#undef pr_fmt
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+typedef struct nx_vcpu nxk_engine;
+
+/* What a hardware exit was, as far as a stay may begin behind it. */
+enum nxk_class {
+	NXK_CLASS_OTHER,
+	NXK_CLASS_CPUID,
+	NXK_CLASS_MSR,
+	NXK_CLASS_CR,
+	NXK_CLASS_IO,
+	NXK_CLASS_MMIO,
+};
+
+struct nxk_vm {
+	struct kvm *kvm;
+	struct hlist_node node;
+	refcount_t count; /* one for being enabled, one for each nxk_vcpu */
+	const char *off;  /* why no stay begins any more; NULL: they do */
+};
+
+struct nxk_vcpu {
+	struct kvm_vcpu *vcpu;
+	struct nxk_vm *vm;
+	struct hlist_node node;
+	struct rcu_head rcu;
+	nxk_engine *engine;
+	struct nx_state *state;
+	struct nx_exit exit;
+	struct nx_memory memory;
+	const char *off;
+	/*
+	 * The engine's exit is being emulated by KVM, which advances rip through our hook: then the
+	 * length is the engine's, not what the processor says of its own last exit.
+	 */
+	bool delivering;
+	bool skipped;
+	unsigned long deliver_rip; /* linear */
+	/* The last KVM_RUN ended with an exit for the VMM, of this class, at this rip. */
+	enum nxk_class returned;
+	unsigned long returned_rip;
+	bool in_session;
+	u64 session_began;
+	struct nxk_stats stats;
+};
+
+/* What the two makes do differently. */
+struct nxk_vendor {
+	const char *module; /* kvm_amd or kvm_intel */
+	const char *build_id;
+	const char *handle_exit; /* the functions that KVM's static calls have to lead to */
+	/* The class of the exit that the hardware has just delivered. */
+	enum nxk_class (*class)(struct kvm_vcpu *vcpu);
+	/* Does something that only this make knows stand against a stay? */
+	bool (*busy)(struct kvm_vcpu *vcpu);
+	/* The exit that the engine delivers is put where KVM's handlers look for it. */
+	void (*prepare)(struct kvm_vcpu *vcpu, const struct nx_exit *exit);
+	/* Is this VM one of which no stay may ever begin? */
+	const char *(*refuse)(struct kvm *kvm);
+	u64 spte_read, spte_dirty;
+};
+
+extern const struct nxk_vendor nxk_svm, nxk_vmx;
+extern const struct nxk_vendor *nxk_vendor;
+
+/* ---- names.c: what the kernel does not export is found by name, once, at load ---- */
+
+int nxk_names_init(void);
+void *nxk_lookup(const char *name);
+
+/* ---- hooks.c: KVM's static calls ---- */
+
+int nxk_hooks_attach(void);
+void nxk_hooks_detach(void);
+
+DECLARE_STATIC_CALL(nxk_get_segment, void(struct kvm_vcpu *, struct kvm_segment *, int));
+DECLARE_STATIC_CALL(nxk_get_rflags, unsigned long(struct kvm_vcpu *));
+DECLARE_STATIC_CALL(nxk_set_rflags, void(struct kvm_vcpu *, unsigned long));
+DECLARE_STATIC_CALL(nxk_get_shadow, u32(struct kvm_vcpu *));
+DECLARE_STATIC_CALL(nxk_get_walk, int(struct kvm_vcpu *, u64, u64 *, int *));
+
+/* ---- vm.c ---- */
+
+int nxk_enable(struct kvm *kvm);
+void nxk_disable(struct kvm *kvm);
+/* The vCPU's side of ours, made when it is first asked for; NULL: the VM is not enabled. */
+struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu);
+void nxk_vcpu_gone(struct kvm_vcpu *vcpu);
+void nxk_vm_gone(struct kvm *kvm);
+void nxk_vcpu_off(struct nxk_vcpu *v, const char *why);
+bool nxk_any_vm(void);
+/* Adds to the figures of vCPUs that are gone. */
+void nxk_totals_add(const struct nxk_stats *stats);
+
+/* ---- code.c ---- */
+
+bool nxk_code_get(struct nx_memory *memory);
+void nxk_code_put(struct nx_memory *memory);
+
+/* ---- engine.c: all that is known of the engine's callbacks and settings ---- */
+
+bool nxk_engine_make(struct nxk_vcpu *v);
+void nxk_engine_free(struct nxk_vcpu *v);
+bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class);
+enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v);
+/* Completes the exit that KVM has emulated: the state has rip past the instruction then. */
+void nxk_engine_complete(struct nxk_vcpu *v);
+/* Drops the exit: KVM did not execute the instruction. */
+void nxk_engine_forget(struct nxk_vcpu *v);
+
+/* ---- state.c ---- */
+
+unsigned long nxk_rip(struct kvm_vcpu *vcpu);
+void nxk_set_rip(struct kvm_vcpu *vcpu, unsigned long rip);
+void nxk_read_state(struct nxk_vcpu *v);
+void nxk_read_registers(struct nxk_vcpu *v);
+void nxk_write_state(struct nxk_vcpu *v);
+
+/* ---- memory.c ---- */
+
+/* false: something that waits for this vCPU to come out of guest mode forbids it. */
+bool nxk_session_begin(struct nxk_vcpu *v);
+void nxk_session_end(struct nxk_vcpu *v);
+void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page);
+/* The bit that the hardware sets in an entry at the first store; 0: it has none. */
+u64 nxk_dirty_mask(void);
+
+/* ---- stay.c ---- */
+
+/* After KVM has handled an exit of this class: returns what the handler has to return. */
+int nxk_stay(struct nxk_vcpu *v);
+bool nxk_may_begin(struct nxk_vcpu *v);
+
+/* ---- control.c ---- */
+
+int nxk_control_init(void);
+void nxk_control_exit(void);
+
+/* ---- deliver.c ---- */
+
+/* Has KVM emulate the engine's exit; returns KVM's answer: 1 to go on, 0 for the VMM. */
+int nxk_deliver(struct nxk_vcpu *v);
+
+#endif

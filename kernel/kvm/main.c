@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * main.c - loading and unloading: what is refused, with one sentence each, and in which order things
+ * are put in place.
+ */
+#include "host.h"
+
+#include <linux/cc_platform.h>
+#include <linux/fs.h>
+
+const struct nxk_vendor *nxk_vendor;
+static struct module *pinned;
+static const u64 *dirty_mask;
+
+u64 nxk_dirty_mask(void)
+{
+	return *dirty_mask;
+}
+
+/* ---- Is this the KVM that the module was built for? ---- */
+
+/* The build ID lies at the end of the note: 20 bytes after the header and "GNU". */
+static bool build_id_is(const char *module, const char *expected)
+{
+	char path[64], note[36], text[41];
+	struct file *file;
+	loff_t at = 0;
+	ssize_t size;
+
+	snprintf(path, sizeof(path), "/sys/module/%s/notes/.note.gnu.build-id", module);
+	file = filp_open(path, O_RDONLY, 0);
+	if (IS_ERR(file))
+		return false;
+	size = kernel_read(file, note, sizeof(note), &at);
+	filp_close(file, NULL);
+	if (size != sizeof(note))
+		return false;
+	for (unsigned int i = 0; i < 20; i++)
+		snprintf(text + 2 * i, 3, "%02x", (unsigned char)note[16 + i]);
+	return !strcmp(text, expected);
+}
+
+static int check_build(const char *module, const char *expected)
+{
+	if (build_id_is(module, expected))
+		return 0;
+	pr_err("the running %s is not the one that noexit was built for (" NXK_RELEASE
+	       ", build ID %s)\n",
+	       module, expected);
+	return -ENOEXEC;
+}
+
+static int find_vendor(void)
+{
+	if (nxk_lookup("svm_handle_exit"))
+		nxk_vendor = &nxk_svm;
+	else if (nxk_lookup("vmx_handle_exit"))
+		nxk_vendor = &nxk_vmx;
+	if (nxk_vendor)
+		return 0;
+	pr_err("neither kvm_amd nor kvm_intel is loaded\n");
+	return -ENODEV;
+}
+
+/*
+ * While hooks are attached the vendor module must not go: another one's calls would overwrite ours,
+ * and ours would be written back into memory that is no longer its.
+ */
+static int pin_vendor(void)
+{
+	struct file_operations *operations = nxk_lookup("kvm_chardev_ops");
+
+	if (operations && operations->owner && try_module_get(operations->owner)) {
+		pinned = operations->owner;
+		return 0;
+	}
+	pr_err("KVM's vendor module cannot be kept loaded\n");
+	return -ENOENT;
+}
+
+static int check_machine(void)
+{
+	const bool *tdp = nxk_lookup("tdp_mmu_enabled");
+
+	dirty_mask = nxk_lookup("shadow_dirty_mask");
+	if (!tdp || !dirty_mask) {
+		pr_err("the running KVM does not say how it maps memory (tdp_mmu_enabled, shadow_dirty_mask)\n");
+		return -ENOENT;
+	}
+	if (!*tdp) {
+		pr_err("KVM uses shadow paging or the old page-table code; noexit needs npt=1 or ept=1, and tdp_mmu=1\n");
+		return -EOPNOTSUPP;
+	}
+	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT)) {
+		pr_err("this machine encrypts its memory, which noexit does not know\n");
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+static int __init noexit_init(void)
+{
+	int result = nxk_names_init();
+
+	if (!result)
+		result = find_vendor();
+	if (!result)
+		result = check_build("kvm", NXK_BUILD_ID_kvm);
+	if (!result)
+		result = check_build(nxk_vendor->module, nxk_vendor->build_id);
+	if (!result)
+		result = check_machine();
+	if (!result)
+		result = pin_vendor();
+	if (!result)
+		result = nxk_control_init();
+	if (!result) {
+		result = nxk_hooks_attach();
+		if (result)
+			nxk_control_exit();
+	}
+	if (result) {
+		module_put(pinned);
+		return result;
+	}
+	pr_info("beside %s; a VM's exits are avoided when it is switched on\n",
+		nxk_vendor->module);
+	return 0;
+}
+
+static void __exit noexit_exit(void)
+{
+	nxk_control_exit();
+	nxk_hooks_detach();
+	module_put(pinned);
+}
+
+module_init(noexit_init);
+module_exit(noexit_exit);
+
+MODULE_DESCRIPTION("Runs clusters of exiting guest instructions beside KVM");
+MODULE_LICENSE("Dual MIT/GPL");

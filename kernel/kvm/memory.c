@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * memory.c - sessions, and what a guest's page is in one.
+ *
+ * A session is to KVM what guest mode is: interrupts are off and vcpu->mode is IN_GUEST_MODE. Whoever
+ * takes a page away from the guest or restricts it removes the entry in the page table that the
+ * hardware uses, and then makes a request of all vCPUs that are in guest mode and waits until each
+ * has taken an interrupt. That is, until our session is over. So an entry that is found in a session
+ * is good to its end, without a reference and without a lock.
+ */
+#include "host.h"
+
+#include <linux/mm.h>
+
+#define SPTE_PRESENT BIT_ULL(11) /* KVM's own: neither absent, nor a device's, nor removed */
+#define SPTE_WRITABLE BIT_ULL(1)
+#define SPTE_LARGE BIT_ULL(7)
+#define SPTE_ADDRESS GENMASK_ULL(51, 12)
+#define LEVELS 6
+
+#define REQUEST(name) BIT_ULL(KVM_REQ_##name & KVM_REQUEST_MASK)
+/* Requests that KVM may serve after the stay: it is as if they had come a moment later. */
+#define MAY_WAIT                                                                              \
+	(REQUEST(TLB_FLUSH) | REQUEST(TLB_FLUSH_CURRENT) | REQUEST(TLB_FLUSH_GUEST) |         \
+	 REQUEST(MMU_SYNC) | REQUEST(LOAD_MMU_PGD) | REQUEST(CLOCK_UPDATE) |                  \
+	 REQUEST(MASTERCLOCK_UPDATE) | REQUEST(GLOBAL_CLOCK_UPDATE) | REQUEST(STEAL_UPDATE) | \
+	 REQUEST(MIGRATE_TIMER) | REQUEST(SCAN_IOAPIC) | REQUEST(LOAD_EOI_EXITMAP) |          \
+	 REQUEST(PMU) | REQUEST(EVENT) | REQUEST(UNBLOCK) | REQUEST(HV_STIMER))
+
+static bool forbidden(struct kvm_vcpu *vcpu)
+{
+	return READ_ONCE(vcpu->requests) & ~MAY_WAIT || !VALID_PAGE(vcpu->arch.mmu->root.hpa);
+}
+
+bool nxk_session_begin(struct nxk_vcpu *v)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+
+	local_irq_disable();
+	smp_store_mb(vcpu->mode, IN_GUEST_MODE);
+	rcu_read_lock();
+	v->in_session = true;
+	v->session_began = ktime_get_ns();
+	v->stats.sessions++;
+	if (!forbidden(vcpu))
+		return true;
+	v->stats.sessions_refused++;
+	nxk_session_end(v);
+	return false;
+}
+
+void nxk_session_end(struct nxk_vcpu *v)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+	u64 took = ktime_get_ns() - v->session_began;
+
+	if (took > v->stats.longest_session_ns)
+		v->stats.longest_session_ns = took;
+	v->stats.sessions_kicked += READ_ONCE(vcpu->mode) == EXITING_GUEST_MODE;
+	v->in_session = false;
+	smp_store_release(&vcpu->mode, OUTSIDE_GUEST_MODE);
+	rcu_read_unlock();
+	local_irq_enable();
+}
+
+/* The leaf that the hardware would use for the page; 0: there is none. */
+static u64 leaf_of(struct kvm_vcpu *vcpu, u64 gpa, int *level)
+{
+	u64 sptes[LEVELS] = {0};
+	int root;
+
+	*level = static_call(nxk_get_walk)(vcpu, gpa, sptes, &root);
+	if (*level < 1 || *level >= LEVELS)
+		return 0;
+	return *level == 1 || sptes[*level] & SPTE_LARGE ? sptes[*level] : 0;
+}
+
+static void *memory_of(u64 spte, u64 gpa, int level)
+{
+	u64 within = (1ull << (9 * (level - 1))) - 1;
+	u64 pfn = ((spte & SPTE_ADDRESS) >> PAGE_SHIFT & ~within) | (gpa >> PAGE_SHIFT & within);
+	struct page *page;
+
+	if (!pfn_valid(pfn))
+		return NULL;
+	page = pfn_to_page(pfn);
+	if (PageReserved(page) || is_zone_device_page(page))
+		return NULL;
+	return page_address(page);
+}
+
+void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page)
+{
+	struct nxk_vcpu *v = data;
+	struct kvm_vcpu *vcpu = v->vcpu;
+	struct kvm_memory_slot *slot;
+	int level;
+	u64 spte;
+
+	page->kind = NX_PAGE_LEAVE;
+	if (WARN_ON_ONCE(!v->in_session))
+		return;
+	slot = gfn_to_memslot(vcpu->kvm, gpa >> PAGE_SHIFT);
+	/* KVM's own slots are pages that the hardware treats apart: the LAPIC's, for one. */
+	if (!slot || slot->id >= KVM_USER_MEM_SLOTS || slot->flags & KVM_MEMSLOT_INVALID)
+		return;
+	spte = leaf_of(vcpu, gpa, &level);
+	if (!(spte & SPTE_PRESENT) || !(spte & nxk_vendor->spte_read))
+		return;
+	page->host = memory_of(spte, gpa, level);
+	if (!page->host)
+		return;
+	page->kind = NX_PAGE_RAM;
+	page->writable = spte & SPTE_WRITABLE && (spte & nxk_dirty_mask()) == nxk_dirty_mask();
+	page->store_is_mmio = slot->flags & KVM_MEM_READONLY;
+}

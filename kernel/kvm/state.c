@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * state.c - registers between KVM's vCPU and the engine's state.
+ *
+ * KVM fills its copies lazily on Intel's processors: a bit in regs_avail says whether one is there,
+ * the exported static call cache_reg brings it, and regs_dirty has it written back at the next entry.
+ * On AMD's all of them are there after each exit.
+ */
+#include "host.h"
+
+static void need(struct kvm_vcpu *vcpu, int reg)
+{
+	if (!test_bit(reg, (unsigned long *)&vcpu->arch.regs_avail))
+		static_call(kvm_x86_cache_reg)(vcpu, reg);
+}
+
+static void changed(struct kvm_vcpu *vcpu, int reg)
+{
+	__set_bit(reg, (unsigned long *)&vcpu->arch.regs_avail);
+	__set_bit(reg, (unsigned long *)&vcpu->arch.regs_dirty);
+}
+
+unsigned long nxk_rip(struct kvm_vcpu *vcpu)
+{
+	need(vcpu, VCPU_REGS_RIP);
+	return vcpu->arch.regs[VCPU_REGS_RIP];
+}
+
+void nxk_set_rip(struct kvm_vcpu *vcpu, unsigned long rip)
+{
+	vcpu->arch.regs[VCPU_REGS_RIP] = rip;
+	changed(vcpu, VCPU_REGS_RIP);
+}
+
+static void read_segment(struct kvm_vcpu *vcpu, struct nx_segment *to, int number)
+{
+	struct kvm_segment from;
+
+	static_call(nxk_get_segment)(vcpu, &from, number);
+	*to = (struct nx_segment){
+	    .base = from.base,
+	    .limit = from.limit,
+	    .selector = from.selector,
+	    .type = from.type,
+	    .dpl = from.dpl,
+	    .s = from.s,
+	    .present = from.present,
+	    .l = from.l,
+	    .db = from.db,
+	    .unusable = from.unusable,
+	};
+}
+
+/* Both number the general registers as the processor encodes them. */
+static_assert(VCPU_REGS_RAX == (int)NX_RAX && VCPU_REGS_RSP == (int)NX_RSP &&
+	      VCPU_REGS_R15 == (int)NX_R15);
+
+void nxk_read_registers(struct nxk_vcpu *v)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+
+	need(vcpu, VCPU_REGS_RSP);
+	for (unsigned int i = 0; i < NX_GPRS; i++)
+		v->state->gpr[i] = vcpu->arch.regs[i];
+	v->state->rip = nxk_rip(vcpu);
+	v->state->rflags = static_call(nxk_get_rflags)(vcpu);
+}
+
+void nxk_read_state(struct nxk_vcpu *v)
+{
+	/* The engine's order of segment registers is the processor's, KVM's has one of its own. */
+	static const int segment[NX_SREGS] = {
+	    [NX_ES] = VCPU_SREG_ES, [NX_CS] = VCPU_SREG_CS, [NX_SS] = VCPU_SREG_SS,
+	    [NX_DS] = VCPU_SREG_DS, [NX_FS] = VCPU_SREG_FS, [NX_GS] = VCPU_SREG_GS,
+	};
+	struct kvm_vcpu *vcpu = v->vcpu;
+	struct nx_state *state = v->state;
+
+	nxk_read_registers(v);
+	for (unsigned int i = 0; i < NX_SREGS; i++)
+		read_segment(vcpu, &state->seg[i], segment[i]);
+	read_segment(vcpu, &state->tr, VCPU_SREG_TR);
+	need(vcpu, VCPU_EXREG_CR0);
+	need(vcpu, VCPU_EXREG_CR3);
+	need(vcpu, VCPU_EXREG_CR4);
+	state->cr0 = vcpu->arch.cr0;
+	state->cr3 = vcpu->arch.cr3;
+	state->cr4 = vcpu->arch.cr4;
+	state->efer = vcpu->arch.efer;
+	state->pkru = vcpu->arch.pkru;
+	state->physical_bits = vcpu->arch.maxphyaddr;
+	state->segments_changed = false;
+}
+
+void nxk_write_state(struct nxk_vcpu *v)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+
+	for (unsigned int i = 0; i < NX_GPRS; i++)
+		vcpu->arch.regs[i] = v->state->gpr[i];
+	changed(vcpu, VCPU_REGS_RSP);
+	nxk_set_rip(vcpu, v->state->rip);
+	if (static_call(nxk_get_rflags)(vcpu) != v->state->rflags)
+		static_call(nxk_set_rflags)(vcpu, v->state->rflags);
+}

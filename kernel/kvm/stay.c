@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * stay.c - from an exit that KVM has handled to the guest's next real entry.
+ *
+ * The engine runs in sessions (memory.c), one from each exit to the next. Between two sessions KVM's
+ * own handler emulates the exit with interrupts on, as after a hardware exit, and everything that KVM
+ * looks at before it enters the guest is looked at here: whatever is due ends the stay, and KVM
+ * deals with it on its usual way.
+ */
+#include "host.h"
+
+#include <linux/sched/signal.h>
+
+/* What only KVM can do something about: the same things that make it leave its inner loop. */
+static bool work_is_due(struct kvm_vcpu *vcpu)
+{
+	return need_resched() || signal_pending(current) || test_thread_flag(TIF_NOTIFY_RESUME) ||
+	       READ_ONCE(vcpu->mode) == EXITING_GUEST_MODE;
+}
+
+static bool event_is_due(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_arch *arch = &vcpu->arch;
+
+	return arch->exception.pending || arch->exception.injected ||
+	       arch->exception_vmexit.pending || arch->interrupt.injected || arch->nmi_injected ||
+	       arch->nmi_pending || arch->smi_pending;
+}
+
+/* An interrupt that the guest would take before its next instruction. */
+static bool interrupt_is_due(struct kvm_vcpu *vcpu, unsigned long rflags)
+{
+	return rflags & X86_EFLAGS_IF &&
+	       (kvm_cpu_has_injectable_intr(vcpu) || kvm_cpu_has_pending_timer(vcpu) ||
+		vcpu->run->request_interrupt_window);
+}
+
+static bool state_forbids(struct kvm_vcpu *vcpu, unsigned long rflags)
+{
+	struct kvm_vcpu_arch *arch = &vcpu->arch;
+
+	return arch->hflags & (HF_GUEST_MASK | HF_SMM_MASK) || vcpu->guest_debug ||
+	       rflags & (X86_EFLAGS_TF | X86_EFLAGS_VM) || arch->switch_db_regs ||
+	       arch->dr7 & 0xff || arch->mp_state != KVM_MP_STATE_RUNNABLE || arch->apf.halted ||
+	       arch->complete_userspace_io || vcpu->mmio_needed || vcpu->kvm->vm_bugged ||
+	       nxk_vendor->busy(vcpu);
+}
+
+bool nxk_may_begin(struct nxk_vcpu *v)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+	unsigned long rflags = static_call(nxk_get_rflags)(vcpu);
+
+	if (state_forbids(vcpu, rflags) || event_is_due(vcpu) || work_is_due(vcpu) ||
+	    static_call(nxk_get_shadow)(vcpu) || interrupt_is_due(vcpu, rflags)) {
+		v->stats.unfit++;
+		return false;
+	}
+	return true;
+}
+
+/* Between two exits: has KVM's handler, or anybody else meanwhile, made something that is due? */
+static bool may_continue(struct nxk_vcpu *v)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+
+	return !event_is_due(vcpu) && !work_is_due(vcpu) &&
+	       !state_forbids(vcpu, v->state->rflags) &&
+	       !interrupt_is_due(vcpu, v->state->rflags);
+}
+
+static enum nx_outcome resume(struct nxk_vcpu *v)
+{
+	enum nx_outcome outcome = NX_LEAVE;
+
+	if (!nxk_session_begin(v))
+		return NX_LEAVE;
+	outcome = nxk_engine_resume(v);
+	nxk_session_end(v);
+	return outcome;
+}
+
+int nxk_stay(struct nxk_vcpu *v)
+{
+	int result = 1;
+
+	nxk_read_state(v);
+	v->stats.stays++;
+	while (resume(v) == NX_EXIT) {
+		result = nxk_deliver(v);
+		if (result != 1 || !v->skipped || !may_continue(v))
+			return result;
+	}
+	nxk_write_state(v);
+	return 1;
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/* vm.c - which VMs are enabled, and their vCPUs. */
+#include "host.h"
+
+#include <linux/hashtable.h>
+#include <linux/rcupdate.h>
+#include <linux/slab.h>
+
+#define TABLE_BITS 8
+
+static DEFINE_HASHTABLE(vms, TABLE_BITS);
+static DEFINE_HASHTABLE(vcpus, TABLE_BITS);
+static DEFINE_SPINLOCK(lock); /* the two tables, for writing */
+static atomic_t enabled;
+
+bool nxk_all;
+module_param_named(all, nxk_all, bool, 0644);
+MODULE_PARM_DESC(all, "Enable every VM, at its first exit (default: only those asked for)");
+
+bool nxk_any_vm(void)
+{
+	return atomic_read(&enabled) || READ_ONCE(nxk_all);
+}
+
+/* ---- VMs ---- */
+
+/* The caller has the lock, or is in an RCU reader. */
+static struct nxk_vm *find_vm(const struct kvm *kvm)
+{
+	struct nxk_vm *vm;
+
+	hash_for_each_possible_rcu(vms, vm, node, (unsigned long)kvm, true)
+		if (vm->kvm == kvm)
+			return vm;
+	return NULL;
+}
+
+static void put_vm(struct nxk_vm *vm)
+{
+	if (refcount_dec_and_test(&vm->count)) {
+		kfree(vm);
+		module_put(THIS_MODULE);
+	}
+}
+
+/* Returns NULL for one that noexit keeps away from, and says so. */
+int nxk_enable(struct kvm *kvm)
+{
+	struct nxk_vm *vm, *known;
+	const char *why = nxk_vendor->refuse(kvm);
+
+	if (why) {
+		pr_info("no exits are avoided in the VM of process %d: %s\n",
+			task_tgid_nr(current), why);
+		return -EOPNOTSUPP;
+	}
+	vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+	if (!vm)
+		return -ENOMEM;
+	vm->kvm = kvm;
+	refcount_set(&vm->count, 1);
+	__module_get(THIS_MODULE);
+	spin_lock(&lock);
+	known = find_vm(kvm);
+	if (!known)
+		hash_add_rcu(vms, &vm->node, (unsigned long)kvm);
+	else
+		WRITE_ONCE(known->off, NULL);
+	spin_unlock(&lock);
+	if (known)
+		put_vm(vm);
+	else
+		atomic_inc(&enabled);
+	return 0;
+}
+
+/* No stay begins from here on. The vCPUs' engines stay until the VM ends. */
+void nxk_disable(struct kvm *kvm)
+{
+	struct nxk_vm *vm;
+
+	rcu_read_lock();
+	vm = find_vm(kvm);
+	if (vm)
+		WRITE_ONCE(vm->off, "it was turned off");
+	rcu_read_unlock();
+}
+
+void nxk_vm_gone(struct kvm *kvm)
+{
+	struct nxk_vm *vm;
+
+	spin_lock(&lock);
+	vm = find_vm(kvm);
+	if (vm)
+		hash_del_rcu(&vm->node);
+	spin_unlock(&lock);
+	if (!vm)
+		return;
+	atomic_dec(&enabled);
+	synchronize_rcu();
+	put_vm(vm);
+}
+
+/* ---- vCPUs ---- */
+
+static struct nxk_vcpu *find_vcpu(const struct kvm_vcpu *vcpu)
+{
+	struct nxk_vcpu *v;
+
+	hash_for_each_possible_rcu(vcpus, v, node, (unsigned long)vcpu, true)
+		if (v->vcpu == vcpu)
+			return v;
+	return NULL;
+}
+
+void nxk_vcpu_off(struct nxk_vcpu *v, const char *why)
+{
+	if (v->off)
+		return;
+	WRITE_ONCE(v->off, why);
+	pr_info("no exits are avoided on vCPU %d of process %d from here on: %s\n",
+		v->vcpu->vcpu_id, task_tgid_nr(current), why);
+}
+
+/* The thread of the vCPU calls it, so nobody else makes one for the same vCPU. */
+static struct nxk_vcpu *make_vcpu(struct kvm_vcpu *vcpu)
+{
+	struct nxk_vcpu *v;
+	struct nxk_vm *vm;
+
+	if (READ_ONCE(nxk_all) && nxk_enable(vcpu->kvm))
+		return NULL;
+	v = kzalloc(sizeof(*v), GFP_KERNEL_ACCOUNT);
+	if (!v)
+		return NULL;
+	v->vcpu = vcpu;
+	rcu_read_lock();
+	vm = find_vm(vcpu->kvm);
+	if (vm && !refcount_inc_not_zero(&vm->count))
+		vm = NULL;
+	rcu_read_unlock();
+	if (!vm) {
+		kfree(v);
+		return NULL;
+	}
+	v->vm = vm;
+	if (!nxk_engine_make(v))
+		nxk_vcpu_off(v, "there is no memory for its engine");
+	spin_lock(&lock);
+	hash_add_rcu(vcpus, &v->node, (unsigned long)vcpu);
+	spin_unlock(&lock);
+	return v;
+}
+
+/*
+ * A VM that cannot be enabled is asked about at each exit while all=1 is set: that is for tests and
+ * appliances.
+ */
+struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu)
+{
+	struct nxk_vcpu *v;
+	bool wanted;
+
+	if (!nxk_any_vm())
+		return NULL;
+	rcu_read_lock();
+	v = find_vcpu(vcpu);
+	wanted = !v && (READ_ONCE(nxk_all) || find_vm(vcpu->kvm));
+	rcu_read_unlock();
+	if (wanted)
+		v = make_vcpu(vcpu);
+	return v && !v->off && !READ_ONCE(v->vm->off) ? v : NULL;
+}
+
+void nxk_vcpu_gone(struct kvm_vcpu *vcpu)
+{
+	struct nxk_vcpu *v;
+
+	spin_lock(&lock);
+	v = find_vcpu(vcpu);
+	if (v)
+		hash_del_rcu(&v->node);
+	spin_unlock(&lock);
+	if (!v)
+		return;
+	synchronize_rcu();
+	nxk_totals_add(&v->stats);
+	nxk_engine_free(v);
+	put_vm(v->vm);
+	kfree(v);
+}
