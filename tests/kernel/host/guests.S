@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * guests.S - what the guests of vmm.c run: each program once for 16, 32 and 64 bits.
+ *
+ * EDI is the number of turns, ESI becomes a digest of everything that the program has seen. It ends
+ * by handing the digest to port 0xf4. EBP carries the address of a device where one is used.
+ */
+	.intel_syntax noprefix
+	.section .rodata
+
+	.macro fold register
+	rol	esi, 5
+	add	esi, \register
+	.endm
+
+	.macro fold_cpuid
+	fold	eax
+	fold	ebx
+	fold	ecx
+	fold	edx
+	.endm
+
+	.macro again label
+	dec	edi
+	jnz	\label
+	mov	eax, esi
+	mov	dx, 0xf4
+	out	dx, eax
+	.endm
+
+	/* Sixteen without anything in between. */
+	.macro program_cpuid16
+1:	mov	eax, 1
+	xor	ecx, ecx
+	.rept	16
+	cpuid
+	.endr
+	fold_cpuid
+	again	1b
+	.endm
+
+	/* With instructions in between, and a store. */
+	.macro program_cpuid_gap
+1:	xor	eax, eax
+	cpuid
+	fold_cpuid
+	mov	eax, 1
+	cpuid
+	fold_cpuid
+	mov	[0x8000], esi
+	mov	eax, 0x80000000
+	cpuid
+	fold_cpuid
+	add	esi, [0x8000]
+	again	1b
+	.endm
+
+	/* APIC base, PAT, a kvmclock register: read, and one written and read back. */
+	.macro program_msr
+1:	mov	ecx, 0x1b
+	rdmsr
+	fold	eax
+	mov	ecx, 0x277
+	rdmsr
+	fold	eax
+	fold	edx
+	mov	ecx, 0x3a
+	rdmsr
+	fold	eax
+	mov	ecx, 0x8b
+	rdmsr
+	fold	edx
+	again	1b
+	.endm
+
+	/* A write whose effect a read shows: TSC_AUX exists everywhere; SYSENTER_CS on both makes. */
+	.macro program_wrmsr
+1:	mov	ecx, 0x1b
+	rdmsr
+	wrmsr
+	rdmsr
+	fold	eax
+	mov	ecx, 0x200
+	rdmsr
+	mov	eax, edi
+	and	eax, 0xfff00000
+	or	eax, 6
+	xor	edx, edx
+	wrmsr
+	rdmsr
+	fold	eax
+	fold	edx
+	again	1b
+	.endm
+
+	/* A register that does not exist: the exception goes to the guest's handler. */
+	/* Ports of devices in the kernel: the timer's second channel, the interrupt controller's mask. */
+	.macro program_port_kernel
+1:	in	al, 0x21
+	movzx	eax, al
+	fold	eax
+	mov	eax, edi
+	out	0x21, al
+	in	al, 0x21
+	movzx	eax, al
+	fold	eax
+	in	al, 0xa1
+	movzx	eax, al
+	fold	eax
+	again	1b
+	.endm
+
+	/* Ports of the VMM. */
+	.macro program_port_vmm
+1:	mov	dx, 0x300
+	in	eax, dx
+	fold	eax
+	mov	dx, 0x304
+	out	dx, eax
+	in	ax, dx
+	movzx	eax, ax
+	fold	eax
+	out	dx, al
+	again	1b
+	.endm
+
+	/* Ports of the VMM and of the kernel, CPUID and MSR by turns. */
+	.macro program_mixed
+1:	mov	dx, 0x300
+	in	al, dx
+	movzx	eax, al
+	fold	eax
+	mov	eax, 1
+	cpuid
+	fold_cpuid
+	in	al, 0x21
+	movzx	eax, al
+	fold	eax
+	mov	ecx, 0x1b
+	rdmsr
+	fold	eax
+	mov	dx, 0x304
+	mov	eax, esi
+	out	dx, eax
+	again	1b
+	.endm
+
+	.macro emit name, bits
+	.code\bits
+	.balign	16
+guest_\name\()_\bits:
+	program_\name
+	.globl	guest_\name\()_\bits\()_size
+	.set	guest_\name\()_\bits\()_size, . - guest_\name\()_\bits
+	.globl	guest_\name\()_\bits
+	.endm
+
+	.macro program name
+	emit	\name, 16
+	emit	\name, 32
+	emit	\name, 64
+	.endm
+
+#define X(name) program name
+#include "programs.h"
+
+	.section .note.GNU-stack, "", @progbits
