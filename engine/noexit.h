@@ -224,7 +224,10 @@ enum nx_insn_exit {
 #undef NX_X
 };
 
-/* Bits of nx_config.exits. Except for CPUID's, they are met at CPL 0 only: elsewhere they fault. */
+/*
+ * Bits of nx_config.exits. They are met at CPL 0 only, since elsewhere the instructions fault.
+ * CPUID does not: nx_config.user_exits says whether it is met there.
+ */
 #define NX_EXITS_CPUID (1u << 0)
 #define NX_EXITS_MSR (1u << 1)
 #define NX_EXITS_CR (1u << 2)
@@ -428,7 +431,8 @@ struct nx_config {
 	bool merge_stores;
 	bool no_user_code; /* cluster at CPL 0 only */
 	uint32_t exits;    /* NX_EXITS_*: instructions that exit, beside port and device accesses */
-	bool segment_loads;      /* the host takes state.seg back: real-mode loads are run */
+	uint32_t user_exits; /* of these, such as exit at CPL 3, too: NX_EXITS_CPUID or nothing */
+	bool segment_loads;  /* the host takes state.seg back: real-mode loads are run */
 	uint32_t guest_features; /* NX_FEATURE_*: what the guest's processor has */
 	uint32_t fail; /* NX_FAIL_*: steps that do not succeed, to try what becomes of it */
 	/*

@@ -65,8 +65,13 @@ nx_status nx_load_mode(struct nx_engine *engine)
 	mode->lower = 0;
 	for (unsigned i = 0; i < NX_SREGS; i++)
 		load_segment(engine, i);
-	/* User-mode CPUID is left alone: counting tools rely on it (docs/engine.md, fidelity). */
-	mode->exits = engine->cpl == 0 ? engine->config.exits : 0;
+	/*
+	 * Unless the host asks for it, user-mode CPUID is left alone: counting tools rely on it
+	 * (docs/engine.md, fidelity).
+	 */
+	mode->exits = engine->config.exits;
+	if (engine->cpl)
+		mode->exits &= engine->config.user_exits & NX_EXITS_CPUID;
 	mode->segment_loads = !protected_mode && engine->config.segment_loads;
 	mode->features = engine->config.guest_features & ~NX_HAS_TSC;
 	if (engine->host->read_tsc && !((s->cr4 & NX_CR4_TSD) && engine->cpl > 0))

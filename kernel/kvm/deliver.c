@@ -2,13 +2,40 @@
 /*
  * deliver.c - the engine's exits, emulated by KVM's own handlers.
  *
- * Before the handler the vCPU is as it is after a hardware exit on the same instruction. The handler
- * moves rip on through the static call that hooks.c redirects, and there the engine completes its
- * exit. A handler that does not do so has raised an exception, or asks the VMM first: the stay ends.
+ * Before the handler the vCPU is as it is after a hardware exit on the same instruction. The
+ * handler moves rip on through the static call that hooks.c redirects, and there the engine
+ * completes its exit. A handler that has not done so when it returns has raised an exception, or
+ * asks the VMM first: then the stay ends, and if the VMM answers, KVM's completion moves rip on in
+ * the next KVM_RUN, through the same hook.
  */
 #include "host.h"
 
-static int call_handler(struct nxk_vcpu *v)
+#include <asm/kvm_para.h>
+#include <asm/msr-index.h>
+
+/*
+ * Registers whose new value changes nothing that the engine or a stay relies on. After a write to
+ * any other one the stay ends, and the guest's next exit begins one with the state as it is then.
+ */
+static bool write_is_harmless(u32 msr)
+{
+	switch (msr) {
+	case APIC_BASE_MSR ... APIC_BASE_MSR + 0xff:
+	case MSR_IA32_TSC_DEADLINE:
+	case MSR_IA32_SPEC_CTRL:
+	case MSR_IA32_PRED_CMD:
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_WALL_CLOCK_NEW:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+	case MSR_KVM_POLL_CONTROL:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int call_insn_handler(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 
@@ -16,10 +43,56 @@ static int call_handler(struct nxk_vcpu *v)
 	case NX_INSN_CPUID:
 		v->stats.delivered_cpuid++;
 		return kvm_emulate_cpuid(vcpu);
+	case NX_INSN_RDMSR:
+		v->stats.delivered_msr++;
+		return kvm_emulate_rdmsr(vcpu);
+	case NX_INSN_WRMSR:
+		v->stats.delivered_msr++;
+		v->last = !write_is_harmless((u32)v->exit.operand);
+		return kvm_emulate_wrmsr(vcpu);
+	case NX_INSN_HLT:
+		v->stats.delivered_hlt++;
+		v->last = true;
+		return kvm_emulate_halt(vcpu);
 	default:
 		WARN_ON_ONCE(1);
+		v->last = true;
 		return 1;
 	}
+}
+
+static int call_handler(struct nxk_vcpu *v)
+{
+	const struct nx_exit *exit = &v->exit;
+
+	switch (exit->kind) {
+	case NX_EXIT_INSN:
+		return call_insn_handler(v);
+	case NX_EXIT_IO:
+		v->stats.delivered_io++;
+		return kvm_fast_pio(v->vcpu, exit->size, exit->port, !exit->write);
+	default:
+		WARN_ON_ONCE(1);
+		v->last = true;
+		return 1;
+	}
+}
+
+static enum nxk_class class_of(const struct nx_exit *exit)
+{
+	if (exit->kind == NX_EXIT_IO)
+		return NXK_CLASS_IO;
+	if (exit->kind == NX_EXIT_MMIO)
+		return NXK_CLASS_MMIO;
+	return exit->insn == NX_INSN_CPUID ? NXK_CLASS_CPUID : NXK_CLASS_MSR;
+}
+
+void nxk_deliver_abandon(struct nxk_vcpu *v)
+{
+	if (!v->delivering)
+		return;
+	v->delivering = false;
+	nxk_engine_forget(v);
 }
 
 int nxk_deliver(struct nxk_vcpu *v)
@@ -27,16 +100,26 @@ int nxk_deliver(struct nxk_vcpu *v)
 	int result;
 
 	nxk_write_state(v);
+	/* String elements are KVM's emulator's: the guest goes on to the hardware's exit. */
+	if (v->exit.string) {
+		nxk_engine_forget(v);
+		v->skipped = false;
+		return 1;
+	}
+	nxk_vendor->prepare(v->vcpu, &v->exit);
 	v->stats.delivered++;
 	v->delivering = true;
-	v->skipped = false;
+	v->skipped = v->last = false;
 	result = call_handler(v);
 	if (v->skipped) {
 		nxk_read_registers(v);
 	} else if (result == 1) {
-		v->delivering = false;
+		nxk_deliver_abandon(v);
 		v->stats.aborted++;
-		nxk_engine_forget(v);
+	} else if (result == 0) {
+		v->stats.to_vmm++;
+		v->returned = class_of(&v->exit);
+		v->returned_rip = v->exit.rip;
 	}
 	return result;
 }

@@ -3,12 +3,14 @@
 #include "host.h"
 
 #include <linux/ktime.h>
+#include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
 
+/* Every port is KVM's business to hand on: to a device in the kernel or to the VMM. */
 static enum nx_route route_io(void *data, uint16_t port, unsigned int size, bool write,
 			      uint64_t value)
 {
-	return NX_ROUTE_LEAVE;
+	return NX_ROUTE_EXIT;
 }
 
 static enum nx_route route_mmio(void *data, uint64_t gpa, unsigned int size, bool write,
@@ -22,11 +24,32 @@ static uint64_t now(void *data)
 	return ktime_get_ns();
 }
 
+static bool time_is_up(void *data)
+{
+	const struct nxk_vcpu *v = data;
+
+	return need_resched() || signal_pending(current) ||
+	       READ_ONCE(v->vcpu->mode) == EXITING_GUEST_MODE;
+}
+
+static bool guest_enter(void *data)
+{
+	return nxk_session_begin(data);
+}
+
+static void guest_leave(void *data)
+{
+	nxk_session_end(data);
+}
+
 static const struct nx_host callbacks = {
     .map_page = nxk_map_page,
     .route_io = route_io,
     .route_mmio = route_mmio,
     .now = now,
+    .time_is_up = time_is_up,
+    .guest_enter = guest_enter,
+    .guest_leave = guest_leave,
 };
 
 bool nxk_engine_make(struct nxk_vcpu *v)
@@ -34,9 +57,12 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 	struct nx_config config;
 
 	nx_config_default(&config);
-	config.exits = NX_EXITS_CPUID;
+	config.exits = NX_EXITS_CPUID | NX_EXITS_MSR;
+	if (!v->vcpu->kvm->arch.hlt_in_guest)
+		config.exits |= NX_EXITS_HLT;
+	config.user_exits = nxk_user_cpuid == NXK_USER_CPUID_OFF ? 0 : NX_EXITS_CPUID;
 	config.ignore_costs = true;
-	config.latency_ns = 50000;
+	config.latency_ns = nxk_latency_us * 1000ull;
 	v->memory.arena_size = PAGE_ALIGN(nx_arena_size());
 	v->memory.arena = vzalloc(v->memory.arena_size);
 	if (v->memory.arena && nxk_code_get(&v->memory))
@@ -65,10 +91,8 @@ bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class clas
 							   : NX_EXIT_INSN);
 }
 
-/* Page pointers are good for one session, so what the engine has looked up is forgotten. */
 enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v)
 {
-	nx_flush(v->engine);
 	return nx_resume(v->engine, &v->exit);
 }
 

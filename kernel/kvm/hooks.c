@@ -62,6 +62,7 @@ DEFINE_STATIC_CALL(nxk_orig_destroy, no_destroy);
 DEFINE_STATIC_CALL(nxk_get_segment, no_segment);
 DEFINE_STATIC_CALL(nxk_get_rflags, no_rflags);
 DEFINE_STATIC_CALL(nxk_set_rflags, no_set_rflags);
+DEFINE_STATIC_CALL(nxk_get_cpl, no_vcpu);
 DEFINE_STATIC_CALL(nxk_get_shadow, no_shadow);
 DEFINE_STATIC_CALL(nxk_get_walk, no_walk);
 
@@ -74,7 +75,7 @@ static int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_completion
 	unsigned long rip = class == NXK_CLASS_OTHER ? 0 : nxk_rip(vcpu);
 	int result;
 
-	v->delivering = false;
+	nxk_deliver_abandon(v);
 	result = static_call(nxk_orig_handle_exit)(vcpu, fastpath);
 	v->returned = result == 0 ? class : NXK_CLASS_OTHER;
 	v->returned_rip = rip;
@@ -97,10 +98,9 @@ static int enabled_pre_run(struct nxk_vcpu *v)
 	int result = static_call(nxk_orig_pre_run)(v->vcpu);
 	enum nxk_class class = v->returned;
 
-	v->delivering = false;
+	nxk_deliver_abandon(v);
 	v->returned = NXK_CLASS_OTHER;
-	if (result <= 0 || class == NXK_CLASS_OTHER ||
-	    !nxk_engine_wants(v, v->returned_rip, class))
+	if (result <= 0 || class == NXK_CLASS_OTHER || !nxk_engine_wants(v, v->returned_rip, class))
 		return result;
 	return nxk_may_begin(v) ? nxk_stay(v) : result;
 }
@@ -116,7 +116,7 @@ static int pre_run(struct kvm_vcpu *vcpu)
 
 static int skip(struct kvm_vcpu *vcpu)
 {
-	struct nxk_vcpu *v = nxk_vcpu_of(vcpu);
+	struct nxk_vcpu *v = nxk_vcpu_known(vcpu);
 
 	if (!v || !v->delivering)
 		return static_call(nxk_orig_skip)(vcpu);
@@ -153,10 +153,10 @@ struct hook {
 	void *trampoline, *original;
 };
 
-#define HOOK(op, function, orig)                                                        \
-	{                                                                               \
-		KEY(op), TRAMPOLINE(op), function, &STATIC_CALL_KEY(orig),              \
-		    STATIC_CALL_TRAMP_ADDR(orig)                                        \
+#define HOOK(op, function, orig)                                           \
+	{                                                                  \
+		KEY(op), TRAMPOLINE(op), function, &STATIC_CALL_KEY(orig), \
+		    STATIC_CALL_TRAMP_ADDR(orig)                           \
 	}
 static struct hook hooks[] = {
     HOOK(handle_exit, handle_exit, nxk_orig_handle_exit),
@@ -173,20 +173,22 @@ static const struct {
 	struct static_call_key *our_key;
 	void *our_trampoline;
 } calls[] = {
-#define CALL(name, is_key, ours)                                                     \
-	{                                                                            \
-		name, is_key, &STATIC_CALL_KEY(ours), STATIC_CALL_TRAMP_ADDR(ours)   \
+#define CALL(name, is_key, ours)                                                   \
+	{                                                                          \
+		name, is_key, &STATIC_CALL_KEY(ours), STATIC_CALL_TRAMP_ADDR(ours) \
 	}
     CALL(KEY(get_segment), true, nxk_get_segment),
     CALL(KEY(get_rflags), true, nxk_get_rflags),
     CALL(KEY(set_rflags), true, nxk_set_rflags),
+    CALL(KEY(get_cpl), true, nxk_get_cpl),
     CALL(KEY(get_interrupt_shadow), true, nxk_get_shadow),
     CALL("kvm_tdp_mmu_get_walk", false, nxk_get_walk),
 };
 
 static int missing(const char *name)
 {
-	pr_err("the running KVM has no %s; this module was built for another one (" NXK_RELEASE ")\n",
+	pr_err("the running KVM has no %s; this module was built for another one (" NXK_RELEASE
+	       ")\n",
 	       name);
 	return -ENOENT;
 }

@@ -3,9 +3,9 @@
  * host.h - the kernel host's own interfaces: enabled VMs, their vCPUs, and what the two makes of
  * processors do differently.
  *
- * Who owns what. A struct nxk_vcpu belongs to the thread that is in KVM_RUN for that vCPU; it is made
- * and used there alone, and freed by KVM's teardown of the vCPU. A struct nxk_vm is shared by its
- * vCPUs. None of our locks is held in a session or while a handler of KVM's runs.
+ * Who owns what. A struct nxk_vcpu belongs to the thread that is in KVM_RUN for that vCPU; it is
+ * made and used there alone, and freed by KVM's teardown of the vCPU. A struct nxk_vm is shared by
+ * its vCPUs. None of our locks is held in a session or while a handler of KVM's runs.
  */
 #ifndef NXK_HOST_H
 #define NXK_HOST_H
@@ -56,6 +56,7 @@ struct nxk_vcpu {
 	 */
 	bool delivering;
 	bool skipped;
+	bool last; /* the stay ends with this exit, which changes what the engine relies on */
 	unsigned long deliver_rip; /* linear */
 	/* The last KVM_RUN ended with an exit for the VMM, of this class, at this rip. */
 	enum nxk_class returned;
@@ -84,6 +85,13 @@ struct nxk_vendor {
 extern const struct nxk_vendor nxk_svm, nxk_vmx;
 extern const struct nxk_vendor *nxk_vendor;
 
+/* ---- parameters.c ---- */
+
+enum nxk_user_cpuid { NXK_USER_CPUID_OFF, NXK_USER_CPUID_PMU, NXK_USER_CPUID_ON };
+extern unsigned int nxk_latency_us;
+extern enum nxk_user_cpuid nxk_user_cpuid;
+extern bool nxk_all;
+
 /* ---- names.c: what the kernel does not export is found by name, once, at load ---- */
 
 int nxk_names_init(void);
@@ -97,6 +105,7 @@ void nxk_hooks_detach(void);
 DECLARE_STATIC_CALL(nxk_get_segment, void(struct kvm_vcpu *, struct kvm_segment *, int));
 DECLARE_STATIC_CALL(nxk_get_rflags, unsigned long(struct kvm_vcpu *));
 DECLARE_STATIC_CALL(nxk_set_rflags, void(struct kvm_vcpu *, unsigned long));
+DECLARE_STATIC_CALL(nxk_get_cpl, int(struct kvm_vcpu *));
 DECLARE_STATIC_CALL(nxk_get_shadow, u32(struct kvm_vcpu *));
 DECLARE_STATIC_CALL(nxk_get_walk, int(struct kvm_vcpu *, u64, u64 *, int *));
 
@@ -106,6 +115,8 @@ int nxk_enable(struct kvm *kvm);
 void nxk_disable(struct kvm *kvm);
 /* The vCPU's side of ours, made when it is first asked for; NULL: the VM is not enabled. */
 struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu);
+/* The same without making one, whether or not stays may begin. */
+struct nxk_vcpu *nxk_vcpu_known(struct kvm_vcpu *vcpu);
 void nxk_vcpu_gone(struct kvm_vcpu *vcpu);
 void nxk_vm_gone(struct kvm *kvm);
 void nxk_vcpu_off(struct nxk_vcpu *v, const char *why);
@@ -161,5 +172,7 @@ void nxk_control_exit(void);
 
 /* Has KVM emulate the engine's exit; returns KVM's answer: 1 to go on, 0 for the VMM. */
 int nxk_deliver(struct nxk_vcpu *v);
+/* An exit that the VMM or anybody else has overtaken is no longer ours. */
+void nxk_deliver_abandon(struct nxk_vcpu *v);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * main.c - loading and unloading: what is refused, with one sentence each, and in which order things
- * are put in place.
+ * main.c - loading and unloading: what is refused, with one sentence each, and in which order
+ * things are put in place.
  */
 #include "host.h"
 
@@ -84,11 +84,13 @@ static int check_machine(void)
 
 	dirty_mask = nxk_lookup("shadow_dirty_mask");
 	if (!tdp || !dirty_mask) {
-		pr_err("the running KVM does not say how it maps memory (tdp_mmu_enabled, shadow_dirty_mask)\n");
+		pr_err("the running KVM does not say how it maps memory (tdp_mmu_enabled, "
+		       "shadow_dirty_mask)\n");
 		return -ENOENT;
 	}
 	if (!*tdp) {
-		pr_err("KVM uses shadow paging or the old page-table code; noexit needs npt=1 or ept=1, and tdp_mmu=1\n");
+		pr_err("KVM uses shadow paging or the old page-table code; noexit needs npt=1 or "
+		       "ept=1, and tdp_mmu=1\n");
 		return -EOPNOTSUPP;
 	}
 	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT)) {
@@ -123,8 +125,7 @@ static int __init noexit_init(void)
 		module_put(pinned);
 		return result;
 	}
-	pr_info("beside %s; a VM's exits are avoided when it is switched on\n",
-		nxk_vendor->module);
+	pr_info("beside %s; a VM's exits are avoided when it is switched on\n", nxk_vendor->module);
 	return 0;
 }
 

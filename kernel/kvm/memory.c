@@ -2,11 +2,11 @@
 /*
  * memory.c - sessions, and what a guest's page is in one.
  *
- * A session is to KVM what guest mode is: interrupts are off and vcpu->mode is IN_GUEST_MODE. Whoever
- * takes a page away from the guest or restricts it removes the entry in the page table that the
- * hardware uses, and then makes a request of all vCPUs that are in guest mode and waits until each
- * has taken an interrupt. That is, until our session is over. So an entry that is found in a session
- * is good to its end, without a reference and without a lock.
+ * A session is to KVM what guest mode is: interrupts are off and vcpu->mode is IN_GUEST_MODE.
+ * Whoever takes a page away from the guest or restricts it removes the entry in the page table that
+ * the hardware uses, and then makes a request of all vCPUs that are in guest mode and waits until
+ * each has taken an interrupt. That is, until our session is over. So an entry that is found in a
+ * session is good to its end, without a reference and without a lock.
  */
 #include "host.h"
 
@@ -18,7 +18,7 @@
 #define SPTE_ADDRESS GENMASK_ULL(51, 12)
 #define LEVELS 6
 
-#define REQUEST(name) BIT_ULL(KVM_REQ_##name & KVM_REQUEST_MASK)
+#define REQUEST(name) BIT_ULL(KVM_REQ_##name &KVM_REQUEST_MASK)
 /* Requests that KVM may serve after the stay: it is as if they had come a moment later. */
 #define MAY_WAIT                                                                              \
 	(REQUEST(TLB_FLUSH) | REQUEST(TLB_FLUSH_CURRENT) | REQUEST(TLB_FLUSH_GUEST) |         \

@@ -3,8 +3,8 @@
  * state.c - registers between KVM's vCPU and the engine's state.
  *
  * KVM fills its copies lazily on Intel's processors: a bit in regs_avail says whether one is there,
- * the exported static call cache_reg brings it, and regs_dirty has it written back at the next entry.
- * On AMD's all of them are there after each exit.
+ * the exported static call cache_reg brings it, and regs_dirty has it written back at the next
+ * entry. On AMD's all of them are there after each exit.
  */
 #include "host.h"
 

@@ -3,20 +3,21 @@
 #ifndef NXK_STATS_H
 #define NXK_STATS_H
 
-#define NXK_STATS(X)                                                       \
-	X(stays, "times that the engine took a vCPU over")                 \
-	X(delivered, "exits that the engine delivered to KVM's handlers")  \
-	X(delivered_cpuid, "of these, CPUID")                              \
-	X(delivered_msr, "of these, RDMSR and WRMSR")                      \
-	X(delivered_io, "of these, port accesses")                         \
-	X(delivered_mmio, "of these, accesses to device memory")           \
-	X(to_vmm, "of all delivered, exits that went on to the VMM")       \
-	X(unfit, "exits behind which the vCPU's state forbade a stay")     \
-	X(sessions, "sessions")                                            \
+#define NXK_STATS(X)                                                        \
+	X(stays, "times that the engine took a vCPU over")                  \
+	X(delivered, "exits that the engine delivered to KVM's handlers")   \
+	X(delivered_cpuid, "of these, CPUID")                               \
+	X(delivered_msr, "of these, RDMSR and WRMSR")                       \
+	X(delivered_io, "of these, port accesses")                          \
+	X(delivered_mmio, "of these, accesses to device memory")            \
+	X(delivered_hlt, "of these, HLT")                                   \
+	X(to_vmm, "of all delivered, exits that went on to the VMM")        \
+	X(unfit, "exits behind which the vCPU's state forbade a stay")      \
+	X(sessions, "sessions")                                             \
 	X(sessions_refused, "sessions refused since a request was pending") \
-	X(sessions_kicked, "sessions during which the vCPU was kicked")    \
-	X(longest_session_ns, "nanoseconds of the longest session")        \
-	X(declined, "exits that the engine left to the hardware")          \
+	X(sessions_kicked, "sessions during which the vCPU was kicked")     \
+	X(longest_session_ns, "nanoseconds of the longest session")         \
+	X(declined, "exits that the engine left to the hardware")           \
 	X(aborted, "exits delivered that KVM answered with an exception")
 
 struct nxk_stats {

@@ -2,10 +2,10 @@
 /*
  * stay.c - from an exit that KVM has handled to the guest's next real entry.
  *
- * The engine runs in sessions (memory.c), one from each exit to the next. Between two sessions KVM's
- * own handler emulates the exit with interrupts on, as after a hardware exit, and everything that KVM
- * looks at before it enters the guest is looked at here: whatever is due ends the stay, and KVM
- * deals with it on its usual way.
+ * The engine touches guest memory in sessions (memory.c), one from each exit to the next. Between
+ * two sessions KVM's own handler emulates the exit with interrupts on, as after a hardware exit,
+ * and everything that KVM looks at before it enters the guest is looked at here: whatever is due
+ * ends the stay, and KVM deals with it on its usual way.
  */
 #include "host.h"
 
@@ -46,13 +46,36 @@ static bool state_forbids(struct kvm_vcpu *vcpu, unsigned long rflags)
 	       nxk_vendor->busy(vcpu);
 }
 
+/* An event counter of the guest's would miss what the engine executes; rr relies on CPUID's exits.
+ */
+static bool pmu_is_active(const struct kvm_vcpu *vcpu)
+{
+	const struct kvm_pmu *pmu = &vcpu->arch.pmu;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(pmu->gp_counters); i++)
+		if (pmu->gp_counters[i].perf_event)
+			return true;
+	for (unsigned int i = 0; i < ARRAY_SIZE(pmu->fixed_counters); i++)
+		if (pmu->fixed_counters[i].perf_event)
+			return true;
+	return false;
+}
+
+static bool user_forbids(struct kvm_vcpu *vcpu)
+{
+	if (nxk_user_cpuid == NXK_USER_CPUID_ON || !pmu_is_active(vcpu))
+		return false;
+	return static_call(nxk_get_cpl)(vcpu) == 3;
+}
+
 bool nxk_may_begin(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 	unsigned long rflags = static_call(nxk_get_rflags)(vcpu);
 
 	if (state_forbids(vcpu, rflags) || event_is_due(vcpu) || work_is_due(vcpu) ||
-	    static_call(nxk_get_shadow)(vcpu) || interrupt_is_due(vcpu, rflags)) {
+	    static_call(nxk_get_shadow)(vcpu) || user_forbids(vcpu) ||
+	    interrupt_is_due(vcpu, rflags)) {
 		v->stats.unfit++;
 		return false;
 	}
@@ -65,19 +88,7 @@ static bool may_continue(struct nxk_vcpu *v)
 	struct kvm_vcpu *vcpu = v->vcpu;
 
 	return !event_is_due(vcpu) && !work_is_due(vcpu) &&
-	       !state_forbids(vcpu, v->state->rflags) &&
-	       !interrupt_is_due(vcpu, v->state->rflags);
-}
-
-static enum nx_outcome resume(struct nxk_vcpu *v)
-{
-	enum nx_outcome outcome = NX_LEAVE;
-
-	if (!nxk_session_begin(v))
-		return NX_LEAVE;
-	outcome = nxk_engine_resume(v);
-	nxk_session_end(v);
-	return outcome;
+	       !state_forbids(vcpu, v->state->rflags) && !interrupt_is_due(vcpu, v->state->rflags);
 }
 
 int nxk_stay(struct nxk_vcpu *v)
@@ -86,9 +97,9 @@ int nxk_stay(struct nxk_vcpu *v)
 
 	nxk_read_state(v);
 	v->stats.stays++;
-	while (resume(v) == NX_EXIT) {
+	while (nxk_engine_resume(v) == NX_EXIT) {
 		result = nxk_deliver(v);
-		if (result != 1 || !v->skipped || !may_continue(v))
+		if (result != 1 || !v->skipped || v->last || !may_continue(v))
 			return result;
 	}
 	nxk_write_state(v);

@@ -11,13 +11,12 @@ static struct vmcb *vmcb_of(struct kvm_vcpu *vcpu)
 	return NXK_FIELD(vcpu, SVM_VMCB, struct vmcb *);
 }
 
-static enum nxk_class class(struct kvm_vcpu *vcpu)
-{
-	switch (vmcb_of(vcpu)->control.exit_code) {
-	case SVM_EXIT_CPUID:
-		return NXK_CLASS_CPUID;
-	default:
-		return NXK_CLASS_OTHER;
+static enum nxk_class class(struct kvm_vcpu *vcpu) {
+	switch (vmcb_of(vcpu)->control.exit_code){
+		case SVM_EXIT_CPUID : return NXK_CLASS_CPUID;
+		case SVM_EXIT_MSR : return NXK_CLASS_MSR;
+		case SVM_EXIT_IOIO : return NXK_CLASS_IO;
+		default : return NXK_CLASS_OTHER;
 	}
 }
 

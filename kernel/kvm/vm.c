@@ -13,10 +13,6 @@ static DEFINE_HASHTABLE(vcpus, TABLE_BITS);
 static DEFINE_SPINLOCK(lock); /* the two tables, for writing */
 static atomic_t enabled;
 
-bool nxk_all;
-module_param_named(all, nxk_all, bool, 0644);
-MODULE_PARM_DESC(all, "Enable every VM, at its first exit (default: only those asked for)");
-
 bool nxk_any_vm(void)
 {
 	return atomic_read(&enabled) || READ_ONCE(nxk_all);
@@ -29,9 +25,8 @@ static struct nxk_vm *find_vm(const struct kvm *kvm)
 {
 	struct nxk_vm *vm;
 
-	hash_for_each_possible_rcu(vms, vm, node, (unsigned long)kvm, true)
-		if (vm->kvm == kvm)
-			return vm;
+	hash_for_each_possible_rcu(vms, vm, node, (unsigned long)kvm,
+				   true) if (vm->kvm == kvm) return vm;
 	return NULL;
 }
 
@@ -50,8 +45,8 @@ int nxk_enable(struct kvm *kvm)
 	const char *why = nxk_vendor->refuse(kvm);
 
 	if (why) {
-		pr_info("no exits are avoided in the VM of process %d: %s\n",
-			task_tgid_nr(current), why);
+		pr_info("no exits are avoided in the VM of process %d: %s\n", task_tgid_nr(current),
+			why);
 		return -EOPNOTSUPP;
 	}
 	vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
@@ -108,9 +103,8 @@ static struct nxk_vcpu *find_vcpu(const struct kvm_vcpu *vcpu)
 {
 	struct nxk_vcpu *v;
 
-	hash_for_each_possible_rcu(vcpus, v, node, (unsigned long)vcpu, true)
-		if (v->vcpu == vcpu)
-			return v;
+	hash_for_each_possible_rcu(vcpus, v, node, (unsigned long)vcpu,
+				   true) if (v->vcpu == vcpu) return v;
 	return NULL;
 }
 
@@ -171,6 +165,18 @@ struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu)
 	if (wanted)
 		v = make_vcpu(vcpu);
 	return v && !v->off && !READ_ONCE(v->vm->off) ? v : NULL;
+}
+
+struct nxk_vcpu *nxk_vcpu_known(struct kvm_vcpu *vcpu)
+{
+	struct nxk_vcpu *v;
+
+	if (!nxk_any_vm())
+		return NULL;
+	rcu_read_lock();
+	v = find_vcpu(vcpu);
+	rcu_read_unlock();
+	return v;
 }
 
 void nxk_vcpu_gone(struct kvm_vcpu *vcpu)

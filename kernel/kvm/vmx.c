@@ -6,13 +6,12 @@
 
 #include "field.h"
 
-static enum nxk_class class(struct kvm_vcpu *vcpu)
-{
-	switch (NXK_FIELD(vcpu, VMX_EXIT_REASON, u32) & 0xffff) {
-	case EXIT_REASON_CPUID:
-		return NXK_CLASS_CPUID;
-	default:
-		return NXK_CLASS_OTHER;
+static enum nxk_class class(struct kvm_vcpu *vcpu) {
+	switch (NXK_FIELD(vcpu, VMX_EXIT_REASON, u32) & 0xffff){
+		case EXIT_REASON_CPUID : return NXK_CLASS_CPUID;
+		case EXIT_REASON_MSR_READ : case EXIT_REASON_MSR_WRITE : return NXK_CLASS_MSR;
+		case EXIT_REASON_IO_INSTRUCTION : return NXK_CLASS_IO;
+		default : return NXK_CLASS_OTHER;
 	}
 }
 

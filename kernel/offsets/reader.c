@@ -91,7 +91,9 @@ static const struct packer {
 	unsigned length;
 	const char *command;
 } packers[] = {
-    {"\xfd" "7zXZ", 5, "xz -dc --single-stream"},
+    {"\xfd"
+     "7zXZ",
+     5, "xz -dc --single-stream"},
     {"\x02!L\x18", 4, "lz4 -dc"},
     {"\x28\xb5\x2f\xfd", 4, "zstd -dc"},
     {"\x1f\x8b", 2, "gzip -dc"},
@@ -194,18 +196,18 @@ static size_t extra(const struct btf_type *type, const char *path)
 	unsigned count = members_of(type);
 
 	switch (kind_of(type)) {
-	case 1: /* INT */
+	case 1:  /* INT */
 	case 14: /* VAR */
 	case 17: /* DECL_TAG */
 		return 4;
 	case 3: /* ARRAY */
 		return 12;
-	case 4: /* STRUCT */
-	case 5: /* UNION */
+	case 4:  /* STRUCT */
+	case 5:  /* UNION */
 	case 15: /* DATASEC */
 	case 19: /* ENUM64 */
 		return 12 * (size_t)count;
-	case 6: /* ENUM */
+	case 6:  /* ENUM */
 	case 13: /* FUNC_PROTO */
 		return 8 * (size_t)count;
 	case 2:
@@ -295,7 +297,8 @@ static const struct btf_type *find(const struct btf *btf, const char *name)
 		for (uint32_t i = btf->begin; i < btf->end; i++) {
 			const struct btf_type *type = btf->type[i - btf->begin];
 
-			if (is_structure(type) && type->name && !strcmp(name_of(btf, type->name), name))
+			if (is_structure(type) && type->name &&
+			    !strcmp(name_of(btf, type->name), name))
 				return type;
 		}
 	return NULL;

@@ -55,7 +55,7 @@
 	again	1b
 	.endm
 
-	/* APIC base, PAT, a kvmclock register: read, and one written and read back. */
+	/* APIC base, PAT, an MTRR, the microcode's version. */
 	.macro program_msr
 1:	mov	ecx, 0x1b
 	rdmsr
@@ -64,7 +64,7 @@
 	rdmsr
 	fold	eax
 	fold	edx
-	mov	ecx, 0x3a
+	mov	ecx, 0x200
 	rdmsr
 	fold	eax
 	mov	ecx, 0x8b
@@ -73,7 +73,7 @@
 	again	1b
 	.endm
 
-	/* A write whose effect a read shows: TSC_AUX exists everywhere; SYSENTER_CS on both makes. */
+	/* Writes whose effect a read shows: the APIC base, and an MTRR with a new value in each turn. */
 	.macro program_wrmsr
 1:	mov	ecx, 0x1b
 	rdmsr
@@ -93,7 +93,6 @@
 	again	1b
 	.endm
 
-	/* A register that does not exist: the exception goes to the guest's handler. */
 	/* Ports of devices in the kernel: the timer's second channel, the interrupt controller's mask. */
 	.macro program_port_kernel
 1:	in	al, 0x21

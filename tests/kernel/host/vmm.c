@@ -23,10 +23,9 @@
 #define END_PORT 0xf4
 #define MAX_CPUID 256
 
-#define X(name)                                                             \
-	extern const uint8_t guest_##name##_16[], guest_##name##_32[],      \
-	    guest_##name##_64[];                                            \
-	extern const char guest_##name##_16_size[], guest_##name##_32_size[], \
+#define X(name)                                                                             \
+	extern const uint8_t guest_##name##_16[], guest_##name##_32[], guest_##name##_64[]; \
+	extern const char guest_##name##_16_size[], guest_##name##_32_size[],               \
 	    guest_##name##_64_size[];
 #include "programs.h"
 #undef X
@@ -40,10 +39,10 @@ static const struct program {
 	const char *name;
 	struct code code[3]; /* of 16, 32, 64 bits */
 } programs[] = {
-#define X(name)                                                   \
-	{#name,                                                   \
-	 {{guest_##name##_16, guest_##name##_16_size},            \
-	  {guest_##name##_32, guest_##name##_32_size},            \
+#define X(name)                                        \
+	{#name,                                        \
+	 {{guest_##name##_16, guest_##name##_16_size}, \
+	  {guest_##name##_32, guest_##name##_32_size}, \
 	  {guest_##name##_64, guest_##name##_64_size}}},
 #include "programs.h"
 #undef X
@@ -227,8 +226,8 @@ static uint64_t statistic(const struct machine *m, const char *name)
 		    pread(fd, &d, size, (off_t)(header.desc_offset + i * size)) != (ssize_t)size)
 			die("statistics");
 		if (!strcmp(d.desc.name, name) &&
-		    pread(fd, &value, sizeof(value),
-			  (off_t)(header.data_offset + d.desc.offset)) != sizeof(value))
+		    pread(fd, &value, sizeof(value), (off_t)(header.data_offset + d.desc.offset)) !=
+			sizeof(value))
 			die("statistics");
 	}
 	close(fd);

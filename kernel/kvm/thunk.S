@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * thunk.h - included in front of the engine's assembly: with return thunks in the kernel, every
+ * thunk.S - included in front of the engine's assembly: with return thunks in the kernel, every
  * return goes through one, ours as well.
  */
 #include <linux/kconfig.h>

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""Builds noexit.ko: build.py BUILD [--kernel NAME] [--installed RELEASE]
+"""Builds noexit.ko: build_module.py BUILD [--kernel NAME]
 
-Without --installed the module is built for one of the lab's kernels, from headers that are fetched
-with the system's apt and unpacked below BUILD, not installed. With --installed it is built for a
-kernel of this machine, from the headers in /lib/modules/RELEASE/build. The module's path is
-printed; what the compiler says goes to the standard error.
+The module is built for one of the lab's kernels, from headers that are fetched with the system's
+apt and unpacked below BUILD, not installed. Its path is printed; what the compiler says goes to the
+standard error.
 
 The sources are put together in one folder first, because kbuild writes its objects beside the
 sources, and because the engine's files are spread over several folders.
@@ -156,11 +155,11 @@ def assemble(work, zydis):
         put(file, file.relative_to(HERE / "kvm"))
     for file in (HERE / "offsets").glob("*.[ch]"):
         put(file, f"offsets/{file.name}")
-    for file in (ROOT / "engine").rglob("*.h"):
-        put(file, f"engine/{file.name}")
-    for file in (ROOT / "engine").rglob("*.S"):
-        put(file, f"engine/{file.name}")
-        put(f'#include "thunk.h"\n#include "engine/{file.name}"\n'.encode(), file.name)
+    for file in (ROOT / "engine").rglob("*.[hS]"):
+        put(file, Path("engine") / file.relative_to(ROOT / "engine"))
+        if file.suffix == ".S":
+            include = Path("engine") / file.relative_to(ROOT / "engine")
+            put(f'#include "thunk.S"\n#include "{include}"\n'.encode(), file.name)
     for file in (ROOT / "engine").rglob("*.c"):
         put(file, f"nx_{file.name}")
     for name in ZYDIS_SOURCES:
@@ -171,8 +170,8 @@ def assemble(work, zydis):
     for file in Path("/usr/include/Zycore").rglob("*.h"):
         put(file, Path("include/Zycore") / file.relative_to("/usr/include/Zycore"))
     # A source that is gone must not be built any more.
-    for stale in {*work.glob("*.[cS]"), *(work / "engine").glob("*")} - kept:
-        if stale.suffix in (".c", ".S", ".h") and not stale.name.endswith(".mod.c"):
+    for stale in {*work.glob("*.[cS]"), *(work / "engine").rglob("*.[hS]")} - kept:
+        if not stale.name.endswith(".mod.c"):
             stale.unlink()
 
 
@@ -197,7 +196,9 @@ def compile_module(work, headers):
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"the module does not build:\n{result.stderr}")
-    return work / "noexit.ko", result.stderr
+    module = work.parent / f"noexit-{work.name.removeprefix('module-')}.ko"
+    run_tool("strip", "--strip-debug", "-o", str(module), str(work / "noexit.ko"))
+    return module, result.stderr
 
 
 def build(build_directory, kernel="cloud"):

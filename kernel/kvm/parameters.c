@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/* parameters.c - the module's parameters. */
+#include "host.h"
+
+bool nxk_all;
+module_param_named(all, nxk_all, bool, 0644);
+MODULE_PARM_DESC(all, "Enable every VM, at its first exit (default: only those asked for)");
+
+unsigned int nxk_latency_us = 50;
+module_param_named(latency_us, nxk_latency_us, uint, 0644);
+MODULE_PARM_DESC(
+    latency_us,
+    "A stay's bound; 20 times as much while the guest's interrupts are off (default 50)");
+
+enum nxk_user_cpuid nxk_user_cpuid = NXK_USER_CPUID_PMU;
+
+static const char *const words[] = {
+    [NXK_USER_CPUID_OFF] = "off", [NXK_USER_CPUID_PMU] = "pmu", [NXK_USER_CPUID_ON] = "on"};
+
+static int user_cpuid_set(const char *text, const struct kernel_param *parameter)
+{
+	int word = sysfs_match_string(words, text);
+
+	if (word < 0)
+		return word;
+	nxk_user_cpuid = word;
+	return 0;
+}
+
+static int user_cpuid_get(char *text, const struct kernel_param *parameter)
+{
+	return sysfs_emit(text, "%s\n", words[nxk_user_cpuid]);
+}
+
+static const struct kernel_param_ops user_cpuid = {.set = user_cpuid_set, .get = user_cpuid_get};
+module_param_cb(user_cpuid, &user_cpuid, NULL, 0644);
+MODULE_PARM_DESC(
+    user_cpuid,
+    "CPUID in user mode: off, pmu (not while the guest counts events, the default), on");

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""The module beside the lab's own KVM: host_test.py amd|intel
+
+Every guest runs twice, without the module and with it. What guest and devices have seen has to be the
+same, and the exits that KVM counts have to be fewer.
+"""
+
+import re
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.dont_write_bytecode = True
+sys.path[:0] = [str(HERE.parents[2] / "kernel"), str(HERE.parents[2] / "tests/lab")]
+
+from lab_testing import BUILD, ROOT, main, need_lab, skip  # noqa: E402
+
+import build_module  # noqa: E402
+from image import LabError  # noqa: E402
+
+CPU = sys.argv.pop(1) if len(sys.argv) > 1 else "amd"
+TURNS = 40
+
+MODES = ("16", "32", "64", "32u", "64u")
+KERNEL_ONLY = ("msr", "wrmsr", "mixed")
+PROGRAMS = ("cpuid16", "cpuid_gap", "msr", "wrmsr", "port_kernel", "port_vmm", "mixed")
+GUESTS = [(program, mode) for program in PROGRAMS for mode in MODES
+          if not (program in KERNEL_ONLY and mode.endswith("u"))]
+# What runs in each mode on the emulated Intel processor, which is slow.
+FEW = [("cpuid16", mode) for mode in MODES] + [(program, "64") for program in PROGRAMS[1:]]
+
+SCRIPT = """
+run() {{
+	while read -r program mode; do
+		timeout 100 /noexit/tests/kernel/host/vmm $program $mode {turns} || echo "$program $mode: failed"
+	done </root/guests
+}}
+run | sed 's/^/stock /'
+dmesg -c >/dev/null
+insmod /root/noexit.ko latency_us=1000000
+echo "loaded $?"
+/noexit/tests/kernel/host/vmm cpuid16 64 {turns} | sed 's/^/loaded /'
+rmmod noexit
+echo "removed $?"
+insmod /root/noexit.ko all=1 latency_us=1000000
+run | sed 's/^/with /'
+sed 's/^/total /' /sys/kernel/debug/noexit/totals
+rmmod noexit
+echo "removed $?"
+# A guest that runs while the module comes and goes.
+/noexit/tests/kernel/host/vmm cpuid16 64 {long} >/tmp/long &
+for i in 1 2 3 4 5; do
+	insmod /root/noexit.ko && rmmod noexit && echo "round"
+done
+wait
+sed 's/^/long /' /tmp/long
+dmesg
+"""
+LINE = re.compile(r"^(stock|with|loaded|long) (\w+) (\w+): digest (\w+) exits (\d+) vmm (\d+)$")
+
+
+def run(script, *puts):
+    """Runs a script in the lab; returns the lines of its output."""
+    command = [str(ROOT / "lab/run"), "--cpu", CPU]
+    for put in puts:
+        command += ["--put", put]
+    result = subprocess.run([*command, "--", script], capture_output=True, text=True, check=False)
+    if result.returncode == 125:
+        raise AssertionError(f"the lab failed: {result.stderr}")
+    return result.stdout.splitlines()
+
+
+class HostTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        guests = GUESTS if CPU == "amd" else FEW
+        file = Path(BUILD) / f"tests/kernel/host/guests-{CPU}"
+        file.write_text("".join(f"{p} {m}\n" for p, m in guests), encoding="ascii")
+        cls.guests = guests
+        cls.lines = run(SCRIPT.format(turns=TURNS, long=2000), f"{MODULE}:/root/noexit.ko",
+                        f"{file}:/root/guests")
+        cls.found = {}
+        for match in filter(None, map(LINE.match, cls.lines)):
+            cls.found[match[1], match[2], match[3]] = (match[4], int(match[5]), int(match[6]))
+        cls.total = {name: int(value) for name, value in
+                     (line.split()[1:] for line in cls.lines if line.startswith("total "))}
+
+    def test_compiler_and_objtool_are_silent(self):
+        self.assertEqual([line for line in WORDS.splitlines()
+                          if "warning" in line.lower() and "Assembler" not in line
+                          and "shortened to" not in line], [])
+
+    def test_kernel_is_silent(self):
+        text = "\n".join(self.lines)
+        for word in ("BUG", "WARNING", "Oops", "Call Trace", "general protection"):
+            self.assertNotIn(word, text)
+
+    def test_guests_see_the_same(self):
+        for guest in self.guests:
+            with self.subTest(guest):
+                self.assertEqual(self.found["stock", *guest][0], self.found["with", *guest][0])
+                self.assertEqual(self.found["stock", *guest][2], self.found["with", *guest][2])
+
+    def test_exits_are_avoided(self):
+        for program, mode in self.guests:
+            with self.subTest((program, mode)):
+                stock = self.found["stock", program, mode][1]
+                # Writing such a register ends a stay, so of five exits in a turn two are left.
+                part = 2 if program == "wrmsr" else 3
+                self.assertLess(self.found["with", program, mode][1] * part, stock)
+
+    def test_every_class_is_delivered(self):
+        for name in ("delivered_cpuid", "delivered_msr", "delivered_io", "to_vmm"):
+            self.assertGreater(self.total[name], 0, name)
+
+    def test_a_vm_that_is_not_enabled_keeps_its_exits(self):
+        self.assertGreaterEqual(self.found["loaded", "cpuid16", "64"][1], 16 * TURNS)
+
+    def test_it_comes_and_goes_under_a_running_guest(self):
+        self.assertEqual(self.lines.count("round"), 5)
+        self.assertEqual(self.lines.count("removed 0"), 2)
+        self.assertGreaterEqual(self.found["long", "cpuid16", "64"][1], 16 * 2000)
+
+
+if __name__ == "__main__":
+    need_lab(CPU)
+    try:
+        MODULE, WORDS = build_module.build(BUILD)
+    except LabError as error:
+        skip(f"the module cannot be built here: {error}")
+    main()
