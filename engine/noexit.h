@@ -279,7 +279,8 @@ struct nx_exit {
 	 */
 	uint32_t count;
 	uint8_t *string;
-	uint64_t rip; /* of the exiting instruction */
+	uint64_t rip;  /* of the exiting instruction */
+	uint64_t next; /* of the one behind it */
 	/* NX_EXIT_INSN */
 	enum nx_insn_exit insn;
 	uint8_t reg;

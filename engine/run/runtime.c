@@ -174,6 +174,7 @@ static enum nx_outcome deliver(struct nx_engine *engine, const struct nx_site *s
 			       enum nx_pending_kind pending, struct nx_exit *exit)
 {
 	exit->rip = site->rip;
+	exit->next = site->next;
 	engine->pending = pending;
 	engine->pending_site = *site;
 	credit(engine, exit->kind, site->gap);

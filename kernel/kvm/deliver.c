@@ -87,14 +87,6 @@ static enum nxk_class class_of(const struct nx_exit *exit)
 	return exit->insn == NX_INSN_CPUID ? NXK_CLASS_CPUID : NXK_CLASS_MSR;
 }
 
-void nxk_deliver_abandon(struct nxk_vcpu *v)
-{
-	if (!v->delivering)
-		return;
-	v->delivering = false;
-	nxk_engine_forget(v);
-}
-
 int nxk_deliver(struct nxk_vcpu *v)
 {
 	int result;
@@ -102,7 +94,6 @@ int nxk_deliver(struct nxk_vcpu *v)
 	nxk_write_state(v);
 	/* String elements are KVM's emulator's: the guest goes on to the hardware's exit. */
 	if (v->exit.string) {
-		nxk_engine_forget(v);
 		v->skipped = false;
 		return 1;
 	}
@@ -113,8 +104,9 @@ int nxk_deliver(struct nxk_vcpu *v)
 	result = call_handler(v);
 	if (v->skipped) {
 		nxk_read_registers(v);
+		nxk_engine_done(v);
 	} else if (result == 1) {
-		nxk_deliver_abandon(v);
+		v->delivering = false;
 		v->stats.aborted++;
 	} else if (result == 0) {
 		v->stats.to_vmm++;

@@ -63,15 +63,15 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 	config.user_exits = nxk_user_cpuid == NXK_USER_CPUID_OFF ? 0 : NX_EXITS_CPUID;
 	config.ignore_costs = true;
 	config.latency_ns = nxk_latency_us * 1000ull;
-	v->memory.arena_size = PAGE_ALIGN(nx_arena_size());
+	v->memory.arena_size = PAGE_ALIGN(nx_engine_arena_size());
 	v->memory.arena = vzalloc(v->memory.arena_size);
 	if (v->memory.arena && nxk_code_get(&v->memory))
-		v->engine = nx_vcpu_create(&v->memory, &callbacks, v, &config);
+		v->engine = nx_engine_create(&v->memory, &callbacks, v, &config);
 	if (!v->engine) {
 		nxk_engine_free(v);
 		return false;
 	}
-	v->state = nx_vcpu_state(v->engine);
+	v->state = nx_engine_state(v->engine);
 	return true;
 }
 
@@ -85,23 +85,23 @@ void nxk_engine_free(struct nxk_vcpu *v)
 
 bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class)
 {
-	return nx_worth_resuming(v->engine, rip,
-				 class == NXK_CLASS_IO     ? NX_EXIT_IO
-				 : class == NXK_CLASS_MMIO ? NX_EXIT_MMIO
-							   : NX_EXIT_INSN);
+	return nx_engine_worth_resuming(v->engine, rip,
+					class == NXK_CLASS_IO     ? NX_EXIT_IO
+					: class == NXK_CLASS_MMIO ? NX_EXIT_MMIO
+								  : NX_EXIT_INSN);
 }
 
 enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v)
 {
-	return nx_resume(v->engine, &v->exit);
+	return nx_engine_resume(v->engine, &v->exit);
 }
 
-void nxk_engine_complete(struct nxk_vcpu *v)
+void nxk_engine_done(struct nxk_vcpu *v)
 {
-	nx_complete_exit(v->engine, &v->exit);
+	nx_engine_exit_done(v->engine, nx_exit_flushes(&v->exit));
 }
 
 void nxk_engine_forget(struct nxk_vcpu *v)
 {
-	nx_forget_exit(v->engine);
+	nx_engine_forget_exit(v->engine);
 }

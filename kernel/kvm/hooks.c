@@ -75,7 +75,7 @@ static int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_completion
 	unsigned long rip = class == NXK_CLASS_OTHER ? 0 : nxk_rip(vcpu);
 	int result;
 
-	nxk_deliver_abandon(v);
+	v->delivering = false;
 	result = static_call(nxk_orig_handle_exit)(vcpu, fastpath);
 	v->returned = result == 0 ? class : NXK_CLASS_OTHER;
 	v->returned_rip = rip;
@@ -98,7 +98,7 @@ static int enabled_pre_run(struct nxk_vcpu *v)
 	int result = static_call(nxk_orig_pre_run)(v->vcpu);
 	enum nxk_class class = v->returned;
 
-	nxk_deliver_abandon(v);
+	v->delivering = false;
 	v->returned = NXK_CLASS_OTHER;
 	if (result <= 0 || class == NXK_CLASS_OTHER || !nxk_engine_wants(v, v->returned_rip, class))
 		return result;
@@ -122,8 +122,7 @@ static int skip(struct kvm_vcpu *vcpu)
 		return static_call(nxk_orig_skip)(vcpu);
 	v->delivering = false;
 	v->skipped = true;
-	nxk_engine_complete(v);
-	nxk_set_rip(vcpu, v->state->rip);
+	nxk_set_rip(vcpu, v->exit.next);
 	return 1;
 }
 

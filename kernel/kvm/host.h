@@ -21,8 +21,6 @@
 #undef pr_fmt
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-typedef struct nx_vcpu nxk_engine;
-
 /* What a hardware exit was, as far as a stay may begin behind it. */
 enum nxk_class {
 	NXK_CLASS_OTHER,
@@ -45,7 +43,7 @@ struct nxk_vcpu {
 	struct nxk_vm *vm;
 	struct hlist_node node;
 	struct rcu_head rcu;
-	nxk_engine *engine;
+	struct nx_engine *engine;
 	struct nx_state *state;
 	struct nx_exit exit;
 	struct nx_memory memory;
@@ -135,9 +133,9 @@ bool nxk_engine_make(struct nxk_vcpu *v);
 void nxk_engine_free(struct nxk_vcpu *v);
 bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class);
 enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v);
-/* Completes the exit that KVM has emulated: the state has rip past the instruction then. */
-void nxk_engine_complete(struct nxk_vcpu *v);
-/* Drops the exit: KVM did not execute the instruction. */
+/* KVM has executed the exit's instruction: the state is the guest's after it. */
+void nxk_engine_done(struct nxk_vcpu *v);
+/* The stay is over: nothing of it is pending in the engine. */
 void nxk_engine_forget(struct nxk_vcpu *v);
 
 /* ---- state.c ---- */
@@ -172,7 +170,5 @@ void nxk_control_exit(void);
 
 /* Has KVM emulate the engine's exit; returns KVM's answer: 1 to go on, 0 for the VMM. */
 int nxk_deliver(struct nxk_vcpu *v);
-/* An exit that the VMM or anybody else has overtaken is no longer ours. */
-void nxk_deliver_abandon(struct nxk_vcpu *v);
 
 #endif

@@ -91,12 +91,12 @@ static bool may_continue(struct nxk_vcpu *v)
 	       !state_forbids(vcpu, v->state->rflags) && !interrupt_is_due(vcpu, v->state->rflags);
 }
 
-int nxk_stay(struct nxk_vcpu *v)
+/* Run until the guest has to be entered, or until the VMM has to be asked: what KVM's loop is told.
+ */
+static int run(struct nxk_vcpu *v)
 {
-	int result = 1;
+	int result;
 
-	nxk_read_state(v);
-	v->stats.stays++;
 	while (nxk_engine_resume(v) == NX_EXIT) {
 		result = nxk_deliver(v);
 		if (result != 1 || !v->skipped || v->last || !may_continue(v))
@@ -104,4 +104,15 @@ int nxk_stay(struct nxk_vcpu *v)
 	}
 	nxk_write_state(v);
 	return 1;
+}
+
+int nxk_stay(struct nxk_vcpu *v)
+{
+	int result;
+
+	nxk_read_state(v);
+	v->stats.stays++;
+	result = run(v);
+	nxk_engine_forget(v);
+	return result;
 }
