@@ -279,6 +279,8 @@ struct nx_exit {
 	 */
 	uint32_t count;
 	uint8_t *string;
+	/* The answer goes to guest memory, so completing the exit needs a session. */
+	bool to_memory;
 	uint64_t rip;  /* of the exiting instruction */
 	uint64_t next; /* of the one behind it */
 	/* NX_EXIT_INSN */

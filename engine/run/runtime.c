@@ -267,6 +267,7 @@ static enum nx_outcome end_with_string(struct nx_engine *engine, const struct nx
 				       struct nx_exit *exit)
 {
 	*exit = engine->stop_exit;
+	exit->to_memory = engine->string_pending.input == NX_INPUT_MEMORY;
 	if (exit->kind == NX_EXIT_IO) {
 		engine->counters.exits_io++;
 	} else {
@@ -462,6 +463,7 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 	engine->exit_done = false;
 	exit->count = 1;
 	exit->string = NULL;
+	exit->to_memory = false;
 	engine->context.idle_turns = nx_cost_idle_turns(engine);
 	engine->elements = NX_STRING_ELEMENTS;
 	if (!engine->in_stay)

@@ -39,7 +39,7 @@ static unsigned int slice_of(const void *rx)
 
 bool nxk_code_get(struct nx_memory *memory)
 {
-	for (unsigned int i = 0; i < NXK_CODE_SLICES; i++) {
+	for (unsigned int i = 0; i < NXK_CODE_SLICES && !nxk_fails(NXK_FAIL_CODE); i++) {
 		if (test_and_set_bit(i, taken))
 			continue;
 		memory->code_rx = nxk_code_area + i * NXK_CODE_SLICE;

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /* control.c - how VMs are switched on, and the figures for people. */
+#include "device.h"
 #include "host.h"
 
 #include <linux/debugfs.h>
+#include <linux/file.h>
+#include <linux/miscdevice.h>
 #include <linux/seq_file.h>
 
 static struct dentry *directory;
@@ -34,8 +37,44 @@ static int totals_show(struct seq_file *file, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(totals);
 
+/* ---- /dev/noexit ---- */
+
+static long device_ioctl(struct file *file, unsigned int request, unsigned long fd)
+{
+	struct file *vm = fget((unsigned int)fd);
+	long result = 0;
+
+	if (!vm)
+		return -EBADF;
+	if (!file_is_kvm(vm))
+		result = -EINVAL;
+	else if (request == NXK_ENABLE)
+		result = nxk_enable(vm->private_data);
+	else if (request == NXK_DISABLE)
+		nxk_disable(vm->private_data);
+	else
+		result = -ENOTTY;
+	fput(vm);
+	return result;
+}
+
+static const struct file_operations operations = {
+    .owner = THIS_MODULE,
+    .unlocked_ioctl = device_ioctl,
+    .compat_ioctl = compat_ptr_ioctl,
+};
+
+static struct miscdevice device = {
+    .minor = MISC_DYNAMIC_MINOR, .name = "noexit", .fops = &operations, .mode = 0660};
+
 int nxk_control_init(void)
 {
+	int result = misc_register(&device);
+
+	if (result) {
+		pr_err("/dev/noexit cannot be made (error %d)\n", result);
+		return result;
+	}
 	directory = debugfs_create_dir("noexit", NULL);
 	debugfs_create_file("totals", 0444, directory, NULL, &totals_fops);
 	return 0;
@@ -43,5 +82,6 @@ int nxk_control_init(void)
 
 void nxk_control_exit(void)
 {
+	misc_deregister(&device);
 	debugfs_remove(directory);
 }

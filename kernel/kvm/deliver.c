@@ -72,18 +72,19 @@ static int call_handler(struct nxk_vcpu *v)
 		v->stats.delivered_io++;
 		return kvm_fast_pio(v->vcpu, exit->size, exit->port, !exit->write);
 	default:
-		WARN_ON_ONCE(1);
-		v->last = true;
-		return 1;
+		v->delivering = false;
+		return nxk_deliver_mmio(v);
 	}
 }
 
-static enum nxk_class class_of(const struct nx_exit *exit)
+enum nxk_class nxk_class_of(const struct nx_exit *exit)
 {
 	if (exit->kind == NX_EXIT_IO)
 		return NXK_CLASS_IO;
 	if (exit->kind == NX_EXIT_MMIO)
 		return NXK_CLASS_MMIO;
+	if (exit->insn == NX_INSN_HLT)
+		return NXK_CLASS_HLT;
 	return exit->insn == NX_INSN_CPUID ? NXK_CLASS_CPUID : NXK_CLASS_MSR;
 }
 
@@ -92,25 +93,29 @@ int nxk_deliver(struct nxk_vcpu *v)
 	int result;
 
 	nxk_write_state(v);
-	/* String elements are KVM's emulator's: the guest goes on to the hardware's exit. */
-	if (v->exit.string) {
+	/*
+	 * String elements of ports are KVM's emulator's, and an answer that goes to memory needs a
+	 * session that may be refused: the guest goes on to the hardware's exit.
+	 */
+	if (v->exit.string || v->exit.to_memory) {
 		v->skipped = false;
 		return 1;
 	}
-	nxk_vendor->prepare(v->vcpu, &v->exit);
 	v->stats.delivered++;
 	v->delivering = true;
 	v->skipped = v->last = false;
-	result = call_handler(v);
-	if (v->skipped) {
+	result = nxk_fails(NXK_FAIL_HANDLER) ? 1 : call_handler(v);
+	if (result == 1 && v->skipped && v->exit.kind != NX_EXIT_MMIO) {
 		nxk_read_registers(v);
 		nxk_engine_done(v);
+	} else if (result == 1 && v->skipped) {
+		/* The engine has completed it, and KVM's copy of the registers is up to date. */
 	} else if (result == 1) {
 		v->delivering = false;
 		v->stats.aborted++;
 	} else if (result == 0) {
 		v->stats.to_vmm++;
-		v->returned = class_of(&v->exit);
+		v->returned = nxk_class_of(&v->exit);
 		v->returned_rip = v->exit.rip;
 	}
 	return result;

@@ -16,7 +16,7 @@ static enum nx_route route_io(void *data, uint16_t port, unsigned int size, bool
 static enum nx_route route_mmio(void *data, uint64_t gpa, unsigned int size, bool write,
 				uint64_t value)
 {
-	return NX_ROUTE_LEAVE;
+	return NX_ROUTE_EXIT;
 }
 
 static uint64_t now(void *data)
@@ -64,7 +64,11 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 	config.ignore_costs = true;
 	config.latency_ns = nxk_latency_us * 1000ull;
 	v->memory.arena_size = PAGE_ALIGN(nx_engine_arena_size());
-	v->memory.arena = vzalloc(v->memory.arena_size);
+	if (nxk_fails(NXK_FAIL_CACHE))
+		config.fail = NX_FAIL_CACHE;
+	if (nxk_fails(NXK_FAIL_VERIFY))
+		config.fail = NX_FAIL_VERIFY;
+	v->memory.arena = nxk_fails(NXK_FAIL_ARENA) ? NULL : vzalloc(v->memory.arena_size);
 	if (v->memory.arena && nxk_code_get(&v->memory))
 		v->engine = nx_engine_create(&v->memory, &callbacks, v, &config);
 	if (!v->engine) {
@@ -99,6 +103,11 @@ enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v)
 void nxk_engine_done(struct nxk_vcpu *v)
 {
 	nx_engine_exit_done(v->engine, nx_exit_flushes(&v->exit));
+}
+
+enum nx_completion nxk_engine_complete(struct nxk_vcpu *v)
+{
+	return nx_engine_complete_exit(v->engine, &v->exit);
 }
 
 void nxk_engine_forget(struct nxk_vcpu *v)

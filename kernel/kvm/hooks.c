@@ -48,6 +48,11 @@ static u32 no_shadow(struct kvm_vcpu *vcpu)
 	return 0;
 }
 
+static int no_bus(struct kvm_vcpu *vcpu, enum kvm_bus bus, gpa_t gpa, int size, void *data)
+{
+	return -EOPNOTSUPP;
+}
+
 static int no_walk(struct kvm_vcpu *vcpu, u64 gpa, u64 *sptes, int *root)
 {
 	return -1;
@@ -62,24 +67,41 @@ DEFINE_STATIC_CALL(nxk_orig_destroy, no_destroy);
 DEFINE_STATIC_CALL(nxk_get_segment, no_segment);
 DEFINE_STATIC_CALL(nxk_get_rflags, no_rflags);
 DEFINE_STATIC_CALL(nxk_set_rflags, no_set_rflags);
+DEFINE_STATIC_CALL(nxk_bus_read, no_bus);
 DEFINE_STATIC_CALL(nxk_get_cpl, no_vcpu);
 DEFINE_STATIC_CALL(nxk_get_shadow, no_shadow);
 DEFINE_STATIC_CALL(nxk_get_walk, no_walk);
 
 /* ---- The wrappers ---- */
 
+/* An exit of ours that the VMM has not let KVM complete is none any more. */
+static void overtaken(struct nxk_vcpu *v)
+{
+	v->delivering = false;
+	if (v->answer_due)
+		nxk_engine_forget(v);
+	v->answer_due = false;
+}
+
 static int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_completion fastpath)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
-	enum nxk_class class = nxk_vendor->class(vcpu);
+	enum nxk_class class = nxk_vendor->class_of(vcpu);
 	unsigned long rip = class == NXK_CLASS_OTHER ? 0 : nxk_rip(vcpu);
 	int result;
 
-	v->delivering = false;
+	overtaken(v);
+	nxk_check_compare(v, class);
 	result = static_call(nxk_orig_handle_exit)(vcpu, fastpath);
+	nxk_check_handled(v);
+	if (result == 0 && vcpu->run->exit_reason == KVM_EXIT_MMIO) {
+		class = NXK_CLASS_MMIO;
+		rip = nxk_rip(vcpu);
+	}
 	v->returned = result == 0 ? class : NXK_CLASS_OTHER;
 	v->returned_rip = rip;
-	if (result != 1 || class == NXK_CLASS_OTHER || !nxk_engine_wants(v, rip, class))
+	if (result != 1 || class == NXK_CLASS_OTHER || class == NXK_CLASS_HLT ||
+	    !nxk_engine_wants(v, rip, class))
 		return result;
 	return nxk_may_begin(v) ? nxk_stay(v) : 1;
 }
@@ -98,7 +120,7 @@ static int enabled_pre_run(struct nxk_vcpu *v)
 	int result = static_call(nxk_orig_pre_run)(v->vcpu);
 	enum nxk_class class = v->returned;
 
-	v->delivering = false;
+	overtaken(v);
 	v->returned = NXK_CLASS_OTHER;
 	if (result <= 0 || class == NXK_CLASS_OTHER || !nxk_engine_wants(v, v->returned_rip, class))
 		return result;
@@ -181,6 +203,7 @@ static const struct {
     CALL(KEY(set_rflags), true, nxk_set_rflags),
     CALL(KEY(get_cpl), true, nxk_get_cpl),
     CALL(KEY(get_interrupt_shadow), true, nxk_get_shadow),
+    CALL("kvm_io_bus_read", false, nxk_bus_read),
     CALL("kvm_tdp_mmu_get_walk", false, nxk_get_walk),
 };
 

@@ -14,6 +14,7 @@
 #include <linux/module.h>
 #include <linux/static_call.h>
 
+#include "fail.h"
 #include "noexit.h"
 #include "offsets.h"
 #include "stats.h"
@@ -29,6 +30,7 @@ enum nxk_class {
 	NXK_CLASS_CR,
 	NXK_CLASS_IO,
 	NXK_CLASS_MMIO,
+	NXK_CLASS_HLT, /* no stay begins behind it */
 };
 
 struct nxk_vm {
@@ -54,12 +56,28 @@ struct nxk_vcpu {
 	 */
 	bool delivering;
 	bool skipped;
-	bool last; /* the stay ends with this exit, which changes what the engine relies on */
+	bool
+	    answer_due; /* by the VMM, to a load from device memory that is pending in the engine */
+	bool last;      /* the stay ends with this exit, which changes what the engine relies on */
 	unsigned long deliver_rip; /* linear */
 	/* The last KVM_RUN ended with an exit for the VMM, of this class, at this rip. */
 	enum nxk_class returned;
 	unsigned long returned_rip;
 	bool in_session;
+	bool kicked; /* fail=kick */
+	/* check.c: the exit that the hardware has to deliver next, and what would excuse another
+	 * one. */
+	bool expecting;
+	unsigned int unchecked;
+	u64 injections;
+	/* audit.c: pages that this session has looked up. */
+	struct nxk_audit_page {
+		u64 gpa;
+		const void *host;
+		const void *mapping;
+		u32 sum;
+	} audit[4];
+	unsigned int audited;
 	u64 session_began;
 	struct nxk_stats stats;
 };
@@ -70,11 +88,11 @@ struct nxk_vendor {
 	const char *build_id;
 	const char *handle_exit; /* the functions that KVM's static calls have to lead to */
 	/* The class of the exit that the hardware has just delivered. */
-	enum nxk_class (*class)(struct kvm_vcpu *vcpu);
+	enum nxk_class (*class_of)(struct kvm_vcpu *vcpu);
 	/* Does something that only this make knows stand against a stay? */
 	bool (*busy)(struct kvm_vcpu *vcpu);
-	/* The exit that the engine delivers is put where KVM's handlers look for it. */
-	void (*prepare)(struct kvm_vcpu *vcpu, const struct nx_exit *exit);
+	/* Is the hardware's exit, of the same class and place, the engine's in all else? */
+	bool (*same)(struct kvm_vcpu *vcpu, const struct nx_exit *exit);
 	/* Is this VM one of which no stay may ever begin? */
 	const char *(*refuse)(struct kvm *kvm);
 	u64 spte_read, spte_dirty;
@@ -89,6 +107,7 @@ enum nxk_user_cpuid { NXK_USER_CPUID_OFF, NXK_USER_CPUID_PMU, NXK_USER_CPUID_ON 
 extern unsigned int nxk_latency_us;
 extern enum nxk_user_cpuid nxk_user_cpuid;
 extern bool nxk_all;
+extern unsigned int nxk_check, nxk_audit_us;
 
 /* ---- names.c: what the kernel does not export is found by name, once, at load ---- */
 
@@ -103,6 +122,7 @@ void nxk_hooks_detach(void);
 DECLARE_STATIC_CALL(nxk_get_segment, void(struct kvm_vcpu *, struct kvm_segment *, int));
 DECLARE_STATIC_CALL(nxk_get_rflags, unsigned long(struct kvm_vcpu *));
 DECLARE_STATIC_CALL(nxk_set_rflags, void(struct kvm_vcpu *, unsigned long));
+DECLARE_STATIC_CALL(nxk_bus_read, int(struct kvm_vcpu *, enum kvm_bus, gpa_t, int, void *));
 DECLARE_STATIC_CALL(nxk_get_cpl, int(struct kvm_vcpu *));
 DECLARE_STATIC_CALL(nxk_get_shadow, u32(struct kvm_vcpu *));
 DECLARE_STATIC_CALL(nxk_get_walk, int(struct kvm_vcpu *, u64, u64 *, int *));
@@ -135,6 +155,8 @@ bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class clas
 enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v);
 /* KVM has executed the exit's instruction: the state is the guest's after it. */
 void nxk_engine_done(struct nxk_vcpu *v);
+/* Completes the exit with its data; the state is the guest's after the instruction. */
+enum nx_completion nxk_engine_complete(struct nxk_vcpu *v);
 /* The stay is over: nothing of it is pending in the engine. */
 void nxk_engine_forget(struct nxk_vcpu *v);
 
@@ -143,6 +165,8 @@ void nxk_engine_forget(struct nxk_vcpu *v);
 unsigned long nxk_rip(struct kvm_vcpu *vcpu);
 void nxk_set_rip(struct kvm_vcpu *vcpu, unsigned long rip);
 void nxk_read_state(struct nxk_vcpu *v);
+/* Makes all of vcpu->arch.regs valid. */
+void nxk_need_registers(struct kvm_vcpu *vcpu);
 void nxk_read_registers(struct nxk_vcpu *v);
 void nxk_write_state(struct nxk_vcpu *v);
 
@@ -151,6 +175,8 @@ void nxk_write_state(struct nxk_vcpu *v);
 /* false: something that waits for this vCPU to come out of guest mode forbids it. */
 bool nxk_session_begin(struct nxk_vcpu *v);
 void nxk_session_end(struct nxk_vcpu *v);
+/* The host memory of the page, and whether the hardware would store there; NULL: none to be had. */
+void *nxk_guest_page(struct kvm_vcpu *vcpu, u64 gpa, bool *writable);
 void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page);
 /* The bit that the hardware sets in an entry at the first store; 0: it has none. */
 u64 nxk_dirty_mask(void);
@@ -161,10 +187,31 @@ u64 nxk_dirty_mask(void);
 int nxk_stay(struct nxk_vcpu *v);
 bool nxk_may_begin(struct nxk_vcpu *v);
 
+/* ---- check.c: the hardware as a witness ---- */
+
+/* Is this exit of the engine's one that the hardware delivers instead, to be compared? */
+bool nxk_check_due(struct nxk_vcpu *v);
+/* The hardware has delivered one. */
+void nxk_check_compare(struct nxk_vcpu *v, enum nxk_class class);
+/* KVM has handled it. */
+void nxk_check_handled(struct nxk_vcpu *v);
+
+/* ---- audit.c: are the pages of a session what they were? ---- */
+
+void nxk_audit_note(struct nxk_vcpu *v, u64 gpa, const void *host);
+void nxk_audit(struct nxk_vcpu *v);
+
+/* ---- mmio.c ---- */
+
+/* As nxk_deliver(), for an exit to device memory; the state has been written back. */
+int nxk_deliver_mmio(struct nxk_vcpu *v);
+
 /* ---- control.c ---- */
 
 int nxk_control_init(void);
 void nxk_control_exit(void);
+
+enum nxk_class nxk_class_of(const struct nx_exit *exit);
 
 /* ---- deliver.c ---- */
 

@@ -36,13 +36,17 @@ bool nxk_session_begin(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 
-	local_irq_disable();
-	smp_store_mb(vcpu->mode, IN_GUEST_MODE);
+	if (nxk_fails(NXK_FAIL_PROTOCOL)) {
+		preempt_disable();
+	} else {
+		local_irq_disable();
+		smp_store_mb(vcpu->mode, IN_GUEST_MODE);
+	}
 	rcu_read_lock();
 	v->in_session = true;
 	v->session_began = ktime_get_ns();
 	v->stats.sessions++;
-	if (!forbidden(vcpu))
+	if (!forbidden(vcpu) && !nxk_fails(NXK_FAIL_SESSION))
 		return true;
 	v->stats.sessions_refused++;
 	nxk_session_end(v);
@@ -54,13 +58,19 @@ void nxk_session_end(struct nxk_vcpu *v)
 	struct kvm_vcpu *vcpu = v->vcpu;
 	u64 took = ktime_get_ns() - v->session_began;
 
+	nxk_audit(v);
 	if (took > v->stats.longest_session_ns)
 		v->stats.longest_session_ns = took;
 	v->stats.sessions_kicked += READ_ONCE(vcpu->mode) == EXITING_GUEST_MODE;
 	v->in_session = false;
-	smp_store_release(&vcpu->mode, OUTSIDE_GUEST_MODE);
 	rcu_read_unlock();
+	if (nxk_fails(NXK_FAIL_PROTOCOL)) {
+		preempt_enable();
+		return;
+	}
+	smp_store_release(&vcpu->mode, OUTSIDE_GUEST_MODE);
 	local_irq_enable();
+	v->kicked |= nxk_fails(NXK_FAIL_KICK);
 }
 
 /* The leaf that the hardware would use for the page; 0: there is none. */
@@ -89,28 +99,52 @@ static void *memory_of(u64 spte, u64 gpa, int level)
 	return page_address(page);
 }
 
+/* The registers' page, which may lie over memory and has an ordinary entry where APICv uses it. */
+static bool is_lapic(const struct kvm_vcpu *vcpu, u64 gpa)
+{
+	u64 base = vcpu->arch.apic_base;
+
+	return vcpu->arch.apic && base & MSR_IA32_APICBASE_ENABLE && !(base & X2APIC_ENABLE) &&
+	       (base & SPTE_ADDRESS) == gpa;
+}
+
+void *nxk_guest_page(struct kvm_vcpu *vcpu, u64 gpa, bool *writable)
+{
+	u64 dirty = nxk_dirty_mask(), spte;
+	int level;
+
+	spte = leaf_of(vcpu, gpa, &level);
+	if (!(spte & SPTE_PRESENT) || !(spte & nxk_vendor->spte_read))
+		return NULL;
+	*writable = spte & SPTE_WRITABLE && (spte & dirty) == dirty;
+	return memory_of(spte, gpa, level);
+}
+
 void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page)
 {
 	struct nxk_vcpu *v = data;
 	struct kvm_vcpu *vcpu = v->vcpu;
 	struct kvm_memory_slot *slot;
-	int level;
-	u64 spte;
 
 	page->kind = NX_PAGE_LEAVE;
-	if (WARN_ON_ONCE(!v->in_session))
+	if (WARN_ON_ONCE(!v->in_session) || nxk_fails(NXK_FAIL_PAGE))
 		return;
+	if (is_lapic(vcpu, gpa)) {
+		page->kind = NX_PAGE_DEVICE;
+		return;
+	}
 	slot = gfn_to_memslot(vcpu->kvm, gpa >> PAGE_SHIFT);
-	/* KVM's own slots are pages that the hardware treats apart: the LAPIC's, for one. */
-	if (!slot || slot->id >= KVM_USER_MEM_SLOTS || slot->flags & KVM_MEMSLOT_INVALID)
+	if (!slot) {
+		page->kind = NX_PAGE_DEVICE;
 		return;
-	spte = leaf_of(vcpu, gpa, &level);
-	if (!(spte & SPTE_PRESENT) || !(spte & nxk_vendor->spte_read))
+	}
+	/* KVM's own slots are pages that the hardware treats apart. */
+	if (slot->id >= KVM_USER_MEM_SLOTS || slot->flags & KVM_MEMSLOT_INVALID)
 		return;
-	page->host = memory_of(spte, gpa, level);
+	page->host = nxk_guest_page(vcpu, gpa, &page->writable);
 	if (!page->host)
 		return;
 	page->kind = NX_PAGE_RAM;
-	page->writable = spte & SPTE_WRITABLE && (spte & nxk_dirty_mask()) == nxk_dirty_mask();
 	page->store_is_mmio = slot->flags & KVM_MEM_READONLY;
+	nxk_audit_note(v, gpa, page->host);
 }

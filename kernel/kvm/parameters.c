@@ -37,3 +37,39 @@ module_param_cb(user_cpuid, &user_cpuid, NULL, 0644);
 MODULE_PARM_DESC(
     user_cpuid,
     "CPUID in user mode: off, pmu (not while the guest counts events, the default), on");
+
+unsigned int nxk_check;
+module_param_named(check, nxk_check, uint, 0644);
+MODULE_PARM_DESC(check, "Testing: leave every Nth exit of the engine to the hardware and compare");
+
+unsigned int nxk_audit_us;
+module_param_named(audit_us, nxk_audit_us, uint, 0644);
+MODULE_PARM_DESC(audit_us,
+		 "Testing: hold each session for N microseconds and look at its pages again");
+
+enum nxk_fail nxk_fail;
+
+static const char *const fail_words[] = {
+#define NX_X(name, word, what) word,
+    NXK_FAILS(NX_X)
+#undef NX_X
+};
+
+static int fail_set(const char *text, const struct kernel_param *parameter)
+{
+	int word = sysfs_match_string(fail_words, text);
+
+	if (word < 0)
+		return word;
+	WRITE_ONCE(nxk_fail, word);
+	return 0;
+}
+
+static int fail_get(char *text, const struct kernel_param *parameter)
+{
+	return sysfs_emit(text, "%s\n", fail_words[nxk_fail]);
+}
+
+static const struct kernel_param_ops fail_ops = {.set = fail_set, .get = fail_get};
+module_param_cb(fail, &fail_ops, NULL, 0600);
+MODULE_PARM_DESC(fail, "Testing: a step that fails (fail.h)");

@@ -20,6 +20,12 @@ static void changed(struct kvm_vcpu *vcpu, int reg)
 	__set_bit(reg, (unsigned long *)&vcpu->arch.regs_dirty);
 }
 
+void nxk_need_registers(struct kvm_vcpu *vcpu)
+{
+	need(vcpu, VCPU_REGS_RSP);
+	need(vcpu, VCPU_REGS_RIP);
+}
+
 unsigned long nxk_rip(struct kvm_vcpu *vcpu)
 {
 	need(vcpu, VCPU_REGS_RIP);
@@ -59,7 +65,7 @@ void nxk_read_registers(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 
-	need(vcpu, VCPU_REGS_RSP);
+	nxk_need_registers(vcpu);
 	for (unsigned int i = 0; i < NX_GPRS; i++)
 		v->state->gpr[i] = vcpu->arch.regs[i];
 	v->state->rip = nxk_rip(vcpu);

@@ -17,6 +17,13 @@
 	X(sessions_refused, "sessions refused since a request was pending") \
 	X(sessions_kicked, "sessions during which the vCPU was kicked")     \
 	X(longest_session_ns, "nanoseconds of the longest session")         \
+	X(checked, "exits left to the hardware and compared (check=N)")     \
+	X(check_differences, "of these, such as were different")            \
+	X(check_lost, "comparisons that an interrupt has spoiled")          \
+	X(audited, "pages looked at again at a session's end (audit_us=N)") \
+	X(audit_zapped, "of these, taken from the guest meanwhile")         \
+	X(audit_freed, "of these, freed meanwhile")                         \
+	X(audit_changed, "of these, changed meanwhile")                     \
 	X(declined, "exits that the engine left to the hardware")           \
 	X(aborted, "exits delivered that KVM answered with an exception")
 

@@ -87,7 +87,7 @@ static bool may_continue(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 
-	return !event_is_due(vcpu) && !work_is_due(vcpu) &&
+	return !v->kicked && !event_is_due(vcpu) && !work_is_due(vcpu) &&
 	       !state_forbids(vcpu, v->state->rflags) && !interrupt_is_due(vcpu, v->state->rflags);
 }
 
@@ -98,6 +98,8 @@ static int run(struct nxk_vcpu *v)
 	int result;
 
 	while (nxk_engine_resume(v) == NX_EXIT) {
+		if (nxk_check_due(v))
+			break;
 		result = nxk_deliver(v);
 		if (result != 1 || !v->skipped || v->last || !may_continue(v))
 			return result;
@@ -111,8 +113,10 @@ int nxk_stay(struct nxk_vcpu *v)
 	int result;
 
 	nxk_read_state(v);
+	v->kicked = false;
 	v->stats.stays++;
 	result = run(v);
-	nxk_engine_forget(v);
+	if (!v->answer_due)
+		nxk_engine_forget(v);
 	return result;
 }

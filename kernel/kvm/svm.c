@@ -11,12 +11,23 @@ static struct vmcb *vmcb_of(struct kvm_vcpu *vcpu)
 	return NXK_FIELD(vcpu, SVM_VMCB, struct vmcb *);
 }
 
-static enum nxk_class class(struct kvm_vcpu *vcpu) {
-	switch (vmcb_of(vcpu)->control.exit_code){
-		case SVM_EXIT_CPUID : return NXK_CLASS_CPUID;
-		case SVM_EXIT_MSR : return NXK_CLASS_MSR;
-		case SVM_EXIT_IOIO : return NXK_CLASS_IO;
-		default : return NXK_CLASS_OTHER;
+static enum nxk_class class_of(struct kvm_vcpu *vcpu)
+{
+	switch (vmcb_of(vcpu)->control.exit_code) {
+	case SVM_EXIT_CPUID:
+		return NXK_CLASS_CPUID;
+	case SVM_EXIT_MSR:
+		return NXK_CLASS_MSR;
+	case SVM_EXIT_IOIO:
+		return NXK_CLASS_IO;
+	case SVM_EXIT_NPF:
+		/* KVM marks device memory by reserved bits in the page table. */
+		return vmcb_of(vcpu)->control.exit_info_1 & PFERR_RSVD_MASK ? NXK_CLASS_MMIO
+									    : NXK_CLASS_OTHER;
+	case SVM_EXIT_HLT:
+		return NXK_CLASS_HLT;
+	default:
+		return NXK_CLASS_OTHER;
 	}
 }
 
@@ -26,8 +37,23 @@ static bool busy(struct kvm_vcpu *vcpu)
 	       NXK_FIELD(vcpu, SVM_NMI_SINGLESTEP, bool) || NXK_FIELD(vcpu, SVM_SOFT_INT, bool);
 }
 
-static void prepare(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
+/* Of a port access: SVM_IOIO_*; of a write to an MSR: 1; of a page fault: the address. */
+static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 {
+	const struct vmcb_control_area *control = &vmcb_of(vcpu)->control;
+	u64 info = control->exit_info_1;
+
+	switch (exit->kind) {
+	case NX_EXIT_IO:
+		return info >> 16 == exit->port && !(info & SVM_IOIO_TYPE_MASK) == exit->write &&
+		       (info & SVM_IOIO_SIZE_MASK) >> SVM_IOIO_SIZE_SHIFT == exit->size;
+	case NX_EXIT_MMIO:
+		return control->exit_info_2 == exit->gpa &&
+		       !(info & PFERR_WRITE_MASK) == !exit->write;
+	default:
+		return exit->insn == NX_INSN_CPUID || exit->insn == NX_INSN_HLT ||
+		       (info & 1) == (exit->insn == NX_INSN_WRMSR);
+	}
 }
 
 static const char *refuse(struct kvm *kvm)
@@ -39,9 +65,9 @@ const struct nxk_vendor nxk_svm = {
     .module = "kvm_amd",
     .build_id = NXK_BUILD_ID_kvm_amd,
     .handle_exit = "svm_handle_exit [kvm_amd]",
-    .class = class,
+    .class_of = class_of,
     .busy = busy,
-    .prepare = prepare,
+    .same = same,
     .refuse = refuse,
     .spte_read = BIT_ULL(0),
 };

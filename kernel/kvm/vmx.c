@@ -6,12 +6,22 @@
 
 #include "field.h"
 
-static enum nxk_class class(struct kvm_vcpu *vcpu) {
-	switch (NXK_FIELD(vcpu, VMX_EXIT_REASON, u32) & 0xffff){
-		case EXIT_REASON_CPUID : return NXK_CLASS_CPUID;
-		case EXIT_REASON_MSR_READ : case EXIT_REASON_MSR_WRITE : return NXK_CLASS_MSR;
-		case EXIT_REASON_IO_INSTRUCTION : return NXK_CLASS_IO;
-		default : return NXK_CLASS_OTHER;
+static enum nxk_class class_of(struct kvm_vcpu *vcpu)
+{
+	switch (NXK_FIELD(vcpu, VMX_EXIT_REASON, u32) & 0xffff) {
+	case EXIT_REASON_CPUID:
+		return NXK_CLASS_CPUID;
+	case EXIT_REASON_MSR_READ:
+	case EXIT_REASON_MSR_WRITE:
+		return NXK_CLASS_MSR;
+	case EXIT_REASON_IO_INSTRUCTION:
+		return NXK_CLASS_IO;
+	case EXIT_REASON_EPT_MISCONFIG:
+		return NXK_CLASS_MMIO;
+	case EXIT_REASON_HLT:
+		return NXK_CLASS_HLT;
+	default:
+		return NXK_CLASS_OTHER;
 	}
 }
 
@@ -21,8 +31,32 @@ static bool busy(struct kvm_vcpu *vcpu)
 	       NXK_FIELD(vcpu, VMX_EMULATION, bool);
 }
 
-static void prepare(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
+static u64 vmcs_read(unsigned long field)
 {
+	u64 value;
+
+	asm volatile("vmread %1, %0" : "=rm"(value) : "r"(field) : "cc");
+	return value;
+}
+
+/* Of a port access (SDM vol. 3, table 28-5): size, direction and port; of a misconfiguration: the
+ * address. */
+static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
+{
+	u64 info;
+
+	switch (exit->kind) {
+	case NX_EXIT_IO:
+		info = vmcs_read(EXIT_QUALIFICATION);
+		return info >> 16 == exit->port && !(info & 8) == exit->write &&
+		       (info & 7) + 1 == exit->size;
+	case NX_EXIT_MMIO:
+		return vmcs_read(GUEST_PHYSICAL_ADDRESS) == exit->gpa;
+	default:
+		return exit->insn == NX_INSN_CPUID || exit->insn == NX_INSN_HLT ||
+		       ((NXK_FIELD(vcpu, VMX_EXIT_REASON, u32) & 0xffff) ==
+			EXIT_REASON_MSR_WRITE) == (exit->insn == NX_INSN_WRMSR);
+	}
 }
 
 static const char *refuse(struct kvm *kvm)
@@ -34,9 +68,9 @@ const struct nxk_vendor nxk_vmx = {
     .module = "kvm_intel",
     .build_id = NXK_BUILD_ID_kvm_intel,
     .handle_exit = "vmx_handle_exit [kvm_intel]",
-    .class = class,
+    .class_of = class_of,
     .busy = busy,
-    .prepare = prepare,
+    .same = same,
     .refuse = refuse,
     .spte_read = VMX_EPT_READABLE_MASK,
 };

@@ -144,6 +144,39 @@
 	again	1b
 	.endm
 
+	/* The LAPIC's page: the version, the task priority written and read back, an error register. */
+	.macro program_mmio_lapic
+1:	mov	ebp, 0xfee00000
+	mov	eax, [ebp + 0x30]
+	fold	eax
+	mov	eax, edi
+	and	eax, 0xf0
+	mov	[ebp + 0x80], eax
+	mov	edx, [ebp + 0x80]
+	fold	edx
+	mov	dword ptr [ebp + 0x280], 0
+	or	esi, [ebp + 0x280]
+	again	1b
+	.endm
+
+	/* The VMM's device memory: loads and stores of all sizes, and read-modify-writes. */
+	.macro program_mmio_vmm
+1:	mov	ebp, 0xd0000000
+	mov	eax, [ebp]
+	fold	eax
+	mov	[ebp + 4], esi
+	movzx	eax, word ptr [ebp + 8]
+	fold	eax
+	mov	byte ptr [ebp + 9], 0x5a
+	movsx	eax, byte ptr [ebp + 3]
+	fold	eax
+	add	[ebp + 12], eax
+	fold	eax
+	xor	eax, [ebp + 16]
+	fold	eax
+	again	1b
+	.endm
+
 	.macro emit name, bits
 	.code\bits
 	.balign	16

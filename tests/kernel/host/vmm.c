@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * vmm.c - a VMM of its own, statically linked, for the kernel host's tests: vmm PROGRAM MODE TURNS
+ * vmm.c - a VMM of its own, statically linked, for the kernel host's tests:
+ * vmm PROGRAM MODE TURNS [flip|slots|dirty]
  *
  * Runs one program of guests.S in one mode: 16, 32, 64 (kernel mode), 32u, 64u (user mode, IOPL 3).
  * Prints one line: what the guest and its devices have seen as a digest, then the exits that KVM
- * counted and those that reached this process.
+ * counted and those that reached this process. With a fourth argument a second thread takes the
+ * guest's pages away while it runs: flip puts another page with the same code in the code's place,
+ * slots deletes and adds the memory slot of the guest's stack page, dirty switches dirty logging on
+ * and off.
  */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -133,6 +139,9 @@ static void make_tables(struct machine *m, struct kvm_sregs *sregs, unsigned bit
 		wide[0x200] = TABLES + 0x2007;
 		wide[0x400] = 0x87;
 		wide[0x401] = 0x200087;
+		wide[0x203] = TABLES + 0x3007; /* the fourth GiB, where devices are */
+		for (unsigned i = 0; i < 512; i++)
+			wide[0x600 + i] = 0xc0000087 + 0x200000ull * i;
 		sregs->cr4 |= 0x20;
 		sregs->efer |= 0x500;
 	}
@@ -162,6 +171,68 @@ static void set_mode(struct machine *m, unsigned bits, bool user, unsigned turns
 		die("registers");
 }
 
+/* ---- Pages that go away ---- */
+
+static struct disturber {
+	struct machine *machine;
+	const char *how;
+	volatile bool stop;
+	unsigned rounds;
+} disturber;
+
+/* What the guest has there moves along, so it never notices. */
+static void flip(struct machine *m)
+{
+	uint8_t *page =
+	    mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (page == MAP_FAILED)
+		die("mmap");
+	memcpy(page, m->memory + CODE, 4096);
+	if (mremap(page, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, m->memory + CODE) == MAP_FAILED)
+		die("mremap");
+}
+
+/* A slot that the guest does not use: deleting it makes KVM build the roots anew. */
+static void change_slots(struct machine *m)
+{
+	struct kvm_userspace_memory_region region = {.slot = 1,
+						     .guest_phys_addr = 0x10000000,
+						     .memory_size = 0x1000,
+						     .userspace_addr = (uintptr_t)m->memory};
+
+	if (ioctl(m->vm, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+		die("slot");
+	region.memory_size = 0;
+	if (ioctl(m->vm, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+		die("slot");
+}
+
+static void change_logging(struct machine *m, bool on)
+{
+	struct kvm_userspace_memory_region region = {.memory_size = MEMORY,
+						     .flags = on ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+						     .userspace_addr = (uintptr_t)m->memory};
+
+	if (ioctl(m->vm, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+		die("dirty log");
+}
+
+static void *disturb(void *data)
+{
+	struct disturber *d = data;
+
+	for (; !d->stop; d->rounds++) {
+		if (!strcmp(d->how, "flip"))
+			flip(d->machine);
+		else if (!strcmp(d->how, "slots"))
+			change_slots(d->machine);
+		else
+			change_logging(d->machine, d->rounds % 2 == 0);
+	}
+	return NULL;
+}
+
 /* ---- Running ---- */
 
 static uint64_t fold(uint64_t digest, uint64_t value)
@@ -186,6 +257,19 @@ static void port(struct kvm_run *run, uint64_t *digest)
 	}
 }
 
+static void device(struct kvm_run *run, uint64_t *digest)
+{
+	uint64_t value = 0;
+
+	*digest = fold(*digest, run->mmio.phys_addr << 4 | run->mmio.len);
+	if (run->mmio.is_write) {
+		memcpy(&value, run->mmio.data, run->mmio.len);
+		*digest = fold(*digest, value);
+	} else {
+		memcpy(run->mmio.data, digest, run->mmio.len);
+	}
+}
+
 static unsigned run_guest(struct machine *m, uint64_t *digest)
 {
 	struct kvm_run *run = m->run;
@@ -194,6 +278,10 @@ static unsigned run_guest(struct machine *m, uint64_t *digest)
 	for (;; exits++) {
 		if (ioctl(m->vcpu, KVM_RUN, NULL) < 0)
 			die("KVM_RUN");
+		if (run->exit_reason == KVM_EXIT_MMIO) {
+			device(run, digest);
+			continue;
+		}
 		if (run->exit_reason != KVM_EXIT_IO) {
 			printf("KVM_RUN ended with reason %u\n", run->exit_reason);
 			exit(1);
@@ -240,9 +328,10 @@ int main(int count, char **argument)
 	struct kvm_regs regs;
 	uint64_t digest = 0;
 	unsigned bits, vmm_exits;
+	pthread_t thread;
 	bool user;
 
-	if (count != 4)
+	if (count != 4 && count != 5)
 		die("usage: vmm PROGRAM MODE TURNS");
 	bits = (unsigned)atoi(argument[2]);
 	user = strchr(argument[2], 'u') != NULL;
@@ -254,7 +343,15 @@ int main(int count, char **argument)
 		machine_make(&m);
 		memcpy(m.memory + CODE, code->bytes, (size_t)(uintptr_t)code->size);
 		set_mode(&m, bits, user, (unsigned)atoi(argument[3]));
+		disturber = (struct disturber){&m, count == 5 ? argument[4] : NULL, false, 0};
+		if (count == 5 && pthread_create(&thread, NULL, disturb, &disturber))
+			die("pthread_create");
 		vmm_exits = run_guest(&m, &digest);
+		disturber.stop = true;
+		if (count == 5) {
+			pthread_join(thread, NULL);
+			printf("%s: %u rounds\n", argument[4], disturber.rounds);
+		}
 		if (ioctl(m.vcpu, KVM_GET_REGS, &regs) < 0)
 			die("KVM_GET_REGS");
 		digest = fold(digest, regs.rip);

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * check.c - check=N: of every N exits of the engine one is left to the hardware, which then has to
+ * deliver it at once: the same exit, at the same instruction, with the same registers.
+ *
+ * In between an interrupt may be injected, and then the guest is elsewhere at its next exit. KVM
+ * counts those; a comparison that one of them spoils is counted as lost.
+ */
+#include "host.h"
+
+static u64 injections(const struct kvm_vcpu *vcpu)
+{
+	return vcpu->stat.irq_injections + vcpu->stat.nmi_injections;
+}
+
+bool nxk_check_due(struct nxk_vcpu *v)
+{
+	unsigned int every = READ_ONCE(nxk_check);
+
+	if (!every || ++v->unchecked < every)
+		return false;
+	v->unchecked = 0;
+	v->expecting = true;
+	v->injections = injections(v->vcpu);
+	return true;
+}
+
+static bool same_registers(struct nxk_vcpu *v)
+{
+	return !memcmp(v->vcpu->arch.regs, v->state->gpr, sizeof(v->state->gpr)) &&
+	       static_call(nxk_get_rflags)(v->vcpu) == v->state->rflags;
+}
+
+void nxk_check_compare(struct nxk_vcpu *v, enum nxk_class class)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+
+	if (!v->expecting || class == NXK_CLASS_OTHER)
+		return;
+	v->expecting = false;
+	if (injections(vcpu) != v->injections) {
+		v->stats.check_lost++;
+		return;
+	}
+	v->stats.checked++;
+	nxk_need_registers(vcpu);
+	if (class == nxk_class_of(&v->exit) && nxk_rip(vcpu) == v->exit.rip && same_registers(v) &&
+	    nxk_vendor->same(vcpu, &v->exit))
+		return;
+	v->stats.check_differences++;
+	pr_warn_ratelimited("check: exit of class %u at %llx expected, class %u at %lx delivered\n",
+			    nxk_class_of(&v->exit), v->exit.rip, class, nxk_rip(vcpu));
+}
+
+/* Another exit came first, and KVM's work on it has executed the instruction or gone elsewhere. */
+void nxk_check_handled(struct nxk_vcpu *v)
+{
+	if (!v->expecting || nxk_rip(v->vcpu) == v->exit.rip)
+		return;
+	v->expecting = false;
+	v->stats.check_lost++;
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * mmio.c - accesses to device memory: by KVM's devices in the kernel, or by the VMM.
+ *
+ * KVM has no function that takes an address and data and does what its emulator does with them, so
+ * the three steps are made here: the vCPU's LAPIC, the buses of the VM, and then the VMM by way of
+ * the run page. The completion of such an exit is ours, since KVM's goes back into an emulator that
+ * has never seen the instruction.
+ */
+#include "host.h"
+
+#include <kvm/iodev.h>
+
+#include "field.h"
+
+static struct kvm_io_device *lapic_of(struct kvm_vcpu *vcpu)
+{
+	/* The device is a member, so this is its address. */
+	return vcpu->arch.apic ? &NXK_FIELD(vcpu->arch.apic, LAPIC_DEV, struct kvm_io_device)
+			       : NULL;
+}
+
+static bool write_in_kernel(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
+{
+	struct kvm_io_device *lapic = lapic_of(vcpu);
+	u64 data = exit->data;
+
+	if (lapic && !kvm_iodevice_write(vcpu, lapic, exit->gpa, exit->size, &data))
+		return true;
+	/* An eventfd that is signalled by any write, whatever its length. */
+	if (!kvm_io_bus_write(vcpu, KVM_FAST_MMIO_BUS, exit->gpa, 0, NULL))
+		return true;
+	return !kvm_io_bus_write(vcpu, KVM_MMIO_BUS, exit->gpa, exit->size, &data);
+}
+
+static bool read_in_kernel(struct kvm_vcpu *vcpu, struct nx_exit *exit)
+{
+	struct kvm_io_device *lapic = lapic_of(vcpu);
+	u64 data = 0;
+
+	if ((!lapic || kvm_iodevice_read(vcpu, lapic, exit->gpa, exit->size, &data)) &&
+	    static_call(nxk_bus_read)(vcpu, KVM_MMIO_BUS, exit->gpa, exit->size, &data))
+		return false;
+	exit->data = data;
+	return true;
+}
+
+/*
+ * The instruction is completed with the registers as they are now: 1, with rip past it, or what
+ * nxk_deliver_mmio() returns for the write half of a read-modify-write.
+ */
+static int finish(struct nxk_vcpu *v)
+{
+	switch (nxk_engine_complete(v)) {
+	case NX_COMPLETION_EXIT:
+		return nxk_deliver_mmio(v);
+	case NX_COMPLETION_DONE:
+		nxk_write_state(v);
+		v->skipped = true;
+		return 1;
+	default:
+		WARN_ON_ONCE(1);
+		return -EIO;
+	}
+}
+
+/* The VMM has answered. It may have loaded another state meanwhile: then the exit is none any more.
+ */
+static int complete_read(struct kvm_vcpu *vcpu)
+{
+	struct nxk_vcpu *v = nxk_vcpu_known(vcpu);
+	struct nx_exit *exit;
+	int result;
+
+	if (!v || !v->answer_due)
+		return 1;
+	v->answer_due = false;
+	exit = &v->exit;
+	if (nxk_rip(vcpu) != exit->rip) {
+		nxk_engine_forget(v);
+		return 1;
+	}
+	nxk_read_registers(v);
+	exit->data = 0;
+	memcpy(&exit->data, vcpu->run->mmio.data, exit->size);
+	result = finish(v);
+	if (result == 1)
+		nxk_engine_forget(v);
+	return result;
+}
+
+static int complete_write(struct kvm_vcpu *vcpu)
+{
+	return 1;
+}
+
+static int to_vmm(struct nxk_vcpu *v)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+	const struct nx_exit *exit = &v->exit;
+	struct kvm_run *run = vcpu->run;
+
+	run->exit_reason = KVM_EXIT_MMIO;
+	run->mmio.phys_addr = exit->gpa;
+	run->mmio.len = exit->size;
+	run->mmio.is_write = exit->write;
+	memset(run->mmio.data, 0, sizeof(run->mmio.data));
+	if (exit->write) {
+		memcpy(run->mmio.data, &exit->data, exit->size);
+		/* KVM's rip is past a store by the time that the VMM sees it. */
+		if (finish(v) != 1)
+			return -EIO;
+		vcpu->arch.complete_userspace_io = complete_write;
+	} else {
+		v->answer_due = true;
+		vcpu->arch.complete_userspace_io = complete_read;
+	}
+	++vcpu->stat.mmio_exits;
+	return 0;
+}
+
+int nxk_deliver_mmio(struct nxk_vcpu *v)
+{
+	struct nx_exit *exit = &v->exit;
+
+	v->stats.delivered_mmio++;
+	if (exit->write ? write_in_kernel(v->vcpu, exit) : read_in_kernel(v->vcpu, exit))
+		return finish(v);
+	return to_vmm(v);
+}
