@@ -89,10 +89,13 @@ void nxk_engine_free(struct nxk_vcpu *v)
 
 bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class)
 {
-	return nx_engine_worth_resuming(v->engine, rip,
-					class == NXK_CLASS_IO     ? NX_EXIT_IO
-					: class == NXK_CLASS_MMIO ? NX_EXIT_MMIO
-								  : NX_EXIT_INSN);
+	static const enum nx_exit_class classes[] = {
+	    [NXK_CLASS_CPUID] = NX_CLASS_CPUID, [NXK_CLASS_MSR] = NX_CLASS_MSR,
+	    [NXK_CLASS_CR] = NX_CLASS_CR,       [NXK_CLASS_IO] = NX_CLASS_IO,
+	    [NXK_CLASS_MMIO] = NX_CLASS_MMIO,   [NXK_CLASS_HLT] = NX_CLASS_HLT,
+	};
+
+	return nx_engine_worth_resuming(v->engine, rip, classes[class], ktime_get_ns());
 }
 
 enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v)
