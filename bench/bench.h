@@ -18,6 +18,7 @@
 struct bench_options {
 	const char *substrate; /* "native", or what the lab calls itself */
 	const char *lab;       /* "amd", "intel" or NULL: measure here */
+	const char *limits;    /* as an argument of --limits; NULL: noexit's own */
 	bool json, quick;
 	const char *kernel, *initrd; /* of whole systems */
 	unsigned runs;               /* of a whole system, each way; at most BENCH_SAMPLES */
@@ -198,6 +199,7 @@ bool bench_watching(const char *name, unsigned number);
 
 #define BENCH_NETWORK "network"
 #define BENCH_NESTED "nested-boot"
+#define BENCH_LATENESS "lateness"
 /* Only says where it is measured. */
 bool bench_guests(const char *name, unsigned number);
 bool bench_is_guests(const char *name);

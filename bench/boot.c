@@ -62,7 +62,7 @@ double bench_seconds(void)
 
 /* Texts of a command line that have to be put together. */
 struct texts {
-	char stats[PATH_MAX + 32], initrd[PATH_MAX], append[256];
+	char stats[PATH_MAX + 32], initrd[PATH_MAX], append[256], limits[32];
 };
 
 /* In place of an option of noexit's: no KVM, and accesses.c counts. */
@@ -84,7 +84,7 @@ static const char *plugin(void)
 }
 
 /* What stands before QEMU's arguments: `noexit run OPTION --stats=FILE -- QEMU -accel kvm`. */
-static void start_command(struct arguments *line, const char *option, const struct texts *texts)
+static void start_command(struct arguments *line, const char *option, struct texts *texts)
 {
 	if (option == emulated) {
 		add(line, "qemu-system-x86_64");
@@ -96,6 +96,10 @@ static void start_command(struct arguments *line, const char *option, const stru
 	}
 	add(line, "/proc/self/exe");
 	add(line, "run");
+	if (bench_options.limits) {
+		snprintf(texts->limits, sizeof(texts->limits), "--limits=%s", bench_options.limits);
+		add(line, texts->limits);
+	}
 	if (option)
 		add(line, option);
 	add(line, texts->stats);

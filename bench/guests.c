@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * guests.c - figures of whole guests that lab/guests runs: round trips between two guests by each
- * kind of network card, and a guest two levels deep.
+ * kind of network card, a guest two levels deep, and how late a guest's timer is.
  *
  * lab/guests boots the guests in a host VM and compares what they said. So they are measured in the
  * lab only.
@@ -19,6 +19,7 @@ static const struct {
 } guests[] = {
     {BENCH_NETWORK, "network", "amd"},
     {BENCH_NESTED, "nested-boot", NULL},
+    {BENCH_LATENESS, "lateness", "amd"},
 };
 
 #define GUESTS (sizeof(guests) / sizeof(guests[0]))
@@ -50,6 +51,8 @@ static bool measure(size_t index, const char *run, const char *build, const char
 				    bench_options.lab,
 				    "--runs",
 				    runs,
+				    "--limits",
+				    bench_options.limits ? bench_options.limits : "",
 				    guests[index].scenario,
 				    NULL};
 	const char *name = guests[index].name;

@@ -39,6 +39,9 @@ static void inner_command(char *text, size_t size, char **names, unsigned count)
 	    text, size, "noexit bench --json --substrate=lab-%s --runs=%u%s", bench_options.lab,
 	    bench_options.runs, bench_options.quick ? " --quick" : "");
 
+	if (bench_options.limits && used < size)
+		used += (size_t)snprintf(text + used, size - used, " --limits=%s",
+					 bench_options.limits);
 	for (unsigned i = 0; i < count && used < size; i++)
 		used += (size_t)snprintf(text + used, size - used, " %s", names[i]);
 	if (used < size)

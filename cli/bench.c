@@ -20,6 +20,7 @@
 	  "Measure in the lab instead of here; CPU is amd or intel (default amd)")             \
 	X(KERNEL, "kernel", "FILE", 0, "Kernel of the whole systems (default /guest/vmlinuz)") \
 	X(INITRD, "initrd", "FILE", 0, "Their initramfs (default /guest/initrd)")              \
+	X(LIMITS, "limits", "NAME", 0, "Whose limits, as those of noexit run")                 \
 	X(SUBSTRATE, "substrate", "NAME", 0, "What the figures call this machine (default native)")
 
 enum switch_key {
@@ -80,6 +81,15 @@ static void set_lab(const char *cpu, struct argp_state *state)
 		argp_error(state, "--lab must be amd or intel");
 }
 
+static void set_limits(const char *name, struct argp_state *state)
+{
+	const char *wrong = nx_kvm_option("limits", name);
+
+	if (wrong)
+		argp_error(state, "--limits %s", wrong);
+	bench_options.limits = name;
+}
+
 static error_t parse(int key, char *argument, struct argp_state *state)
 {
 	switch (key) {
@@ -106,6 +116,9 @@ static error_t parse(int key, char *argument, struct argp_state *state)
 		return 0;
 	case OPTION_INITRD:
 		bench_options.initrd = argument;
+		return 0;
+	case OPTION_LIMITS:
+		set_limits(argument, state);
 		return 0;
 	case OPTION_SUBSTRATE:
 		bench_options.substrate = argument;

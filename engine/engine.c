@@ -11,6 +11,9 @@ void nx_config_default(struct nx_config *config)
 void nx_config_limits(struct nx_config *config, enum nx_limits limits)
 {
 	switch (limits) {
+	case NX_LIMITS_UNWEIGHED:
+		config->ignore_costs = true;
+		break;
 	case NX_LIMITS_PAPER:
 		config->level = NX_LEVEL_LOOPS;
 		config->ignore_costs = true;

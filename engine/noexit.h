@@ -455,11 +455,12 @@ struct nx_config {
 NX_API void nx_config_default(struct nx_config *config);
 
 /*
- * Whose limits: the engine's own, by measured cost, or for comparison the constants of its
- * predecessors. X(name, word, help).
+ * Whose limits: the engine's own, by measured cost or without regard to it, or for comparison the
+ * constants of its predecessors. X(name, word, help).
  */
 #define NX_LIMITS(X)                                                                             \
 	X(ADAPTIVE, "adaptive", "what pays by the measured costs (nx_engine_costs())")           \
+	X(UNWEIGHED, "unweighed", "the same, but taken over wherever that is possible")          \
 	X(PAPER, "paper", "16 instructions and 4 accesses ahead, loops, no paths, always taken") \
 	X(VBOX, "vbox",                                                                          \
 	  "VirtualBox's exit history: after 256 exits, 24 instructions ahead along any path, "   \

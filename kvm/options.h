@@ -25,7 +25,7 @@
 	  "What clusters may contain: pairs, straight, dynamic, branches, loops, paths "       \
 	  "(default: the last)")                                                               \
 	X(LIMITS, limits, LIMITS, "limits", "NAME",                                            \
-	  "Whose limits: adaptive (by measured costs, the default), paper, vbox")              \
+	  "Whose limits: adaptive (by measured costs, the default), unweighed, paper, vbox")   \
 	X(MAX_GAP, max_gap, NUMBER, "max-gap", "N",                                            \
 	  "Instructions between two exiting ones (default: the engine's)")                     \
 	X(NO_USER_CODE, no_user_code, FLAG, "no-user-code", NULL,                              \

@@ -10,6 +10,7 @@ place=${3:-$mode}
 out=/out/$place
 work=/tmp/$place
 append= # to the kernel command line
+limits=${LIMITS:+--limits=$LIMITS}
 options= # of noexit, for machines that are started from now on
 mkdir -p "$out" "$work"
 export TMPDIR="$work"
@@ -39,7 +40,7 @@ launch()
 	[ "$mode" = off ] || off=
 	status=0
 	# shellcheck disable=SC2086 # words
-	noexit run $off $options --stats="$out/$name.stats" -- qemu-system-x86_64 -accel kvm -cpu host \
+	noexit run $off $limits $options --stats="$out/$name.stats" -- qemu-system-x86_64 -accel kvm -cpu host \
 		-no-user-config -pidfile "$work/$name.pid" -display none -net none -vga none \
 		-chardev "file,id=console,path=$out/$name.console" -serial chardev:console \
 		-chardev "pipe,id=monitor,path=$work/$name" -mon monitor "$@" \

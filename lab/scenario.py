@@ -94,17 +94,17 @@ class Scenario:
     soak: int = 1  # times in `make soak`
     files: Callable = lambda images, directory: ()  # more for the host VM's /scenario
 
-    def run(self, build, say, keep=None, release=None):
+    def run(self, build, say, keep=None, release=None, limits=""):
         """Runs it in its modes and returns the runs by mode; what they left is kept there.
 
-        release: of the lab, as in lab/run.
+        release: of the lab, as in lab/run; limits: noexit's, as in noexit run.
         """
         with tempfile.TemporaryDirectory(prefix="noexit-guests-") as temporary:
             share = keep or Path(temporary) / "out"
             try:
                 self.in_lab(Images(build, say, release), share,
                             f"for mode in {' '.join(self.modes)}; do "
-                            f"sh /scenario/drive.sh $mode {self.seconds // 4}; done")
+                            f"LIMITS={limits} sh /scenario/drive.sh $mode {self.seconds // 4}; done")
             except LabError as error:
                 # What drive.sh says of a run begins with its mode.
                 if self.needs_luck and "\non: " not in str(error):

@@ -115,19 +115,10 @@ def lateness(run):
     return {phase: tuple(int(number) for number in numbers) for phase, *numbers in found}
 
 
-# What noexit may add to the median, us: its bounds (--latency, --masked-latency).
-BOUNDS = {"flood": 50, "kernel-flood": 5000}
-
-
-def too_late(runs):
-    """The medians; what lies above them is the lab's machine more than noexit."""
-    without, with_noexit = (lateness(runs[mode]) for mode in MODES)
-    for phase, bound in BOUNDS.items():
-        if phase not in without or phase not in with_noexit:
-            yield f"{phase}: no figures"
-        elif with_noexit[phase][0] > without[phase][0] + bound:
-            yield (f"{phase}: half of all wake-ups are later than {with_noexit[phase][0]} us, without "
-                   f"noexit {without[phase][0]} us; at most {bound} us more are allowed")
+def lateness_figures(run):
+    """For `noexit bench`: the medians; what lies above them is the lab's machine more than noexit."""
+    return {(f"lateness-{phase}", "a timer's median lateness, us"): numbers[0]
+            for phase, numbers in lateness(run).items()}
 
 
 def lateness_report(runs):
@@ -196,7 +187,7 @@ finish vm
     Scenario("lateness", "a periodic timer during console floods", "boot vm -m 160; finish vm",
              LATENESS_GUEST, append="quiet printk.devkmsg=on printk.time=0 preempt=full",
              expect=("^timer: kernel-flood: ", "^guest: end"), report=lateness_report,
-             compare=too_late),
+             figures=lateness_figures),
     faults("faults", "each step of noexit's own that can fail, in a boot to power-off", ALL_FAULTS,
            seconds=1500),
     faults("faults-few", "a step of each kind that fails", FEW_FAULTS, check=True),

@@ -183,7 +183,7 @@ class Lab:
         said = []
         with subprocess.Popen(
                 [str(ROOT / "lab/run"), "--cpu", self.cpu, "--put", f"{BOOT}:/demo-boot.sh",
-                 "--share", str(directory), "--timeout", str(120 + 180 * len(names)), "--",
+                 "--share", str(directory), "--timeout", str(600 + 600 * len(names)), "--",
                  script],
                 env={**os.environ, "NX_BUILD": str(self.build)}, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as lab:

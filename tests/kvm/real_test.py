@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""Guests on the machine's own KVM, with and without noexit: the same accesses in the same order."""
+"""Guests on the machine's own KVM, with and without noexit: the same accesses in the same order.
+
+Whether taking a guest over pays on this machine is not the question here: weighing is switched off, so
+that the engine is what runs, and on once for each guest, where nothing is said of what it finds.
+"""
 
 import json
 import os
@@ -19,14 +23,14 @@ HAS_QEMU = any(os.access(os.path.join(directory, "qemu-system-x86_64"), os.X_OK)
 
 def run(*command):
     return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          timeout=120, check=False)
+                          timeout=600, check=False)
 
 
-def with_stats(mode, *command):
+def with_stats(mode, *command, limits="unweighed"):
     """Runs a command under noexit; returns the process and the statistics."""
     with tempfile.TemporaryDirectory() as directory:
         stats = Path(directory) / "stats.json"
-        result = run(NOEXIT, "run", *mode, f"--stats={stats}", "--", *command)
+        result = run(NOEXIT, "run", f"--limits={limits}", *mode, f"--stats={stats}", "--", *command)
         return result, json.loads(stats.read_text())
 
 
@@ -38,13 +42,14 @@ class Guests(unittest.TestCase):
         self.assertIn("end rax", plain.stdout)
         off, off_stats = with_stats(("--off",), *arguments)
         on, on_stats = with_stats((), *arguments)
-        for result in (off, on):
+        weighed, weighed_stats = with_stats((), *arguments, limits="adaptive")
+        for result in (off, on, weighed):
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertEqual(result.stdout, plain.stdout)
             self.assertEqual(result.stderr.count("noexit:"), 1, result.stderr)
         accesses = sum(line.startswith(("io ", "mmio ")) for line in plain.stdout.splitlines())
         self.assertGreater(accesses, 300)
-        for stats in (off_stats, on_stats):
+        for stats in (off_stats, on_stats, weighed_stats):
             self.check_counts(stats, accesses)
         self.assertEqual(off_stats["exits_avoided"], 0)
         return off_stats, on_stats
@@ -88,14 +93,20 @@ class Guests(unittest.TestCase):
         self.assertEqual(stats["exits_avoided"], 0)
 
     def test_strings(self):
-        """How many elements come in one exit is nobody's business but KVM's and ours."""
+        """How many elements come in one exit is nobody's business but KVM's and ours.
+
+        The engine takes INS and OUTS where the I/O privilege level allows them. A backend of KVM that
+        emulates may lose that level outside CPL 0, as the flags at the end tell.
+        """
         for cpl in ("0", "3"):
             plain = run(VMM, "64", cpl, "strings")
             self.assertEqual(plain.returncode, 0, plain.stderr)
             self.assertGreater(plain.stdout.count("io read"), 400)
             result, stats = with_stats((), VMM, "64", cpl, "strings")
             self.assertEqual(result.stdout, plain.stdout)
-            self.assertGreater(stats["exits_avoided"], 100)
+            flags = int(re.search(r"^end .* rflags 0x([0-9a-f]+)$", plain.stdout, re.M)[1], 16)
+            if cpl == "0" or flags & 0x3000:
+                self.assertGreater(stats["exits_avoided"], 100)
 
     def test_vmm_that_looks(self):
         self.avoids(64, 3, 0.3, "look")
@@ -166,7 +177,8 @@ class Guests(unittest.TestCase):
         with tempfile.TemporaryDirectory() as directory:
             stats = Path(directory) / "stats.json"
             script = f"{VMM} 16 0 & {VMM} 16 0; wait; {VMM} 16 0"
-            result = run(NOEXIT, "run", f"--stats={stats}", "--", "sh", "-c", script)
+            result = run(NOEXIT, "run", "--limits=unweighed", f"--stats={stats}", "--", "sh", "-c",
+                         script)
             self.assertEqual(result.returncode, 0, result.stderr)
             files = sorted(path.name for path in Path(directory).iterdir())
             self.assertEqual(len(files), 3, files)
@@ -221,16 +233,19 @@ class Seabios(unittest.TestCase):
                    "-machine", f"graphics=off,kernel-irqchip={chip}", "-net", "none", "-serial", "stdio", "-no-reboot")
         with tempfile.TemporaryDirectory() as directory:
             stats = Path(directory) / "stats.json"
-            process = subprocess.Popen((NOEXIT, "run", *mode, f"--stats={stats}", "--", *command),
+            process = subprocess.Popen((NOEXIT, "run", "--limits=unweighed", *mode,
+                                        f"--stats={stats}", "--", *command),
                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                        stderr=subprocess.PIPE)
-            out, deadline = b"", time.monotonic() + 60
+            out, deadline = b"", time.monotonic() + 600
             os.set_blocking(process.stdout.fileno(), False)
             while b"No bootable device." not in out and time.monotonic() < deadline:
                 out += process.stdout.read() or b""
                 time.sleep(0.02)
+                if process.poll() is not None:
+                    break
             process.terminate()
-            messages = process.communicate(timeout=30)[1].decode()
+            messages = process.communicate(timeout=300)[1].decode()
             self.assertEqual(process.returncode, 0, messages)
             self.assertIn(b"No bootable device.", out, messages)
             self.assertRegex(messages, r"noexit: \d+ exits taken, \d+ avoided")
@@ -243,7 +258,6 @@ class Seabios(unittest.TestCase):
         on, on_stats = self.boot()
         self.assertEqual(off.split(b"\n"), on.split(b"\n"))
         self.assertEqual(off_stats["exits_avoided"], 0)
-        # How many depends on what they cost here.
         self.assertGreater(on_stats["exits_avoided"], 100)
         self.assertLess(on_stats["exits_taken"], off_stats["exits_taken"])
 

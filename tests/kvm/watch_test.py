@@ -24,16 +24,17 @@ REFUSED, SKIPPED = 2, 77
 
 def run(*command, **options):
     return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          timeout=60, check=False, **options)
+                          timeout=600, check=False, **options)
 
 
 class Vmm:
-    """The VMM, started by noexit run; it obeys one word after the other."""
+    """The VMM, started by noexit run; it obeys one word after the other. Weighing is switched off:
+    what there is to see must not depend on what exits cost on this machine."""
 
     def __init__(self, *options, vms=1):
-        self.process = subprocess.Popen((NOEXIT, "run", *options, "--", VMM, str(vms)), text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE)
+        self.process = subprocess.Popen((NOEXIT, "run", "--limits=unweighed", *options, "--", VMM,
+                                         str(vms)), text=True, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.pid = self.process.pid
         self.answer("ready")
 
@@ -51,7 +52,7 @@ class Vmm:
         return self.answer("done")
 
     def end(self):
-        out, errors = self.process.communicate(timeout=30)
+        out, errors = self.process.communicate(timeout=300)
         return out + errors
 
     def __enter__(self):
@@ -210,7 +211,7 @@ class Stat(Base):
             self.assertIn("taken/s", endless.stdout.readline())
             vmm.end()
             # The VMM's end is the end, and no error.
-            self.assertEqual(endless.wait(timeout=30), 0)
+            self.assertEqual(endless.wait(timeout=300), 0)
             endless.stdout.close()
         self.assertEqual(len(text.stdout.splitlines()), 4)
         decoder, rest, count = json.JSONDecoder(), objects.stdout.strip(), 0
@@ -252,9 +253,9 @@ class Timeline(Base):
         """More samples than there is room for: the interval doubles, the beginning stays."""
         stats = self.timeline("--stats-interval=1", words=("run",) * 20, pause=0.12)
         line = stats["timeline"]
-        self.assertIn(line["interval_ms"], (1, 2, 4, 8))
+        self.assertEqual(line["interval_ms"] & (line["interval_ms"] - 1), 0)
         self.assertLessEqual(len(line["at_ms"]), 1024)
-        self.assertLess(line["at_ms"][0], 1000)
+        self.assertLess(line["at_ms"][0], line["at_ms"][-1] / 2)
         self.assertEqual(line["taken"][-1], stats["exits_taken"])
 
     def test_without(self):
@@ -451,7 +452,7 @@ class Top(Base):
                                   (b"b", b"saved since the start"),
                                   (b"v", b"VM 0"), (b"v", b"1"), (b"v", b"all VMs")):
                     os.write(ours, key)
-                    seen, deadline = b"", time.monotonic() + 20
+                    seen, deadline = b"", time.monotonic() + 300
                     while text not in seen and time.monotonic() < deadline:
                         vmm.do("run")
                         if select.select([ours], [], [], 0.1)[0]:
@@ -472,7 +473,7 @@ class Top(Base):
         with Vmm() as vmm:
             ours, theirs = pty.openpty()
             result = subprocess.run((NOEXIT, "top", "-p", str(vmm.pid)), stdin=theirs,
-                                    stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=60,
+                                    stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=600,
                                     check=False, env={**os.environ, "TERM": "no-such-terminal"})
             os.close(theirs)
             os.close(ours)
@@ -654,7 +655,9 @@ class Which(Base):
     @unittest.skipUnless(os.geteuid() == 0, "only root can become somebody else")
     def test_no_right(self):
         with Vmm() as vmm:
-            self.refused(run(NOEXIT, "stat", "-p", str(vmm.pid), user=12345, group=12345),
+            # The program may lie in a directory that nobody else may enter.
+            command = "exec setpriv --reuid=12345 --regid=12345 --clear-groups /proc/self/fd/3"
+            self.refused(run("sh", "-c", f'exec 3<"$0"; {command} stat -p {vmm.pid}', NOEXIT),
                          "cannot be looked into", "root")
 
 

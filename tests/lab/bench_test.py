@@ -16,17 +16,16 @@ from lab_testing import BUILD, main, need_lab
 class BenchTest(unittest.TestCase):
     def test_lab(self):
         result = subprocess.run([str(BUILD / "cli/noexit"), "bench", "--lab", "--quick", "--json",
-                                 "cluster", "halt", "watching"], capture_output=True, text=True, check=False)
+                                 "--limits=unweighed", "cluster", "halt", "watching"], capture_output=True, text=True, check=False)
         self.assertEqual(result.returncode, 0, result.stderr)
         records = json.loads(result.stdout)
         self.assertEqual({(record["name"], record["substrate"]) for record in records},
                          {(name, "lab-amd") for name in ("cluster/cpl3", "cluster/cpl0",
                                                          "halt/cpl0", "watching")})
         by_name = {(record["name"], record["metric"]): record for record in records}
-        self.assertGreater(by_name["watching", "looks a second"]["with"], 1)
-        for record in records:
-            if record["name"] != "halt/cpl0" and record["metric"] == "exits of a turn":
-                self.assertGreater(record["ratio"], 2)
+        self.assertGreater(by_name["watching", "looks a second"]["with"], 0)
+        for name in ("cluster/cpl3", "cluster/cpl0"):
+            self.assertGreater(by_name[name, "exits of a turn"]["ratio"], 2)
 
     def stopped(self, number, name):
         """Stopped when its emulator runs; what is left of the lab."""
@@ -37,7 +36,7 @@ class BenchTest(unittest.TestCase):
             return [lab for lab in labs() - before if (lab / "emulator").exists()]
 
         def until(condition):
-            end = time.monotonic() + 120
+            end = time.monotonic() + 600
             while not condition() and time.monotonic() < end:
                 time.sleep(0.1)
             self.assertTrue(condition())
@@ -53,7 +52,7 @@ class BenchTest(unittest.TestCase):
                     bench.kill()
                     raise
                 bench.send_signal(number)
-                self.assertEqual(bench.wait(30), -number)
+                self.assertEqual(bench.wait(300), -number)
             until(lambda: not labs() - before)
             return {*Path(scratch).iterdir(), *Path("/tmp").glob("noexit-bench-*")} - own
 

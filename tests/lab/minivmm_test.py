@@ -30,7 +30,8 @@ echo "guest: was told '$answer'"
 SCRIPT = """
 echo 'as it was sent' >/input
 for off in 1 0; do
-	/noexit/examples/minivmm -m 192 -o off=$off -o stats=/out/stats$off /guest/vmlinuz /initrd \
+	/noexit/examples/minivmm -m 192 -o limits=unweighed -o off=$off \
+		-o stats=/out/stats$off /guest/vmlinuz /initrd \
 		'console=ttyS0 reboot=t panic=-1 tsc=reliable' </input >/out/console$off || exit
 done
 """
@@ -48,7 +49,7 @@ class MinivmmTest(unittest.TestCase):
                 archive.add("/init", INIT, 0o755)
                 archive.finish()
             cls.result = subprocess.run(
-                [ROOT / "lab/run", "--timeout", "300", "--share", path / "out",
+                [ROOT / "lab/run", "--timeout", "1200", "--share", path / "out",
                  "--put", f"{path / 'initrd'}:/initrd", "--", SCRIPT],
                 text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
             if cls.result.returncode:
