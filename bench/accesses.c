@@ -17,7 +17,12 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Of qemu-plugin.h, version 1, which Debian does not package. */
+/*
+ * Of qemu-plugin.h, which Debian does not package: version 1, which QEMU 7 has, and version 4,
+ * which QEMU 10 has and which no longer knows the other. A name that only one of them has is weak.
+ */
+#define VERSION_OLD 1
+#define VERSION_NEW 4
 typedef uint64_t qemu_plugin_id_t;
 typedef uint32_t qemu_plugin_meminfo_t;
 struct qemu_plugin_tb;
@@ -27,7 +32,13 @@ enum { QEMU_PLUGIN_CB_NO_REGS = 0, QEMU_PLUGIN_MEM_RW = 3, QEMU_PLUGIN_INLINE_AD
 #define EXPORT __attribute__((visibility("default")))
 extern size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 extern struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t at);
-extern const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
+struct qemu_plugin_scoreboard;
+typedef struct {
+	struct qemu_plugin_scoreboard *score;
+	size_t offset;
+} qemu_plugin_u64;
+/* The old one returns the bytes and takes the instruction alone. */
+extern void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn, void *to, size_t size);
 extern size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 extern void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
 						  void (*call)(qemu_plugin_id_t id,
@@ -36,7 +47,14 @@ extern void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn
 						   void (*call)(unsigned vcpu, void *data),
 						   int flags, void *data);
 extern void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *insn, int op,
-						       void *counter, uint64_t add);
+						       void *counter, uint64_t add)
+    __attribute__((weak));
+extern struct qemu_plugin_scoreboard *qemu_plugin_scoreboard_new(size_t size) __attribute__((weak));
+extern void *qemu_plugin_scoreboard_find(struct qemu_plugin_scoreboard *score, unsigned vcpu)
+    __attribute__((weak));
+extern void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn *insn,
+								int op, qemu_plugin_u64 counter,
+								uint64_t add) __attribute__((weak));
 extern void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *insn,
 					     void (*call)(unsigned vcpu, qemu_plugin_meminfo_t info,
 							  uint64_t address, void *data),
@@ -48,15 +66,44 @@ extern uint64_t qemu_plugin_hwaddr_phys_addr(const struct qemu_plugin_hwaddr *ad
 extern void qemu_plugin_register_atexit_cb(qemu_plugin_id_t id,
 					   void (*call)(qemu_plugin_id_t id, void *data),
 					   void *data);
-EXPORT int qemu_plugin_version = 1;
+EXPORT int qemu_plugin_version = VERSION_OLD;
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, char **argv);
 
 #define CLASSES 11 /* NX_DISTANCES */
 
-static uint64_t instructions; /* counted so far */
-static uint64_t last;         /* the number of the one that accessed; 0: none yet */
+static uint64_t old_counter;
+static qemu_plugin_u64 counter; /* of the new interface */
+static uint64_t last;           /* the number of the one that accessed; 0: none yet */
 static uint64_t class[CLASSES];
 static const char *out;
+
+/* QEMU looks at the version once this has been loaded. */
+__attribute__((constructor)) static void choose_version(void)
+{
+	if (!qemu_plugin_register_vcpu_insn_exec_inline)
+		qemu_plugin_version = VERSION_NEW;
+}
+
+static bool is_old(void)
+{
+	return qemu_plugin_version == VERSION_OLD;
+}
+
+/* Counted so far. */
+static uint64_t instructions(void)
+{
+	return is_old() ? old_counter : *(uint64_t *)qemu_plugin_scoreboard_find(counter.score, 0);
+}
+
+static void count(struct qemu_plugin_insn *insn)
+{
+	if (is_old())
+		qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64,
+							   &old_counter, 1);
+	else
+		qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(
+		    insn, QEMU_PLUGIN_INLINE_ADD_U64, counter, 1);
+}
 
 static void note_access(uint64_t number)
 {
@@ -77,7 +124,7 @@ static void on_port(unsigned vcpu, void *data)
 {
 	(void)vcpu, (void)data;
 	/* Called before the present instruction is counted. */
-	note_access(instructions + 1);
+	note_access(instructions() + 1);
 }
 
 static void on_memory(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t address, void *data)
@@ -90,7 +137,7 @@ static void on_memory(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t addres
 		return;
 	page = qemu_plugin_hwaddr_phys_addr(where) >> 12;
 	if (page != 0xfee00 && page != 0xfec00)
-		note_access(instructions);
+		note_access(instructions());
 }
 
 static bool is_kernels_port(unsigned port)
@@ -121,14 +168,17 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	(void)id;
 	for (size_t i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
+		size_t size = qemu_plugin_insn_size(insn);
+		uint8_t bytes[16] = {0};
+		const void *data = qemu_plugin_insn_data(insn, bytes, sizeof(bytes));
 
-		qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64,
-							   &instructions, 1);
-		qemu_plugin_register_vcpu_mem_cb(insn, on_memory, QEMU_PLUGIN_CB_NO_REGS,
-						 QEMU_PLUGIN_MEM_RW, NULL);
-		if (is_port_access(qemu_plugin_insn_data(insn), qemu_plugin_insn_size(insn)))
+		/* Before it is counted: the new interface calls in the order of registration. */
+		if (is_port_access(is_old() ? data : bytes, size))
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_port,
 							       QEMU_PLUGIN_CB_NO_REGS, NULL);
+		count(insn);
+		qemu_plugin_register_vcpu_mem_cb(insn, on_memory, QEMU_PLUGIN_CB_NO_REGS,
+						 QEMU_PLUGIN_MEM_RW, NULL);
 	}
 }
 
@@ -155,6 +205,8 @@ int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, char **
 	if (argc != 1 || strncmp(argv[0], "out=", 4) != 0)
 		return -1;
 	out = strdup(argv[0] + 4);
+	if (!is_old())
+		counter.score = qemu_plugin_scoreboard_new(sizeof(uint64_t));
 	qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
 	qemu_plugin_register_atexit_cb(id, at_exit, NULL);
 	return out ? 0 : -1;

@@ -49,11 +49,37 @@ def download(work, *packages):
     return sorted(Path(work).glob("*.deb"))
 
 
-def dependencies(deb, version):
-    """What a headers package needs of its own kernel's other packages, as package=version."""
+def fits(version, relation, bound):
+    """Whether a version is in a package's relation to a bound, as dpkg judges it."""
+    return subprocess.run(["dpkg", "--compare-versions", version, relation, bound],
+                          check=False).returncode == 0
+
+
+def available(name):
+    """The versions that apt can fetch, the newest first."""
+    return re.findall(rf"^ *{re.escape(name)} \| *(\S+)", run_tool("apt-cache", "madison", name), re.M)
+
+
+def dependencies(deb):
+    """What a headers package needs of its own kernel's other packages, as package=version.
+
+    The package's own relations are kept: common headers are of the same revision, tools may be of
+    a later one, which is all that a mirror has when the kernel was fetched some time ago.
+    """
     depends = run_tool("dpkg-deb", "-f", str(deb), "Depends")
-    names = re.findall(r"\b(linux-(?:headers|kbuild|compiler)-[\w.+-]+)", depends)
-    return [f"{name}={version}" for name in dict.fromkeys(names)]
+    found = {}
+    for name, relation, bound in re.findall(
+            r"\b(linux-(?:headers|kbuild|compiler)-[\w.+-]+)(?::\w+)? *(?:\(([<>=]+) *([^)]+)\))?",
+            depends):
+        versions = [version for version in available(name)
+                    if not relation or fits(version, relation, bound)]
+        if not versions:
+            raise LabError(f"apt has no {name} {relation} {bound}".rstrip()
+                           + ", which the lab kernel's headers need; run 'make clean', and then "
+                             "'apt-get update' as root")
+        # The kernel's own revision where it is there.
+        found[name] = bound if bound in versions else versions[0]
+    return [f"{name}={version}" for name, version in found.items()]
 
 
 def fetch_headers(target, release, version):
@@ -61,7 +87,7 @@ def fetch_headers(target, release, version):
     say(f"fetching the headers of {release} (once)")
     with tempfile.TemporaryDirectory(dir=target.parent) as work:
         first = download(work, f"linux-headers-{release}={version}")
-        debs = download(work, *dependencies(first[0], version))
+        debs = download(work, *dependencies(first[0]))
         tree = Path(work) / "tree"
         for deb in debs:
             run_tool("dpkg-deb", "-x", str(deb), str(tree))
@@ -70,6 +96,12 @@ def fetch_headers(target, release, version):
                                    makefile.read_text(encoding="ascii"), flags=re.M),
                             encoding="ascii")
         os.rename(tree, target)
+
+
+def compiler(tree):
+    """The compiler that the kernel was built with, and that kbuild calls."""
+    text = (tree / ".config").read_text(encoding="utf-8")
+    return re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', text, re.M)[1]
 
 
 def source_list(parts):
@@ -183,7 +215,7 @@ def build(build_directory):
         work = cache / "module"
         work.mkdir(exist_ok=True)
         assemble(work, zydis)
-        for tool in ("make", "gcc-12"):
+        for tool in ("make", compiler(headers / f"usr/src/linux-headers-{release}")):
             if not shutil.which(tool):
                 raise LabError(f"{tool} is not installed; run 'make deps'")
         result = subprocess.run(
