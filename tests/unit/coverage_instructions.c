@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * coverage_instructions.c - docs/instructions.md, made from the code.
+ * coverage_instructions.c - docs/instructions.md and its like, made from the code.
  *
  * Walks the encodings of all legacy opcode maps, with the prefixes that select instructions, in
  * 16-, 32- and 64-bit mode, asks nx_decode() what becomes of each, and prints a table by
  * instruction. On the way everything that nx_decode() accepts as an ordinary instruction is
  * translated and verified: what the table says is run must not be refused later.
  *
- * Usage: coverage_instructions          prints the table
- *        coverage_instructions FILE     compares it with FILE: 0 if it is the same
+ * What always leaves is listed by the names that Zydis has for instruction sets. They differ
+ * between its versions, so that each has a file of its own.
+ *
+ * Usage: coverage_instructions table    prints the table: docs/instructions.md
+ *        coverage_instructions leaves   prints the list: docs/instructions-zydis-VERSION.md
+ *        coverage_instructions DOCS     compares both with the files in DOCS: 0 if they are the
+ * same
  */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "engine.h"
 #include "insn/decode.h"
@@ -284,8 +290,10 @@ static const char head[] =
     "This file is made by `tests/unit/coverage_instructions.c` from the engine's decoder and "
     "checked "
     "by\n"
-    "`meson test`. When it is stale: `build/tests/unit/coverage_instructions > "
-    "docs/instructions.md`."
+    "`meson test`. When it is stale: `build/tests/unit/coverage_instructions table > "
+    "docs/instructions.md`.\n"
+    "Instructions that are not in the table always leave; `docs/instructions-zydis-4.0.md` and its "
+    "like list\nthem."
     "\n\n"
     "What becomes of an instruction between two exits, at CPL 0 with the right to do port I/O:\n"
     "\n"
@@ -329,13 +337,26 @@ static void put_table(FILE *to, const ZydisMnemonic *order, unsigned count)
 	}
 }
 
+static const char *zydis_version(void)
+{
+	static char text[32];
+	uint64_t version = ZydisGetVersion();
+
+	snprintf(text, sizeof(text), "%u.%u", (unsigned)ZYDIS_VERSION_MAJOR(version),
+		 (unsigned)ZYDIS_VERSION_MINOR(version));
+	return text;
+}
+
 /* The others by instruction set, which says more than their names do. */
 static void put_rest(FILE *to, const ZydisMnemonic *order, unsigned count)
 {
 	fprintf(
 	    to,
-	    "\n## What always leaves\n\n"
-	    "Everything with a VEX, EVEX or XOP prefix, and of the rest, by instruction set:\n\n");
+	    "# What always leaves\n\n"
+	    "This file is made by `build/tests/unit/coverage_instructions leaves` with Zydis "
+	    "%s.\n\n"
+	    "Everything with a VEX, EVEX or XOP prefix, and of the rest, by instruction set:\n\n",
+	    zydis_version());
 	for (unsigned set = 0; set <= ZYDIS_ISA_SET_MAX_VALUE; set++) {
 		unsigned column = 0;
 
@@ -357,7 +378,7 @@ static void put_rest(FILE *to, const ZydisMnemonic *order, unsigned count)
 	}
 }
 
-static char *make_table(size_t *size)
+static char *make_text(size_t *size, bool leaves)
 {
 	static ZydisMnemonic order[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 	unsigned count = 0;
@@ -370,8 +391,10 @@ static char *make_table(size_t *size)
 		if (all_of(&seen[i]))
 			order[count++] = (ZydisMnemonic)i;
 	qsort(order, count, sizeof(order[0]), by_name);
-	put_table(to, order, count);
-	put_rest(to, order, count);
+	if (leaves)
+		put_rest(to, order, count);
+	else
+		put_table(to, order, count);
 	fclose(to);
 	return text;
 }
@@ -446,29 +469,65 @@ static bool is_same(const char *name, const char *text, size_t size)
 	return same;
 }
 
+/* false: the file says something else. */
+static bool compare(const char *docs, const char *kind, const char *name)
+{
+	const bool leaves = !strcmp(kind, "leaves");
+	char path[4096];
+	size_t size = 0;
+	char *text = make_text(&size, leaves);
+	bool same;
+
+	snprintf(path, sizeof(path), "%s/%s", docs, name);
+	if (leaves && access(path, R_OK)) {
+		printf("there is no %s: this version of Zydis is not one of those listed\n", path);
+		same = true;
+	} else {
+		same = is_same(path, text, size);
+	}
+	if (!same)
+		fprintf(stderr,
+			"%s is stale: run the program with the argument %s and store its output "
+			"there\n",
+			path, kind);
+	free(text);
+	return same;
+}
+
+static bool compare_both(const char *docs)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "instructions-zydis-%s.md", zydis_version());
+	return compare(docs, "table", "instructions.md") & compare(docs, "leaves", name);
+}
+
+static void print(bool leaves)
+{
+	size_t size = 0;
+	char *text = make_text(&size, leaves);
+
+	fwrite(text, 1, size, stdout);
+	free(text);
+}
+
 int main(int argc, char **argv)
 {
-	bool failed = false;
-	size_t size = 0;
-	char *text;
+	bool good = true;
 
+	if (argc != 2)
+		return 2;
 	make_engine();
 	for (unsigned number = 0; number < MODES; number++)
 		walk_mode(number);
-	text = make_table(&size);
 	fprintf(stderr, "%lu forms, %lu refused after having been accepted\n", forms, refused);
 	if (!vector_prefixes_leave()) {
 		fprintf(stderr, "an instruction with a VEX, EVEX or XOP prefix does not leave\n");
-		failed = true;
-	} else if (argc < 2) {
-		fwrite(text, 1, size, stdout);
-	} else if (!is_same(argv[1], text, size)) {
-		fprintf(
-		    stderr,
-		    "%s is stale: run the program without argument and store its output there\n",
-		    argv[1]);
-		failed = true;
+		good = false;
+	} else if (!strcmp(argv[1], "table") || !strcmp(argv[1], "leaves")) {
+		print(!strcmp(argv[1], "leaves"));
+	} else {
+		good = compare_both(argv[1]);
 	}
-	free(text);
-	return failed || refused;
+	return !good || refused;
 }
