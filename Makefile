@@ -2,7 +2,7 @@
 # A thin front for Meson. `make demo` and `make check` are all that a newcomer needs.
 BUILD ?= build
 
-.PHONY: all deps demo check soak install clean kernel
+.PHONY: all deps demo check check-debian13 soak install clean kernel
 
 all: deps
 	@sh tools/configure.sh $(BUILD)
@@ -17,6 +17,10 @@ demo: all
 
 check: all
 	@sh tools/check.sh $(BUILD)
+
+# make demo and make check once more, in a chroot of Debian 13 below BUILD; a part of the soak.
+check-debian13: all
+	@sh tools/debian13.sh $(BUILD)
 
 # The long runs; PARTS="boots load": only these. tools/soak.sh says what there is.
 soak: all

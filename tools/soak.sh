@@ -11,6 +11,9 @@
 #   guests                the whole systems in the lab, each without and with noexit; SOAK_GUESTS: these
 #   guests-trixie         the same in the lab of that Debian release
 #   boots                 SOAK_BOOTS (200) boots of the lab's guest
+#   busy                  SOAK_CHECKS (5) times make check, with two busy loops beside it; busy-nokvm:
+#                         the same with /dev/kvm hidden
+#   debian13              make demo and make check in a chroot of Debian 13
 #   load                  a guest of 4 vCPUs under load and disturbed, for SOAK_MINUTES (30)
 # SOAK_KEEP: where consoles and the like go (soak, below BUILD).
 # Exit status: 1 if a part failed.
@@ -70,6 +73,47 @@ guests_of()
 	python3 "$root/lab/guests" --release "$1" --keep "$keep/guests-$1" ${SOAK_GUESTS:---all}
 }
 
+# The whole check again and again on a machine that is busy: prefix of the command line.
+busy()
+{
+	failed=0
+	(while :; do :; done) &
+	first=$!
+	(while :; do :; done) &
+	second=$!
+	trap 'kill $first $second' EXIT
+	number=1
+	while [ $number -le "${SOAK_CHECKS:-5}" ]; do
+		mkdir -p "$keep"
+		log=$keep/check-$number${1:+-nokvm}.log
+		"$@" sh "$root/tools/check.sh" "$build" >"$log" 2>&1 || failed=1
+		echo "soak: check $number: $(tail -n 1 "$log") ($log)"
+		grep -E '^(failed|skipped): ' "$log"
+		number=$((number + 1))
+	done
+	trap - EXIT
+	kill $first $second
+	wait $first $second 2>/dev/null
+	return $failed
+}
+
+# In a mount namespace of its own, whose /dev has everything but kvm.
+busy_nokvm()
+{
+	# shellcheck disable=SC2016 # the inner shell expands it
+	busy unshare --mount --propagation private sh -eu -c '
+		mkdir -p "$0"
+		mount -t tmpfs -o mode=755,dev none "$0"
+		find /dev -mindepth 1 -maxdepth 1 ! -name kvm ! -name pts ! -name shm \
+			-exec cp -a "{}" "$0" ";"
+		for place in pts shm; do
+			mkdir "$0/$place"
+			mount --rbind "/dev/$place" "$0/$place"
+		done
+		mount --move "$0" /dev
+		exec "$@"' "$build/no-kvm"
+}
+
 part()
 {
 	case $1 in
@@ -84,6 +128,9 @@ part()
 	guests) guests ;;
 	guests-*) guests_of "${1#guests-}" ;;
 	boots) python3 "$root/lab/boots" --total "${SOAK_BOOTS:-200}" --keep "$keep/boots" ;;
+	busy) busy ;;
+	busy-nokvm) busy_nokvm ;;
+	debian13) sh "$root/tools/debian13.sh" "$build" ;;
 	load) python3 "$root/lab/guests" --minutes "${SOAK_MINUTES:-30}" --keep "$keep" load ;;
 	*)
 		echo "soak: there is no part '$1'; 'sh tools/soak.sh' has a list at its top" >&2
@@ -93,7 +140,7 @@ part()
 }
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
-	guests guests-trixie boots load
+	guests guests-trixie boots load busy busy-nokvm debian13
 status=0
 summary=
 for name; do
