@@ -54,6 +54,8 @@ cp /etc/hosts "$chroot/etc/hosts"
 # What is mounted goes away with the last process of this mount namespace.
 # shellcheck disable=SC2016 # the inner shell expands it
 exec unshare --mount --propagation private sh -eu -c '
+	# A root that is no mount point takes no mount namespace of its own, which tests make.
+	mount --bind "$1" "$1"
 	for place in proc dev sys; do
 		mount --rbind "/$place" "$1/$place"
 	done
