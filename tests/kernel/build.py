@@ -200,7 +200,9 @@ def assemble(work, zydis):
         base = zydis / ("include" if file.suffix == ".h" else "src")
         put(file, Path("include") / file.relative_to(base))
     for file in Path("/usr/include/Zycore").rglob("*.h"):
-        put(file, Path("include/Zycore") / file.relative_to("/usr/include/Zycore"))
+        # In a kernel, newer versions divide by Linux' own headers, whose types are not the compiler's.
+        text = file.read_bytes().replace(b"defined(ZYAN_LINUX) && defined(ZYAN_KERNEL)", b"0")
+        put(text, Path("include/Zycore") / file.relative_to("/usr/include/Zycore"))
     # A source that is gone must not be built any more.
     for stale in set(work.glob("*.[cS]")) - kept:
         if not stale.name.endswith(".mod.c"):
