@@ -209,9 +209,10 @@ bool acceptable(struct generator *g, const struct row *row, struct nx_insn *engi
 	if (!g->hostile && (moved > 200 || moved < -200))
 		return false;
 	/* A step would show TF. IF and IOPL are not the same natively. */
-	if (row->form == FORM_PUSHF && (g->undefined || g->loop_at ||
-					(!processor->whole && (g->cleared_if || g->seq->user ||
-							       (g->seq->rflags & NX_FL_IOPL)))))
+	if (row->form == FORM_PUSHF &&
+	    (g->undefined || g->loop_at ||
+	     (!processor->whole && (g->cleared_if || !(g->seq->rflags & NX_FL_IF) || g->seq->user ||
+				    (g->seq->rflags & NX_FL_IOPL)))))
 		return false;
 	nx_decode(&mode, rip_here(g), g->bytes, g->len, engine);
 	if (engine->op == NX_OP_LEAVE && !(g->hostile && once_in(&g->random, 8)))
@@ -286,7 +287,11 @@ void append(struct generator *g, const struct row *row, const struct nx_insn *en
 	if (g->index != g->next_io)
 		g->accesses -= engine->accesses;
 	g->stack_moved += stack_move(row, decoded, operands);
-	g->cleared_if |= row->mnemonic == ZYDIS_MNEMONIC_CLI;
+	if (row->mnemonic == ZYDIS_MNEMONIC_CLI && (g->seq->rflags & NX_FL_IF)) {
+		g->cleared_if = true;
+		/* The engine leaves it to the processor to close an interrupt window. */
+		g->seq->strict = false;
+	}
 	g->seq->pushes_flags |= row->form == FORM_PUSHF;
 	if (row->form == FORM_POPA)
 		g->constant = 0;

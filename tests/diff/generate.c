@@ -275,7 +275,8 @@ static void make_registers(struct generator *g)
 	/* Above a 16-bit stack pointer anything may stand. */
 	if (seq->stack_bits == 16 && once_in(&g->random, 2))
 		seq->gpr[NX_RSP] = (uint16_t)stack | (random_next(&g->random) & 0xffff0000);
-	seq->rflags = 0x202 | (random_next(&g->random) & 0x8d5);
+	/* With interrupts disabled, too: then the engine runs CLI. */
+	seq->rflags = 2 | (random_next(&g->random) & 0xad5);
 	if (once_in(&g->random, 8))
 		seq->rflags |= NX_FL_DF;
 	if (seq->user)
