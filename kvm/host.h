@@ -164,7 +164,8 @@ struct nx_kvm_vm {
 	atomic_uint ioeventfds; /* written with the lock, but a first look needs none */
 	unsigned ioeventfd_capacity;
 	bool irqchip_full, irqchip_split, pit, pit_speaker;
-	bool tsc_set;             /* the VMM chose a frequency for vCPUs to come */
+	bool tsc_set;          /* the VMM chose a frequency for vCPUs to come */
+	bool quirk_out_7e_off; /* rip stays on an OUT to port 0x7e at its exit, as on any other */
 	atomic_bool hyperv_flush; /* hyperv.c */
 
 	atomic_int vcpus_holder; /* nx_vcpus_lock() */

@@ -32,6 +32,8 @@
 
 #define SYNC_ALL (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 #define OUR_IMMEDIATE_EXIT 2
+/* KVM_X86_QUIRK_OUT_7E_INC_RIP: QEMU's kvmvapic overwrites the two bytes before rip. */
+#define QUIRKY_PORT 0x7e
 #define TIMED_RESUME 12
 
 /* What is left to do. */
@@ -192,10 +194,25 @@ static bool complete(struct nx_kvm_vcpu *vcpu)
 	return vcpu->exit_open;
 }
 
-/* With KVM a device write is final at its exit: whoever looks must find rip past it. */
+/*
+ * Return whether KVM delivers such an exit with the registers that are the guest's after it: writes
+ * to device memory, OUTS, and an OUT to a port that has a quirk of its own. All else is completed
+ * when the VMM has answered.
+ */
+static bool final_at_exit(const struct nx_kvm_vcpu *vcpu)
+{
+	const struct nx_exit *exit = &vcpu->exit;
+
+	if (!exit->write)
+		return false;
+	return exit->kind == NX_EXIT_MMIO || exit->string ||
+	       (exit->port == QUIRKY_PORT && !vcpu->vm->quirk_out_7e_off);
+}
+
+/* A VMM that looks must find the registers as KVM has them. */
 void nx_exit_settle(struct nx_kvm_vcpu *vcpu)
 {
-	if (vcpu->exit.kind == NX_EXIT_MMIO && vcpu->exit.write)
+	if (final_at_exit(vcpu))
 		complete(vcpu);
 }
 

@@ -4,10 +4,10 @@
  *
  * While the engine holds the guest's registers (NX_OWNER_ENGINE) the kernel's are old. So before
  * any ioctl is forwarded they are written back, with rip where KVM itself would have it at such
- * an exit: on the instruction for port accesses and device reads, past it for device writes.
- * Ioctls that only look leave it at that. After one that changes something the kernel's state is
- * the truth (NX_OWNER_DISTURBED), and the next KVM_RUN only finishes the exit, by the rule of
- * KVM's fast path: if rip still is on the instruction.
+ * an exit: past it for what KVM has done by then (final_at_exit() in run.c), else on the
+ * instruction. Ioctls that only look leave it at that. After one that changes something the
+ * kernel's state is the truth (NX_OWNER_DISTURBED), and the next KVM_RUN only finishes the exit, by
+ * the rule of KVM's fast path: if rip still is on the instruction.
  */
 #define _GNU_SOURCE
 #include "host.h"

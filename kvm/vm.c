@@ -195,6 +195,9 @@ static int enable_cap(struct nx_kvm_vm *vm, int fd, unsigned long request, void 
 	saved = errno;
 	if (!result && cap->cap == KVM_CAP_SPLIT_IRQCHIP)
 		vm->irqchip_split = true;
+	else if (!result &&
+		 (cap->cap == KVM_CAP_DISABLE_QUIRKS || cap->cap == KVM_CAP_DISABLE_QUIRKS2))
+		vm->quirk_out_7e_off = cap->args[0] & KVM_X86_QUIRK_OUT_7E_INC_RIP;
 	else if (!result && !capability_harmless(cap->cap))
 		nx_vm_off(vm, "the VMM enabled a KVM capability that noexit does not know or that "
 			      "rules it out (dirty ring, Xen, encryption, bus locks)");

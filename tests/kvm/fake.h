@@ -23,6 +23,7 @@ enum model_op {
 	M_MOVE,  /* rcx = rax */
 	M_IN,    /* eax = port operand */
 	M_OUT,   /* port operand = eax */
+	M_OUTS,  /* port operand = eax, and rsi += 4 */
 	M_LOAD,  /* rcx = device[operand] */
 	M_STORE, /* device[operand] = rcx */
 	M_SPLIT, /* device[operand], device[operand + 8] = rcx, rax: two fragments */
@@ -107,6 +108,7 @@ struct fake_kernel {
 	bool marks, again, said_preempted;
 	unsigned asked_steal, flushed;
 	bool refuses_msrs;
+	bool quirk_off;     /* KVM_X86_QUIRK_OUT_7E_INC_RIP, by KVM_ENABLE_CAP */
 	bool accepts_all;   /* ioctls on the vCPU that nothing is known of */
 	uint16_t run_flags; /* KVM_RUN_X86_* of exits to come */
 	void (*at_ioctl)(uint32_t request);

@@ -16,6 +16,8 @@ struct nx_engine {
 	bool segment_loads;
 	struct nx_costs costs;
 	bool pending;
+	bool outs; /* the pending exit is an M_OUTS */
+	uint8_t string[NX_STRING_BYTES];
 	bool rmw; /* the pending exit is the read of an M_RMW */
 	struct nx_exit exit;
 	unsigned exits_in_stay;
@@ -101,6 +103,7 @@ enum nx_completion nx_engine_complete_exit(struct nx_engine *e, struct nx_exit *
 		return NX_COMPLETION_EXIT;
 	}
 	e->pending = false;
+	e->state.gpr[NX_RSI] += e->outs ? 4 : 0;
 	if (!exit->write && exit->kind == NX_EXIT_IO)
 		e->state.gpr[NX_RAX] = exit->data;
 	else if (!exit->write)
@@ -130,8 +133,8 @@ static enum nx_outcome leave(struct nx_engine *e, struct nx_exit *exit, enum nx_
 static enum nx_outcome deliver(struct nx_engine *e, struct nx_exit *exit,
 			       const struct model_insn *insn)
 {
-	bool io = insn->op == M_IN || insn->op == M_OUT;
-	bool write = insn->op == M_OUT || insn->op == M_STORE;
+	bool io = insn->op == M_IN || insn->op == M_OUT || insn->op == M_OUTS;
+	bool write = insn->op == M_OUT || insn->op == M_OUTS || insn->op == M_STORE;
 	uint64_t value = e->state.gpr[io ? NX_RAX : NX_RCX];
 	enum nx_route route;
 
@@ -151,6 +154,11 @@ static enum nx_outcome deliver(struct nx_engine *e, struct nx_exit *exit,
 	    .data = write ? (io ? (uint32_t)value : value) : 0xdeadbeefdeadbeef,
 	    .rip = e->state.rip,
 	};
+	e->outs = insn->op == M_OUTS;
+	if (e->outs) {
+		memcpy(e->string, &value, 4);
+		exit->string = e->string;
+	}
 	e->pending = true;
 	e->rmw = insn->op == M_RMW;
 	e->exits_in_stay++;
@@ -245,6 +253,7 @@ enum nx_outcome nx_engine_resume(struct nx_engine *e, struct nx_exit *exit)
 			break;
 		case M_IN:
 		case M_OUT:
+		case M_OUTS:
 		case M_LOAD:
 		case M_STORE:
 		case M_RMW:

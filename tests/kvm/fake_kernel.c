@@ -184,10 +184,16 @@ static bool execute(const struct model_insn *insn)
 		if (signals(true, insn->operand, 4, (uint32_t)regs->rax))
 			break;
 		exit_io(true, (uint16_t)insn->operand, (uint32_t)regs->rax);
-		if (fake.style.emulated_out)
+		/* kvm_fast_pio_out() */
+		if (fake.style.emulated_out || (insn->operand == 0x7e && !fake.quirk_off))
 			regs->rip = next;
 		else
 			pend(PENDING_FAST_OUT);
+		return true;
+	case M_OUTS:
+		exit_io(true, (uint16_t)insn->operand, (uint32_t)regs->rax);
+		regs->rsi += 4;
+		regs->rip = next;
 		return true;
 	case M_LOAD:
 		pend(PENDING_READ_AGAIN);
@@ -593,6 +599,11 @@ static int vm_ioctl(uint32_t request, void *argument)
 		return set_line(request, argument);
 	if (request == KVM_CREATE_VCPU)
 		return argument ? FAKE_SECOND_VCPU_FD : FAKE_VCPU_FD;
+	if (request == KVM_ENABLE_CAP &&
+	    (((struct kvm_enable_cap *)argument)->cap == KVM_CAP_DISABLE_QUIRKS ||
+	     ((struct kvm_enable_cap *)argument)->cap == KVM_CAP_DISABLE_QUIRKS2))
+		fake.quirk_off =
+		    ((struct kvm_enable_cap *)argument)->args[0] & KVM_X86_QUIRK_OUT_7E_INC_RIP;
 	if (request == KVM_SIGNAL_MSI)
 		return 1; /* delivered */
 	if (request == KVM_IOEVENTFD)

@@ -134,6 +134,48 @@ static void test_registers_in_run_page(void **state)
 	fake_stop();
 }
 
+/* What KVM has done by the time of the exit: the registers say so. */
+static const struct model_insn finals[] = {
+    {M_IN, 0x10},     {M_ADD, 3},       {M_OUT, 0x7e}, {M_OUT, 0x11},  {M_OUTS, 0x12},
+    {M_OUT, 0x7e},    {M_STORE, 0x510}, {M_IN, 0x13},  {M_OUTS, 0x7e}, {M_LOAD, 0x508},
+    {M_STORE, 0x510}, {M_LOOP, 0},      {M_HLT, 0},
+};
+
+static void test_registers_of_finished_exits(void **state)
+{
+	(void)state;
+	for (int way = 0; way < 2; way++) {
+		with.looks = without.looks = way == 0;
+		with.syncs = without.syncs = way == 1;
+		run_both(finals, COUNT(finals), fast);
+		assert_true(fake_engine.exits >= 80);
+		/* The first OUT to 0x7e was the engine's: rip is past it. */
+		assert_int_equal(with.access[1].address, 0x7e);
+		assert_int_equal(with.access[1].regs.rip, MODEL_BASE + 3 * MODEL_LEN);
+		fake_stop();
+	}
+}
+
+/* A VMM that has switched the quirk off finds rip on the instruction, as on any other OUT. */
+static void test_quirk_switched_off(void **state)
+{
+	struct kvm_enable_cap cap = {.args = {KVM_X86_QUIRK_OUT_7E_INC_RIP}};
+
+	(void)state;
+	with.looks = true;
+	for (int newer = 0; newer < 2; newer++) {
+		cap.cap = newer ? KVM_CAP_DISABLE_QUIRKS2 : KVM_CAP_DISABLE_QUIRKS;
+		start(finals, COUNT(finals), fast, true);
+		assert_int_equal(nx_kvm_ioctl(FAKE_VM_FD, KVM_ENABLE_CAP, &cap), 0);
+		with.accesses = with.inputs = 0;
+		assert_true(vmm_run(&with));
+		assert_int_equal(with.access[1].address, 0x7e);
+		assert_int_equal(with.access[1].regs.rip, MODEL_BASE + 2 * MODEL_LEN);
+		assert_int_equal(with.access[3].regs.rip, MODEL_BASE + 5 * MODEL_LEN);
+		fake_stop();
+	}
+}
+
 static void change_rbx(struct vmm *vmm, unsigned index)
 {
 	struct kvm_regs regs;
@@ -647,6 +689,8 @@ int main(void)
 	    TEST(test_every_exit_is_counted),
 	    TEST(test_registers_at_exits),
 	    TEST(test_registers_in_run_page),
+	    TEST(test_registers_of_finished_exits),
+	    TEST(test_quirk_switched_off),
 	    TEST(test_set_regs_same_rip),
 	    TEST(test_set_regs_other_rip),
 	    TEST(test_dirty_regs_win),

@@ -36,10 +36,12 @@ static void make_guest(struct model_insn *program)
 	for (unsigned i = 0; i < INSNS - 2; i++) {
 		static const enum model_op ops[] = {M_ADD, M_MOVE, M_IN,    M_IN,    M_OUT,
 						    M_OUT, M_LOAD, M_STORE, M_SPLIT, M_RMW,
-						    M_STI, M_CLI,  M_SEG,   M_SEG};
+						    M_STI, M_CLI,  M_SEG,   M_SEG,   M_OUTS};
 
 		program[i].op = ops[draw(&guest_random, sizeof(ops) / sizeof(*ops))];
 		program[i].operand = 0x100 + 16 * draw(&guest_random, 8);
+		if (program[i].op == M_OUT && !draw(&guest_random, 4))
+			program[i].operand = 0x7e;
 	}
 	program[INSNS - 2] = (struct model_insn){M_LOOP, draw(&guest_random, INSNS - 2)};
 	program[INSNS - 1] = (struct model_insn){M_HLT, 0};
