@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* engine.c - a vCPU's engine: made at the first exit that it could be of use at. */
+/* engine.c - make a vCPU's engine at the first exit at which it could be of use. */
 #include "host.h"
 
 #define ENOUGH_PAGES 8

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * guestmem.c - what the engine asks: where guest-physical memory is, and who handles an access.
+ * guestmem.c - answer the engine's questions: where guest-physical memory is, and whether the VMM
+ * or the kernel handles an access.
  *
  * The callbacks run inside nx_engine_resume() with vm->lock read-held. A change of memslots sets
  * the vCPUs' stop flags, waits for the lock, and does the real ioctl while it holds it, so no
@@ -95,7 +96,7 @@ static bool overlaps(uint64_t address, unsigned size, uint64_t first, uint64_t l
 	return address <= last && address + size > first;
 }
 
-/* A partial overlap goes to the VMM or to several devices: the kernel knows, so leave as well. */
+/* Only the kernel knows where a partial overlap goes, so the engine leaves before it as well. */
 static bool port_in_kernel(const struct nx_kvm_vm *vm, uint16_t port, unsigned size)
 {
 	static const struct {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* ioctl.c - every ioctl of the VMM on /dev/kvm, a VM or a vCPU, to what answers it. */
+/* ioctl.c - dispatch each ioctl of the VMM on /dev/kvm, a VM or a vCPU. */
 #include "host.h"
 
 #include <errno.h>

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * names.c - names for translations, for profilers and debuggers that meet their addresses: when
- * asked for, only.
+ * names.c - name translations for profilers and debuggers, if --perf-map or --gdb asks for it.
  *
- * perf reads /tmp/perf-PID.map, which tells no name's end: where translations took the place of
- * flushed ones, both are in it. GDB is told of an object file in memory for each translation,
- * through the descriptor and the function that it looks for by name (GDB's manual, "JIT Compilation
- * Interface").
+ * perf reads /tmp/perf-PID.map. That format cannot end a name's lifetime, so a flushed translation
+ * stays in the file beside the one that took its place. GDB learns of one object file in memory for
+ * each translation, through the descriptor and the function that it finds by name (GDB's manual,
+ * "JIT Compilation Interface").
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -33,8 +32,8 @@ static void name_of(const struct nx_share_cluster *cluster, char *name)
 /* ---- perf ---- */
 
 /*
- * The directory is everybody's: what was there before goes, and later only the file that was made
- * here is added to.
+ * Everybody may write to the directory. An existing file is therefore removed first, and lines are
+ * later added only to the file that was made here.
  */
 static int map_open(void)
 {
@@ -102,7 +101,7 @@ static __attribute__((noinline, used)) void __jit_debug_register_code(void)
 
 enum { SECTION_NONE, SECTION_TEXT, SECTION_SYMBOLS, SECTION_STRINGS, SECTIONS };
 
-/* An object file with one function in it, whose code is elsewhere in memory. */
+/* Lay out an object file with one function, whose code is elsewhere in memory. */
 struct object {
 	struct jit_code_entry entry;
 	const struct nx_kvm_vcpu *vcpu;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * owner.c - which thread a vCPU's engine belongs to, how another one has it leave, and how
- * clustering ends for a vCPU or a VM.
+ * owner.c - the thread that owns a vCPU's engine: take and release ownership, make an engine leave
+ * from another thread, and end clustering for a vCPU or a VM.
  */
 #define _GNU_SOURCE
 #include "host.h"
@@ -21,7 +21,8 @@ static int thread_id(void)
 	return id;
 }
 
-/* One step takes it and says who has it: a signal handler at any point finds out that it is us. */
+/* One atomic step takes the lock and names its holder, so that a signal handler can tell at any
+ * point that its own thread holds it. */
 NX_HOT static bool acquire(atomic_int *word, bool patient)
 {
 	int self = thread_id();
@@ -33,7 +34,7 @@ NX_HOT static bool acquire(atomic_int *word, bool patient)
 			return true;
 		if (holder == self)
 			return false;
-		/* Who sleeps lets a holder run that has a lower real-time priority. */
+		/* Sleep now and then: sched_yield() never lets a lower-priority holder run. */
 		if (holder && i % 1024 < 1000)
 			sched_yield();
 		else if (holder)
@@ -89,13 +90,15 @@ void nx_vm_unquiesce(struct nx_kvm_vm *vm)
 }
 
 /*
- * Whoever is in the engine and could take it is to come out: it looks at the flag wherever it may
- * take longer than from one exit to the next. Who is about to go in sees the epoch (run.c).
+ * Set the stop flag of every vCPU that is in the engine with interrupts enabled. The engine polls
+ * the flag wherever work takes longer than from one exit to the next. A vCPU that is about to enter
+ * compares irq_epoch instead (run.c).
  */
 void nx_vm_interrupt_raised(struct nx_kvm_vm *vm)
 {
 	atomic_fetch_add(&vm->irq_epoch, 1);
-	/* A signal handler's, which interrupted this very thread here: the latency bound it is. */
+	/* A signal handler interrupted this very thread here; the latency bound covers that case.
+	 */
 	if (!nx_vcpus_lock(vm))
 		return;
 	for (struct nx_kvm_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next_in_vm) {

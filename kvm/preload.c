@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * preload.c - the functions of the C library that libnoexit-kvm.so stands before.
+ * preload.c - the functions of the C library that libnoexit-kvm.so interposes.
  *
- * This code lives in somebody else's process. Its rules:
+ * This code lives in a foreign process. Its rules:
  *
  *  1. Fail open. Before start-up is complete, in a forked child, and for every descriptor that is
  *     not a VM or vCPU of this process, the real function is called and nothing else happens.
- *  2. errno is what the real function left; our own calls do not change it.
- *  3. We never exit, abort, or print to standard output. What we say is one line on standard
+ *  2. errno is what the real function left; calls of the library's own do not change it.
+ *  3. The library never exits, aborts, or prints to standard output. It prints one line on standard
  *     error, and only if that is still the file that it was at start-up.
  *  4. No locks are held across a real call that may block, except vm->lock over the ioctls that
  *     change a VM's memory or devices.
- *  5. A forked child must not believe our tables (process.c). A vfork child shares our memory; what
- *     it closes are its own descriptors, so functions that change the table look at the process id
+ *  5. A forked child must not trust the tables (process.c). A vfork child shares the memory but
+ *     closes descriptors of its own, so functions that change the table compare the process id
  *     first.
- *  6. Until the process creates a VM, LD_PRELOAD and our variables stay in the environment, so
- *     that `noexit run` also works on wrappers that exec or start the VMM. From the first VM on
- *     they are gone: the VMM's children run without us.
+ *  6. Until the process creates a VM, LD_PRELOAD and the NOEXIT_ variables stay in the environment,
+ *     so that `noexit run` also works on wrappers that exec or start the VMM. The first VM removes
+ *     them: the VMM's children run without noexit.
  *
  * Example: `LD_PRELOAD=libnoexit-kvm.so qemu-system-x86_64 -accel kvm` counts and avoids exits with
  * the defaults of options.h.
@@ -46,7 +46,7 @@ typedef void (*handler)(int);
 typedef void (*handler_with_info)(int, siginfo_t *, void *);
 #define SIGACTION_ARGUMENTS (int, const struct sigaction *, struct sigaction *)
 
-/* The real functions: found on first use, since other libraries' constructors may run first. */
+/* The real functions are found on first use, since other libraries' constructors may run first. */
 #define REALS(X)                                                    \
 	X(ioctl, int, (int, unsigned long, ...))                    \
 	X(close, int, (int))                                        \
@@ -98,7 +98,7 @@ static void real_find(void)
 static bool has_forked;
 static int kvm_access_errno;
 
-/* Removes a variable in place: unsetenv() would be as good, but is not ours to race with. */
+/* Remove a variable in place; unsetenv() could race with the VMM's own use of it. */
 static void environment_remove(const char *prefix)
 {
 	size_t length = strlen(prefix);
@@ -134,8 +134,9 @@ static void environment_clean(void)
 }
 
 /*
- * Several VMMs below one `noexit run`: the first one has the file, the others' have their process
- * id in the name. The first is who holds the lock, or has ended and left the file full.
+ * Choose the statistics file. Of several VMMs below one `noexit run` the first gets the named file,
+ * and the others add their process id to the name. The first one holds the lock, or has ended and
+ * left the file full.
  */
 static void stats_claim(void)
 {
@@ -144,7 +145,7 @@ static void stats_claim(void)
 	int fd = open(nx_options.stats, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
 
 	if (fd < 0)
-		return; /* which is said at the end */
+		return; /* nx_report_final() reports it */
 	if (fstat(fd, &status) || !S_ISREG(status.st_mode)) {
 		REAL(close)(fd);
 	} else if (flock(fd, LOCK_EX | LOCK_NB) || status.st_size) {
@@ -189,7 +190,7 @@ static void finish(void)
 		nx_report_final();
 		return;
 	}
-	/* Children, of a wrapper or by -daemonize, may use KVM; they speak for themselves. */
+	/* A child, of a wrapper or by -daemonize, may use KVM; it prints a report of its own. */
 	pid = getenv(NX_ENV_PID);
 	if (!pid || strtol(pid, NULL, 10) != nx_process.id || has_forked ||
 	    (!getrusage(RUSAGE_CHILDREN, &children) && children.ru_minflt))
@@ -293,7 +294,7 @@ EXPORT int dup(int old)
 	return copied(old, REAL(dup)(old));
 }
 
-/* The target of dup2() and dup3() is closed by them: rule 1 of fdtable.c. */
+/* dup2() and dup3() close their target; rule 1 of fdtable.c applies. */
 static void replaced(int old, int new_fd)
 {
 	int saved = errno;
@@ -360,9 +361,10 @@ EXPORT void closefrom(int first)
 /* ---- Signal handlers ---- */
 
 /*
- * KVM_RUN must return after a handler also when we had it in our hands (rule 5 of run.c), so we
- * have to know that one ran. Each handler is called by ours; nothing else about the signal changes,
- * and who asks for the handler gets his own. The kernel passes three arguments in any case.
+ * KVM_RUN must return after a signal handler has run, even if the engine had the vCPU (rule 5 of
+ * run.c). Therefore a handler of the library's counts each run and then calls the VMM's. Nothing
+ * else about the signal changes, and sigaction() still reports the VMM's own handler. The kernel
+ * passes three arguments in any case.
  */
 static _Atomic(handler) handlers[NSIG];
 
@@ -379,7 +381,7 @@ static bool is_handler(handler what)
 	return what != SIG_DFL && what != SIG_IGN && what != SIG_ERR && what != SIG_HOLD;
 }
 
-/* What the kernel is given instead; *before is who handled the signal so far. */
+/* Return the handler to install instead; *before gets the handler so far. */
 static handler handler_take(int number, handler wanted, handler *before)
 {
 	if (number <= 0 || number >= NSIG)
@@ -426,7 +428,7 @@ EXPORT handler signal(int number, handler wanted)
 	return install(REAL(signal), number, wanted);
 }
 
-/* What signal() is in programs for strict X/Open. */
+/* Programs for strict X/Open call this function as signal(). */
 EXPORT handler sysv_signal(int number, handler wanted)
 {
 	return install(REAL(sysv_signal), number, wanted);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * process.c - the process that the KVM host lives in, for the library that is preloaded
- * (preload.c) and for the one that a VMM links (library.c): is this still the process that it
- * began in, and what may be said on its standard error?
+ * process.c - the process that the KVM host lives in, whether the library is preloaded (preload.c)
+ * or linked (library.c). This file knows whether the process is still the one that started the
+ * host, and what may be written to its standard error.
  *
- * A fork copies our tables, but KVM refuses the descriptors in the child: it must not believe them.
- * `alive` is in a page that the kernel clears in every child, however it was made. A vfork child
- * shares our memory instead, so functions that change a table look at the process id as well.
+ * A fork copies the host's tables, but KVM refuses the descriptors in the child, so a child must
+ * not trust them. `alive` lies in a page that the kernel clears in every forked child. A vfork
+ * child shares the memory instead; functions that change a table therefore compare the process id
+ * as well.
  */
 #define _GNU_SOURCE
 #include "host.h"
@@ -66,7 +67,7 @@ static void alive_set(void)
 	nx_process.id = getpid();
 }
 
-/* A child of a process that has no VM is as good as its parent. */
+/* A forked child of a process without a VM may use the host just as its parent does. */
 bool nx_process_may_begin(void)
 {
 	if (!nx_process.ready)
@@ -106,7 +107,7 @@ void nx_say(const char *format, ...)
 		length = strlen(line);
 		line[length++] = '\n';
 		if (write(STDERR_FILENO, line, length) < 0) {
-			/* Nobody is left to be told. */
+			/* No reader is left for the line. */
 		}
 	}
 	errno = saved;
@@ -152,8 +153,8 @@ static uint64_t now(void)
 }
 
 /*
- * Without VMX and SVM the guest's RDTSC is not the processor's to change. A counter that Linux does
- * not trust is no clock source, and KVM corrects it as it goes.
+ * Only VMX and SVM let the processor add an offset to the guest's RDTSC. A TSC that Linux does not
+ * trust is not its clock source, and KVM then corrects the guest's counter while it runs.
  */
 static bool tsc_is_offset(void)
 {

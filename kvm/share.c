@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * share.c - the library's side of share.h: making the memory, and showing the clusters in it.
+ * share.c - the library's side of share.h: make the shared memory, and publish the clusters in it.
  *
- * If no file can be made, the same structures are in private memory: the figures at the end are
- * there, and nobody can watch.
+ * If no file can be made, private memory holds the same structures: the figures at the end of the
+ * process are complete, but no other process can watch.
  */
 #define _GNU_SOURCE
 #include "share.h"
@@ -20,8 +20,8 @@
 /* ---- The file ---- */
 
 /*
- * A VMM may close descriptors that it does not know, and open its own under the same number: every
- * use of ours begins with a look at what it is.
+ * A VMM may close descriptors that it does not know and open its own under the same number.
+ * Therefore every use of this descriptor first checks which file it is.
  */
 static bool file_is_ours(const struct nx_kvm_vm *vm)
 {
@@ -38,7 +38,7 @@ static void *map_private(size_t size)
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
-/* A part of the file, which grows as needed; private memory where that fails. */
+/* Map a part of the file, which grows as needed, or private memory if that fails. */
 static void *map_part(struct nx_kvm_vm *vm, uint64_t offset, size_t size)
 {
 	off_t end = (off_t)nx_share_page_round(offset + size);
@@ -150,7 +150,7 @@ void nx_share_vcpu_close(struct nx_kvm_vcpu *vcpu)
 	nx_names_forget(vcpu);
 	nx_figures_add(&vcpu->vm->share->gone_figures, &shared->figures);
 	vcpu->vm->share->gone++;
-	/* The slot is somebody else's next. */
+	/* Another vCPU gets the slot next. */
 	__atomic_store_n(&shared->living, 0, __ATOMIC_RELEASE);
 	memset(&shared->figures, 0, sizeof(shared->figures));
 	memset(shared->off, 0, sizeof(shared->off));
@@ -166,7 +166,7 @@ static int64_t benefit(const struct nx_kvm_vcpu *vcpu, const struct nx_cluster_i
 	uint64_t by_port = info->exits - info->exits_mmio - info->exits_insn;
 	int64_t saved, spent;
 
-	/* This host meets no exits by instructions as such, and knows no cost of theirs. */
+	/* This host sees no instruction exits and therefore has no cost for them. */
 	if (info->exits_insn || !cost[NX_COST_TAKEOVER] || !cost[NX_COST_RESUME] ||
 	    (by_port && !cost[NX_COST_IO]) || (info->exits_mmio && !cost[NX_COST_MMIO]))
 		return NX_SHARE_UNMEASURED;

@@ -2,17 +2,17 @@
 /*
  * steal.c - a vCPU that the engine runs must not look preempted to the guest's other ones.
  *
- * With steal time a guest shares a few bytes per vCPU with KVM. One of them says that the vCPU has
- * been preempted: then another one that flushes the TLB sends it no interrupt and does not wait for
- * it, but leaves a mark beside, and KVM flushes before the vCPU runs on. The engine would run on
- * without.
+ * With steal time a guest shares a few bytes per vCPU with KVM. One of them marks the vCPU as
+ * preempted. A vCPU that flushes TLBs sends a marked one no interrupt and does not wait for it; it
+ * sets a flush request beside the mark, and KVM flushes before the vCPU runs again. The engine
+ * would run on without that flush.
  *
- * Since Linux 5.19 (and stable kernels of that time) KVM says "preempted" only where an interrupt
- * of the host's stopped the guest between two instructions, which an exit to the VMM is not. Those
- * kernels count how often they did not say it, and are known by that counter. Kernels before said
- * it at each return from KVM_RUN. On them we do what KVM does before it runs a guest: take the word
- * back, in one step with the look at the mark. Where the mark is there already, the stay does not
- * begin, or ends.
+ * Since Linux 5.19 (and stable kernels of that time) KVM sets the mark only if a host interrupt
+ * stopped the guest between two instructions, which an exit to the VMM is not. Those kernels have a
+ * statistic that counts the other cases, and are recognised by it. Older kernels set the mark at
+ * each return from KVM_RUN. On them the host does what KVM does before it enters a guest: it clears
+ * the mark and reads the flush request in one atomic step. If a flush is requested already, the
+ * stay does not begin, or ends.
  */
 #include "host.h"
 
@@ -47,7 +47,7 @@ bool nx_steal_begin(struct nx_kvm_vcpu *vcpu, int fd)
 		return true;
 	ask.msrs.entries[0].index = MSR_KVM_STEAL_TIME;
 	answers = nx_real.ioctl(fd, KVM_GET_MSRS, &ask);
-	/* 0: this guest has no such register. */
+	/* The value is 0 if the guest has not set up steal time. */
 	if (answers == 1 && ask.msrs.entries[0].data & STEAL_ENABLED)
 		vcpu->steal_gpa =
 		    (ask.msrs.entries[0].data & STEAL_ADDRESS & NX_GPA_BITS) + PREEMPTED_AT;
@@ -63,8 +63,7 @@ bool nx_steal_claim(struct nx_kvm_vcpu *vcpu)
 
 	if (!vcpu->steal_gpa)
 		return true;
-	/* Where we cannot write, KVM could not either. The log of dirty pages has this one by KVM.
-	 */
+	/* KVM could not write to such memory either. KVM itself logs this page as dirty. */
 	byte = nx_guest_byte(vcpu, vcpu->steal_gpa);
 	if (!byte)
 		return true;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * tsc.c - the time-stamp counter as the guest reads it: the host's plus an offset. KVM tells the
- * exact offset (Linux 5.16). It must be the processor that adds it, the host's counter must be one
- * that KVM does not correct, and there must be no scaling: else RDTSC is left to the guest.
+ * tsc.c - compute the time-stamp counter that the guest would read: the host's plus an offset.
+ * KVM reports the exact offset since Linux 5.16. The engine leaves before RDTSC unless the
+ * processor itself adds the offset, KVM does not correct the host's counter, and the counter is not
+ * scaled.
  */
 #include "host.h"
 
@@ -73,7 +74,7 @@ bool nx_tsc_read(void *data, uint64_t *tsc, uint32_t *aux)
 		return false;
 	if (aux)
 		*aux = vcpu->tsc_aux;
-	/* Not before the loads that the guest did before. */
+	/* The fence keeps the reading behind the guest's earlier loads. */
 	_mm_lfence();
 	*tsc = __rdtsc() + vcpu->tsc_offset;
 	return true;
