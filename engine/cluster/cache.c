@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * cache.c - translations, found by the guest address of an entry point.
+ * cache.c - keep translations, and find them by the guest address of an entry.
  *
- * Everything is appended and nothing is freed but all at once: a dropped cluster is only marked,
- * and a full cache is flushed as a whole (DESIGN.md 3.6). That keeps no lists and cannot fragment.
+ * Translations are appended and only freed all at once: a dropped cluster is merely marked, and a
+ * full cache is flushed as a whole. The cache thus needs no free lists and cannot fragment.
  */
 #include "form/former.h"
 
 #define CODE_ALIGN 16u
-/* Each time that forming anew was for nothing doubles the loss to wait for. */
+/* Each re-formation that changed nothing doubles the side-exit cost to wait for. */
 #define MAX_FUTILE 8u
 
 static uint32_t slot_of(uint64_t rip)
@@ -107,7 +107,7 @@ static void index_entries(struct nx_cache *cache, const struct nx_cluster *clust
 	}
 }
 
-/* What people are shown of the graph. */
+/* Copy the part of the graph that is shown to users. */
 static void keep_blocks(struct nx_cluster *cluster, const struct nx_graph *graph, uint8_t *shape)
 {
 	for (uint16_t i = 0; i < graph->blocks; i++) {
@@ -135,7 +135,7 @@ static void keep_blocks(struct nx_cluster *cluster, const struct nx_graph *graph
 
 /* ---- What may run from an entry ---- */
 
-/* Of each block: the fragments that it lies in. */
+/* For each block, collect the set of fragments in which it lies. */
 struct reach {
 	uint64_t fragments[NX_MAX_BLOCKS][NX_FRAGMENT_WORDS];
 	uint16_t queue[NX_MAX_BLOCKS];
@@ -150,7 +150,7 @@ static void note_byte(const struct nx_graph *graph, uint64_t rip, uint64_t *frag
 			fragments[i / 64] |= 1ull << i % 64;
 }
 
-/* An instruction may go from one page, and so fragment, to the next. */
+/* An instruction may extend from one page, and thus fragment, into the next. */
 static void find_fragments(const struct nx_graph *graph, struct reach *reach)
 {
 	nx_memset(reach->fragments, 0, sizeof(reach->fragments));
@@ -166,7 +166,7 @@ static void find_fragments(const struct nx_graph *graph, struct reach *reach)
 	}
 }
 
-/* Control never goes on from here but through an entry. */
+/* Return whether control continues behind this instruction through an entry only. */
 static bool always_exits(const struct nx_insn *insn)
 {
 	return insn->op == NX_OP_IN || insn->op == NX_OP_OUT || insn->op == NX_OP_INSN_EXIT;
@@ -199,7 +199,7 @@ static void collect(const struct nx_graph *graph, struct reach *reach, uint16_t 
 	}
 }
 
-/* Entries are those of the blocks that are entries, in their order. */
+/* A translation's entries are in the order of the blocks that are entries. */
 static void find_reach(struct nx_engine *engine, struct nx_entry *entry)
 {
 	const struct nx_graph *graph = &engine->graph;
@@ -213,7 +213,7 @@ static void find_reach(struct nx_engine *engine, struct nx_entry *entry)
 
 /* ---- Making and keeping ---- */
 
-/* Of all that the graph's translation depends on, but for the mode. */
+/* Hash everything on which the graph's translation depends, except the mode. */
 static uint64_t shape_of(const struct nx_graph *graph)
 {
 	uint64_t hash = graph->insns + 1u;
@@ -284,7 +284,7 @@ struct nx_cluster *nx_cache_insert(struct nx_engine *engine, struct nx_cache *ca
 	cluster = &cache->cluster[cache->clusters++];
 	nx_memset(cluster, 0, sizeof(*cluster));
 	cluster->rip = graph->rip;
-	/* Only clusters are ever formed anew. */
+	/* Only clusters are ever formed again. */
 	if (cache == &engine->cache)
 		cluster->shape = shape_of(graph);
 	cluster->mode = graph->mode;

@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * make.c - drives the pipeline: formation, translation, verification, and into the cache.
+ * make.c - drive the pipeline from formation over translation and verification into the cache.
  *
- * Making a large cluster takes several times as long as interrupts may wait. So it is done in
- * steps, and between two of them the guest may get its turn (nx_must_pause()): the scratch memory
- * keeps what there is, and the next exit at the same place goes on with it.
+ * Making a large cluster takes several times the latency bound. The work is therefore divided into
+ * steps, and between two of them the guest may run on (nx_must_pause()). The scratch memory keeps
+ * the intermediate result, and the next exit at the same place continues with it.
  *
- * Invariant: while the maker is not idle, the scratch memory (form_scratch, translate_scratch, the
- * graph, the translation, what is emitted, the verifier's) is the maker's. Whoever needs it for
- * something else abandons first. So what is verified in the end is what has been translated,
+ * Invariant: while the maker is not idle, it owns the scratch memory (form_scratch,
+ * translate_scratch, the graph, the translation, the emitted code, the verifier's state). Any other
+ * user must call nx_make_abandon() first. The verifier therefore sees exactly what was translated,
  * whatever happened in between.
  */
 #include "form/former.h"
 
 /*
- * So many others may want to make something before a cluster that nobody goes on with gives way:
- * the guest may never come back there.
+ * An unfinished cluster is abandoned after so many attempts to make another one: the guest may
+ * never come back to its place.
  */
 #define PATIENCE 32u
 /*
- * So many steps are taken however long they last, or a slow machine would be at it for hundreds of
- * exits. Elsewhere they take less time than interrupts may wait.
+ * Each resume takes at least so many steps, or a slow machine would need hundreds of exits for one
+ * cluster. On other machines so many steps take less time than the latency bound.
  */
 #define LEAST_STEPS 16u
 
@@ -59,7 +59,7 @@ static enum nx_progress verify_step(struct nx_engine *engine)
 	return progress;
 }
 
-/* All at once. */
+/* Translate and verify the graph without pausing. */
 nx_status nx_make_emitted(struct nx_engine *engine)
 {
 	enum nx_progress progress;
@@ -122,8 +122,8 @@ static struct nx_cluster *keep(struct nx_engine *engine, nx_status *status)
 	return cluster;
 }
 
-/* After formation: what is there already, or else (NULL) translation is to begin, if *status is OK.
- */
+/* After formation, return a cluster that exists already. On NULL, translation begins if *status is
+ * NX_OK. */
 static struct nx_cluster *formed(struct nx_engine *engine, uint64_t pc, nx_status *status)
 {
 	struct nx_cluster *cluster;
@@ -139,7 +139,7 @@ static struct nx_cluster *formed(struct nx_engine *engine, uint64_t pc, nx_statu
 	return cluster;
 }
 
-/* One step. The end: a cluster, or a status that is not OK. */
+/* Take one step. The work has ended when there is a cluster or *status is not NX_OK. */
 static struct nx_cluster *step(struct nx_engine *engine, uint64_t pc, nx_status *status)
 {
 	struct nx_maker *maker = &engine->maker;

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * consistency.c - is the guest code still what was translated? (DESIGN.md 3.6)
+ * consistency.c - check that the guest code is still the code that was translated.
  *
  * The comparison goes through the page tables that are valid now, so it also notices another
- * address space, a remapped page and a store by anyone, device DMA included. Between it and the end
- * of the cluster only other vCPUs can change the code; the processor gives no stronger promise to
- * code that another one modifies without synchronising (SDM vol. 3, 9.1.3).
+ * address space, a remapped page and a store from any source, device DMA included. Between it and
+ * the end of the cluster only other vCPUs can change the code; the processor gives no stronger
+ * promise to code that another one modifies without synchronising (SDM vol. 3, 9.1.3).
  *
- * Compared at an entry is what can run from there until the next exit: control comes back through
- * another entry, and what may run from there is compared then.
+ * An entry compares the code that can run from there until the next exit. Control returns through
+ * another entry, which compares the code that can run from it.
  */
 #include "form/former.h"
 
 /*
- * The host's view of a page of code; its mapping is looked up once a stay. From then on the page is
- * not in the TLB for writing: the miss handler refuses stores to it.
+ * Return the host's view of a page of code, whose mapping is looked up once a stay. The TLB does
+ * not hold a code page for writing, so the miss handler sees every store to it.
  */
 static const uint8_t *code_page(struct nx_engine *engine, uint64_t linear)
 {
@@ -32,8 +32,7 @@ static const uint8_t *code_page(struct nx_engine *engine, uint64_t linear)
 	return host;
 }
 
-/* Fragments are short, and compared at each entry: a call of memcmp() would cost more than it does.
- */
+/* Compare inline: fragments are short, and a call of memcmp() would cost more than its work. */
 static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned len)
 {
 	uint64_t x, y;
@@ -56,7 +55,7 @@ static nx_status check(struct nx_engine *engine, const struct nx_cluster *cluste
 	const uint8_t *host = NULL;
 	uint64_t page = 1;
 
-	/* In the order of their addresses: most lie on the page of the one before. */
+	/* Fragments are in the order of their addresses, so most share a page with the last one. */
 	for (unsigned word = 0; word < NX_FRAGMENT_WORDS; word++) {
 		for (uint64_t left = fragments[word]; left; left &= left - 1) {
 			const struct nx_fragment *fragment =
@@ -76,7 +75,7 @@ static nx_status check(struct nx_engine *engine, const struct nx_cluster *cluste
 	return NX_OK;
 }
 
-/* The entry at an offset: they are in the order of their offsets. NULL: none is there. */
+/* Return the entry at an offset, or NULL if there is none; entries are sorted by offset. */
 static const struct nx_entry *entry_at(const struct nx_cluster *cluster, uint32_t offset)
 {
 	unsigned low = 0, high = cluster->entries;

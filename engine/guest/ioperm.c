@@ -20,7 +20,7 @@ bool nx_io_bitmap_exists(const struct nx_state *state)
 	       (tr->type & ~TYPE_BUSY) == TSS_32_64;
 }
 
-/* Two bytes of the segment. page: which of the vCPU's remembered pages it is likely on. */
+/* Read two bytes of the segment; page names the remembered page on which they likely lie. */
 static nx_status read_16(struct nx_engine *engine, unsigned page, uint64_t offset, unsigned *value)
 {
 	const struct nx_segment *tr = &engine->state.tr;

@@ -49,13 +49,13 @@ nx_status nx_session_open(struct nx_engine *engine)
 
 void nx_session_close(struct nx_engine *engine)
 {
-	/* The host may take any page away from here on. */
+	/* From here on the host may take any page away. */
 	nx_engine_flush(engine);
 	engine->in_session = false;
 	engine->host->guest_leave(engine->host_data);
 }
 
-/* What stores may do to a page that is entered in the TLB. */
+/* Return what stores may do to a page that is entered in the TLB. */
 enum stores { STORES_UNKNOWN, STORES_FREE, STORES_GUARDED };
 
 static void tlb_fill(struct nx_engine *engine, uint64_t linear, uint8_t *page, enum stores stores)
@@ -179,7 +179,7 @@ nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigned siz
 	struct nx_target low, high;
 	nx_status status;
 
-	/* Nor does an access wrap. */
+	/* An access must not wrap either. */
 	if (size > sizeof(engine->across) ||
 	    (engine->mode.bits != 64 && linear + size - 1 > UINT32_MAX))
 		return NX_LEAVE_PAGE_CROSSING;
@@ -196,7 +196,7 @@ nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigned siz
 	return NX_OK;
 }
 
-/* The linear address of an offset in a segment, where the segment allows the access. */
+/* Compute the linear address of an offset in a segment, if the segment allows the access. */
 static nx_status segment_linear(const struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 				unsigned size, bool write, uint64_t *linear)
 {
@@ -253,8 +253,8 @@ static nx_status guest_access(struct nx_engine *engine, enum nx_sreg seg, uint64
 }
 
 /*
- * One access each, of the guest's width: other vCPUs must see no halves of an aligned value, and
- * memcpy promises nothing.
+ * Access memory once, with the guest's width: other vCPUs must not see halves of an aligned value,
+ * and memcpy() does not promise that.
  */
 typedef uint16_t __attribute__((may_alias, aligned(1))) any16;
 typedef uint32_t __attribute__((may_alias, aligned(1))) any32;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* mode.c - what a resume depends on of the processor's state: its mode and its segments. */
+/* mode.c - derive the mode and the segments on which translations and walks depend. */
 #include "engine.h"
 
 static void load_segment(struct nx_engine *engine, unsigned number)
@@ -12,7 +12,7 @@ static void load_segment(struct nx_engine *engine, unsigned number)
 	to->base = from->base;
 	to->selector = from->selector;
 	to->read_end = to->write_end = engine->context.seg_lower[number] = 0;
-	/* What is left of an expand-down segment in real mode: vendors differ. */
+	/* Vendors differ in what remains of an expand-down segment in real mode. */
 	if (from->unusable || !from->present || !from->s ||
 	    (expand_down && !(engine->state.cr0 & NX_CR0_PE)))
 		return;
@@ -67,7 +67,7 @@ nx_status nx_load_mode(struct nx_engine *engine)
 		load_segment(engine, i);
 	/*
 	 * Unless the host asks for it, user-mode CPUID is left alone: counting tools rely on it
-	 * (docs/engine.md, fidelity).
+	 * (docs/engine.md, "What a guest can notice").
 	 */
 	mode->exits = engine->config.exits;
 	if (engine->cpl)

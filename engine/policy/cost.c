@@ -1,45 +1,46 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * cost.c - where does taking over pay? (DESIGN.md 3.3, step 6)
+ * cost.c - the cost model: decide where a take-over pays.
  *
- * To take a guest over the host has the exit completed and the registers brought, which costs
- * (nx_costs.takeover) whatever follows. Each exit that the engine delivers then saves an exit of
- * the hardware's, less the time that the engine needs instead. So each exiting instruction has an
- * account: what the stays that began at it have saved, against what they cost. Where a number of
- * stays end with a loss, the next exits there are left alone, twice as many each time; then it is
- * tried again, since what a guest does behind an exit changes.
+ * A take-over has a fixed cost (nx_costs.takeover): the host must have the exit completed and the
+ * registers transferred. Each exit that the engine then delivers saves a hardware exit, less the
+ * time that the engine needs for it. Each exiting instruction therefore has an account of what the
+ * stays that began at it have saved and cost. If a number of stays end with a loss, the next exits
+ * at that place are left alone, twice as many each time (back-off). Then it is tried again, since
+ * the code that a guest runs behind an exit changes.
  *
- * What is made in a stay (clusters, traces, translations of single instructions) is owed by its
- * place, and paid back by what the stays there gain. Whether it is to be made at all is asked
- * before: exits have to have cost a part of what a cluster there will, and all of what is owed
- * still; and so with paths to be followed. Code that runs a few times is left to the hardware.
+ * The place owes for everything that is made in a stay (clusters, traces, translations of single
+ * instructions), and the gains of its stays pay the debt back. Before anything is made, the exits
+ * must have cost a fraction of what the cluster will cost (the hot threshold), and the whole of
+ * what the place still owes. The same holds for paths to be followed. Code that runs a few times is
+ * thus left to the hardware.
  */
 #include "engine.h"
 
-/* Stays between two decisions, and how many of them one stands for whose resumes are timed. */
+/* The number of stays between two decisions; one timed stay stands for so many of them. */
 #define TRIAL 16u
 #define TIMED_STAY 4u
-/* Nanoseconds of a thousand instructions in clusters where that has not been measured. */
+/* The assumed time of a thousand instructions in clusters, in ns, until it has been measured. */
 #define THOUSAND_NS 2000u
-/* Instructions of a turn that is counted. */
+/* The assumed length of a counted loop's turn, in instructions. */
 #define TURN 2u
 #define MAX_IDLE_TURNS 65536u
 /*
- * Something is made as soon as exits have cost one part in so many of what making it does. Waiting
- * for the whole would lose at most twice what knowing the future would; this is more eager, since
- * what is made serves the exits around it, too.
+ * The hot threshold: a cluster is made as soon as exits have cost this fraction (1/n) of its own
+ * cost. Waiting for the whole cost would lose at most twice what perfect foresight would; the
+ * fraction is more eager, since a cluster also serves the exits around it.
  */
 #define EAGERNESS 8u
 /*
- * A measurement moves what is known by this part towards it, however far away it is: so that
- * becomes the median, which a scheduler that comes in between does not spoil. The first ones move
- * it more: a stage that runs for the first time takes several times as long as ever after.
+ * A measurement moves the estimate by this fraction, however far away the measurement is. The
+ * estimate thus approaches the median, which a preempted measurement does not spoil. The first
+ * measurements move it further, because a stage takes several times as long when it first runs.
  */
 #define LEARNING 8u
-/* What a cluster takes whatever its size, in instructions of it. */
+/* The fixed cost of making any cluster, expressed in instructions. */
 #define CLUSTER_INSNS 32u
 #define MOST_LEAVES 64u
-/* Exits left alone after the first loss; doubled so many times. */
+/* The first back-off, in exits, and how often it may double. */
 #define DECLINE_FIRST 64u
 #define DECLINE_MAX 9u
 
@@ -53,7 +54,7 @@ static uint32_t dearest_exit(const struct nx_costs *costs)
 	return dearest;
 }
 
-/* What an exit of a class costs; 0: nothing has been measured. */
+/* Return what an exit of a class costs, in ns, or 0 if nothing has been measured. */
 static uint32_t price(const struct nx_engine *engine, unsigned class)
 {
 	uint32_t measured = engine->costs.exit[class];
@@ -61,13 +62,13 @@ static uint32_t price(const struct nx_engine *engine, unsigned class)
 	return measured ? measured : dearest_exit(&engine->costs);
 }
 
-/* What leaving now will cost: an exit like the last one, and a takeover behind it. */
+/* Return the cost of leaving now: an exit like the last one, and the next take-over. */
 static uint32_t price_of_leaving(const struct nx_engine *engine)
 {
 	return price(engine, engine->class) + engine->costs.takeover;
 }
 
-/* The instructions in clusters that take as long as an exit. */
+/* Return how many instructions in clusters take as long as an exit. */
 static uint64_t instructions_worth(const struct nx_engine *engine)
 {
 	uint32_t thousand = engine->costs.thousand ? engine->costs.thousand : THOUSAND_NS;
@@ -168,7 +169,7 @@ bool nx_cost_waits(struct nx_engine *engine, uint64_t pc)
 		account->exits++;
 	if (!account->waits_for)
 		return false;
-	/* By what is known now: an estimate may have come down meanwhile. */
+	/* Use the present estimates; they may have come down since the account was opened. */
 	if (!nx_cost_known(engine) ||
 	    account->exits >= exits_needed(engine, account, account->making, account->waits_for)) {
 		account->waits_for = 0;
@@ -198,14 +199,14 @@ bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster
 	if (!nx_cost_known(engine))
 		return true;
 	cluster->lost += price_of_leaving(engine);
-	/* What it takes with the new way is not known; most of it is what there is. */
+	/* The cost with the new path is unknown, but most of the cluster stays as it is. */
 	return cluster->lost * EAGERNESS >= cluster->made_ns << cluster->futile;
 }
 
 /*
- * What was made is paid back by what the stays have gained since. Making something is an investment
- * when a place is new: the first stays that do are no trial. Where more is made than is gained
- * later on, it is a loss like any.
+ * Pay back what was made from what the stays have gained since. Making something for a new place is
+ * an investment, so its first stays are no trial. If a place later makes more than it gains, that
+ * counts as a loss like any other.
  */
 static void decide(const struct nx_engine *engine, struct nx_account *account)
 {
@@ -230,8 +231,8 @@ void nx_cost_avoided(struct nx_engine *engine)
 	uint64_t worth = price(engine, engine->class);
 
 	/*
-	 * Of an exit that would not have left the kernel, what the way out of it takes is not
-	 * saved. A takeover has that twice, once with nothing else but the registers.
+	 * An exit that would have stayed in the kernel does not save the way out to the VMM. A
+	 * take-over contains that way twice, once with nothing but the registers.
 	 */
 	if (engine->routed != NX_ROUTE_EXIT)
 		worth = worth > engine->costs.takeover ? worth - engine->costs.takeover : 0;
@@ -251,14 +252,14 @@ void nx_cost_made(struct nx_engine *engine, uint64_t ns)
 
 void nx_cost_spent(struct nx_engine *engine, uint64_t ns)
 {
-	/* A clock that goes back tells nothing. */
+	/* A clock that went back gives no measurement. */
 	if ((int64_t)ns > 0)
 		engine->stay_spent += ns;
 }
 
 /*
- * What a resume takes in the stays that begin at a place: a median as nx_cost_learn() has it, but
- * no step leads past the measurement, since there may be few of them.
+ * Learn how long a resume takes in the stays that begin at a place. This is a median as in
+ * nx_cost_learn(), but no step goes past the measurement, since measurements may be few.
  */
 static void learn_each(struct nx_account *account, uint64_t ns)
 {
@@ -277,9 +278,9 @@ static void learn_each(struct nx_account *account, uint64_t ns)
 }
 
 /*
- * What the engine has spent in the stay: its resumes, by what they take at this place. The least
- * that a resume takes anywhere would be too little where instructions are run by helpers, pages
- * walked and translations looked for; that is what the timed stays are for.
+ * Return what the engine has spent in the stay: its resumes at this place's own cost. The global
+ * minimum of a resume would be too low where helpers run instructions, pages are walked and
+ * translations are looked up; the timed stays measure those.
  */
 static uint64_t spent(const struct nx_engine *engine, const struct nx_account *account)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* stay.c - the time from a hardware exit to the return to guest mode, and how long it may last. */
+/* stay.c - begin a stay, and limit how long it keeps the guest out of guest mode. */
 #include "engine.h"
 
 /*
- * The first resume since the hardware delivered an exit. A host may complete exits by itself, so
- * that none is pending does not tell it.
+ * Begin a stay at the first resume since the hardware delivered an exit. A host may complete exits
+ * itself, so the absence of a pending exit does not mark the beginning.
  */
 void nx_stay_begin(struct nx_engine *engine)
 {

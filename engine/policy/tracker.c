@@ -125,7 +125,7 @@ static void advance(struct nx_tracker *tracker, uint64_t now)
 	tracker->epoch = (tracker->epoch + elapsed) & AGE_MASK;
 }
 
-/* Returns whether an entry leaked. */
+/* Insert an exit; return whether the entry that it pushed out was a leak. */
 static bool insert(struct nx_tracker *tracker, uint64_t h, unsigned properties)
 {
 	struct nx_tracker_entry *row = row_of(tracker, h);
