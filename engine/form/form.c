@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * form.c - which guest instructions become a cluster (DESIGN.md 3.3).
+ * form.c - decide which guest instructions become a cluster.
  *
  * One algorithm serves every level: explore the guest's control flow from the entry on, as far as
  * an exiting instruction may be away (explore); keep only what still leads to one (prune); cut or
  * count cycles without one (find_backedges). graph.c makes blocks of the rest. The levels only
- * restrict which edges exploration follows (successors). A path that ends in nothing kept becomes
- * an edge to nowhere: the translation leaves there.
+ * restrict which edges exploration follows (successors). A branch to an instruction that is not
+ * kept becomes an edge to nowhere, which the translation takes as a side exit.
  *
- * Static exploration is bounded by the paper's rule, or it would grow into code that is never
- * executed. Along the ways that control was seen to go from one exit to the next ("on path",
- * paths.c) it may go much farther, through calls, returns and indirect branches.
+ * The paper's rule bounds static exploration, which would otherwise grow into code that is never
+ * executed. Along paths that control was seen to take from one exit to the next ("on path",
+ * paths.c) exploration goes much farther, through calls, returns and indirect branches.
  */
 #include "form/former.h"
 
@@ -26,16 +26,16 @@ struct former {
 	unsigned max_path;
 };
 
-/* Exits whenever it is executed. */
+/* Return whether the instruction exits whenever it is executed. */
 static bool is_strong(const struct nx_node *node)
 {
 	return nx_op_exits(node->insn.op);
 }
 
 /*
- * Has this access been seen to exit? Exits that the engine met are noted with the instruction's
- * bytes. Of those that the hardware met only rip is known: on the instruction or, for a store, past
- * it.
+ * Return whether this access has been seen to exit. Exits that the engine met are noted with the
+ * instruction's bytes. For those that the hardware met only rip is known, which is on the
+ * instruction or, after a store, past it.
  */
 static bool is_weak(const struct former *f, const struct nx_insn *insn)
 {
@@ -51,7 +51,7 @@ static bool is_weak(const struct former *f, const struct nx_insn *insn)
 		NX_TRACK_MMIO) != 0;
 }
 
-/* Reads up to 15 bytes of guest code; returns how many there are. */
+/* Read up to 15 bytes of guest code; return how many could be read. */
 static unsigned read_code(struct former *f, uint64_t rip, uint8_t *bytes)
 {
 	const struct nx_segment *cs = &f->engine->state.seg[NX_CS];
@@ -98,7 +98,7 @@ static void decode_at(struct former *f, uint64_t rip, struct nx_insn *insn)
 	nx_decode(f->mode, rip, bytes, read_code(f, rip, bytes), insn);
 }
 
-/* Makes one instruction of a store that exits and an adjacent one right behind it. */
+/* Merge a store that exits with an adjacent one right behind it into one instruction. */
 static void merge_stores(struct former *f, struct nx_insn *insn)
 {
 	const struct nx_tracker *tracker = &f->engine->tracker;
@@ -119,13 +119,13 @@ static void merge_stores(struct former *f, struct nx_insn *insn)
 	insn->size = 8;
 }
 
-/* Shadow stacks and branch tracking see every call and return; we do not know their state. */
+/* Shadow stacks and branch tracking see every call and return, and their state is unknown here. */
 static bool follows_calls(const struct former *f)
 {
 	return f->engine->config.level >= NX_LEVEL_PATHS && !(f->engine->state.cr4 & NX_CR4_CET);
 }
 
-/* Can formation go through this instruction at all? */
+/* Return whether formation can continue through this instruction at all. */
 static bool is_passable(const struct former *f, const struct nx_insn *insn)
 {
 	switch ((enum nx_op)insn->op) {
@@ -139,12 +139,12 @@ static bool is_passable(const struct former *f, const struct nx_insn *insn)
 	case NX_OP_CALL_INDIRECT:
 		return follows_calls(f);
 	default:
-		/* A branch too: where it may not be followed, taken ends the cluster. */
+		/* This includes branches: one that may not be followed is a side exit if taken. */
 		return true;
 	}
 }
 
-/* How exploration arrives at an instruction. */
+/* The state in which exploration arrives at an instruction. */
 struct way {
 	unsigned gap, accesses; /* since the last exiting instruction */
 	bool on_path;
@@ -165,8 +165,8 @@ static bool within_reach(const struct former *f, const struct nx_node *node, con
 }
 
 /*
- * The node at rip, reached in this way; queued if it is new or was reached by a longer one before.
- * NX_NOWHERE: out of reach, not passable, or the graph is full.
+ * Return the node at rip, and queue it if it is new or was only reached by a longer path before.
+ * Return NX_NOWHERE if it is out of reach or not passable, or the graph is full.
  */
 static uint16_t reach(struct former *f, uint64_t rip, struct way way)
 {
@@ -176,7 +176,8 @@ static uint16_t reach(struct former *f, uint64_t rip, struct way way)
 	unsigned slot;
 
 	if (way.via) {
-		/* Few jumps lead straight to a return; only those are told apart by it. */
+		/* Only a jump that leads straight to an indirect branch becomes part of its name.
+		 */
 		decode_at(f, rip, &s->peek);
 		if (!nx_is_indirect(s->peek.op))
 			way.via = 0;
@@ -201,7 +202,7 @@ static uint16_t reach(struct former *f, uint64_t rip, struct way way)
 	node = &s->node[s->hash[slot] - 1];
 	if (!is_passable(f, &node->insn) || !within_reach(f, node, &way))
 		return NX_NOWHERE;
-	/* Ways differ in instructions and in accesses; fewer instructions decide. */
+	/* Two paths may differ in instructions and in accesses; fewer instructions decide. */
 	if ((way.gap < node->gap || (way.on_path && !node->on_path)) && s->tail < NX_FORM_QUEUE) {
 		if (way.gap < node->gap) {
 			node->gap = (uint16_t)way.gap;
@@ -213,7 +214,7 @@ static uint16_t reach(struct former *f, uint64_t rip, struct way way)
 	return (uint16_t)(node - s->node);
 }
 
-/* The static rule: forward branches at one level, backward ones at another. */
+/* Apply the static rule: one level admits forward branches, a later one backward branches. */
 static bool may_branch_to(const struct former *f, const struct nx_insn *insn)
 {
 	const enum nx_level level = f->engine->config.level;
@@ -266,7 +267,7 @@ static void successors(struct former *f, uint16_t number)
 			node->edge[NX_EDGE_TAKEN] = reach(f, insn->target, way);
 		break;
 	case NX_OP_CALL:
-		/* Most calls lead far away and to no exit. */
+		/* Most calls lead far away and to no exit, so only observed ones are followed. */
 		way.on_path =
 		    way.on_path && nx_paths_seen(&f->engine->paths, insn->path, insn->target);
 		way.context =
@@ -298,14 +299,14 @@ static void begin_exploring(struct former *f)
 	s->begun = false;
 }
 
-/* Explore some instructions from rip on. NX_DONE: there are no more. */
+/* Explore some instructions from rip on; return NX_DONE when none are left. */
 static enum nx_progress explore(struct former *f, uint64_t rip)
 {
 	struct nx_form_scratch *s = f->s;
 
 	if (nx_session_begin(f->engine) != NX_OK)
 		return NX_BLOCKED;
-	/* The page may be elsewhere by now. */
+	/* The page may have moved since the last session. */
 	s->code_linear = 1;
 	if (!s->begun)
 		reach(f, rip, (struct way){0, 0, follows_calls(f), 0, 0});
@@ -329,7 +330,7 @@ static bool leads_to_kept(const struct nx_form_scratch *s, const struct nx_node 
 	return false;
 }
 
-/* Keeps what leads to an exiting instruction; edges to the rest go nowhere. */
+/* Keep the nodes that lead to an exiting instruction; edges to all others go nowhere. */
 static void prune(struct nx_form_scratch *s)
 {
 	bool changed = true;
@@ -354,7 +355,7 @@ static void prune(struct nx_form_scratch *s)
 typedef bool node_test(const struct nx_node *node);
 typedef void edge_action(struct nx_node *from, unsigned edge);
 
-/* The next edge of a node that was not yet followed; closing ones are reported. */
+/* Return the next unvisited successor of a node, and report the edges that close a cycle. */
 static uint16_t descend(struct nx_form_scratch *s, struct nx_node *node, node_test *ends,
 			edge_action *found, unsigned *count)
 {
@@ -374,9 +375,10 @@ static uint16_t descend(struct nx_form_scratch *s, struct nx_node *node, node_te
 }
 
 /*
- * Finds the backedges of cycles that meet none of some exiting instructions: depth first with an
- * explicit stack (the queue's memory); the path ends at the exiting nodes, so a successor on the
- * path closes a cycle. Returns how many were found, an edge perhaps more than once.
+ * Find the backedges of cycles that meet no exiting instruction of a kind. The search is depth
+ * first with an explicit stack (the queue's memory). Its path ends at the exiting nodes, so a
+ * successor on the path closes such a cycle. Return how many were found; an edge may count more
+ * than once.
  */
 static unsigned find_backedges(struct nx_form_scratch *s, node_test *ends, edge_action *found)
 {
@@ -407,26 +409,26 @@ static unsigned find_backedges(struct nx_form_scratch *s, node_test *ends, edge_
 	return count;
 }
 
-/* Nobody would notice a cycle that meets no exiting instruction turn and turn. */
+/* Cut a cycle that meets no exiting instruction: no check would ever stop it. */
 static void cut(struct nx_node *from, unsigned edge)
 {
 	from->edge[edge] = NX_NOWHERE;
 }
 
-/* On paths such cycles are waiting loops and copies of a few bytes: counted, not cut. */
+/* Count the turns of such a cycle on a path: it is a waiting loop or a copy of a few bytes. */
 static void count_idle(struct nx_node *from, unsigned edge)
 {
 	from->counted[edge] = NX_EDGE_IDLE;
 }
 
-/* What meets only accesses that may turn out to be to memory has to be counted. */
+/* Count the turns of a cycle whose only exits are accesses that may turn out to be to memory. */
 static void count_weak(struct nx_node *from, unsigned edge)
 {
 	if (from->counted[edge] == NX_EDGE_FREE)
 		from->counted[edge] = NX_EDGE_WEAK;
 }
 
-/* What still can be reached from node 0: pruning and cutting leave islands. */
+/* Drop the islands that pruning and cutting have left: nodes that node 0 no longer reaches. */
 static void drop_islands(struct nx_form_scratch *s)
 {
 	unsigned head = 0, tail = 0;
@@ -451,7 +453,7 @@ static void drop_islands(struct nx_form_scratch *s)
 		s->node[i].keep &= s->node[i].mark != 0;
 }
 
-/* Branches backwards, and how many of them stay in the cluster: the rest leave it when taken. */
+/* Count the backward branches, and those of them that stay in the cluster when taken. */
 static void count_backedges(struct nx_engine *engine, const struct nx_form_scratch *s)
 {
 	for (unsigned i = 0; i < s->nodes; i++) {
@@ -472,7 +474,7 @@ static void begin_graph(struct nx_graph *graph, const struct nx_mode *mode, uint
 	graph->insns = graph->blocks = graph->fragments = graph->exiting = graph->byte_count = 0;
 }
 
-/* Explored: prunes, cuts and makes the graph. */
+/* After exploration, prune and cut, and make the graph. */
 static enum nx_progress finish(struct former *f, struct nx_graph *graph)
 {
 	prune(f->s);
@@ -490,7 +492,7 @@ static enum nx_progress finish(struct former *f, struct nx_graph *graph)
 		count_backedges(f->engine, f->s);
 		return NX_DONE;
 	}
-	/* Too many blocks or fragments: what is nearest makes a smaller cluster. */
+	/* With too many blocks or fragments, the nearest nodes make a smaller cluster. */
 	if ((f->s->limit /= 2) < NX_MAX_INSNS / 8)
 		return NX_FAILED;
 	begin_graph(graph, &graph->mode, graph->rip);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* graph.c - blocks and fragments of the instructions that form.c has chosen. */
+/* graph.c - make blocks and fragments of the instructions that form.c has chosen. */
 #include "form/former.h"
 
-/* Orders the kept nodes by rip: the host code then lies as the guest's does. */
+/* Sort the kept nodes by rip, so that the host code lies as the guest's does. */
 static unsigned sort_nodes(struct nx_form_scratch *s)
 {
 	unsigned count = 0;
@@ -34,7 +34,7 @@ static void mark_leaders(struct nx_form_scratch *s)
 		for (unsigned e = NX_EDGE_TAKEN; e < NX_EDGES; e++)
 			if (node->edge[e] != NX_NOWHERE)
 				s->node[node->edge[e]].leader = true;
-		/* A repeated string instruction is come back to while elements remain. */
+		/* A repeated string instruction is entered again while elements remain. */
 		if (nx_node_exits(node) && node->insn.repeated)
 			node->leader = node->entry = true;
 		if (next == NX_NOWHERE)
@@ -47,7 +47,7 @@ static void mark_leaders(struct nx_form_scratch *s)
 	}
 }
 
-/* A block from a leader on: up to the next leader, or to where control flow divides. */
+/* Make a block from a leader up to the next leader or to a branch. */
 static bool make_block(struct nx_form_scratch *s, uint16_t leader, struct nx_graph *graph)
 {
 	struct nx_block *block = &graph->block[s->node[leader].block];

@@ -2,7 +2,7 @@
 /* paths.c - the ways that branches were seen to go, and the calls around them; see internal.h. */
 #include "engine.h"
 
-/* Leaves at one branch before a trace goes on from it; doubled by each trace. */
+/* The side exits at one branch before a trace starts there; each trace doubles the number. */
 #define FIRST_LEAVES 2u
 #define MAX_TRACES 6u
 
@@ -75,7 +75,7 @@ void nx_paths_note(struct nx_paths *paths, uint64_t from, uint64_t to)
 		path->to[path->targets++] = to;
 		return;
 	}
-	/* The oldest goes: a branch with many targets is followed to the latest ones. */
+	/* Drop the oldest target: a branch with many of them is followed to the latest ones. */
 	for (unsigned i = 1; i < NX_MAX_TARGETS; i++)
 		path->to[i - 1] = path->to[i];
 	path->to[NX_MAX_TARGETS - 1] = to;
@@ -118,7 +118,7 @@ bool nx_paths_leave(struct nx_paths *paths, uint64_t from, unsigned first)
 }
 
 /*
- * Also after a success the next one has to wait longer: a branch may go to more places than fit.
+ * Back off after a success, too: a branch may have more targets than fit.
  */
 void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found)
 {

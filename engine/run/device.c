@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * device.c - device accesses by other instructions than MOV.
+ * device.c - execute instructions other than MOV that access a device.
  *
  * An instruction with a device operand (CMP, TEST, ALU, XCHG, ...) is not emulated: it runs, in a
  * translation of its own, on a bounce buffer. The read exit's answer goes into the buffer, the
@@ -18,7 +18,7 @@
 #include "helper/helper.h"
 #include "insn/decode.h"
 
-/* A graph of one instruction, entered at it and left behind it. */
+/* Make a graph of one instruction, which is entered at it and left behind it. */
 static bool form_single(struct nx_engine *engine, const struct nx_site *site)
 {
 	struct nx_graph *graph = &engine->graph;
@@ -38,7 +38,7 @@ static bool form_single(struct nx_engine *engine, const struct nx_site *site)
 	return graph->insn[0].op == NX_OP_PLAIN;
 }
 
-/* Verified code into the table's place; false: it does not fit there. */
+/* Copy verified code to its place in the table; return false if it does not fit. */
 static bool keep_single(struct nx_engine *engine, const struct nx_site *site, unsigned number)
 {
 	const struct nx_translation *made = &engine->translation;
@@ -67,7 +67,7 @@ static bool make_single(struct nx_engine *engine, const struct nx_site *site, un
 {
 	struct nx_decoded d;
 
-	/* A locked access would have to keep others off the device between its halves. */
+	/* A locked access would have to keep other processors off the device between its halves. */
 	if (site->size > 8 || !nx_decode_full(&engine->mode, site->bytes, site->len, &d) ||
 	    (d.insn.attributes & ZYDIS_ATTRIB_HAS_LOCK))
 		return false;
@@ -107,8 +107,8 @@ static struct nx_single *find_single(struct nx_engine *engine, const struct nx_s
 }
 
 /*
- * Run the instruction on the buffer. Its only access is to the buffer, so it cannot stop: the same
- * access has just missed the TLB, in which devices are never entered, and misses it again.
+ * Run the instruction on the buffer. Its only access is to the buffer, so it cannot stop: devices
+ * are never entered in the TLB, the same access has just missed it, and it misses it again.
  */
 static void run_single(struct nx_engine *engine)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* execute.c - runs a translation between two states of the guest's processor. */
+/* execute.c - load the guest's state, run a translation, and store the state. */
 #include "engine.h"
 
 void nx_load_context(struct nx_engine *engine)

@@ -5,23 +5,23 @@
 #include "form/former.h"
 #include "translate/translator.h"
 
-/* Is this exit to be translated? What has to be for the tracker's leaks alone is counted. */
+/* Return whether this exit is hot; count the exits that are so because the tracker leaks. */
 static bool note_exit(struct nx_engine *engine, uint64_t pc, unsigned properties, uint64_t now)
 {
 	enum nx_track_verdict verdict =
 	    nx_tracker_note(&engine->tracker, pc, NULL, 0, properties, now);
 
 	engine->forced = verdict == NX_TRACK_FORCE;
-	/* The tracker forgets what does not fit, though its cluster may still be there. */
+	/* The tracker may have evicted an exit whose cluster still exists. */
 	if (verdict == NX_TRACK_COLD && nx_cache_has_entry_near(engine, pc))
 		return nx_tracker_remember(&engine->tracker, pc, NULL, 0);
 	return verdict != NX_TRACK_COLD;
 }
 
-/* May the exit at pc be taken over, as far as cost goes? */
+/* Return whether the cost model allows a take-over at the exit at pc. */
 static bool open_stay(struct nx_engine *engine, uint64_t pc)
 {
-	/* A cluster made for another exit meanwhile may begin here, too. */
+	/* A cluster that was made for another exit may have an entry here, too. */
 	if (nx_cost_waits(engine, pc) && !nx_cache_has_entry_near(engine, pc))
 		return false;
 	return nx_cost_open(engine, pc);
@@ -48,8 +48,8 @@ bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum 
 }
 
 /*
- * Every exit that was avoided is some cluster's, or a trace's; gap: instructions since the one
- * before.
+ * Attribute an avoided exit to a cluster or a trace; gap is the number of instructions since the
+ * exit before.
  */
 static void credit(struct nx_engine *engine, enum nx_exit_kind kind, unsigned gap)
 {
@@ -65,7 +65,7 @@ static void credit(struct nx_engine *engine, enum nx_exit_kind kind, unsigned ga
 	engine->counters.distance[class < NX_DISTANCES ? class : NX_DISTANCES - 1]++;
 }
 
-/* The instruction goes on with the write of what it has read from a device. */
+/* Continue an instruction with the write of what it has read from a device. */
 static enum nx_completion second_half(struct nx_engine *engine, const struct nx_exit *exit)
 {
 	engine->counters.exits_mmio++;
@@ -113,7 +113,7 @@ void nx_engine_forget_exit(struct nx_engine *engine)
 
 /* ---- Clusters ---- */
 
-/* The cluster with an entry at the state's rip, formed now if the exit is hot. */
+/* Return the cluster with an entry at the state's rip, and form it now if the exit is hot. */
 static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offset,
 				       nx_status *status)
 {
@@ -132,7 +132,7 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 	if (cluster)
 		return cluster;
 	if (hot) {
-		/* What the host asked about is what a barren formation has to be noted for. */
+		/* A barren formation is noted for the exit that the host asked about. */
 		pc = engine->hot_rip;
 	} else if (!note_exit(engine, pc, 0, engine->host->now(engine->host_data)) ||
 		   nx_cost_waits(engine, pc)) {
@@ -227,7 +227,7 @@ static enum nx_outcome end_with_insn(struct nx_engine *engine, const struct nx_s
 	return NX_EXIT;
 }
 
-/* A device's memory, at stop_gpa: by a MOV, or by an instruction that device.c runs. */
+/* Deliver an access to device memory at stop_gpa, by a MOV or by an instruction of device.c's. */
 static enum nx_outcome end_with_access(struct nx_engine *engine, const struct nx_site *site,
 				       struct nx_exit *exit)
 {
@@ -238,7 +238,8 @@ static enum nx_outcome end_with_access(struct nx_engine *engine, const struct nx
 	nx_tracker_note(&engine->tracker, site->rip, site->bytes, site->len, NX_TRACK_MMIO,
 			engine->host->now(engine->host_data));
 	if (site->first_len && !engine->stop_traced) {
-		/* A device gets its two accesses: formed anew, without the merger. */
+		/* A device must get two accesses, so the cluster is formed again without the
+		 * merger. */
 		nx_tracker_note(&engine->tracker, site->rip, site->bytes, site->first_len,
 				NX_TRACK_APART | NX_TRACK_MMIO,
 				engine->host->now(engine->host_data));
@@ -262,7 +263,7 @@ static enum nx_outcome end_with_access(struct nx_engine *engine, const struct nx
 	return deliver(engine, site, pending, exit);
 }
 
-/* An exit that a string helper has prepared. */
+/* Deliver an exit that a string helper has prepared. */
 static enum nx_outcome end_with_string(struct nx_engine *engine, const struct nx_site *site,
 				       struct nx_exit *exit)
 {
@@ -281,7 +282,7 @@ static enum nx_outcome end_with_string(struct nx_engine *engine, const struct nx
 		       exit);
 }
 
-/* The cluster avoids nothing, and what was noted of its accesses is no longer so. */
+/* Retire a cluster that avoids nothing, and forget that its accesses were to a device. */
 static void retire(struct nx_engine *engine, struct nx_cluster *cluster)
 {
 	for (unsigned i = 0; i < cluster->sites; i++)
@@ -290,7 +291,7 @@ static void retire(struct nx_engine *engine, struct nx_cluster *cluster)
 					  cluster->site[i].bytes, cluster->site[i].len);
 	cluster->dropped = true;
 	engine->counters.retired++;
-	/* Or it would be made anew at the next exit, for nothing again. */
+	/* Otherwise the next exit would make it again, for nothing. */
 	nx_tracker_barren(&engine->tracker, engine->hot_rip, NULL, 0);
 }
 
@@ -315,7 +316,7 @@ static enum nx_outcome end_at_site(struct nx_engine *engine, struct nx_exit *exi
 			return end_with_string(engine, site, exit);
 		return leave(engine, exit, engine->stop_reason);
 	default:
-		/* All turns of a loop to memory: the tracker was wrong about it. */
+		/* All turns of a loop accessed memory, so the tracker was wrong about it. */
 		if (site->reason == NX_LEAVE_TURNS && !engine->stay_exits)
 			retire(engine, engine->running);
 		return leave(engine, exit, site->reason);
@@ -332,7 +333,7 @@ static bool was_cut_off(const struct nx_engine *engine, nx_status status, uint64
 	       (nx_is_pause(status) && engine->counters.blocks != blocks_before);
 }
 
-/* Nothing is in static reach of this exit: the guest runs on in a trace, which may find a way. */
+/* Run the guest on in a trace, since no exit is in static reach; the trace may find a path. */
 static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 {
 	uint64_t rip = engine->state.rip, blocks = engine->counters.blocks;
@@ -398,7 +399,7 @@ static bool grow(struct nx_engine *engine, const struct nx_site *site, nx_status
 	return follows;
 }
 
-/* A translation has ended: perhaps to be followed by a trace. */
+/* After a translation has ended, perhaps follow it with a trace. */
 static enum nx_outcome end_cluster(struct nx_engine *engine, struct nx_exit *exit)
 {
 	const struct nx_site *site = &engine->running->site[engine->context.site];
@@ -413,7 +414,7 @@ static enum nx_outcome end_cluster(struct nx_engine *engine, struct nx_exit *exi
 	return end_at_site(engine, exit);
 }
 
-/* nx_config.uncached: traces all the way. */
+/* With nx_config.uncached, run traces only. */
 static enum nx_outcome step_on(struct nx_engine *engine, struct nx_exit *exit)
 {
 	nx_status status;
@@ -470,7 +471,7 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 		nx_stay_begin(engine);
 	if (engine->stop)
 		return leave(engine, exit, NX_LEAVE_STOP);
-	/* A stay's first resume is never denied: the guest makes progress on a slow machine, too.
+	/* A stay's first resume always runs, so that a guest progresses on a slow machine, too.
 	 */
 	if (engine->stay_exits && nx_stay_is_long(engine))
 		return leave(engine, exit, NX_LEAVE_LATENCY);
@@ -497,7 +498,7 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 	return end_cluster(engine, exit);
 }
 
-/* A stay whose resumes are timed stands for others at its place (cost.c). */
+/* A stay whose resumes are timed represents others at its place (cost.c). */
 enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit)
 {
 	uint64_t began, made = engine->stay_made;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * trace.c - following the guest from where nothing is known to its next exiting instruction.
+ * trace.c - follow the guest through unknown control flow to its next exiting instruction.
  *
  * Formation cannot tell where a return or a call through a pointer goes, nor which of a hundred
  * branches lead to the next exit. So, where an exit recurs and nothing is in static reach, the
@@ -27,7 +27,7 @@ static void commit(struct nx_engine *engine)
 		nx_paths_note(&engine->paths, engine->trace_edge[i].from, engine->trace_edge[i].to);
 }
 
-/* A target that a return or an indirect branch may go to without a fault. */
+/* Return whether a return or an indirect branch may go to this target without a fault. */
 static bool is_plausible(const struct nx_engine *engine, uint64_t to)
 {
 	unsigned bits = engine->state.cr4 & NX_CR4_LA57 ? 57 : 48;
@@ -107,7 +107,7 @@ static nx_status follow(struct nx_engine *engine, const struct nx_cluster *block
 	return NX_OK;
 }
 
-/* Did the translation stop at an instruction that exits? */
+/* Return whether the translation stopped at an instruction that exits. */
 static bool is_exit(const struct nx_engine *engine, const struct nx_site *site)
 {
 	switch ((enum nx_site_kind)site->kind) {
@@ -214,7 +214,7 @@ static bool trace(struct nx_engine *engine, const struct nx_site *from, nx_statu
 	engine->trace_edges = 0;
 	*status = NX_OK;
 	for (unsigned i = 0; i < NX_TRACE_STEPS && *status == NX_OK && !exits; i++) {
-		/* The first block is run however late it is, or none might ever be. */
+		/* The first block runs however late it is, or a slow machine would run none. */
 		if (i || engine->stop)
 			*status = nx_must_pause(engine);
 		if (*status == NX_OK)
@@ -238,7 +238,7 @@ bool nx_trace(struct nx_engine *engine, const struct nx_site *from, enum nx_maki
 	uint64_t took = engine->host->now(engine->host_data) - began;
 
 	nx_cost_learn(engine, making, 1, took);
-	/* Following a known path is part of running, and timed as such. */
+	/* Following a known path is part of running the guest and is timed as such. */
 	if (making != NX_MAKE_STEPS)
 		nx_cost_made(engine, took);
 	return found;
