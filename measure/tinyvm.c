@@ -87,9 +87,10 @@ static bool set_mode(struct tinyvm *vm)
 bool tinyvm_set_cpuid(struct tinyvm *vm, int vcpu)
 {
 	enum { ENTRIES = 256 };
-	struct {
+	/* The structure ends in a flexible array; this is room for its entries. */
+	union {
 		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entry[ENTRIES];
+		char bytes[sizeof(struct kvm_cpuid2) + ENTRIES * sizeof(struct kvm_cpuid_entry2)];
 	} cpuid = {.head.nent = ENTRIES};
 
 	return !vm->ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) &&

@@ -314,7 +314,7 @@ static uint64_t statistic(const struct machine *m, const char *name)
 		    pread(fd, &d, size, (off_t)(header.desc_offset + i * size)) != (ssize_t)size)
 			die("statistics");
 		if (!strcmp(d.desc.name, name) &&
-		    pread(fd, &value, sizeof(value), (off_t)(header.data_offset + d.desc.offset)) !=
+		    pread(fd, &value, sizeof(value), (off_t)header.data_offset + d.desc.offset) !=
 			sizeof(value))
 			die("statistics");
 	}
@@ -333,7 +333,7 @@ int main(int count, char **argument)
 
 	if (count != 4 && count != 5)
 		die("usage: vmm PROGRAM MODE TURNS");
-	bits = (unsigned)atoi(argument[2]);
+	bits = (unsigned)strtoul(argument[2], NULL, 10);
 	user = strchr(argument[2], 'u') != NULL;
 	for (unsigned i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
 		const struct code *code = &programs[i].code[bits / 32];
@@ -342,7 +342,7 @@ int main(int count, char **argument)
 			continue;
 		machine_make(&m);
 		memcpy(m.memory + CODE, code->bytes, (size_t)(uintptr_t)code->size);
-		set_mode(&m, bits, user, (unsigned)atoi(argument[3]));
+		set_mode(&m, bits, user, (unsigned)strtoul(argument[3], NULL, 10));
 		disturber = (struct disturber){&m, count == 5 ? argument[4] : NULL, false, 0};
 		if (count == 5 && pthread_create(&thread, NULL, disturb, &disturber))
 			die("pthread_create");
