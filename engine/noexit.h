@@ -400,7 +400,7 @@ struct nx_host {
 };
 
 /*
- * What formation may add to a cluster (DESIGN.md 3.3): each level contains the ones before it.
+ * What formation may add to a cluster: each level contains the ones before it.
  */
 #define NX_LEVELS(X)                                                                  \
 	X(PAIRS, "pairs", "two exiting instructions back to back")                    \
@@ -543,7 +543,7 @@ struct nx_counters {
  * Memory for one vCPU's engine, owned by the host, released by it after the last call.
  * arena: zeroed, 64-byte aligned, at least nx_engine_arena_size() bytes. code_rw and code_rx: the
  * same code_size bytes (at least 64 KiB, at most 2 GiB), mapped writable and executable; never both
- * in one mapping (DESIGN.md 3.5). code_rx stays where it is.
+ * in one mapping. code_rx stays where it is.
  */
 struct nx_memory {
 	void *arena;

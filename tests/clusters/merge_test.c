@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * EXAMPLES.md 1: the two halves of a PAE guest's page-table entry reach a host that traces the page
- * as one store of 64 bits; and what must stay two.
+ * Example 1, two stores in a row: the two halves of a PAE guest's page-table entry reach a host
+ * that traces the page as one store of 64 bits. Other pairs of stores must stay two.
  */
 #include "mock.h"
 

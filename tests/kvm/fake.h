@@ -3,10 +3,10 @@
  * fake.h - a kernel, an engine and a VMM to test the KVM host with.
  *
  * The guest is a program of model instructions, two bytes each. The fake kernel executes them
- * with KVM's order of events and KVM's differing ideas of when an exit is final (KVM.md, sections
- * 1 and 2); the fake engine executes them by the contract of noexit.h, and both check what they
- * are asked to do. A run with the host between them must give the VMM the same accesses, in the
- * same order, with the same registers, as one without.
+ * with KVM's order of events and KVM's differing ideas of when an exit is final (docs/kvm.md,
+ * sections 1 and 2); the fake engine executes them by the contract of noexit.h, and both check what
+ * they are asked to do. A run with the host between them must give the VMM the same accesses, in
+ * the same order, with the same registers, as one without.
  */
 #ifndef NX_TEST_FAKE_H
 #define NX_TEST_FAKE_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * stdint.h - what the engine's public header includes, for files that include the kernel's headers as
- * well: those have the same types under the same names, of the same sizes.
+ * stdint.h - what the engine's public header includes, for files that include the kernel's headers
+ * as well: those have the same types under the same names, of the same sizes.
  */
 #ifndef NXK_STDINT_H
 #define NXK_STDINT_H
