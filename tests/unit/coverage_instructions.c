@@ -497,9 +497,13 @@ static bool compare(const char *docs, const char *kind, const char *name)
 static bool compare_both(const char *docs)
 {
 	char name[64];
+	bool table, leaves;
 
+	/* Both are compared in any case, so that one run names all that is stale. */
 	snprintf(name, sizeof(name), "instructions-zydis-%s.md", zydis_version());
-	return compare(docs, "table", "instructions.md") & compare(docs, "leaves", name);
+	table = compare(docs, "table", "instructions.md");
+	leaves = compare(docs, "leaves", name);
+	return table && leaves;
 }
 
 static void print(bool leaves)
