@@ -58,7 +58,14 @@ static void check_same(const struct mock *a, const struct nx_cluster *one, const
 	assert_memory_equal((uint8_t *)a->memory.code_rw + one->code,
 			    (uint8_t *)b->memory.code_rw + other->code, one->code_size);
 	assert_memory_equal(one->site, other->site, one->sites * sizeof(*one->site));
-	assert_memory_equal(one->entry, other->entry, one->entries * sizeof(*one->entry));
+	/* Entries contain padding bytes, whose values are undefined. */
+	for (unsigned i = 0; i < one->entries; i++) {
+		const struct nx_entry *x = &one->entry[i], *y = &other->entry[i];
+
+		assert_int_equal(x->rip, y->rip);
+		assert_int_equal(x->offset, y->offset);
+		assert_memory_equal(x->fragments, y->fragments, sizeof(x->fragments));
+	}
 }
 
 static void test_same_as_at_once(void **state)
