@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * arith.c - division (which may fault), bit strings in memory, what must be aligned, and
- * what not every processor has.
+ * arith.c - execute division (which may fault), bit strings in memory, operands that must be
+ * aligned, and instructions that not every processor has.
  */
 #include "helper/helper.h"
 
-/* The first operand: register or memory. */
+/* Read the first operand, a register or memory. */
 static nx_status read_operand(struct nx_engine *engine, const struct nx_decoded *d,
 			      const ZydisDecodedOperand *op, uint64_t *value)
 {
@@ -21,7 +21,7 @@ static nx_status read_operand(struct nx_engine *engine, const struct nx_decoded 
 	return NX_OK;
 }
 
-/* 128 by 64 bits; the caller has made sure that the quotient fits. */
+/* Divide 128 by 64 bits; the caller has made sure that the quotient fits. */
 static uint64_t divide(uint64_t high, uint64_t low, uint64_t divisor, uint64_t *remainder)
 {
 	uint64_t quotient;
@@ -33,7 +33,7 @@ static uint64_t divide(uint64_t high, uint64_t low, uint64_t divisor, uint64_t *
 	return quotient;
 }
 
-/* The dividend, twice the operand's size: AX, DX:AX, EDX:EAX or RDX:RAX. */
+/* Return the dividend of twice the operand's size: AX, DX:AX, EDX:EAX or RDX:RAX. */
 static void read_dividend(const struct nx_engine *engine, unsigned size, uint64_t *high,
 			  uint64_t *low)
 {
@@ -121,7 +121,7 @@ nx_status nx_help_idiv(struct nx_engine *engine, const struct nx_decoded *d)
 	return NX_OK;
 }
 
-/* Changes *word as BTS, BTR or BTC says, in one atomic operation; returns the old value. */
+/* Change *word as BTS, BTR or BTC does, in one atomic operation; return the old value. */
 #define CHANGE_BIT(type, word, mask, mnemonic)                                      \
 	((mnemonic) == ZYDIS_MNEMONIC_BTS                                           \
 	     ? __atomic_fetch_or((type *)(word), (type)(mask), __ATOMIC_SEQ_CST)    \
@@ -236,7 +236,7 @@ nx_status nx_help_xlat(struct nx_engine *engine, const struct nx_decoded *d)
 	return status;
 }
 
-/* ---- What the processor under us may lack, though the guest's has it ---- */
+/* ---- Instructions that the host's processor may lack, though the guest's has them ---- */
 
 static uint64_t reverse_bytes(uint64_t value, unsigned size)
 {

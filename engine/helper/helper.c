@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * helper.c - which instructions C executes, and those of flags, stack and segments. See helper.h.
+ * helper.c - call a helper by its number; the helpers for flags, stack and segments.
  */
 #include "helper/helper.h"
 
@@ -160,7 +160,7 @@ nx_status nx_help_enter(struct nx_engine *engine, const struct nx_decoded *d)
 	void *top;
 
 	if (d->op[1].imm.value.u & 31)
-		return NX_LEAVE_STATE; /* nested frames: nobody uses them */
+		return NX_LEAVE_STATE; /* nested frames are not in use anywhere */
 	frame = (s.rsp - rbp.size) & s.mask;
 	/* The processor checks that the new top of the stack can be written: before the push. */
 	status = nx_guest_pointer(engine, NX_SS, (frame - d->op[0].imm.value.u) & s.mask, rbp.size,
@@ -281,7 +281,7 @@ nx_status nx_help_load_sreg(struct nx_engine *engine, const struct nx_decoded *d
 	return NX_OK;
 }
 
-/* LDS, LES, LFS, LGS: a general register from memory, and behind it the selector. */
+/* LDS, LES, LFS and LGS load a general register from memory, and the selector behind it. */
 nx_status nx_help_load_far(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	uint64_t at = nx_effective_address(engine, d, &d->op[1]), offset = 0, selector = 0;

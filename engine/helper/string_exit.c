@@ -45,7 +45,7 @@ static void advance(struct nx_engine *engine, const struct nx_string_pending *pe
 	nx_set_reg(engine->state.gpr, &reg, engine->state.gpr[number] + delta);
 }
 
-/* What one device has given is for another: the exit is now the store. */
+/* Turn the exit into the store to the second device of what the first one gave. */
 void nx_finish_string_load(struct nx_engine *engine, struct nx_exit *exit)
 {
 	exit->kind = NX_EXIT_MMIO;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * decode.c - guest bytes to struct nx_insn: what formation needs to know of an instruction.
+ * decode.c - decode guest bytes to struct nx_insn, which formation works on.
  *
- * The list of what we run is an allow-list: everything else is NX_OP_LEAVE and ends a cluster
- * before it, which is always right.
+ * The list of instructions that the engine runs is an allow-list. Every other one is NX_OP_LEAVE
+ * and ends a cluster before it, which is always correct.
  */
 #include "insn/decode.h"
 
@@ -187,7 +187,7 @@ static bool is_plain_mnemonic(ZydisMnemonic mnemonic)
 	}
 }
 
-/* Without effect on anything that we keep: left out of the translation. */
+/* Instructions without effect on the guest's state are left out of the translation. */
 static bool is_nop_mnemonic(ZydisMnemonic mnemonic)
 {
 	switch (mnemonic) {

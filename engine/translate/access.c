@@ -2,10 +2,10 @@
 /*
  * access.c - guest memory in emitted code: from an operand to a host operand.
  *
- * An address is computed in r14, made linear, checked, and is a pointer then. Every access may end
- * the translation before its instruction, so nothing of the guest's state may have changed by then,
- * and the flags must be in the context, since the check destroys the host's. In a group (group.c)
- * r14 is a pointer already.
+ * Emitted code computes an address in r14, makes it linear and checks it; r14 is then a pointer.
+ * Every access may end the translation before its instruction. Therefore the guest's state must not
+ * have changed by then, and the flags must be in the context, since the check destroys the host's.
+ * In a group (group.c) r14 is a pointer already.
  */
 #include "translate/translator.h"
 
@@ -26,7 +26,7 @@ static uint8_t number_of(ZydisRegister reg)
 	return nx_reg_of(reg, &guest) ? guest.number : NX_GPRS;
 }
 
-/* With memory, XCHG locks without being told. */
+/* XCHG with memory locks even without a prefix. */
 bool nx_is_locked(const struct nx_decoded *d)
 {
 	return (d->insn.attributes & ZYDIS_ATTRIB_HAS_LOCK) ||
@@ -60,8 +60,8 @@ struct nx_place nx_stack_place(const struct nx_translator *t, int64_t displaceme
 }
 
 /*
- * The host register that has a guest register of an address, as 64 bits: the register itself, or
- * scratch with the home loaded into it.
+ * Return the host register that holds a guest register of an address as 64 bits: the register
+ * itself, or scratch after its home has been loaded into it.
  */
 static ZydisRegister address_register(struct nx_translator *t, unsigned guest, unsigned scratch)
 {
@@ -89,7 +89,7 @@ void nx_emit_address(struct nx_translator *t, const struct nx_place *place, unsi
 	}
 	base = address_register(t, place->base, to);
 	index = address_register(t, place->index, NX_R11);
-	/* Moves are free on the way from an address to its data, additions are not. */
+	/* Moves add no latency between an address and its data; additions do. */
 	if (width == 64 && index == ZYDIS_REGISTER_NONE && displacement == 0) {
 		if (base != nx_zydis_reg(to, 8))
 			mov(t, r(to, 8), nx_op_reg(base));
@@ -110,7 +110,7 @@ bool nx_seg_is_flat(const struct nx_mode *mode, unsigned seg, bool write)
 	       (seg == NX_DS || seg == NX_ES || seg == NX_SS || (seg == NX_CS && !write));
 }
 
-/* r14, an offset, becomes a linear address; leaves where the segment does not allow the access. */
+/* Turn the offset in r14 into a linear address; leave if the segment refuses the access. */
 static void emit_segment(struct nx_translator *t, const struct nx_insn *insn, unsigned seg,
 			 unsigned size, bool write)
 {
@@ -145,7 +145,7 @@ static void emit_segment(struct nx_translator *t, const struct nx_insn *insn, un
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_ADD, r(NX_R14, 4), nx_op_slot(slot + NX_SEG_BASE, 4));
 }
 
-/* r14, a linear address, becomes a host pointer for size bytes. The flags are in the context. */
+/* Turn the linear address in r14 into a host pointer for size bytes, with flags in the context. */
 static void emit_check(struct nx_translator *t, const struct nx_insn *insn, unsigned size,
 		       bool write, bool mmio_form)
 {
@@ -161,14 +161,15 @@ static void emit_check(struct nx_translator *t, const struct nx_insn *insn, unsi
 }
 
 /*
- * A locked access across two cache lines stops all processors, or this process (split-lock
- * detection). r14 is the linear address, whose last bits are the host's, too.
+ * Leave before a locked access across two cache lines: it would stop all processors, or this
+ * process (split-lock detection). r14 is the linear address, whose low bits equal the host
+ * address's.
  */
 static void emit_line_check(struct nx_translator *t, const struct nx_insn *insn)
 {
 	uint16_t site;
 
-	/* Do the first and the last byte differ in more than the place in their lines? */
+	/* The access crosses lines if its first and last byte differ above the line offset. */
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R11, 8),
 		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, insn->size - 1, 8));
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_XOR, r(NX_R11, 8), r(NX_R14, 8));
@@ -184,7 +185,7 @@ static nx_operand pointer(int64_t displacement, unsigned size)
 	return nx_op_mem(NX_HOST_POINTER, ZYDIS_REGISTER_NONE, 0, displacement, size);
 }
 
-/* Where a place is in the active group. */
+/* Return the offset of a place in the active group. */
 static int64_t group_offset(const struct nx_translator *t, const struct nx_place *place)
 {
 	return place->displacement + t->group.delta - t->group.place.displacement;
@@ -209,7 +210,7 @@ uint32_t nx_emit_range_check(struct nx_translator *t, const struct nx_place *pla
 {
 	nx_keep_flags_in_context(t);
 	nx_emit_address(t, place, NX_R14);
-	/* Groups have places only whose segments cannot refuse. */
+	/* A group contains only places whose segments cannot refuse an access. */
 	emit_segment(t, NULL, place->seg, bytes, write);
 	t->flags_in_host = false;
 	return nx_emit_range_snippet(t, bytes, write);

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * group.c - accesses that share a check: a run of pushes, the fields of a structure.
+ * group.c - let accesses share one check: a run of pushes, the fields of a structure.
  *
  * A group is a stretch of a block whose memory accesses all go through the same registers, none of
  * which changes but by a constant, and lie within NX_CHECK_BYTES of each other. One check, of the
  * whole range and for writing if there is a store, makes r14 a pointer for all of them. It hits
  * only if all of it is on one page that has been accessed in the same way before: then none of the
- * accesses can fault, meet a device, mark the page anew or change code, and none has to be able to
- * leave.
+ * accesses can fault, meet a device, mark the page again or change code, and none needs a side
+ * exit.
  *
- * Otherwise nothing is known, and the same instructions follow out of line with a check each, in
- * the guest's order and with all consequences. They fill the TLB, so the next time the check hits,
- * if the range does not cross into another page.
+ * If the check misses, the same instructions run out of line with a check each, in the guest's
+ * order and with all consequences. They fill the TLB, so the check hits the next time unless the
+ * range crosses into another page.
  */
 #include "translate/translator.h"
 
-/* What an instruction means to a group. */
+/* The effect of an instruction on a group. */
 struct part {
 	bool ends;     /* not for groups: before it */
 	bool accesses; /* at place, size bytes */
@@ -46,7 +46,7 @@ static void access_operand(const struct nx_insn *insn, const struct nx_decoded *
 	part->ends = insn->size == 0 || (insn->op == NX_OP_PLAIN && nx_is_locked(d));
 }
 
-/* The accesses alone. An indirect call's own push comes when its target is known. */
+/* Describe the accesses alone; an indirect call pushes later, when its target is known. */
 static void find_access(const struct nx_translator *t, const struct nx_insn *insn,
 			const struct nx_decoded *d, struct part *part)
 {
@@ -82,7 +82,7 @@ static void find_access(const struct nx_translator *t, const struct nx_insn *ins
 	}
 }
 
-/* Does an instruction that writes the register add a constant to it? */
+/* Return whether an instruction that writes the register adds a constant to it. */
 static bool adds_constant(const struct nx_decoded *d, unsigned base, unsigned bits, int64_t *change)
 {
 	struct nx_reg reg, from;
@@ -109,7 +109,7 @@ static bool adds_constant(const struct nx_decoded *d, unsigned base, unsigned bi
 	}
 }
 
-/* What the instruction does to the registers of a place. */
+/* Describe the instruction's effect on the registers of a place. */
 static void find_change(const struct nx_translator *t, const struct nx_insn *insn,
 			const struct nx_decoded *d, const struct nx_place *place, struct part *part)
 {
@@ -132,11 +132,11 @@ static void find_change(const struct nx_translator *t, const struct nx_insn *ins
 		    !(i == 0 && adds_constant(d, place->base, t->graph->mode.bits, &part->change)))
 			part->changes = true;
 	}
-	/* More than that leads out of any group. */
+	/* A larger change leads out of any group. */
 	part->changes |= part->change > NX_CHECK_BYTES || part->change < -NX_CHECK_BYTES;
 }
 
-/* Are addresses in it sums that wrap where the address space does, and refused by no segment? */
+/* Return whether addresses in it wrap where the address space does and no segment refuses one. */
 static bool may_be_grouped(const struct nx_translator *t, const struct part *part)
 {
 	const struct nx_mode *mode = &t->graph->mode;
@@ -145,7 +145,7 @@ static bool may_be_grouped(const struct nx_translator *t, const struct part *par
 	       (mode->bits == 64 || nx_seg_is_flat(mode, part->place.seg, part->writes));
 }
 
-/* The same registers, and the same segment base. */
+/* Return whether two places have the same registers and the same segment base. */
 static bool same_registers(const struct nx_translator *t, const struct nx_place *a,
 			   const struct nx_place *b)
 {
@@ -157,7 +157,7 @@ static bool same_registers(const struct nx_translator *t, const struct nx_place 
 		(nx_seg_is_flat(mode, a->seg, false) && nx_seg_is_flat(mode, b->seg, false)));
 }
 
-/* Takes an access into the group; false: it is too far away. */
+/* Take an access into the group; return false if it is too far away. */
 static bool widen(struct nx_group *group, const struct part *part)
 {
 	int64_t low = group->place.displacement, high = low + group->bytes;
@@ -169,7 +169,7 @@ static bool widen(struct nx_group *group, const struct part *part)
 		high = end;
 	if (high - low > NX_CHECK_BYTES)
 		return false;
-	/* What an address can have besides registers; without any, it is all there is. */
+	/* The displacement is what an address has besides registers. */
 	if (low != (int32_t)low && (group->place.base != NX_GPRS || group->place.index != NX_GPRS))
 		return false;
 	group->place.displacement = low;
@@ -179,7 +179,7 @@ static bool widen(struct nx_group *group, const struct part *part)
 }
 
 /*
- * The group that begins at the first instruction: *group, and how many instructions it has. 0:
+ * Find the group that begins at the first instruction; return how many instructions it has, 0 for
  * none.
  */
 static unsigned find_group(struct nx_translator *t, const struct nx_insn *insn, unsigned available,
@@ -254,7 +254,7 @@ unsigned nx_emit_group(struct nx_translator *t, uint16_t first, unsigned availab
 
 void nx_emit_apart(struct nx_translator *t, const struct nx_stub *stub)
 {
-	/* As after the check; and in the end as those expect them who come from the group. */
+	/* The flags start out as after the check, and end as the code behind the group expects. */
 	t->flags_in_host = false;
 	t->flags_in_context = true;
 	lower(t, stub->insn, stub->count);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * lower.c - one guest instruction to host instructions.
+ * lower.c - translate one guest instruction to host instructions.
  *
  * Most are the same instruction again: registers keep their numbers, the memory operand becomes
  * [r14] after the address has been computed and checked (access.c). Nothing of the guest's state
@@ -26,7 +26,7 @@ static void mov(struct nx_translator *t, nx_operand to, nx_operand from)
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_MOV, to, from);
 }
 
-/* AND, OR, XOR and TEST leave AF undefined, and nothing else. */
+/* AND, OR, XOR and TEST leave AF undefined and write all other arithmetic flags. */
 static bool writes_all_flags(const struct nx_decoded *d)
 {
 	switch (d->insn.mnemonic) {
@@ -45,7 +45,7 @@ static bool writes_all_flags(const struct nx_decoded *d)
 	}
 }
 
-/* The host's flags as the instruction needs them: all others write some and keep some. */
+/* Give the host's flags to the instruction as it needs them: most write some and keep some. */
 static void flags_before(struct nx_translator *t, const struct nx_decoded *d)
 {
 	if (nx_flags_read(d) || (nx_flags_written(d) && !writes_all_flags(d)))
@@ -60,7 +60,7 @@ static void flags_after(struct nx_translator *t, const struct nx_decoded *d)
 	t->flags_in_context = false;
 }
 
-/* What substitution did to an instruction's registers. */
+/* The substitutions that were made in an instruction's registers. */
 struct substitution {
 	uint8_t guest[2]; /* homed registers in r10, r11 */
 	bool store[2];
@@ -92,7 +92,7 @@ static unsigned scratch_for(struct nx_translator *t, struct substitution *s, uns
 	return scratch[i];
 }
 
-/* Replaces what the host cannot name: homed registers, the memory operand, high bytes with it. */
+/* Replace what the host cannot name: homed registers, the memory operand, high bytes beside it. */
 static void substitute(struct nx_translator *t, const struct nx_decoded *d,
 		       const nx_operand *memory, ZydisEncoderRequest *request,
 		       struct substitution *s)
@@ -151,7 +151,7 @@ static void emit_substituted(struct nx_translator *t, const struct nx_decoded *d
 			mov(t, nx_op_home(s.guest[i], 8), r(i ? NX_R11 : NX_R10, 8));
 }
 
-/* LEA in all address sizes, through r10. */
+/* Translate LEA in all address sizes, through r10. */
 static void lower_lea(struct nx_translator *t, const struct nx_insn *insn,
 		      const struct nx_decoded *d)
 {
@@ -174,7 +174,7 @@ static void lower_lea(struct nx_translator *t, const struct nx_insn *insn,
 	}
 }
 
-/* The guest's own bytes do where 64-bit code names neither memory nor a homed register. */
+/* Copy the guest's bytes if 64-bit code names neither memory nor a homed register. */
 static bool is_verbatim(const struct nx_translator *t, const struct nx_decoded *d)
 {
 	if (t->graph->mode.bits != 64 || d->insn.raw.prefix_count > 0)
@@ -221,7 +221,7 @@ static void lower_plain(struct nx_translator *t, const struct nx_insn *insn)
 	flags_after(t, d);
 }
 
-/* Reads or writes the stack, where it is when the instruction begins, or below. */
+/* Access the stack at the instruction's initial stack pointer or below it. */
 static nx_operand emit_stack_access(struct nx_translator *t, const struct nx_insn *insn, bool write)
 {
 	struct nx_place place = nx_stack_place(t, write ? -(int64_t)insn->size : 0);
@@ -230,7 +230,7 @@ static nx_operand emit_stack_access(struct nx_translator *t, const struct nx_ins
 	return nx_emit_access(t, insn, &place, kind);
 }
 
-/* Reads the explicit memory operand, which no device may have. */
+/* Read the explicit memory operand, which must not be a device's. */
 static nx_operand emit_operand_read(struct nx_translator *t, const struct nx_insn *insn,
 				    const struct nx_decoded *d)
 {
@@ -240,7 +240,7 @@ static nx_operand emit_operand_read(struct nx_translator *t, const struct nx_ins
 	return nx_emit_access(t, insn, &place, kind);
 }
 
-/* A 32-bit source operand to a scratch register. */
+/* Load a 32-bit source operand into a scratch register. */
 static void emit_source(struct nx_translator *t, unsigned scratch, const ZydisDecodedOperand *op)
 {
 	struct nx_reg reg;
@@ -255,7 +255,7 @@ static void emit_source(struct nx_translator *t, unsigned scratch, const ZydisDe
 		mov(t, r(scratch, 4), r(reg.number, 4));
 }
 
-/* Two adjacent 32-bit stores as one of 64 bits. */
+/* Translate two adjacent 32-bit stores as one of 64 bits. */
 static void lower_store_pair(struct nx_translator *t, const struct nx_insn *insn)
 {
 	const struct nx_access_kind kind = {.size = 8, .write = true, .mmio_form = true};
@@ -344,7 +344,7 @@ static void lower_pop(struct nx_translator *t, const struct nx_insn *insn)
 	if (!decode(t, insn, d) || !nx_reg_of(d->op[0].reg.value, &reg))
 		return;
 	mov(t, r(NX_R10, size), emit_stack_access(t, insn, false));
-	/* The adjustment first: POP SP's value wins over it. */
+	/* Adjust first, because the value of POP SP wins over the adjustment. */
 	emit_stack_adjust(t, (int)size);
 	if (!nx_is_homed(reg.number))
 		mov(t, r(reg.number, size), r(NX_R10, size));
@@ -352,7 +352,8 @@ static void lower_pop(struct nx_translator *t, const struct nx_insn *insn)
 		mov(t, nx_op_home(reg.number, size == 2 ? 2 : 8), r(NX_R10, size == 2 ? 2 : 8));
 }
 
-/* MOV from a segment register: 16 bits to memory or a 16-bit register, else zero-extended. */
+/* Translate MOV from a segment register: 16 bits to memory or a 16-bit register, else
+ * zero-extended. */
 static void lower_mov_from_sreg(struct nx_translator *t, const struct nx_insn *insn)
 {
 	struct nx_decoded *d = &t->s->decoded[0];
@@ -372,7 +373,7 @@ static void lower_mov_from_sreg(struct nx_translator *t, const struct nx_insn *i
 	}
 }
 
-/* The return address goes to the stack. */
+/* Push the return address. */
 void nx_lower_call(struct nx_translator *t, const struct nx_insn *insn)
 {
 	nx_operand stack = emit_stack_access(t, insn, true);
@@ -476,7 +477,7 @@ void nx_lower(struct nx_translator *t, const struct nx_insn *insn)
 {
 	switch ((enum nx_op)insn->op) {
 	case NX_OP_NOP:
-	/* All that they do is done with control. */
+	/* These instructions only transfer control. */
 	case NX_OP_JMP:
 	case NX_OP_JCC:
 	case NX_OP_IN:
@@ -512,7 +513,7 @@ void nx_lower(struct nx_translator *t, const struct nx_insn *insn)
 		t->flags_in_host = false;
 		break;
 	default:
-		/* Formation passes nothing else. */
+		/* Formation admits no other instruction. */
 		t->e.failed = true;
 		break;
 	}

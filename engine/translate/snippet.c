@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * snippet.c - the sequences of context.h that every translation is full of, encoded by Zydis once
- * per vCPU and copied from then on: encoding is what translation time goes into.
+ * snippet.c - the sequences of context.h that occur in every translation. Zydis encodes them once
+ * per engine, and they are copied from then on, since encoding dominates the time of translation.
  */
 #include "translate/translator.h"
 
@@ -16,8 +16,8 @@ static nx_operand tlb(unsigned field)
 }
 
 /*
- * Neither pushf (slow, and brings IF and TF along) nor a scratch register will do: lahf and seto
- * only know ah and al. mov leaves the flags alone.
+ * lahf and seto work on ah and al only, so no scratch register can take their place; pushf is slow
+ * and includes IF and TF. mov leaves the flags alone.
  */
 static void save_flags(struct nx_emitter *e)
 {

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * translate.c - a graph to host code: blocks, branches, exits and what lies out of line. The
- * instructions themselves are lower.c's. context.h has the rules of the code that comes out.
+ * translate.c - translate a graph to host code: blocks, branches, exits and stubs out of line.
+ * lower.c translates the instructions themselves; context.h has the rules of emitted code.
  */
 #include "translate/translator.h"
 
 _Static_assert(NX_SNIPPET_COUNT == NX_SNIPPETS, "engine.h counts them too");
 
-/* Stubs emitted in one step. */
+/* The number of stubs that one step emits. */
 #define STEP_STUBS 16
 
-/* The calls around the place where an edge of the instruction leads. */
+/* Return the calling context at the target of the instruction's edge. */
 static uint16_t context_after(struct nx_translator *t, const struct nx_insn *insn)
 {
 	/* Formation has made the context already, if there was room. */
@@ -50,7 +50,7 @@ static void add_fixup(struct nx_translator *t, uint16_t block)
 	t->s->fixup[t->s->fixups++] = (struct nx_fixup){t->e.size, block};
 }
 
-/* Goes to a block: the flags to where it expects them, and a branch unless it follows. */
+/* Go to a block: move the flags to where it expects them, and branch unless it follows. */
 static void go_to(struct nx_translator *t, uint16_t block, uint16_t following)
 {
 	if (t->s->flags_in_context[block])
@@ -63,7 +63,7 @@ static void go_to(struct nx_translator *t, uint16_t block, uint16_t following)
 	add_fixup(t, block);
 }
 
-/* A backedge that may be taken so often only: counts, and leaves when the turns are used up. */
+/* Count a turn at a limited backedge, and leave when the turns are used up. */
 static void emit_count(struct nx_translator *t, const struct nx_insn *insn, uint64_t rip,
 		       unsigned counted)
 {
@@ -76,7 +76,7 @@ static void emit_count(struct nx_translator *t, const struct nx_insn *insn, uint
 	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, add_leave(t, insn, rip, NX_LEAVE_TURNS));
 }
 
-/* Follows an edge of a block, or leaves at rip where it leads nowhere. */
+/* Follow an edge of a block, or leave at rip if it leads nowhere. */
 static void emit_edge(struct nx_translator *t, const struct nx_insn *insn,
 		      const struct nx_block *block, unsigned edge, uint64_t rip, uint16_t following)
 {
@@ -91,8 +91,8 @@ static void emit_edge(struct nx_translator *t, const struct nx_insn *insn,
 }
 
 /*
- * The branch that was just emitted is the guest's. It leads straight to the block where that is
- * possible, else to code out of line that does what emit_edge() does.
+ * Direct the guest's branch, which was just emitted: straight to the block if possible, else to
+ * code out of line that does the same as emit_edge().
  */
 static void link_taken(struct nx_translator *t, const struct nx_insn *insn,
 		       const struct nx_block *block)
@@ -137,7 +137,7 @@ static void emit_conditional(struct nx_translator *t, const struct nx_insn *insn
 	}
 }
 
-/* An IN or OUT: the host owes its emulation. Code after it is entered by the next resume. */
+/* Emit an IN or OUT, whose emulation the host owes; the next resume enters the code behind it. */
 static void emit_io_exit(struct nx_translator *t, const struct nx_insn *insn)
 {
 	uint16_t site = nx_add_site(t, NX_SITE_IO, insn);
@@ -150,8 +150,9 @@ static void emit_io_exit(struct nx_translator *t, const struct nx_insn *insn)
 }
 
 /*
- * A return, or a call or jump by a register or memory: compares where it goes with where it was
- * seen to go. Nothing of it has happened when no target matches: the processor executes it then.
+ * Emit a return, or a call or jump by a register or memory: compare its target with the observed
+ * ones (guards). If none matches, nothing of the instruction has happened, and the processor
+ * executes it.
  */
 static void emit_indirect(struct nx_translator *t, const struct nx_block *block,
 			  const struct nx_insn *insn)
@@ -180,7 +181,7 @@ static void emit_indirect(struct nx_translator *t, const struct nx_block *block,
 	nx_emit_exit(t, site);
 }
 
-/* Behind the block's last instruction: control flow is decided. */
+/* Emit the control transfer behind the block's last instruction. */
 static void end_block(struct nx_translator *t, const struct nx_block *block,
 		      const struct nx_insn *insn, uint16_t following)
 {
@@ -219,7 +220,7 @@ static void end_block(struct nx_translator *t, const struct nx_block *block,
 
 static void add_entry(struct nx_translator *t, uint64_t rip)
 {
-	/* At most one a block. */
+	/* A block has at most one of these. */
 	t->out->entry[t->out->entries++] = (struct nx_entry){.rip = rip, .offset = t->e.size};
 }
 
@@ -249,8 +250,9 @@ static void emit_block(struct nx_translator *t, uint16_t number)
 }
 
 /*
- * Where each block expects the flags. Who resumes at an entry has them in the context, and what
- * comes from a call or an indirect branch has just saved them; everybody else in the host.
+ * Decide where each block expects the flags. A resume at an entry has them in the context, and a
+ * call or an indirect branch has just saved them there; all other predecessors keep them in the
+ * host.
  */
 static void place_flags(struct nx_translator *t)
 {
@@ -295,7 +297,7 @@ static void emit_stub(struct nx_translator *t, const struct nx_stub *stub)
 	}
 }
 
-/* Where the code after each exit is, for the resume that completes it. */
+/* Note the code behind each exit, for the resume that completes the exit. */
 static void link_exits(struct nx_translator *t)
 {
 	const struct nx_graph *graph = t->graph;
@@ -328,7 +330,7 @@ void nx_translate_begin(struct nx_engine *engine, const struct nx_graph *graph, 
 	place_flags(&s->translator);
 }
 
-/* All blocks and stubs are there. */
+/* Finish the translation after all blocks and stubs have been emitted. */
 static void finish(struct nx_translator *t)
 {
 	for (unsigned i = 0; i < t->s->fixups && !t->e.failed; i++)

@@ -100,7 +100,7 @@ enum nx_listing nx_verify_listing(ZydisMnemonic mnemonic)
 	return (enum nx_listing)list[mnemonic];
 }
 
-/* The number of the general register that reg is, or is a part of; NX_GPRS: another register. */
+/* Return the number of the general register that contains reg, or NX_GPRS for any other. */
 static unsigned gpr_of(ZydisRegister reg)
 {
 	if (reg >= ZYDIS_REGISTER_RAX && reg <= ZYDIS_REGISTER_R15)
@@ -180,7 +180,7 @@ static enum nx_verify_result verify_register(struct nx_verifier *v, unsigned i, 
 		return NX_VERIFY_RESERVED_REGISTER;
 	if (number != NX_R14)
 		return NX_VERIFY_OK;
-	/* A write of all of it forgets what it was; anything less reads it. */
+	/* Only a write of the whole register does not read its old value. */
 	if (op->actions == ZYDIS_OPERAND_ACTION_WRITE && op->size >= 32 && v->listing != KEEPING) {
 		*sets_r14 = true;
 		return NX_VERIFY_OK;
@@ -188,7 +188,7 @@ static enum nx_verify_result verify_register(struct nx_verifier *v, unsigned i, 
 	return use_r14_value(v);
 }
 
-/* A register of an address that is only computed. */
+/* Check a register of an address that is only computed. */
 static enum nx_verify_result verify_address_part(struct nx_verifier *v, ZydisRegister reg)
 {
 	unsigned number = gpr_of(reg);
@@ -217,7 +217,8 @@ static enum nx_verify_result verify_slot(struct nx_verifier *v, const ZydisDecod
 	}
 	if (first < 0 || first + bytes > end)
 		return NX_VERIFY_MEMORY;
-	/* The runtime acts on the site: only constants that a thunk consumes at once. */
+	/* The runtime acts on the site, so it may only be a constant that a thunk consumes at once.
+	 */
 	if (write && first < NX_CTX_LINEAR && first + bytes > NX_CTX_SITE) {
 		if (!is_site_store(v))
 			return NX_VERIFY_MEMORY;

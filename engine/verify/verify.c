@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * verify.c - proves that emitted code is harmless, before it becomes executable.
+ * verify.c - prove that emitted code is harmless before it becomes executable.
  *
- * Guest code chooses what the translator emits, so the code is taken for hostile here: what is
- * not on the list is refused, and so is what is on it in a form that is not proven. The rules are
- * those of context.h; docs/verifier.md has the argument why they suffice. It shares no code with
- * the translator, only the decoder and the rules.
+ * Guest code chooses what the translator emits, so this file treats the code as hostile. It refuses
+ * any instruction that is not on the list, and any listed one in a form that is not proven. The
+ *rules are those of context.h; docs/verifier.md has the argument why they suffice. It shares no
+ *code with the translator, only the decoder and the rules.
  *
  * Three passes, all linear, no recursion:
  *
@@ -27,10 +27,10 @@
  */
 #include "verify/verifier.h"
 
-/* Instructions of pass 1 in one step. */
+/* The number of instructions that one step of pass 1 checks. */
 #define STEP_INSNS 64
 
-/* Where a direct branch goes; false: not into this translation. */
+/* Compute a direct branch's target; return false if it lies outside this translation. */
 static bool branch_target(const struct nx_verifier *v, uint32_t *target)
 {
 	int64_t to = (int64_t)v->next + v->op[0].imm.value.s;
@@ -115,7 +115,7 @@ static enum nx_verify_result verify_stray_thunk(const struct nx_verifier *v)
 	return NX_VERIFY_CALL;
 }
 
-/* After a store of a site: the thunk that it is for. */
+/* Check that a store of a site is followed by its thunk. */
 static enum nx_verify_result verify_thunk(struct nx_verifier *v)
 {
 	v->expect = EXPECT_ANY;
@@ -136,7 +136,7 @@ static enum nx_verify_result verify_thunk(struct nx_verifier *v)
 									   : NX_VERIFY_SITE;
 }
 
-/* The first instruction of a miss stub has passed: the other four, exactly. */
+/* After the first instruction of a miss stub, demand exactly the other four. */
 static enum nx_verify_result verify_stub(struct nx_verifier *v)
 {
 	uint32_t back;
@@ -340,7 +340,7 @@ static bool decode(struct nx_verifier *v, uint32_t at)
 	return true;
 }
 
-/* Pass 1, so many instructions of it from v->next on. */
+/* Run pass 1 over so many instructions from v->next on. */
 static enum nx_verify_result verify_code(struct nx_verifier *v)
 {
 	enum nx_verify_result result;
@@ -416,7 +416,7 @@ static enum nx_verify_result verify_map(struct nx_verifier *v)
 
 /* ---- Pass 3: from CONTROL to CONTROL. Links of pass 2 are no longer needed. ---- */
 
-/* Where control goes next from a straight stretch. */
+/* Return where control goes next from a straight stretch. */
 static void link_stretches(struct nx_verifier *v)
 {
 	uint32_t control = 0;
