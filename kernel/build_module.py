@@ -89,6 +89,12 @@ def fetch_headers(target, release, version):
         os.rename(tree, target)
 
 
+def compiler(headers):
+    """Returns the compiler that the kernel was built with, and that kbuild calls."""
+    text = (headers / ".config").read_text(encoding="utf-8")
+    return re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', text, re.M)[1]
+
+
 def source_list(parts):
     """Writes the system's package sources again, as sources of source packages."""
     for file in [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]:
@@ -175,7 +181,9 @@ def assemble(work, zydis):
         base = zydis / ("include" if file.suffix == ".h" else "src")
         put(file, Path("include") / file.relative_to(base))
     for file in Path("/usr/include/Zycore").rglob("*.h"):
-        put(file, Path("include/Zycore") / file.relative_to("/usr/include/Zycore"))
+        # Newer versions divide by Linux' own headers in a kernel, whose types are not the compiler's.
+        text = file.read_bytes().replace(b"defined(ZYAN_LINUX) && defined(ZYAN_KERNEL)", b"0")
+        put(text, Path("include/Zycore") / file.relative_to("/usr/include/Zycore"))
     # A source that is gone must not be built any more.
     for stale in {*work.glob("*.[cS]"), *(work / "engine").rglob("*.[hS]")} - kept:
         if not stale.name.endswith(".mod.c"):
@@ -194,9 +202,9 @@ def write_offsets(work, release, btf, kvm):
 
 def compile_module(work, headers):
     """Runs kbuild; returns the module's path and what the compiler and objtool said."""
-    for tool in ("make", "gcc-12"):
+    for tool in ("make", compiler(headers)):
         if not shutil.which(tool):
-            raise LabError(f"{tool} is not installed; run 'make deps'")
+            raise LabError(f"{tool}, which this kernel's modules are built with, is not installed")
     result = subprocess.run(
         ["make", "-C", str(headers), f"M={work}", f"-j{os.cpu_count() or 1}",
          "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"],
