@@ -6,7 +6,12 @@ import re
 
 import transcript
 from image import LabError
-from scenario import MODES, SHADOW_PAGING, Scenario, same_transcript
+from scenario import MODES, SHADOW_PAGING, Scenario, guest_lines, same_transcript
+
+
+# What tests/lab/windows.S tries: rows of `ways`, and callers of all_ways.
+INTERRUPT_SOURCES = 3
+WAYS_TO_LET_IN = 8
 
 
 def program(name):
@@ -32,6 +37,25 @@ for turn in 1 2 3; do
 	digest $work/screen$turn
 	hmp vm sendkey ret
 done
+finish vm
+"""
+
+# One machine for each place in which the interrupt controllers may be.
+WINDOWS_DRIVE = """
+for chips in kernel split; do
+	[ $chips = kernel ] && irqchip=on || irqchip=split
+	cp /scenario/windows.bin $work/disk
+	truncate -s 1M $work/disk
+	start $chips -m 32 -smp 2 -machine pc,kernel_irqchip=$irqchip \\
+		-drive file=$work/disk,format=raw,if=ide,snapshot=on
+	finish $chips
+done
+"""
+
+LOOKED_AT_DRIVE = """
+cp /scenario/looked_at.bin $work/disk
+truncate -s 1M $work/disk
+start vm -m 32 -machine pc -drive file=$work/disk,format=raw,if=ide
 finish vm
 """
 
@@ -162,6 +186,16 @@ def said_by_faults(runs):
                                        if "exits taken" not in line)
 
 
+def all_in_time(run):
+    """Each way to let interrupts in was tried with each source of them, and each worked."""
+    lines = guest_lines(run)
+    problems = [line for line in lines if not line.endswith(": in time")]
+    expected = len(run.consoles) * INTERRUPT_SOURCES * WAYS_TO_LET_IN
+    if len(lines) != expected:
+        problems.append(f"{len(lines)} lines, not {expected}")
+    return problems
+
+
 def faults(name, about, which, **more):
     """Boots with steps that fail, against one without noexit."""
     return Scenario(name, about, FAULTS_DRIVE % which, files=program("debugged.bin"),
@@ -179,6 +213,11 @@ finish vm
 """ % SHADOW_PAGING, PIT_GUEST, kernel="686-pae", append="quiet nolapic noapic clocksource=pit",
              seconds=1800,
              expect=("^guest: pit 300 readings 0 b", "^guest: slept", "^guest: end")),
+    Scenario("windows", "interrupts that a guest lets in for a moment only", WINDOWS_DRIVE,
+             files=program("windows.bin"), judge=all_in_time, check=True),
+    Scenario("looked-at", "exits at which QEMU looks at registers and code, or changes them",
+             LOOKED_AT_DRIVE, files=program("looked_at.bin"),
+             expect=("^guest: bytes ", "^guest: version ", "^guest: end"), check=True),
     Scenario("gdb", "breakpoints set by a debugger in what clusters run", GDB_DRIVE,
              files=program("debugged.bin"), compare=same_transcript, cpu="intel", seconds=1500,
              expect=tuple(f"^{kind} breakpoints: attached 5 times at the gate, text "
