@@ -80,15 +80,16 @@ static int pin_vendor(void)
 
 static int check_machine(void)
 {
-	const bool *tdp = nxk_lookup("tdp_mmu_enabled");
+	/* What npt and ept have come to, and the parameter tdp_mmu, which stays on without them. */
+	const bool *hardware = nxk_lookup("tdp_enabled"), *tdp = nxk_lookup("tdp_mmu_enabled");
 
 	dirty_mask = nxk_lookup("shadow_dirty_mask");
-	if (!tdp || !dirty_mask) {
-		pr_err("the running KVM does not say how it maps memory (tdp_mmu_enabled, "
-		       "shadow_dirty_mask)\n");
+	if (!hardware || !tdp || !dirty_mask) {
+		pr_err("the running KVM does not say how it maps memory (tdp_enabled, "
+		       "tdp_mmu_enabled, shadow_dirty_mask)\n");
 		return -ENOENT;
 	}
-	if (!*tdp) {
+	if (!*hardware || !*tdp) {
 		pr_err("KVM uses shadow paging or the old page-table code; noexit needs npt=1 or "
 		       "ept=1, and tdp_mmu=1\n");
 		return -EOPNOTSUPP;
