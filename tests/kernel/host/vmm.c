@@ -76,8 +76,13 @@ static void set_cpuid(const struct machine *m)
 	if (!cpuid)
 		die("calloc");
 	cpuid->nent = MAX_CPUID;
-	if (ioctl(m->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0 ||
-	    ioctl(m->vcpu, KVM_SET_CPUID2, cpuid) < 0)
+	if (ioctl(m->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
+		die("CPUID");
+	/* KVM reports the APIC ID of the processor that it was asked on, which is by chance. */
+	for (unsigned i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == 1)
+			cpuid->entries[i].ebx &= 0xffffff;
+	if (ioctl(m->vcpu, KVM_SET_CPUID2, cpuid) < 0)
 		die("CPUID");
 	free(cpuid);
 }

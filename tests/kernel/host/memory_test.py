@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""Guest pages that the VMM takes away while sessions are held open (audit_us).
+
+No page may be freed and no byte may change before the session is over. With the protocol switched off
+(fail=protocol) the same audit has to find violations, which shows that it can see them.
+"""
+
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.dont_write_bytecode = True
+sys.path[:0] = [str(HERE.parents[2] / "kernel"), str(HERE.parents[2] / "tests/lab")]
+
+from lab_testing import BUILD, ROOT, main, need_lab, skip  # noqa: E402
+
+import build_module  # noqa: E402
+from image import LabError  # noqa: E402
+
+TURNS = 800
+SCRIPT = """
+vmm() {{ timeout 150 /noexit/tests/kernel/host/vmm cpuid_gap 64 {turns} "$@"; }}
+echo "stock $(vmm)"
+totals() {{ sed "s/^/$way total /" /sys/kernel/debug/noexit/totals; }}
+for way in flip slots dirty; do
+	insmod /root/noexit.ko all=1 audit_us=300 latency_us=1000000 || exit 1
+	vmm $way | sed "s/^/$way /"
+	totals
+	rmmod noexit || exit 1
+done
+# A page has to be freed, and not only to be taken away, while the session is open: that is by chance.
+way=off
+insmod /root/noexit.ko all=1 audit_us=2000 latency_us=1000000 fail=protocol || exit 1
+for round in 1 2 3 4 5 6 7 8; do
+	vmm flip >/dev/null
+	totals | grep -qE 'audit_(freed|changed) +[1-9]' && break
+done
+totals
+dmesg -c >/dev/null
+rmmod noexit
+dmesg
+"""
+
+
+class MemoryTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        result = subprocess.run(
+            [str(ROOT / "lab/run"), "--smp", "2", "--put", f"{MODULE}:/root/noexit.ko", "--",
+             SCRIPT.format(turns=TURNS)], capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise AssertionError(f"the lab failed: {result.stdout}{result.stderr}")
+        cls.text = result.stdout
+        cls.digests, cls.totals = {}, {}
+        for words in map(str.split, cls.text.splitlines()):
+            if "digest" in words:
+                cls.digests[words[0]] = words[words.index("digest") + 1]
+            elif words[1:2] == ["total"]:
+                cls.totals.setdefault(words[0], {})[words[2]] = int(words[3])
+
+    def test_pages_were_taken_away_in_sessions(self):
+        for way in ("flip", "off"):
+            self.assertGreater(self.totals[way]["audit_zapped"], 0, way)
+        for way in ("slots", "dirty"):
+            self.assertGreater(self.totals[way]["sessions_kicked"], 0, way)
+
+    def test_none_was_freed_or_changed(self):
+        for way in ("flip", "slots", "dirty"):
+            self.assertGreater(self.totals[way]["audited"], 0, way)
+            self.assertEqual(self.totals[way]["audit_freed"], 0, way)
+            self.assertEqual(self.totals[way]["audit_changed"], 0, way)
+
+    def test_the_audit_sees_a_missing_protocol(self):
+        off = self.totals["off"]
+        self.assertGreater(off["audit_freed"] + off["audit_changed"], 0)
+
+    def test_the_guest_sees_the_same(self):
+        for way in ("flip", "slots", "dirty"):
+            self.assertEqual(self.digests[way], self.digests["stock"], way)
+
+    def test_kernel_is_silent(self):
+        for word in ("BUG", "WARNING", "Oops", "Call Trace", "general protection"):
+            self.assertNotIn(word, self.text)
+
+
+if __name__ == "__main__":
+    need_lab()
+    try:
+        MODULE, _ = build_module.build(BUILD)
+    except LabError as error:
+        skip(f"the module cannot be built here: {error}")
+    main()
