@@ -156,7 +156,7 @@ struct nx_engine {
 	uint64_t code_linear[NX_MAX_CODE_PAGES]; /* where each is mapped */
 	unsigned code_pages;
 	/* What emitted code asked for and the miss handler or a helper decided. */
-	nx_status stop_reason;
+	enum nx_status stop_reason;
 	bool
 	    stop_is_mmio; /* stop_reason aside: the access at the site is a device's, at stop_gpa */
 	uint64_t stop_gpa;
@@ -243,7 +243,7 @@ struct nx_engine {
 };
 
 /* Begin a session (nx_host.guest_enter): NX_OK, or NX_LEAVE_SESSION where the host refuses. */
-static inline nx_status nx_session_begin(struct nx_engine *engine)
+static inline enum nx_status nx_session_begin(struct nx_engine *engine)
 {
 	return engine->host->guest_enter ? nx_session_open(engine) : NX_OK;
 }

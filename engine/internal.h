@@ -185,18 +185,14 @@ void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *b
 /* NX_READ_SYSTEM: by the processor for itself, whatever the privilege level. */
 enum nx_access { NX_READ, NX_WRITE, NX_FETCH, NX_READ_SYSTEM };
 
-/* NX_OK or, in the other values, the reason to leave. */
-#define NX_OK NX_LEAVE_REASON_COUNT
-#define NX_STOP_EXIT (NX_LEAVE_REASON_COUNT + 1) /* a helper prepared an exit */
-typedef unsigned nx_status;
-
 /*
  * The guest-physical address of a linear address, by the guest's page tables, with all rights
  * checked and accessed and dirty bits set as the processor sets them (SDM vol. 3, chapter 4).
  * Paging off: the address itself, truncated to 32 bits. The access must not cross a page. On
  * anything but NX_OK nothing that the guest could see as a fault's effect has happened.
  */
-nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access access, uint64_t *gpa);
+enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access access,
+		       uint64_t *gpa);
 
 /* ---- memory.c ---- */
 
@@ -212,34 +208,35 @@ struct nx_target {
  * Fills the TLB for RAM. A store to bytes that the running translation was made from gives
  * NX_LEAVE_CODE_WRITE.
  */
-nx_status nx_resolve(struct nx_engine *engine, uint64_t linear, unsigned size,
-		     enum nx_access access, struct nx_target *target);
+enum nx_status nx_resolve(struct nx_engine *engine, uint64_t linear, unsigned size,
+			  enum nx_access access, struct nx_target *target);
 /* Where an access from C ends up, a device included. */
-nx_status nx_guest_resolve(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
-			   unsigned size, bool write, struct nx_target *target);
+enum nx_status nx_guest_resolve(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+				unsigned size, bool write, struct nx_target *target);
 /*
  * Reads or writes guest memory from C, at most 8 bytes, segment:offset with all checks, for
  * helpers. A value read is zero-extended.
  */
-nx_status nx_guest_read(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset, uint64_t *to,
-			unsigned size);
-nx_status nx_guest_write(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
-			 const uint64_t *from, unsigned size);
+enum nx_status nx_guest_read(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+			     uint64_t *to, unsigned size);
+enum nx_status nx_guest_write(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+			      const uint64_t *from, unsigned size);
 /* Does the segment allow the access? Marks nothing. */
 bool nx_guest_is_inside(const struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 			unsigned size, bool write);
 /* The host's pointer to guest memory that can be written. */
-nx_status nx_guest_pointer(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
-			   unsigned size, void **host);
+enum nx_status nx_guest_pointer(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+				unsigned size, void **host);
 void nx_tlb_flush(struct nx_engine *engine);
 /* nx_session_begin() and nx_session_end() (engine.h) with a host that lends memory by session. */
-nx_status nx_session_open(struct nx_engine *engine);
+enum nx_status nx_session_open(struct nx_engine *engine);
 void nx_session_close(struct nx_engine *engine);
 /*
  * Load from two pages of memory: *host is a copy of the bytes. A store would be half done where the
  * second page turns out not to be there, so stores leave.
  */
-nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigned size, void **host);
+enum nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigned size,
+			      void **host);
 /*
  * A store to a page of code that has been looked up in this stay: where to, or NULL. As in
  * the TLB lookup of memory.c there is no pointer on a mispredicted way.
@@ -261,7 +258,7 @@ static inline uint64_t nx_flags_from_context(uint64_t flags)
 	       (flags & 1 ? NX_FL_OF : 0);
 }
 /* The host's view of the page that holds guest code at a linear address, by a walk for fetching. */
-nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uint8_t **host);
+enum nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uint8_t **host);
 
 /* ---- ioperm.c ---- */
 
@@ -269,7 +266,7 @@ nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uint8_t 
  * Whether the bitmap in the task's segment allows a port access: NX_OK, or the reason to leave
  * (SDM vol. 1, 19.5.2).
  */
-nx_status nx_io_permitted(struct nx_engine *engine, uint16_t port, unsigned size);
+enum nx_status nx_io_permitted(struct nx_engine *engine, uint16_t port, unsigned size);
 /* Whether there is such a bitmap at all. */
 bool nx_io_bitmap_exists(const struct nx_state *state);
 
@@ -424,11 +421,11 @@ struct nx_cache;
  * only then copies the code to the code cache's free end. NX_OK, or why there is no code:
  * NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED, NX_LEAVE_CACHE_FULL.
  */
-nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache);
+enum nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache);
 /* The same, but for the copy: the verified code is in the scratch memory (emitted). */
-nx_status nx_make_emitted(struct nx_engine *engine);
+enum nx_status nx_make_emitted(struct nx_engine *engine);
 /* nx_make_code(), and kept; a full cache is flushed. NULL: *status says why. */
-struct nx_cluster *nx_make_block(struct nx_engine *engine, nx_status *status);
+struct nx_cluster *nx_make_block(struct nx_engine *engine, enum nx_status *status);
 /*
  * The cluster that begins at rip, for exits at pc, made as far as time permits and, if that was not
  * enough, from there on by later calls. NULL: *status is a pause (nx_is_pause()) where it goes on
@@ -437,14 +434,14 @@ struct nx_cluster *nx_make_block(struct nx_engine *engine, nx_status *status);
  * as nx_make_code().
  */
 struct nx_cluster *nx_make_cluster(struct nx_engine *engine, uint64_t rip, uint64_t pc, bool earned,
-				   nx_status *status);
+				   enum nx_status *status);
 /* Is another cluster being made, and not for too long? Whoever makes something asks first. */
 bool nx_make_is_busy(struct nx_engine *engine);
 /* Something else needs the scratch memory: what was being made is begun anew some time. */
 void nx_make_abandon(struct nx_engine *engine);
 /* Between two steps: NX_OK, or the reason to leave. */
-nx_status nx_must_pause(struct nx_engine *engine);
-static inline bool nx_is_pause(nx_status status)
+enum nx_status nx_must_pause(struct nx_engine *engine);
+static inline bool nx_is_pause(enum nx_status status)
 {
 	return status == NX_LEAVE_STOP || status == NX_LEAVE_LATENCY || status == NX_LEAVE_SESSION;
 }
@@ -478,7 +475,7 @@ bool nx_cluster_is_current(const struct nx_engine *engine, const struct nx_clust
 /*
  * Copies verified code (nx_make_code()) to the code cache's free end; NX_OK or NX_LEAVE_CACHE_FULL.
  */
-nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *cache);
+enum nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *cache);
 /* Keeps what has been placed there; NULL: no room. */
 struct nx_cluster *nx_cache_insert(struct nx_engine *engine, struct nx_cache *cache);
 /*
@@ -486,7 +483,7 @@ struct nx_cluster *nx_cache_insert(struct nx_engine *engine, struct nx_cache *ca
  * cache is flushed, and it is tried once more. NULL: *status says why.
  */
 struct nx_cluster *nx_cache_add(struct nx_engine *engine, struct nx_cache *cache,
-				nx_status *status);
+				enum nx_status *status);
 void nx_cache_drop(struct nx_engine *engine, struct nx_cluster *cluster);
 /* The cluster that was outgrown, if what has been formed in its place is the same; else NULL. */
 struct nx_cluster *nx_cache_revive(struct nx_engine *engine);
@@ -498,8 +495,8 @@ void nx_cache_flush(struct nx_engine *engine, struct nx_cache *cache);
  * Compares the guest code under the cluster with what it was made from, through the mapping that
  * is valid now, and notes its host pages in the vCPU (stores to them leave).
  */
-nx_status nx_check_code(struct nx_engine *engine, const struct nx_cluster *cluster,
-			uint32_t offset);
+enum nx_status nx_check_code(struct nx_engine *engine, const struct nx_cluster *cluster,
+			     uint32_t offset);
 
 /* ---- complete.c ---- */
 
@@ -523,8 +520,8 @@ bool nx_finish_string(struct nx_engine *engine, const struct nx_exit *exit);
 /* The element's load is done, the store is to come: *exit is that. */
 void nx_finish_string_load(struct nx_engine *engine, struct nx_exit *exit);
 /* Prepares the exit of a string instruction's elements on a device, or of INS and OUTS. */
-nx_status nx_string_exit(struct nx_engine *engine, const struct nx_string_pending *pending,
-			 const struct nx_exit *exit);
+enum nx_status nx_string_exit(struct nx_engine *engine, const struct nx_string_pending *pending,
+			      const struct nx_exit *exit);
 
 /* ---- trace.c ---- */
 
@@ -542,7 +539,7 @@ enum nx_making {
  * at an instruction boundary.
  */
 bool nx_trace(struct nx_engine *engine, const struct nx_site *from, enum nx_making making,
-	      nx_status *status);
+	      enum nx_status *status);
 
 /* ---- cost.c ---- */
 
@@ -585,7 +582,7 @@ unsigned nx_cost_max_path(const struct nx_engine *engine);
 /* ---- mode.c ---- */
 
 /* Fills mode, cpl and the context's segments; NX_OK, or why the engine does not run in this. */
-nx_status nx_load_mode(struct nx_engine *engine);
+enum nx_status nx_load_mode(struct nx_engine *engine);
 
 /* ---- runtime.c, for device.c and trace.c ---- */
 

@@ -128,11 +128,15 @@ struct nx_state {
 	X(REFUSED, "the verifier refused the translation")                                    \
 	X(OFF, "clustering is off for this vCPU")
 
-enum nx_leave_reason {
+/* What a step of the engine ended with: success, or the reason to leave. */
+enum nx_status {
+	NX_OK,
 #define NX_X(name, text) NX_LEAVE_##name,
 	NX_LEAVE_REASONS(NX_X)
 #undef NX_X
-	    NX_LEAVE_REASON_COUNT
+	    NX_LEAVE_REASON_COUNT,
+	/* Inside the engine only: a helper has prepared an exit. */
+	NX_STOP_EXIT = NX_LEAVE_REASON_COUNT
 };
 
 /* What nx_engine_resume() ended with. */
@@ -290,7 +294,7 @@ struct nx_exit {
 	uint64_t operand;
 	uint64_t linear;
 	/* At NX_LEAVE: */
-	enum nx_leave_reason reason;
+	enum nx_status reason;
 };
 
 /* The class of an exit that the engine has delivered. */
@@ -535,7 +539,7 @@ struct nx_counters {
 #define NX_X(name, text) uint64_t name;
 	NX_COUNTERS(NX_X)
 #undef NX_X
-	uint64_t leaves[NX_LEAVE_REASON_COUNT];
+	uint64_t leaves[NX_LEAVE_REASON_COUNT]; /* by enum nx_status; the first stays 0 */
 	uint64_t distance[NX_DISTANCES];
 };
 
@@ -697,8 +701,8 @@ NX_API size_t nx_cluster_code(const struct nx_cluster *cluster, uint64_t rip, vo
 			      size_t size);
 
 /* The reason's name as above without NX_LEAVE_, and its description. */
-NX_API const char *nx_leave_reason_name(enum nx_leave_reason reason);
-NX_API const char *nx_leave_reason_text(enum nx_leave_reason reason);
+NX_API const char *nx_leave_reason_name(enum nx_status reason);
+NX_API const char *nx_leave_reason_text(enum nx_status reason);
 
 #ifdef __cplusplus
 }

@@ -76,7 +76,7 @@ bool nx_cache_has_entry_near(const struct nx_engine *engine, uint64_t rip)
 	return false;
 }
 
-nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *cache)
+enum nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *cache)
 {
 	if (engine->config.fail & NX_FAIL_CACHE ||
 	    engine->translation.size > cache->code_end - cache->code_used)
@@ -346,7 +346,8 @@ void nx_cache_flush(struct nx_engine *engine, struct nx_cache *cache)
 	}
 }
 
-struct nx_cluster *nx_cache_add(struct nx_engine *engine, struct nx_cache *cache, nx_status *status)
+struct nx_cluster *nx_cache_add(struct nx_engine *engine, struct nx_cache *cache,
+				enum nx_status *status)
 {
 	for (unsigned attempt = 0; attempt < 2; attempt++) {
 		struct nx_cluster *cluster = NULL;

@@ -60,7 +60,7 @@ static enum nx_progress verify_step(struct nx_engine *engine)
 }
 
 /* Translate and verify the graph without pausing. */
-nx_status nx_make_emitted(struct nx_engine *engine)
+enum nx_status nx_make_emitted(struct nx_engine *engine)
 {
 	enum nx_progress progress;
 
@@ -74,14 +74,14 @@ nx_status nx_make_emitted(struct nx_engine *engine)
 	return progress == NX_FAILED ? NX_LEAVE_REFUSED : NX_OK;
 }
 
-nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache)
+enum nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache)
 {
-	nx_status status = nx_make_emitted(engine);
+	enum nx_status status = nx_make_emitted(engine);
 
 	return status == NX_OK ? nx_cache_place(engine, cache) : status;
 }
 
-struct nx_cluster *nx_make_block(struct nx_engine *engine, nx_status *status)
+struct nx_cluster *nx_make_block(struct nx_engine *engine, enum nx_status *status)
 {
 	*status = nx_make_emitted(engine);
 	return *status == NX_OK ? nx_cache_add(engine, &engine->blocks, status) : NULL;
@@ -110,7 +110,7 @@ static void begin(struct nx_engine *engine, uint64_t rip)
 	};
 }
 
-static struct nx_cluster *keep(struct nx_engine *engine, nx_status *status)
+static struct nx_cluster *keep(struct nx_engine *engine, enum nx_status *status)
 {
 	struct nx_cluster *cluster = nx_cache_add(engine, &engine->cache, status);
 
@@ -124,7 +124,7 @@ static struct nx_cluster *keep(struct nx_engine *engine, nx_status *status)
 
 /* After formation, return a cluster that exists already. On NULL, translation begins if *status is
  * NX_OK. */
-static struct nx_cluster *formed(struct nx_engine *engine, uint64_t pc, nx_status *status)
+static struct nx_cluster *formed(struct nx_engine *engine, uint64_t pc, enum nx_status *status)
 {
 	struct nx_cluster *cluster;
 
@@ -140,7 +140,7 @@ static struct nx_cluster *formed(struct nx_engine *engine, uint64_t pc, nx_statu
 }
 
 /* Take one step. The work has ended when there is a cluster or *status is not NX_OK. */
-static struct nx_cluster *step(struct nx_engine *engine, uint64_t pc, nx_status *status)
+static struct nx_cluster *step(struct nx_engine *engine, uint64_t pc, enum nx_status *status)
 {
 	struct nx_maker *maker = &engine->maker;
 	enum nx_progress progress;
@@ -174,7 +174,7 @@ static struct nx_cluster *step(struct nx_engine *engine, uint64_t pc, nx_status 
 }
 
 struct nx_cluster *nx_make_cluster(struct nx_engine *engine, uint64_t rip, uint64_t pc, bool earned,
-				   nx_status *status)
+				   enum nx_status *status)
 {
 	uint64_t translated = engine->counters.translated, began, took;
 	struct nx_maker *maker = &engine->maker;

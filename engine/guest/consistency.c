@@ -49,8 +49,8 @@ static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned len)
 	return true;
 }
 
-static nx_status check(struct nx_engine *engine, const struct nx_cluster *cluster,
-		       const uint64_t fragments[NX_FRAGMENT_WORDS])
+static enum nx_status check(struct nx_engine *engine, const struct nx_cluster *cluster,
+			    const uint64_t fragments[NX_FRAGMENT_WORDS])
 {
 	const uint8_t *host = NULL;
 	uint64_t page = 1;
@@ -91,7 +91,8 @@ static const struct nx_entry *entry_at(const struct nx_cluster *cluster, uint32_
 	return high && cluster->entry[low].offset == offset ? &cluster->entry[low] : NULL;
 }
 
-nx_status nx_check_code(struct nx_engine *engine, const struct nx_cluster *cluster, uint32_t offset)
+enum nx_status nx_check_code(struct nx_engine *engine, const struct nx_cluster *cluster,
+			     uint32_t offset)
 {
 	const struct nx_entry *entry = entry_at(cluster, offset);
 	uint64_t all[NX_FRAGMENT_WORDS];

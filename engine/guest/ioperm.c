@@ -21,13 +21,14 @@ bool nx_io_bitmap_exists(const struct nx_state *state)
 }
 
 /* Read two bytes of the segment; page names the remembered page on which they likely lie. */
-static nx_status read_16(struct nx_engine *engine, unsigned page, uint64_t offset, unsigned *value)
+static enum nx_status read_16(struct nx_engine *engine, unsigned page, uint64_t offset,
+			      unsigned *value)
 {
 	const struct nx_segment *tr = &engine->state.tr;
 	struct nx_io_page *known = &engine->io_page[page];
 	uint64_t linear = tr->base + offset;
 	struct nx_target target;
-	nx_status status;
+	enum nx_status status;
 
 	if (offset + 1 > tr->limit)
 		return NX_LEAVE_FAULT;
@@ -47,10 +48,10 @@ static nx_status read_16(struct nx_engine *engine, unsigned page, uint64_t offse
 	return NX_OK;
 }
 
-static nx_status look_up(struct nx_engine *engine, uint16_t port, unsigned size)
+static enum nx_status look_up(struct nx_engine *engine, uint16_t port, unsigned size)
 {
 	unsigned bitmap, bits;
-	nx_status status;
+	enum nx_status status;
 
 	status = read_16(engine, 0, TSS_BITMAP_OFFSET, &bitmap);
 	if (status == NX_OK)
@@ -60,9 +61,9 @@ static nx_status look_up(struct nx_engine *engine, uint16_t port, unsigned size)
 	return bits >> (port & 7) & ((1u << size) - 1) ? NX_LEAVE_FAULT : NX_OK;
 }
 
-nx_status nx_io_permitted(struct nx_engine *engine, uint16_t port, unsigned size)
+enum nx_status nx_io_permitted(struct nx_engine *engine, uint16_t port, unsigned size)
 {
-	nx_status status = nx_session_begin(engine);
+	enum nx_status status = nx_session_begin(engine);
 
 	if (status == NX_OK)
 		status = look_up(engine, port, size);

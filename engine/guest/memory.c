@@ -39,7 +39,7 @@ void nx_tlb_protect(struct nx_engine *engine, const void *page)
 	}
 }
 
-nx_status nx_session_open(struct nx_engine *engine)
+enum nx_status nx_session_open(struct nx_engine *engine)
 {
 	if (!engine->host->guest_enter(engine->host_data))
 		return NX_LEAVE_SESSION;
@@ -126,13 +126,13 @@ void *nx_guarded_lookup(const struct nx_engine *engine, uint64_t linear, unsigne
 	return host && !changes_code(engine, host, size) ? host : NULL;
 }
 
-nx_status nx_resolve(struct nx_engine *engine, uint64_t linear, unsigned size,
-		     enum nx_access access, struct nx_target *target)
+enum nx_status nx_resolve(struct nx_engine *engine, uint64_t linear, unsigned size,
+			  enum nx_access access, struct nx_target *target)
 {
 	struct nx_page page = {.kind = NX_PAGE_LEAVE};
 	enum stores stores = STORES_UNKNOWN;
 	uint64_t gpa;
-	nx_status status;
+	enum nx_status status;
 
 	if ((linear & ~NX_PAGE_MASK) + size > NX_PAGE_SIZE)
 		return NX_LEAVE_PAGE_CROSSING;
@@ -160,10 +160,10 @@ nx_status nx_resolve(struct nx_engine *engine, uint64_t linear, unsigned size,
 	return NX_OK;
 }
 
-nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uint8_t **host)
+enum nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uint8_t **host)
 {
 	struct nx_target target = {.host = NULL};
-	nx_status status = nx_resolve(engine, linear, 1, NX_FETCH, &target);
+	enum nx_status status = nx_resolve(engine, linear, 1, NX_FETCH, &target);
 
 	if (status != NX_OK)
 		return status;
@@ -173,11 +173,11 @@ nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uint8_t 
 	return NX_OK;
 }
 
-nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigned size, void **host)
+enum nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigned size, void **host)
 {
 	unsigned first = NX_PAGE_SIZE - (unsigned)(linear & ~NX_PAGE_MASK);
 	struct nx_target low, high;
-	nx_status status;
+	enum nx_status status;
 
 	/* An access must not wrap either. */
 	if (size > sizeof(engine->across) ||
@@ -197,8 +197,8 @@ nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigned siz
 }
 
 /* Compute the linear address of an offset in a segment, if the segment allows the access. */
-static nx_status segment_linear(const struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
-				unsigned size, bool write, uint64_t *linear)
+static enum nx_status segment_linear(const struct nx_engine *engine, enum nx_sreg seg,
+				     uint64_t offset, unsigned size, bool write, uint64_t *linear)
 {
 	const struct nx_context_seg *s = &engine->context.seg[seg];
 
@@ -231,12 +231,12 @@ static void *tlb_lookup(const struct nx_engine *engine, uint64_t linear, unsigne
 	return (void *)(uintptr_t)((linear + entry->addend) & nx_mask_below(differs, 1));
 }
 
-static nx_status guest_access(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
-			      unsigned size, bool write, void **host)
+static enum nx_status guest_access(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+				   unsigned size, bool write, void **host)
 {
 	struct nx_target target = {.host = NULL};
 	uint64_t linear;
-	nx_status status = segment_linear(engine, seg, offset, size, write, &linear);
+	enum nx_status status = segment_linear(engine, seg, offset, size, write, &linear);
 
 	if (status != NX_OK)
 		return status;
@@ -292,12 +292,12 @@ static void store(void *to, uint64_t value, unsigned size)
 	}
 }
 
-nx_status nx_guest_read(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset, uint64_t *to,
-			unsigned size)
+enum nx_status nx_guest_read(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+			     uint64_t *to, unsigned size)
 {
 	void *host;
 	uint64_t linear;
-	nx_status status = guest_access(engine, seg, offset, size, false, &host);
+	enum nx_status status = guest_access(engine, seg, offset, size, false, &host);
 
 	if (status == NX_LEAVE_PAGE_CROSSING &&
 	    segment_linear(engine, seg, offset, size, false, &linear) == NX_OK)
@@ -307,30 +307,30 @@ nx_status nx_guest_read(struct nx_engine *engine, enum nx_sreg seg, uint64_t off
 	return status;
 }
 
-nx_status nx_guest_write(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
-			 const uint64_t *from, unsigned size)
+enum nx_status nx_guest_write(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+			      const uint64_t *from, unsigned size)
 {
 	void *host;
-	nx_status status = guest_access(engine, seg, offset, size, true, &host);
+	enum nx_status status = guest_access(engine, seg, offset, size, true, &host);
 
 	if (status == NX_OK)
 		store(host, *from, size);
 	return status;
 }
 
-nx_status nx_guest_resolve(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
-			   unsigned size, bool write, struct nx_target *target)
+enum nx_status nx_guest_resolve(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+				unsigned size, bool write, struct nx_target *target)
 {
 	uint64_t linear;
-	nx_status status = segment_linear(engine, seg, offset, size, write, &linear);
+	enum nx_status status = segment_linear(engine, seg, offset, size, write, &linear);
 
 	if (status != NX_OK)
 		return status;
 	return nx_resolve(engine, linear, size, write ? NX_WRITE : NX_READ, target);
 }
 
-nx_status nx_guest_pointer(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
-			   unsigned size, void **host)
+enum nx_status nx_guest_pointer(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+				unsigned size, void **host)
 {
 	return guest_access(engine, seg, offset, size, true, host);
 }

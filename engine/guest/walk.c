@@ -55,7 +55,7 @@ struct walk {
 	uint64_t rights;
 };
 
-static nx_status read_entry(struct walk *walk, uint64_t gpa, struct step *step)
+static enum nx_status read_entry(struct walk *walk, uint64_t gpa, struct step *step)
 {
 	const struct nx_engine *engine = walk->engine;
 	struct nx_page page;
@@ -86,8 +86,8 @@ static uint64_t address_reserved(const struct nx_state *state)
  * Descends through tables of 8-byte entries from the given level. reserved holds the bits that
  * no entry may have.
  */
-static nx_status descend_wide(struct walk *walk, uint64_t table, unsigned level, uint64_t reserved,
-			      uint64_t *gpa)
+static enum nx_status descend_wide(struct walk *walk, uint64_t table, unsigned level,
+				   uint64_t reserved, uint64_t *gpa)
 {
 	const uint64_t address_bits = ~address_reserved(&walk->engine->state);
 
@@ -95,7 +95,7 @@ static nx_status descend_wide(struct walk *walk, uint64_t table, unsigned level,
 		const unsigned shift = 12 + 9 * (level - 1);
 		const uint64_t offset = (1ull << shift) - 1;
 		struct step *step = &walk->step[walk->steps++];
-		nx_status status =
+		enum nx_status status =
 		    read_entry(walk, table + ((walk->linear >> shift) & 511) * 8, step);
 		uint64_t value;
 
@@ -122,7 +122,7 @@ static nx_status descend_wide(struct walk *walk, uint64_t table, unsigned level,
 }
 
 /* 4 and 5 levels. */
-static nx_status walk_long(struct walk *walk, uint64_t *gpa)
+static enum nx_status walk_long(struct walk *walk, uint64_t *gpa)
 {
 	const struct nx_state *state = &walk->engine->state;
 	const unsigned levels = state->cr4 & NX_CR4_LA57 ? 5 : 4;
@@ -143,7 +143,7 @@ static nx_status walk_long(struct walk *walk, uint64_t *gpa)
  * a guest that has changed them without a new CR3 relies on nothing but a processor's caching,
  * and processors with nested paging of AMD's kind read them at every walk, too.
  */
-static nx_status walk_pae(struct walk *walk, uint64_t *gpa)
+static enum nx_status walk_pae(struct walk *walk, uint64_t *gpa)
 {
 	const struct nx_state *state = &walk->engine->state;
 	const uint64_t address = address_reserved(state);
@@ -151,7 +151,7 @@ static nx_status walk_pae(struct walk *walk, uint64_t *gpa)
 	/* PDPTEs have neither rights nor accessed bits: bits 1, 2 and 5 to 8 are reserved. */
 	const uint64_t pdpte_reserved = address | 0x1e6;
 	struct step pdpte;
-	nx_status status;
+	enum nx_status status;
 
 	status = read_entry(walk, (state->cr3 & 0xffffffe0) + (walk->linear >> 30) * 8, &pdpte);
 	if (status != NX_OK)
@@ -161,12 +161,12 @@ static nx_status walk_pae(struct walk *walk, uint64_t *gpa)
 	return descend_wide(walk, pdpte.value & ~address & NX_PAGE_MASK, 2, reserved, gpa);
 }
 
-static nx_status walk_32(struct walk *walk, uint64_t *gpa)
+static enum nx_status walk_32(struct walk *walk, uint64_t *gpa)
 {
 	const struct nx_state *state = &walk->engine->state;
 	struct step *step = &walk->step[walk->steps++];
 	const uint64_t directory = state->cr3 & 0xfffff000;
-	nx_status status = read_entry(walk, directory + (walk->linear >> 22) * 4, step);
+	enum nx_status status = read_entry(walk, directory + (walk->linear >> 22) * 4, step);
 	uint64_t value;
 
 	if (status != NX_OK)
@@ -198,7 +198,7 @@ static nx_status walk_32(struct walk *walk, uint64_t *gpa)
 }
 
 /* Keys exist with 4 and 5 levels only and do not apply to fetches. */
-static nx_status check_keys(const struct walk *walk, bool user_page)
+static enum nx_status check_keys(const struct walk *walk, bool user_page)
 {
 	const struct nx_engine *engine = walk->engine;
 	const struct nx_state *state = &engine->state;
@@ -217,7 +217,7 @@ static nx_status check_keys(const struct walk *walk, bool user_page)
 	return NX_OK;
 }
 
-static nx_status check_rights(const struct walk *walk)
+static enum nx_status check_rights(const struct walk *walk)
 {
 	const struct nx_engine *engine = walk->engine;
 	const struct nx_state *state = &engine->state;
@@ -287,7 +287,8 @@ static enum marked mark_all(const struct walk *walk)
 	return MARKED;
 }
 
-nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access access, uint64_t *gpa)
+enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access access,
+		       uint64_t *gpa)
 {
 	const struct nx_state *state = &engine->state;
 	const bool is_long = state->efer & NX_EFER_LMA;
@@ -305,7 +306,7 @@ nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access acce
 	walk.access = access;
 	walk.wide = is_long || (state->cr4 & NX_CR4_PAE);
 	for (unsigned tries = 0; tries < MAX_TRIES; tries++) {
-		nx_status status;
+		enum nx_status status;
 		uint64_t found;
 
 		walk.steps = 0;

@@ -6,8 +6,8 @@
 #include "helper/helper.h"
 
 /* Read the first operand, a register or memory. */
-static nx_status read_operand(struct nx_engine *engine, const struct nx_decoded *d,
-			      const ZydisDecodedOperand *op, uint64_t *value)
+static enum nx_status read_operand(struct nx_engine *engine, const struct nx_decoded *d,
+				   const ZydisDecodedOperand *op, uint64_t *value)
 {
 	struct nx_reg reg;
 
@@ -68,11 +68,11 @@ static void write_results(struct nx_engine *engine, unsigned size, uint64_t quot
 	nx_set_reg(engine->context.gpr, size == 1 ? &ah : &rdx, remainder);
 }
 
-nx_status nx_help_div(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_div(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	unsigned size = d->op[0].size / 8u;
 	uint64_t divisor, high, low, quotient, remainder;
-	nx_status status = read_operand(engine, d, &d->op[0], &divisor);
+	enum nx_status status = read_operand(engine, d, &d->op[0], &divisor);
 
 	if (status != NX_OK)
 		return status;
@@ -88,12 +88,12 @@ nx_status nx_help_div(struct nx_engine *engine, const struct nx_decoded *d)
 
 /* By absolute values: the quotient truncates towards zero, the remainder has the dividend's sign.
  */
-nx_status nx_help_idiv(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_idiv(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	unsigned size = d->op[0].size / 8u;
 	uint64_t raw, high, low, divisor, quotient, remainder, limit;
 	bool negative, divisor_negative, quotient_negative;
-	nx_status status = read_operand(engine, d, &d->op[0], &raw);
+	enum nx_status status = read_operand(engine, d, &d->op[0], &raw);
 
 	if (status != NX_OK)
 		return status;
@@ -157,14 +157,14 @@ static uint64_t changed_bit(uint64_t old, uint64_t mask, ZydisMnemonic mnemonic)
  * BT and relatives with memory and a register: the register counts bits from the operand's address
  * on, in both directions.
  */
-nx_status nx_help_bit_string(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_bit_string(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const bool locked = (d->insn.attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0;
 	const ZydisDecodedOperand *m = &d->op[0];
 	const enum nx_sreg seg = nx_segment_of(m);
 	unsigned size = m->size / 8u, bits = size * 8;
 	uint64_t address = nx_effective_address(engine, d, m), index, mask, old = 0, new;
-	nx_status status = read_operand(engine, d, &d->op[1], &index);
+	enum nx_status status = read_operand(engine, d, &d->op[1], &index);
 	int64_t position = nx_sign_extend(index, size);
 	void *host = NULL;
 
@@ -191,11 +191,11 @@ nx_status nx_help_bit_string(struct nx_engine *engine, const struct nx_decoded *
 	return NX_OK;
 }
 
-nx_status nx_help_cmpxchg16b(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_cmpxchg16b(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	uint64_t *gpr = engine->context.gpr, address = nx_effective_address(engine, d, &d->op[0]);
 	void *host;
-	nx_status status;
+	enum nx_status status;
 	bool equal;
 
 	/* In 64-bit mode only: the segment's base counts towards the alignment for FS and GS. */
@@ -216,12 +216,12 @@ nx_status nx_help_cmpxchg16b(struct nx_engine *engine, const struct nx_decoded *
 	return NX_OK;
 }
 
-nx_status nx_help_xlat(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_xlat(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const struct nx_reg al = {.number = NX_RAX, .size = 1};
 	const ZydisDecodedOperand *m = NULL;
 	uint64_t address, value = 0;
-	nx_status status;
+	enum nx_status status;
 
 	for (unsigned i = 0; i < d->insn.operand_count; i++)
 		if (d->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
@@ -243,14 +243,14 @@ static uint64_t reverse_bytes(uint64_t value, unsigned size)
 	return __builtin_bswap64(value) >> (64 - size * 8);
 }
 
-nx_status nx_help_movbe(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_movbe(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const bool loads = d->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY;
 	const ZydisDecodedOperand *m = &d->op[loads ? 1 : 0];
 	unsigned size = m->size / 8u;
 	struct nx_reg reg;
 	uint64_t value;
-	nx_status status;
+	enum nx_status status;
 
 	if (!nx_reg_of(d->op[loads ? 0 : 1].reg.value, &reg))
 		return NX_LEAVE_FAULT;
@@ -265,10 +265,10 @@ nx_status nx_help_movbe(struct nx_engine *engine, const struct nx_decoded *d)
 			      size);
 }
 
-nx_status nx_help_popcnt(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_popcnt(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	uint64_t value, count = 0;
-	nx_status status = read_operand(engine, d, &d->op[1], &value);
+	enum nx_status status = read_operand(engine, d, &d->op[1], &value);
 	struct nx_reg to;
 
 	if (status != NX_OK)
@@ -283,7 +283,7 @@ nx_status nx_help_popcnt(struct nx_engine *engine, const struct nx_decoded *d)
 }
 
 /* RDTSC, and RDTSCP, which differs in ECX and in what it waits for: here all is done. */
-nx_status nx_help_rdtsc(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_rdtsc(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const bool with_aux = d->insn.mnemonic == ZYDIS_MNEMONIC_RDTSCP;
 	uint64_t tsc;

@@ -19,15 +19,15 @@ static struct stack stack_begin(struct nx_engine *engine)
 	return (struct stack){engine, mask, engine->context.gpr[NX_RSP] & mask};
 }
 
-static nx_status stack_push(struct stack *s, uint64_t value, unsigned size)
+static enum nx_status stack_push(struct stack *s, uint64_t value, unsigned size)
 {
 	s->rsp = (s->rsp - size) & s->mask;
 	return nx_guest_write(s->engine, NX_SS, s->rsp, &value, size);
 }
 
-static nx_status stack_pop(struct stack *s, uint64_t *value, unsigned size)
+static enum nx_status stack_pop(struct stack *s, uint64_t *value, unsigned size)
 {
-	nx_status status;
+	enum nx_status status;
 
 	*value = 0;
 	status = nx_guest_read(s->engine, NX_SS, s->rsp, value, size);
@@ -48,11 +48,11 @@ static unsigned operand_size(const struct nx_decoded *d)
 	return d->insn.operand_width / 8u;
 }
 
-nx_status nx_help_pushf(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_pushf(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	struct stack s = stack_begin(engine);
 	uint64_t image = (nx_get_rflags(engine) | 2) & ~(uint64_t)(NX_FL_VM | NX_FL_RF);
-	nx_status status = stack_push(&s, image, operand_size(d));
+	enum nx_status status = stack_push(&s, image, operand_size(d));
 
 	if (status == NX_OK)
 		stack_commit(&s);
@@ -69,7 +69,7 @@ nx_status nx_help_pushf(struct nx_engine *engine, const struct nx_decoded *d)
  * leaves before such an instruction. It does not enable them either, since an interrupt that has
  * been waiting is due at that very boundary.
  */
-static nx_status nx_window_keep(const struct nx_engine *engine, uint64_t rflags)
+static enum nx_status nx_window_keep(const struct nx_engine *engine, uint64_t rflags)
 {
 	return (engine->context.rflags ^ rflags) & NX_FL_IF ? NX_LEAVE_WINDOW : NX_OK;
 }
@@ -78,12 +78,12 @@ static nx_status nx_window_keep(const struct nx_engine *engine, uint64_t rflags)
  * Only arithmetic flags and DF may change here: IF and TF decide about interrupts and traps, AC
  * about rights, IOPL about what faults.
  */
-nx_status nx_help_popf(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_popf(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const uint64_t ours = NX_FL_ARITHMETIC | NX_FL_DF;
 	uint64_t old = nx_get_rflags(engine), image, mask = nx_size_mask(operand_size(d));
 	struct stack s = stack_begin(engine);
-	nx_status status = stack_pop(&s, &image, operand_size(d));
+	enum nx_status status = stack_pop(&s, &image, operand_size(d));
 
 	if (status == NX_OK)
 		status = nx_window_keep(engine, image);
@@ -99,7 +99,7 @@ nx_status nx_help_popf(struct nx_engine *engine, const struct nx_decoded *d)
 	return NX_OK;
 }
 
-nx_status nx_help_pusha(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_pusha(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	struct stack s = stack_begin(engine);
 	unsigned size = operand_size(d);
@@ -113,7 +113,7 @@ nx_status nx_help_pusha(struct nx_engine *engine, const struct nx_decoded *d)
 		if (!nx_guest_is_inside(engine, NX_SS, (s.rsp - i * size) & s.mask, size, true))
 			return NX_LEAVE_SEGMENT;
 	for (unsigned i = 1; i <= 8; i++) {
-		nx_status status =
+		enum nx_status status =
 		    nx_guest_pointer(engine, NX_SS, (s.rsp - i * size) & s.mask, size, &host);
 
 		if (status != NX_OK)
@@ -121,7 +121,7 @@ nx_status nx_help_pusha(struct nx_engine *engine, const struct nx_decoded *d)
 	}
 	/* AX, CX, DX, BX, the old SP, BP, SI, DI: the order of their numbers. */
 	for (unsigned i = NX_RAX; i <= NX_RDI; i++) {
-		nx_status status = stack_push(&s, engine->context.gpr[i], size);
+		enum nx_status status = stack_push(&s, engine->context.gpr[i], size);
 
 		if (status != NX_OK)
 			return status;
@@ -130,14 +130,14 @@ nx_status nx_help_pusha(struct nx_engine *engine, const struct nx_decoded *d)
 	return NX_OK;
 }
 
-nx_status nx_help_popa(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_popa(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	struct stack s = stack_begin(engine);
 	unsigned size = operand_size(d);
 	uint64_t value[8];
 
 	for (unsigned i = 8; i-- > 0;) {
-		nx_status status = stack_pop(&s, &value[i], size);
+		enum nx_status status = stack_pop(&s, &value[i], size);
 
 		if (status != NX_OK)
 			return status;
@@ -151,11 +151,11 @@ nx_status nx_help_popa(struct nx_engine *engine, const struct nx_decoded *d)
 	return NX_OK;
 }
 
-nx_status nx_help_enter(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_enter(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const struct nx_reg rbp = {.number = NX_RBP, .size = (uint8_t)operand_size(d)};
 	struct stack s = stack_begin(engine);
-	nx_status status;
+	enum nx_status status;
 	uint64_t frame;
 	void *top;
 
@@ -177,12 +177,12 @@ nx_status nx_help_enter(struct nx_engine *engine, const struct nx_decoded *d)
 	return NX_OK;
 }
 
-nx_status nx_help_leave(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_leave(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const struct nx_reg rbp = {.number = NX_RBP, .size = (uint8_t)operand_size(d)};
 	struct stack s = stack_begin(engine);
 	uint64_t value;
-	nx_status status;
+	enum nx_status status;
 
 	s.rsp = engine->context.gpr[NX_RBP] & s.mask;
 	status = stack_pop(&s, &value, rbp.size);
@@ -193,11 +193,11 @@ nx_status nx_help_leave(struct nx_engine *engine, const struct nx_decoded *d)
 	return NX_OK;
 }
 
-nx_status nx_help_pop_memory(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_pop_memory(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	struct stack s = stack_begin(engine);
 	uint64_t value, old = engine->context.gpr[NX_RSP];
-	nx_status status = stack_pop(&s, &value, operand_size(d));
+	enum nx_status status = stack_pop(&s, &value, operand_size(d));
 
 	if (status != NX_OK)
 		return status;
@@ -212,11 +212,11 @@ nx_status nx_help_pop_memory(struct nx_engine *engine, const struct nx_decoded *
 }
 
 /* 16 bits only: with more, processors differ in what they write above the selector. */
-nx_status nx_help_push_sreg(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_push_sreg(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	struct stack s = stack_begin(engine);
 	unsigned seg = (unsigned)(d->op[0].reg.value - ZYDIS_REGISTER_ES);
-	nx_status status = stack_push(&s, engine->context.seg[seg].selector, 2);
+	enum nx_status status = stack_push(&s, engine->context.seg[seg].selector, 2);
 
 	if (status == NX_OK)
 		stack_commit(&s);
@@ -225,20 +225,20 @@ nx_status nx_help_push_sreg(struct nx_engine *engine, const struct nx_decoded *d
 
 /* ---- Flags ---- */
 
-nx_status nx_help_cli(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_cli(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	(void)d;
 	return nx_window_keep(engine, 0);
 }
 
-nx_status nx_help_cld(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_cld(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	(void)d;
 	engine->context.rflags &= ~(uint64_t)NX_FL_DF;
 	return NX_OK;
 }
 
-nx_status nx_help_std(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_std(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	(void)d;
 	engine->context.rflags |= NX_FL_DF;
@@ -258,11 +258,11 @@ static void load_real_segment(struct nx_engine *engine, unsigned seg, uint16_t s
 }
 
 /* MOV or POP to DS, ES, FS or GS. */
-nx_status nx_help_load_sreg(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_load_sreg(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	unsigned seg = (unsigned)(d->op[0].reg.value - ZYDIS_REGISTER_ES);
 	struct stack s = stack_begin(engine);
-	nx_status status = NX_OK;
+	enum nx_status status = NX_OK;
 	uint64_t selector = 0;
 	struct nx_reg from;
 
@@ -282,12 +282,12 @@ nx_status nx_help_load_sreg(struct nx_engine *engine, const struct nx_decoded *d
 }
 
 /* LDS, LES, LFS and LGS load a general register from memory, and the selector behind it. */
-nx_status nx_help_load_far(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_load_far(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	uint64_t at = nx_effective_address(engine, d, &d->op[1]), offset = 0, selector = 0;
 	enum nx_sreg from = nx_segment_of(&d->op[1]);
 	unsigned size = operand_size(d), seg;
-	nx_status status;
+	enum nx_status status;
 	struct nx_reg reg;
 
 	switch (d->insn.mnemonic) {
@@ -317,7 +317,7 @@ nx_status nx_help_load_far(struct nx_engine *engine, const struct nx_decoded *d)
 	return NX_OK;
 }
 
-nx_status nx_help(struct nx_engine *engine, enum nx_helper_id id, const struct nx_decoded *d)
+enum nx_status nx_help(struct nx_engine *engine, enum nx_helper_id id, const struct nx_decoded *d)
 {
 	switch (id) {
 #define NX_X(name, function) \

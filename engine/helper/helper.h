@@ -14,14 +14,14 @@
 #include "engine.h"
 #include "insn/decode.h"
 
-typedef nx_status nx_helper(struct nx_engine *engine, const struct nx_decoded *d);
+typedef enum nx_status nx_helper(struct nx_engine *engine, const struct nx_decoded *d);
 
 #define NX_X(name, function) nx_helper nx_help_##function;
 NX_HELPER_FUNCTIONS(NX_X)
 #undef NX_X
 
 /* Run the helper with this number. */
-nx_status nx_help(struct nx_engine *engine, enum nx_helper_id id, const struct nx_decoded *d);
+enum nx_status nx_help(struct nx_engine *engine, enum nx_helper_id id, const struct nx_decoded *d);
 
 /* ---- For helpers ---- */
 

@@ -60,10 +60,11 @@ static void compare(struct nx_engine *engine, uint64_t a, uint64_t b, unsigned s
 	engine->context.flags = ax & 0xffff;
 }
 
-static nx_status one_movs(const struct string *s)
+static enum nx_status one_movs(const struct string *s)
 {
 	uint64_t value = 0;
-	nx_status status = nx_guest_read(s->engine, s->source, address(s, NX_RSI), &value, s->size);
+	enum nx_status status =
+	    nx_guest_read(s->engine, s->source, address(s, NX_RSI), &value, s->size);
 
 	if (status == NX_OK)
 		status = nx_guest_write(s->engine, NX_ES, address(s, NX_RDI), &value, s->size);
@@ -74,21 +75,22 @@ static nx_status one_movs(const struct string *s)
 	return NX_OK;
 }
 
-static nx_status one_stos(const struct string *s)
+static enum nx_status one_stos(const struct string *s)
 {
-	nx_status status = nx_guest_write(s->engine, NX_ES, address(s, NX_RDI),
-					  &s->engine->context.gpr[NX_RAX], s->size);
+	enum nx_status status = nx_guest_write(s->engine, NX_ES, address(s, NX_RDI),
+					       &s->engine->context.gpr[NX_RAX], s->size);
 
 	if (status == NX_OK)
 		advance(s, NX_RDI);
 	return status;
 }
 
-static nx_status one_lods(const struct string *s)
+static enum nx_status one_lods(const struct string *s)
 {
 	const struct nx_reg to = {.number = NX_RAX, .size = (uint8_t)s->size};
 	uint64_t value = 0;
-	nx_status status = nx_guest_read(s->engine, s->source, address(s, NX_RSI), &value, s->size);
+	enum nx_status status =
+	    nx_guest_read(s->engine, s->source, address(s, NX_RSI), &value, s->size);
 
 	if (status != NX_OK)
 		return status;
@@ -97,10 +99,11 @@ static nx_status one_lods(const struct string *s)
 	return NX_OK;
 }
 
-static nx_status one_scas(const struct string *s)
+static enum nx_status one_scas(const struct string *s)
 {
 	uint64_t value = 0;
-	nx_status status = nx_guest_read(s->engine, NX_ES, address(s, NX_RDI), &value, s->size);
+	enum nx_status status =
+	    nx_guest_read(s->engine, NX_ES, address(s, NX_RDI), &value, s->size);
 
 	if (status != NX_OK)
 		return status;
@@ -109,10 +112,11 @@ static nx_status one_scas(const struct string *s)
 	return NX_OK;
 }
 
-static nx_status one_cmps(const struct string *s)
+static enum nx_status one_cmps(const struct string *s)
 {
 	uint64_t a = 0, b = 0;
-	nx_status status = nx_guest_read(s->engine, s->source, address(s, NX_RSI), &a, s->size);
+	enum nx_status status =
+	    nx_guest_read(s->engine, s->source, address(s, NX_RSI), &a, s->size);
 
 	if (status == NX_OK)
 		status = nx_guest_read(s->engine, NX_ES, address(s, NX_RDI), &b, s->size);
@@ -142,12 +146,12 @@ static struct nx_string_pending begin_pending(const struct string *s, unsigned c
 }
 
 /* One element of STOS, LODS or MOVS that meets a device, perhaps on both sides of a MOVS. */
-static nx_status device_element(const struct string *s, bool loads, bool stores)
+static enum nx_status device_element(const struct string *s, bool loads, bool stores)
 {
 	struct nx_string_pending pending = begin_pending(s, 1);
 	struct nx_target from = {.device = false}, to = {.device = false};
 	struct nx_exit exit = {.kind = NX_EXIT_MMIO, .size = (uint8_t)s->size, .count = 1};
-	nx_status status = NX_OK;
+	enum nx_status status = NX_OK;
 
 	if (loads)
 		status = nx_guest_resolve(s->engine, s->source, address(s, NX_RSI), s->size, false,
@@ -204,7 +208,8 @@ static struct string begin(struct nx_engine *engine, const struct nx_decoded *d)
 }
 
 /* Repetition: by the count, and for comparisons by ZF. */
-static nx_status run(const struct string *s, nx_status (*one)(const struct string *), bool compares)
+static enum nx_status run(const struct string *s, enum nx_status (*one)(const struct string *),
+			  bool compares)
 {
 	const struct nx_reg count = {.number = NX_RCX, .size = (uint8_t)s->address_bytes};
 	struct nx_engine *engine = s->engine;
@@ -212,7 +217,7 @@ static nx_status run(const struct string *s, nx_status (*one)(const struct strin
 	if (!is_repeated(s->d))
 		return one(s);
 	while (address(s, NX_RCX)) {
-		nx_status status = engine->elements ? one(s) : NX_LEAVE_LATENCY;
+		enum nx_status status = engine->elements ? one(s) : NX_LEAVE_LATENCY;
 
 		if (status != NX_OK)
 			return status;
@@ -225,38 +230,39 @@ static nx_status run(const struct string *s, nx_status (*one)(const struct strin
 	return NX_OK;
 }
 
-static nx_status run_or_exit(struct nx_engine *engine, const struct nx_decoded *d,
-			     nx_status (*one)(const struct string *), bool loads, bool stores)
+static enum nx_status run_or_exit(struct nx_engine *engine, const struct nx_decoded *d,
+				  enum nx_status (*one)(const struct string *), bool loads,
+				  bool stores)
 {
 	struct string s = begin(engine, d);
-	nx_status status = run(&s, one, false);
+	enum nx_status status = run(&s, one, false);
 
 	return status == NX_LEAVE_DEVICE_FORM ? device_element(&s, loads, stores) : status;
 }
 
-nx_status nx_help_movs(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_movs(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	return run_or_exit(engine, d, one_movs, true, true);
 }
 
-nx_status nx_help_stos(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_stos(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	return run_or_exit(engine, d, one_stos, false, true);
 }
 
-nx_status nx_help_lods(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_lods(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	return run_or_exit(engine, d, one_lods, true, false);
 }
 
-nx_status nx_help_scas(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_scas(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	struct string s = begin(engine, d);
 
 	return run(&s, one_scas, true);
 }
 
-nx_status nx_help_cmps(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_cmps(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	struct string s = begin(engine, d);
 
@@ -289,7 +295,7 @@ static struct nx_exit begin_io(const struct string *s, bool write)
 	};
 }
 
-nx_status nx_help_outs(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_outs(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	struct string s = begin(engine, d);
 	unsigned count = elements(&s, NX_RSI), done;
@@ -300,7 +306,7 @@ nx_status nx_help_outs(struct nx_engine *engine, const struct nx_decoded *d)
 		return NX_OK;
 	for (done = 0; done < count; done++) {
 		uint64_t value;
-		nx_status status = nx_guest_read(
+		enum nx_status status = nx_guest_read(
 		    engine, s.source, address(&s, NX_RSI) + done * s.size, &value, s.size);
 
 		if (status != NX_OK && !done)
@@ -316,14 +322,14 @@ nx_status nx_help_outs(struct nx_engine *engine, const struct nx_decoded *d)
 	return nx_string_exit(engine, &pending, &exit);
 }
 
-nx_status nx_help_ins(struct nx_engine *engine, const struct nx_decoded *d)
+enum nx_status nx_help_ins(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	struct string s = begin(engine, d);
 	unsigned count = elements(&s, NX_RDI), room;
 	struct nx_string_pending pending;
 	struct nx_target to = {.device = false};
 	struct nx_exit exit;
-	nx_status status;
+	enum nx_status status;
 
 	if (!count)
 		return NX_OK;

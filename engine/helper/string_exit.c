@@ -5,8 +5,8 @@
  */
 #include "helper/helper.h"
 
-nx_status nx_string_exit(struct nx_engine *engine, const struct nx_string_pending *pending,
-			 const struct nx_exit *exit)
+enum nx_status nx_string_exit(struct nx_engine *engine, const struct nx_string_pending *pending,
+			      const struct nx_exit *exit)
 {
 	enum nx_route route =
 	    exit->kind == NX_EXIT_IO

@@ -33,7 +33,7 @@ bool nx_stay_is_long(struct nx_engine *engine)
 	return bound && engine->host->now(engine->host_data) - engine->stay_began > bound;
 }
 
-nx_status nx_must_pause(struct nx_engine *engine)
+enum nx_status nx_must_pause(struct nx_engine *engine)
 {
 	if (engine->stop)
 		return NX_LEAVE_STOP;

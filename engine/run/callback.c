@@ -7,7 +7,7 @@ void *nx_runtime_miss(struct nx_engine *engine)
 	const struct nx_site *site = &engine->running->site[engine->context.site];
 	uint64_t linear = engine->context.linear;
 	struct nx_target target = {.host = NULL};
-	nx_status status;
+	enum nx_status status;
 
 	engine->counters.tlb_misses++;
 	if (engine->bounce_active && linear == engine->bounce_linear)
@@ -37,7 +37,7 @@ void *nx_runtime_miss(struct nx_engine *engine)
 bool nx_runtime_helper(struct nx_engine *engine)
 {
 	const struct nx_site *site = &engine->running->site[engine->context.site];
-	nx_status status = NX_LEAVE_FAULT;
+	enum nx_status status = NX_LEAVE_FAULT;
 	struct nx_decoded d;
 
 	if (nx_decode_full(&engine->mode, site->bytes, site->len, &d))

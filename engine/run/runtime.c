@@ -115,7 +115,7 @@ void nx_engine_forget_exit(struct nx_engine *engine)
 
 /* Return the cluster with an entry at the state's rip, and form it now if the exit is hot. */
 static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offset,
-				       nx_status *status)
+				       enum nx_status *status)
 {
 	struct nx_cluster *cluster = engine->resume_cluster;
 	uint64_t pc = engine->state.rip;
@@ -154,7 +154,7 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 	return cluster;
 }
 
-static enum nx_outcome leave(struct nx_engine *engine, struct nx_exit *exit, nx_status reason)
+static enum nx_outcome leave(struct nx_engine *engine, struct nx_exit *exit, enum nx_status reason)
 {
 	engine->running = NULL;
 	engine->hot = engine->in_stay = false;
@@ -163,7 +163,7 @@ static enum nx_outcome leave(struct nx_engine *engine, struct nx_exit *exit, nx_
 	if (engine->resume_flag && engine->state.rip == engine->resume_rip)
 		engine->state.rflags |= NX_FL_RF;
 	engine->resume_flag = false;
-	exit->reason = (enum nx_leave_reason)reason;
+	exit->reason = reason;
 	engine->counters.leaves[reason]++;
 	return NX_LEAVE;
 }
@@ -192,7 +192,7 @@ static enum nx_outcome end_with_io(struct nx_engine *engine, const struct nx_sit
 				   struct nx_exit *exit)
 {
 	uint64_t rax = engine->state.gpr[NX_RAX];
-	nx_status permitted = NX_OK;
+	enum nx_status permitted = NX_OK;
 
 	exit->kind = NX_EXIT_IO;
 	exit->write = site->write;
@@ -327,7 +327,8 @@ static enum nx_outcome end_at_site(struct nx_engine *engine, struct nx_exit *exi
  * Return whether a failed trace says nothing about the path: it was cut off, and the next one gets
  * farther with the blocks that this one made, or the host refused a session.
  */
-static bool was_cut_off(const struct nx_engine *engine, nx_status status, uint64_t blocks_before)
+static bool was_cut_off(const struct nx_engine *engine, enum nx_status status,
+			uint64_t blocks_before)
 {
 	return status == NX_LEAVE_SESSION ||
 	       (nx_is_pause(status) && engine->counters.blocks != blocks_before);
@@ -338,7 +339,7 @@ static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 {
 	uint64_t rip = engine->state.rip, blocks = engine->counters.blocks;
 	enum nx_outcome outcome;
-	nx_status status = NX_LEAVE_NO_CLUSTER;
+	enum nx_status status = NX_LEAVE_NO_CLUSTER;
 	bool follows = engine->config.level >= NX_LEVEL_PATHS;
 
 	if (follows && !nx_cost_ripe(engine, engine->barren_pc, NX_MAKE_TRACE, 1))
@@ -365,7 +366,7 @@ static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
  * does. Until then they are followed block by block where that is cheaper than leaving: the blocks
  * are there. Returns whether the guest has run on.
  */
-static bool grow(struct nx_engine *engine, const struct nx_site *site, nx_status *status)
+static bool grow(struct nx_engine *engine, const struct nx_site *site, enum nx_status *status)
 {
 	struct nx_cluster *cluster = engine->running;
 	const struct nx_site left = *site;
@@ -403,7 +404,7 @@ static bool grow(struct nx_engine *engine, const struct nx_site *site, nx_status
 static enum nx_outcome end_cluster(struct nx_engine *engine, struct nx_exit *exit)
 {
 	const struct nx_site *site = &engine->running->site[engine->context.site];
-	nx_status status = NX_OK;
+	enum nx_status status = NX_OK;
 
 	if (site->kind == NX_SITE_LEAVE &&
 	    (site->reason == NX_LEAVE_CLUSTER_END || site->reason == NX_LEAVE_GUARD)) {
@@ -417,7 +418,7 @@ static enum nx_outcome end_cluster(struct nx_engine *engine, struct nx_exit *exi
 /* With nx_config.uncached, run traces only. */
 static enum nx_outcome step_on(struct nx_engine *engine, struct nx_exit *exit)
 {
-	nx_status status;
+	enum nx_status status;
 
 	engine->resume_cluster = NULL;
 	return nx_trace(engine, NULL, NX_MAKE_TRACE, &status) ? end_at_site(engine, exit)
@@ -425,10 +426,10 @@ static enum nx_outcome step_on(struct nx_engine *engine, struct nx_exit *exit)
 }
 
 /* Compare the guest's code and run the cluster, in one session; NX_OK: it has run. */
-static nx_status enter_cluster(struct nx_engine *engine, struct nx_cluster *cluster,
-			       uint32_t offset)
+static enum nx_status enter_cluster(struct nx_engine *engine, struct nx_cluster *cluster,
+				    uint32_t offset)
 {
-	nx_status status = nx_session_begin(engine);
+	enum nx_status status = nx_session_begin(engine);
 
 	if (status != NX_OK)
 		return status;
@@ -444,7 +445,7 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 	struct nx_cluster *cluster;
 	bool first = !engine->in_stay;
 	uint32_t offset;
-	nx_status status;
+	enum nx_status status;
 
 	engine->counters.resumes++;
 	switch (nx_engine_complete_exit(engine, exit)) {
@@ -514,7 +515,7 @@ enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit)
 	return outcome;
 }
 
-const char *nx_leave_reason_name(enum nx_leave_reason reason)
+const char *nx_leave_reason_name(enum nx_status reason)
 {
 	switch (reason) {
 #define NX_X(name, text)      \
@@ -527,7 +528,7 @@ const char *nx_leave_reason_name(enum nx_leave_reason reason)
 	}
 }
 
-const char *nx_leave_reason_text(enum nx_leave_reason reason)
+const char *nx_leave_reason_text(enum nx_status reason)
 {
 	switch (reason) {
 #define NX_X(name, text)      \

@@ -57,7 +57,8 @@ static void move_stack(struct nx_engine *engine, uint64_t by)
  * A return, or a call or jump by a register or memory, for which the block has only found out where
  * it goes: executes the rest of it.
  */
-static nx_status finish_indirect(struct nx_engine *engine, const struct nx_insn *insn, uint64_t to)
+static enum nx_status finish_indirect(struct nx_engine *engine, const struct nx_insn *insn,
+				      uint64_t to)
 {
 	uint64_t back = nx_next_rip(&engine->mode, insn), size = insn->size;
 
@@ -65,7 +66,7 @@ static nx_status finish_indirect(struct nx_engine *engine, const struct nx_insn 
 		return NX_LEAVE_GUARD;
 	if (insn->op == NX_OP_CALL_INDIRECT) {
 		uint64_t top = (engine->state.gpr[NX_RSP] - size) & stack_mask(engine);
-		nx_status status = nx_guest_write(engine, NX_SS, top, &back, (unsigned)size);
+		enum nx_status status = nx_guest_write(engine, NX_SS, top, &back, (unsigned)size);
 
 		if (status != NX_OK)
 			return status;
@@ -78,7 +79,8 @@ static nx_status finish_indirect(struct nx_engine *engine, const struct nx_insn 
 }
 
 /* The block has run to its end, at the state's rip or, GUARD, at its last instruction. */
-static nx_status follow(struct nx_engine *engine, const struct nx_cluster *block, unsigned reason)
+static enum nx_status follow(struct nx_engine *engine, const struct nx_cluster *block,
+			     unsigned reason)
 {
 	struct nx_contexts *contexts = &engine->trace_contexts;
 	const struct nx_insn *last = block->last;
@@ -87,7 +89,7 @@ static nx_status follow(struct nx_engine *engine, const struct nx_cluster *block
 	uint64_t via = block->insns == 1 && nx_is_indirect(last->op) ? engine->trace_via : 0;
 	uint64_t name =
 	    nx_path_name(last->rip, nx_context_hash(contexts, engine->trace_context), via);
-	nx_status status;
+	enum nx_status status;
 
 	if (reason == NX_LEAVE_GUARD) {
 		status = finish_indirect(engine, last, engine->context.temp[0]);
@@ -124,7 +126,8 @@ static bool is_exit(const struct nx_engine *engine, const struct nx_site *site)
 }
 
 /* Make the block at the state's rip. A session is open before; after it, too, if there is one. */
-static struct nx_cluster *make_block(struct nx_engine *engine, uint32_t *offset, nx_status *status)
+static struct nx_cluster *make_block(struct nx_engine *engine, uint32_t *offset,
+				     enum nx_status *status)
 {
 	struct nx_cluster *block;
 	bool formed;
@@ -150,7 +153,8 @@ static struct nx_cluster *make_block(struct nx_engine *engine, uint32_t *offset,
  * The block at the state's rip, made now if it is not there. It is found in the session that it is
  * to be run in, which the caller ends.
  */
-static struct nx_cluster *find_block(struct nx_engine *engine, uint32_t *offset, nx_status *status)
+static struct nx_cluster *find_block(struct nx_engine *engine, uint32_t *offset,
+				     enum nx_status *status)
 {
 	struct nx_cluster *block = NULL;
 
@@ -167,11 +171,11 @@ static struct nx_cluster *find_block(struct nx_engine *engine, uint32_t *offset,
 	return make_block(engine, offset, status);
 }
 
-static nx_status run_block(struct nx_engine *engine, bool *exits)
+static enum nx_status run_block(struct nx_engine *engine, bool *exits)
 {
 	const struct nx_site *site;
 	struct nx_cluster *block;
-	nx_status status;
+	enum nx_status status;
 	uint32_t offset;
 
 	block = find_block(engine, &offset, &status);
@@ -187,15 +191,15 @@ static nx_status run_block(struct nx_engine *engine, bool *exits)
 					   : engine->stop_reason;
 }
 
-static nx_status step(struct nx_engine *engine, bool *exits)
+static enum nx_status step(struct nx_engine *engine, bool *exits)
 {
-	nx_status status = run_block(engine, exits);
+	enum nx_status status = run_block(engine, exits);
 
 	nx_session_end(engine);
 	return status;
 }
 
-static bool trace(struct nx_engine *engine, const struct nx_site *from, nx_status *status)
+static bool trace(struct nx_engine *engine, const struct nx_site *from, enum nx_status *status)
 {
 	struct nx_contexts *contexts = &engine->trace_contexts;
 	bool exits = false;
@@ -231,7 +235,7 @@ static bool trace(struct nx_engine *engine, const struct nx_site *from, nx_statu
 }
 
 bool nx_trace(struct nx_engine *engine, const struct nx_site *from, enum nx_making making,
-	      nx_status *status)
+	      enum nx_status *status)
 {
 	uint64_t began = engine->host->now(engine->host_data);
 	bool found = trace(engine, from, status);

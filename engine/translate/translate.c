@@ -23,7 +23,7 @@ static uint16_t context_after(struct nx_translator *t, const struct nx_insn *ins
 }
 
 static uint16_t add_leave(struct nx_translator *t, const struct nx_insn *insn, uint64_t rip,
-			  enum nx_leave_reason reason)
+			  enum nx_status reason)
 {
 	uint16_t number = nx_add_site(t, NX_SITE_LEAVE, insn);
 	struct nx_site *site = &t->out->site[number];

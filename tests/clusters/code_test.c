@@ -436,7 +436,7 @@ static void popf_of_arithmetic_flags_only(void **state)
 
 GUEST(plain, 32, "in al, dx", "out 0x80, al; out dx, al", "ret");
 
-static void check_state_refused(struct mock *m, enum nx_leave_reason reason)
+static void check_state_refused(struct mock *m, enum nx_status reason)
 {
 	mock_run(m);
 	assert_int_equal(m->exits, 0);

@@ -216,7 +216,7 @@ static unsigned push_offset(const struct mock *m)
 }
 
 /* Left at this offset for this reason, with only cx loaded if that comes before. */
-static void check_left(struct mock *m, unsigned offset, enum nx_leave_reason reason)
+static void check_left(struct mock *m, unsigned offset, enum nx_status reason)
 {
 	mock_run(m);
 	if (m->reason != reason || nx_engine_state(m->engine)->rip != m->resume_rip + offset)

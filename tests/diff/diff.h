@@ -191,7 +191,7 @@ void engine_free(struct engine *engine);
 
 struct engine_result {
 	struct result r;
-	enum nx_leave_reason reason;
+	enum nx_status reason;
 	const char *broken; /* the contract was broken in this way */
 	bool lost; /* in code that the sequence has changed: no processor can be stopped there */
 };

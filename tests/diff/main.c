@@ -82,7 +82,7 @@ static bool faults_natively(const struct sequence *seq, const struct engine_resu
 }
 
 /* Does this reason say that the instruction faults? */
-static bool claims_fault(enum nx_leave_reason reason)
+static bool claims_fault(enum nx_status reason)
 {
 	return reason == NX_LEAVE_FAULT || reason == NX_LEAVE_PAGE_FAULT ||
 	       (reason == NX_LEAVE_SEGMENT && processor->has_limits());

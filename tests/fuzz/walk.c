@@ -114,7 +114,7 @@ static void make_tables(struct fuzz_input *input, uint64_t linear)
 }
 
 /* The bits that the reference expects, and nothing else, have been set. */
-static void check_memory(const struct reference *want, nx_status status)
+static void check_memory(const struct reference *want, enum nx_status status)
 {
 	for (unsigned i = 0; i < want->entries && want->result == REFERENCE_OK; i++) {
 		uint8_t *was = before + want->entry[i];
@@ -139,7 +139,7 @@ static bool marks_forbidden(const struct reference *want)
 	return false;
 }
 
-static nx_status wanted_status(const struct reference *want)
+static enum nx_status wanted_status(const struct reference *want)
 {
 	switch (want->result) {
 	case REFERENCE_FAULT:
@@ -175,7 +175,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct reference want;
 	uint64_t linear, gpa = 0;
 	uint8_t who;
-	nx_status status, wanted;
+	enum nx_status status, wanted;
 	enum nx_access access;
 
 	make_state(&input);

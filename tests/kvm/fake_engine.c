@@ -122,7 +122,7 @@ void nx_engine_forget_exit(struct nx_engine *e)
 	e->pending = e->rmw = false;
 }
 
-static enum nx_outcome leave(struct nx_engine *e, struct nx_exit *exit, enum nx_leave_reason why)
+static enum nx_outcome leave(struct nx_engine *e, struct nx_exit *exit, enum nx_status why)
 {
 	e->counters.leaves[why]++;
 	fake_engine.leaves++;
@@ -302,7 +302,7 @@ size_t nx_cluster_code(const struct nx_cluster *cluster, uint64_t rip, void *to,
 	return 0;
 }
 
-const char *nx_leave_reason_name(enum nx_leave_reason reason)
+const char *nx_leave_reason_name(enum nx_status reason)
 {
 	static const char *const names[] = {
 #define NX_X(name, text) #name,

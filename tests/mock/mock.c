@@ -337,7 +337,7 @@ bool mock_worth_resuming(struct mock *m, uint64_t rip, enum nx_exit_class exit_c
 	return nx_engine_worth_resuming(m->engine, rip, exit_class, now(m));
 }
 
-static enum nx_leave_reason run(struct mock *m)
+static enum nx_status run(struct mock *m)
 {
 	/* Nothing may be read from the exit of another stay. */
 	struct nx_exit exit = {.data = 0xdeadbeefdeadbeef, .size = 0xff};
@@ -360,13 +360,13 @@ static void want_start(struct mock *m)
 	memcpy(m->want_ram, m->start_ram, MOCK_RAM_SIZE);
 }
 
-enum nx_leave_reason mock_run(struct mock *m)
+enum nx_status mock_run(struct mock *m)
 {
 	want_start(m);
 	return run(m);
 }
 
-enum nx_leave_reason mock_warm(struct mock *m)
+enum nx_status mock_warm(struct mock *m)
 {
 	const struct nx_counters *counters = nx_engine_counters(m->engine);
 	unsigned quiet = 0;

@@ -111,7 +111,7 @@ struct mock {
 	/* Results of the last run. */
 	struct mock_access log[MOCK_LOG];
 	unsigned exits; /* that the engine delivered */
-	enum nx_leave_reason reason;
+	enum nx_status reason;
 	uint8_t *ram;
 
 	/* What mock_check() compares with: begins as the start. */
@@ -179,12 +179,12 @@ void mock_want_memory(struct mock *m, uint32_t gpa, unsigned size, uint64_t valu
 bool mock_worth_resuming(struct mock *m, uint64_t rip, enum nx_exit_class exit_class);
 
 /* Everything as at the start, one hardware exit, and on until the engine leaves. */
-enum nx_leave_reason mock_run(struct mock *m);
+enum nx_status mock_run(struct mock *m);
 /*
  * Runs until the tracker lets the engine translate, proving that the runs before did nothing.
  * A path behind an exit becomes hot on its own: it goes on until nothing new is translated.
  */
-enum nx_leave_reason mock_warm(struct mock *m);
+enum nx_status mock_warm(struct mock *m);
 
 void mock_check_log(const struct mock *m, const struct mock_access *want, unsigned count);
 /*

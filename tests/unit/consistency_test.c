@@ -150,10 +150,10 @@ static void test_what_may_run(void **state)
 	mock_free(m);
 }
 
-static nx_status store(struct mock *m, uint64_t linear, unsigned size)
+static enum nx_status store(struct mock *m, uint64_t linear, unsigned size)
 {
 	struct nx_target target = {.host = NULL};
-	nx_status status = nx_resolve(m->engine, linear, size, NX_WRITE, &target);
+	enum nx_status status = nx_resolve(m->engine, linear, size, NX_WRITE, &target);
 
 	if (status == NX_OK)
 		assert_ptr_equal(target.host, m->ram + linear % 0x1000 + MOCK_CODE);

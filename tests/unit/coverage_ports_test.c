@@ -29,7 +29,7 @@ static struct mock *user_guest(enum mock_mode mode)
 	return m;
 }
 
-static void check_refused(struct mock *m, enum nx_leave_reason reason)
+static void check_refused(struct mock *m, enum nx_status reason)
 {
 	mock_run(m);
 	assert_int_equal(m->reason, reason);

@@ -49,7 +49,7 @@ struct result {
 	uint8_t bytes[8192]; /* sent by OUTS, one exit's after the other's */
 	unsigned size;       /* of them */
 	bool ended;          /* all elements are done: at the OUT behind */
-	enum nx_leave_reason reason;
+	enum nx_status reason;
 };
 
 static struct mock *new_guest(enum mock_mode mode, unsigned id)

@@ -27,7 +27,7 @@ static struct mock *begin(bool (*time_is_up)(void *))
 }
 
 /* One call; the cluster, or NULL and why. */
-static struct nx_cluster *make(struct mock *m, uint64_t rip, nx_status *status)
+static struct nx_cluster *make(struct mock *m, uint64_t rip, enum nx_status *status)
 {
 	return nx_make_cluster(m->engine, rip, rip, true, status);
 }
@@ -36,7 +36,7 @@ static struct nx_cluster *make(struct mock *m, uint64_t rip, nx_status *status)
 static struct nx_cluster *make_all(struct mock *m, uint64_t rip, unsigned *pauses)
 {
 	struct nx_cluster *cluster;
-	nx_status status;
+	enum nx_status status;
 
 	for (*pauses = 0;; ++*pauses) {
 		cluster = make(m, rip, &status);
@@ -125,7 +125,7 @@ static bool stop(void *data)
 static void test_stop_flag(void **state)
 {
 	struct mock *m = begin(stop);
-	nx_status status;
+	enum nx_status status;
 
 	(void)state;
 	m->host.time_is_up = stop;
@@ -149,7 +149,7 @@ static void test_others_wait(void **state)
 {
 	struct mock *m = begin(always);
 	struct nx_cluster *cluster;
-	nx_status status;
+	enum nx_status status;
 	unsigned waited, pauses;
 
 	(void)state;
@@ -182,7 +182,7 @@ static void test_abandoned(void **state)
 	(void)state;
 	for (unsigned before = 1; before < 5; before++) {
 		struct mock *m = begin(always);
-		nx_status status;
+		enum nx_status status;
 
 		for (unsigned i = 0; i < before; i++)
 			assert_null(make(m, m->start.rip, &status));
@@ -202,7 +202,7 @@ static void test_abandoned(void **state)
 static void test_other_mode(void **state)
 {
 	struct mock *m = begin(always);
-	nx_status status;
+	enum nx_status status;
 
 	(void)state;
 	assert_null(make(m, m->start.rip, &status));
@@ -250,7 +250,7 @@ static void test_failures(void **state)
 {
 	struct mock *m = begin(always);
 	struct nx_cluster *cluster;
-	nx_status status;
+	enum nx_status status;
 
 	(void)state;
 	m->engine->config.fail = NX_FAIL_VERIFY;

@@ -99,7 +99,7 @@ static void test_kinds(void **state)
 {
 	static const struct {
 		enum mock_page page;
-		nx_status read, write;
+		enum nx_status read, write;
 		bool read_device, write_device;
 	} rows[] = {
 	    {MOCK_PAGE_RAM, NX_OK, NX_OK, false, false},

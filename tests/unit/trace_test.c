@@ -23,7 +23,7 @@ static unsigned branches_noted(const struct mock *m)
 	return count;
 }
 
-static bool trace(struct mock *m, nx_status *status)
+static bool trace(struct mock *m, enum nx_status *status)
 {
 	stage_begin(m);
 	return nx_trace(m->engine, NULL, NX_MAKE_TRACE, status);
@@ -54,7 +54,7 @@ static void test_finds_exit(void **state)
 {
 	struct mock *m = LOAD_GUEST(winding);
 	const uint64_t out = m->code_rip + (uint64_t)(winding_out - winding);
-	nx_status status;
+	enum nx_status status;
 
 	(void)state;
 	assert_true(trace(m, &status));
@@ -86,7 +86,7 @@ GUEST(device, 64, "in al, dx", "jmp 1f; hlt; 1: mov ecx, [rsi]; mov ebx, [rdi]",
 static void test_finds_device(void **state)
 {
 	struct mock *m = LOAD_GUEST(device);
-	nx_status status;
+	enum nx_status status;
 
 	(void)state;
 	m->start.gpr[NX_RDI] = MOCK_DEVICE + 0x10;
@@ -99,9 +99,9 @@ static void test_finds_device(void **state)
 }
 
 /* A trace that finds nothing: where it ended, why, and that direct branches are not noted. */
-static void check_fails(struct mock *m, nx_status want, uint64_t rip)
+static void check_fails(struct mock *m, enum nx_status want, uint64_t rip)
 {
-	nx_status status = NX_OK;
+	enum nx_status status = NX_OK;
 
 	assert_false(trace(m, &status));
 	assert_int_equal(status, want);
@@ -154,7 +154,7 @@ static void test_stops(void **state)
 static void test_stop_flag(void **state)
 {
 	struct mock *m = LOAD_GUEST(winding);
-	nx_status status = NX_OK;
+	enum nx_status status = NX_OK;
 
 	(void)state;
 	stage_begin(m);
@@ -202,7 +202,7 @@ static void test_blocks_are_kept(void **state)
 {
 	struct mock *m = LOAD_GUEST(winding);
 	const uint64_t out = m->code_rip + (uint64_t)(winding_out - winding);
-	nx_status status;
+	enum nx_status status;
 	unsigned blocks;
 
 	(void)state;

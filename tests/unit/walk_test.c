@@ -113,10 +113,10 @@ static uint64_t *make_long(unsigned levels, uint64_t linear, uint64_t leaf)
 }
 
 /* Also proves that a walk that is refused changes nothing in memory. */
-static nx_status walk_to(uint64_t linear, enum nx_access access, uint64_t *gpa)
+static enum nx_status walk_to(uint64_t linear, enum nx_access access, uint64_t *gpa)
 {
 	static uint8_t before[sizeof(memory)];
-	nx_status status;
+	enum nx_status status;
 
 	*gpa = 0xdead;
 	memcpy(before, memory, sizeof(memory));
@@ -126,7 +126,7 @@ static nx_status walk_to(uint64_t linear, enum nx_access access, uint64_t *gpa)
 	return status;
 }
 
-static nx_status walk(enum nx_access access)
+static enum nx_status walk(enum nx_access access)
 {
 	uint64_t gpa;
 
@@ -332,7 +332,7 @@ static void addresses_must_be_canonical(void **state)
 	static const struct {
 		unsigned levels;
 		uint64_t linear;
-		nx_status status;
+		enum nx_status status;
 	} cases[] = {
 	    {4, 0x00007ffffffff000, NX_OK},          {4, 0x0000800000000000, NX_LEAVE_FAULT},
 	    {4, 0xffff7ffffffff000, NX_LEAVE_FAULT}, {4, 0xffff800000000000, NX_OK},
