@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lab_testing import BUILD, ROOT, main, need_lab, skip
 
-from image import libraries, usr
+from system import libraries, usr
 
 CPU = os.environ.get("KVM_CPU") or "amd"
 PYTHON = Path("/usr/bin/python3")
