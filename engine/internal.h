@@ -548,6 +548,8 @@ bool nx_cost_open(struct nx_engine *engine, uint64_t pc);
 /* An exit of the engine's class is delivered in the stay, by the way that the host has named
  * (routed). */
 void nx_cost_avoided(struct nx_engine *engine);
+/* Likewise, for the write half of what the hardware met as one exit. */
+void nx_cost_avoided_half(struct nx_engine *engine);
 /* Making something has taken so long: on the account of where the stay began. */
 void nx_cost_made(struct nx_engine *engine, uint64_t ns);
 /* A resume of a timed stay has, what was made in it aside. */

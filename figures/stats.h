@@ -28,6 +28,7 @@
 	X(completions_kicked, "of these, met a kick by the VMM")                          \
 	X(kicked_runs, "KVM_RUN calls that the VMM had told not to enter the guest")      \
 	X(signalled, "writes of the engine's that signalled an eventfd and nothing else") \
+	X(queued, "writes of the engine's that went into the VMM's ring, as KVM's do")    \
 	X(flushes, "register write-backs because the VMM looked at the vCPU")             \
 	X(disturbed, "engine exits during which the VMM changed the vCPU")                \
 	X(stays_ns, "nanoseconds of stays, the VMM's work on their exits included")       \
@@ -92,7 +93,8 @@ enum nx_unfit {
 	X(VM_ENTRY, "exit_vm_entry", "an exit by VMLAUNCH, VMRESUME or VMRUN")              \
 	X(TAKEOVER, "takeover", "completing an exit and fetching the guest's registers")    \
 	X(RESUME, "resume", "an exit delivered by the engine, guest instructions included") \
-	X(THOUSAND, "thousand", "a thousand guest instructions in translations")
+	X(THOUSAND, "thousand", "a thousand guest instructions in translations")            \
+	X(CLIENT, "client", "the VMM's work on a write that KVM would have put into its ring")
 
 enum nx_cost {
 #define NX_X(name, word, text) NX_COST_##name,

@@ -56,5 +56,6 @@ void nx_sample_tell(struct nx_kvm_vcpu *vcpu)
 	    .takeover = cost[NX_COST_TAKEOVER],
 	    .resume = cost[NX_COST_RESUME],
 	    .thousand = cost[NX_COST_THOUSAND],
+	    .client = cost[NX_COST_CLIENT],
 	};
 }

@@ -178,23 +178,25 @@ uint8_t *nx_guest_byte(struct nx_kvm_vcpu *vcpu, uint64_t gpa)
 enum nx_route nx_guest_route_io(void *data, uint16_t port, unsigned size, bool write,
 				uint64_t value)
 {
-	const struct nx_kvm_vcpu *vcpu = data;
+	struct nx_kvm_vcpu *vcpu = data;
 
 	(void)value;
 	if (port_in_kernel(vcpu->vm, port, size) ||
 	    (write && nx_ioeventfd_foreign(vcpu->vm, true, port, size)))
 		return NX_ROUTE_LEAVE;
-	return NX_ROUTE_EXIT;
+	vcpu->route = write ? nx_ring_route(vcpu, true, port, size) : NX_ROUTE_EXIT;
+	return vcpu->route;
 }
 
 enum nx_route nx_guest_route_mmio(void *data, uint64_t gpa, unsigned size, bool write,
 				  uint64_t value)
 {
-	const struct nx_kvm_vcpu *vcpu = data;
+	struct nx_kvm_vcpu *vcpu = data;
 
 	(void)value;
 	if (gpa_in_kernel(vcpu, gpa, size) ||
 	    (write && nx_ioeventfd_foreign(vcpu->vm, false, gpa, size)))
 		return NX_ROUTE_LEAVE;
-	return NX_ROUTE_EXIT;
+	vcpu->route = write ? nx_ring_route(vcpu, false, gpa, size) : NX_ROUTE_EXIT;
+	return vcpu->route;
 }

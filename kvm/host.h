@@ -163,6 +163,12 @@ struct nx_kvm_vm {
 	struct nx_ioeventfd *ioeventfd;
 	atomic_uint ioeventfds; /* written with the lock, but a first look needs none */
 	unsigned ioeventfd_capacity;
+	/* Coalesced ranges; likewise. */
+	struct kvm_coalesced_mmio_zone *zone;
+	atomic_uint zones;
+	unsigned zone_capacity;
+	size_t ring_offset;   /* in a vCPU's mapping, 0: there is no ring */
+	unsigned vcpus_begun; /* KVM_CREATE_VCPU calls, guarded by the lock */
 	bool irqchip_full, irqchip_split, pit, pit_speaker;
 	bool tsc_set;          /* the VMM chose a frequency for vCPUs to come */
 	bool quirk_out_7e_off; /* rip stays on an OUT to port 0x7e at its exit, as on any other */
@@ -212,9 +218,29 @@ void nx_ioeventfd_clear(struct nx_kvm_vm *vm);
 bool nx_ioeventfd_foreign(const struct nx_kvm_vm *vm, bool pio, uint64_t address, unsigned size);
 /*
  * Signals what the write would signal. true: the VMM never hears of it. Elements of a string that
- * are for the VMM are what is left in the exit.
+ * are for the VMM are what is left in the exit. vm->lock is held.
  */
-bool nx_ioeventfd_signal(struct nx_kvm_vm *vm, struct nx_exit *exit);
+bool nx_ioeventfd_signal(const struct nx_kvm_vm *vm, struct nx_exit *exit);
+
+/* Return whether a write there signals an ioeventfd, for some data. vm->lock is held. */
+bool nx_ioeventfd_covers(const struct nx_kvm_vm *vm, bool pio, uint64_t address, unsigned size);
+
+/* ---- ring.c ---- */
+
+/* As nx_slot_set(). */
+bool nx_ring_zone(struct nx_kvm_vm *vm, const struct kvm_coalesced_mmio_zone *args, bool add);
+void nx_ring_clear(struct nx_kvm_vm *vm);
+/* Ask KVM where the ring is. */
+void nx_ring_find(struct nx_kvm_vm *vm, int kvm_fd);
+/* Return what a write means: NX_ROUTE_EXIT unless KVM would put it into the ring. vm->lock is held.
+ */
+enum nx_route nx_ring_route(const struct nx_kvm_vcpu *vcpu, bool pio, uint64_t address,
+			    unsigned size);
+/*
+ * Put the write into the ring. true: the VMM needs no exit. Elements of a string that did not fit
+ * are what is left in the exit. vm->lock is held.
+ */
+bool nx_ring_append(const struct nx_kvm_vcpu *vcpu, struct nx_exit *exit);
 
 /* ---- hostmem.c ---- */
 
@@ -283,8 +309,11 @@ struct nx_kvm_vcpu {
 
 	enum nx_owner owner;
 	struct nx_exit exit; /* ENGINE: the exit delivered */
-	bool exit_open;      /* ENGINE: its completion is due */
-	bool flushed;        /* ENGINE: the kernel's registers equal the engine's */
+	enum nx_route route; /* what was said of it */
+	/* ENGINE: the exit is one that KVM would not have left for; since when the VMM has it */
+	uint64_t instead_since;
+	bool exit_open; /* ENGINE: its completion is due */
+	bool flushed;   /* ENGINE: the kernel's registers equal the engine's */
 	/* The VMM changed the vCPU during this stay: it ends at the exit, and all is written. */
 	unsigned generation_seen; /* of vm->generation, by the engine */
 	bool stay_over;

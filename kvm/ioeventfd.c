@@ -137,6 +137,17 @@ bool nx_ioeventfd_foreign(const struct nx_kvm_vm *vm, bool pio, uint64_t address
 	return false;
 }
 
+bool nx_ioeventfd_covers(const struct nx_kvm_vm *vm, bool pio, uint64_t address, unsigned size)
+{
+	unsigned count = atomic_load(&vm->ioeventfds);
+
+	for (unsigned i = 0; i < count; i++) {
+		if (covers(&vm->ioeventfd[i], pio, address, size))
+			return true;
+	}
+	return false;
+}
+
 static bool signal_one(const struct nx_kvm_vm *vm, bool pio, uint64_t address, unsigned size,
 		       uint64_t value)
 {
@@ -173,19 +184,15 @@ static bool signal_string(const struct nx_kvm_vm *vm, struct nx_exit *exit)
 	return !left;
 }
 
-bool nx_ioeventfd_signal(struct nx_kvm_vm *vm, struct nx_exit *exit)
+bool nx_ioeventfd_signal(const struct nx_kvm_vm *vm, struct nx_exit *exit)
 {
 	bool io = exit->kind == NX_EXIT_IO, all;
 	int saved = errno;
 
-	if (!exit->write || !atomic_load(&vm->ioeventfds))
-		return false;
-	pthread_rwlock_rdlock(&vm->lock);
 	if (exit->string)
 		all = signal_string(vm, exit);
 	else
 		all = signal_one(vm, io, io ? exit->port : exit->gpa, exit->size, exit->data);
-	pthread_rwlock_unlock(&vm->lock);
 	errno = saved;
 	return all;
 }

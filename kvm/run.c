@@ -141,13 +141,25 @@ static void stay_account(struct nx_kvm_vcpu *vcpu)
 	nx_share_publish(vcpu, now);
 }
 
-/* The engine's exit is a write that signals an eventfd, and nothing more. */
-static bool signalled(struct nx_kvm_vcpu *vcpu)
+/*
+ * The engine's exit is a write that KVM would not return for: it signals an eventfd, or it goes
+ * into the VMM's ring.
+ */
+static bool absorbed(struct nx_kvm_vcpu *vcpu)
 {
-	bool all = nx_ioeventfd_signal(vcpu->vm, &vcpu->exit);
+	struct nx_kvm_vm *vm = vcpu->vm;
+	struct nx_exit *exit = &vcpu->exit;
+	bool signalled, queued;
 
-	vcpu->stats->signalled += all;
-	return all;
+	if (!exit->write || (!atomic_load(&vm->ioeventfds) && !atomic_load(&vm->zones)))
+		return false;
+	pthread_rwlock_rdlock(&vm->lock);
+	signalled = nx_ioeventfd_signal(vm, exit);
+	queued = !signalled && nx_ring_append(vcpu, exit);
+	pthread_rwlock_unlock(&vm->lock);
+	vcpu->stats->signalled += signalled;
+	vcpu->stats->queued += queued;
+	return signalled || queued;
 }
 
 static enum step stay_end(struct nx_kvm_vcpu *vcpu)
@@ -190,7 +202,7 @@ static bool complete(struct nx_kvm_vcpu *vcpu)
 			pthread_rwlock_unlock(&vcpu->vm->lock);
 		}
 		vcpu->exit_open = completion == NX_COMPLETION_EXIT;
-	} while (vcpu->exit_open && signalled(vcpu));
+	} while (vcpu->exit_open && absorbed(vcpu));
 	return vcpu->exit_open;
 }
 
@@ -226,6 +238,8 @@ static enum step present(struct nx_kvm_vcpu *vcpu)
 	if (vcpu->run->kvm_valid_regs & KVM_SYNC_X86_REGS)
 		nx_exit_settle(vcpu);
 	nx_exit_fabricate(vcpu);
+	/* What the VMM takes for an exit that only noexit gives it is on noexit's account. */
+	vcpu->instead_since = vcpu->route == NX_ROUTE_INSTEAD ? nx_real.now() : 0;
 	return STEP_RETURN;
 }
 
@@ -300,7 +314,7 @@ static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 		if (outcome == NX_LEAVE)
 			return stay_end(vcpu);
 		vcpu->exit_open = true;
-		if (!signalled(vcpu))
+		if (!absorbed(vcpu))
 			return present(vcpu);
 		if (nx_must_leave(vcpu, &why))
 			return stay_end_completed(vcpu, why);
@@ -336,6 +350,8 @@ static enum step stay_continue(struct nx_kvm_vcpu *vcpu)
 
 	if (vcpu->run->kvm_dirty_regs)
 		return stay_overruled(vcpu);
+	if (vcpu->instead_since)
+		nx_sample_add(vcpu, NX_COST_CLIENT, nx_real.now() - vcpu->instead_since);
 	nx_exit_consume(vcpu);
 	if (nx_must_leave(vcpu, &why))
 		return stay_end_completed(vcpu, why);

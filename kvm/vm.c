@@ -31,6 +31,7 @@ static void vm_release(struct nx_object *object)
 	nx_share_close(vm);
 	free(vm->slot);
 	nx_ioeventfd_clear(vm);
+	nx_ring_clear(vm);
 	pthread_rwlock_destroy(&vm->lock);
 }
 
@@ -68,6 +69,7 @@ void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type)
 	}
 	vm->fd = vm_fd;
 	vm->run_size = (size_t)size;
+	nx_ring_find(vm, kvm_fd);
 	vm->binary_stats = nx_options.stats && nx_real.ioctl(kvm_fd, KVM_CHECK_EXTENSION,
 							     (void *)KVM_CAP_BINARY_STATS_FD) > 0;
 	/* Readers come and go with each exit: without preference a writer would starve. */
@@ -120,6 +122,21 @@ static int set_ioeventfd(struct nx_kvm_vm *vm, int fd, unsigned long request, vo
 	result = nx_real.ioctl(fd, request, argument);
 	saved = errno;
 	if (!result && !nx_ioeventfd_set(vm, argument))
+		nx_vm_off(vm, "out of memory");
+	nx_vm_unquiesce(vm);
+	errno = saved;
+	return result;
+}
+
+static int set_zone(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument)
+{
+	int result, saved;
+
+	nx_vm_quiesce(vm);
+	result = nx_real.ioctl(fd, request, argument);
+	saved = errno;
+	if (!result &&
+	    !nx_ring_zone(vm, argument, (uint32_t)request == KVM_REGISTER_COALESCED_MMIO))
 		nx_vm_off(vm, "out of memory");
 	nx_vm_unquiesce(vm);
 	errno = saved;
@@ -226,8 +243,6 @@ static bool ioctl_harmless(uint32_t request)
 	case KVM_GET_PIT2:
 	case KVM_SET_PIT2:
 	case KVM_REINJECT_CONTROL:
-	case KVM_REGISTER_COALESCED_MMIO: /* an ordinary exit is always legal in its place */
-	case KVM_UNREGISTER_COALESCED_MMIO:
 	case KVM_SET_GSI_ROUTING:
 	case KVM_IRQFD:
 	case KVM_HYPERV_EVENTFD: /* the kernel signals it by itself */
@@ -251,9 +266,14 @@ static bool ioctl_harmless(uint32_t request)
 
 static int create_vcpu(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument)
 {
-	int result = nx_real.ioctl(fd, request, argument);
-	int saved = errno;
+	int result, saved;
 
+	/* Before the kernel may write the ring for another vCPU, the engine stops doing so. */
+	nx_vm_quiesce(vm);
+	vm->vcpus_begun++;
+	nx_vm_unquiesce(vm);
+	result = nx_real.ioctl(fd, request, argument);
+	saved = errno;
 	if (result >= 0)
 		nx_vcpu_created(vm, result);
 	errno = saved;
@@ -270,6 +290,9 @@ static int other_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void
 	case KVM_SET_USER_MEMORY_REGION:
 	case (uint32_t)SET_USER_MEMORY_REGION2:
 		return set_memory(vm, fd, request, argument);
+	case KVM_REGISTER_COALESCED_MMIO:
+	case KVM_UNREGISTER_COALESCED_MMIO:
+		return set_zone(vm, fd, request, argument);
 	case KVM_IOEVENTFD:
 		return set_ioeventfd(vm, fd, request, argument);
 	case KVM_CREATE_IRQCHIP:

@@ -241,6 +241,19 @@ void nx_cost_avoided(struct nx_engine *engine)
 		engine->stay_lost += engine->costs.client;
 }
 
+/*
+ * The hardware meets a read-modify-write as one exit. KVM goes on with the write when it completes
+ * the read, without entering the guest in between, so a write half saves the way out of the kernel
+ * and back, which is half a take-over, and nothing if it would have gone into the ring.
+ */
+void nx_cost_avoided_half(struct nx_engine *engine)
+{
+	if (engine->routed == NX_ROUTE_EXIT)
+		engine->stay_saved += engine->costs.takeover / 2;
+	else if (engine->routed == NX_ROUTE_INSTEAD)
+		engine->stay_lost += engine->costs.client;
+}
+
 void nx_cost_made(struct nx_engine *engine, uint64_t ns)
 {
 	struct nx_account *account = account_of(engine, engine->hot_rip);

@@ -71,7 +71,7 @@ static enum nx_completion second_half(struct nx_engine *engine, const struct nx_
 	engine->counters.exits_mmio++;
 	credit(engine, NX_EXIT_MMIO, 0);
 	engine->class = nx_exit_class_of(exit);
-	nx_cost_avoided(engine);
+	nx_cost_avoided_half(engine);
 	return NX_COMPLETION_EXIT;
 }
 
@@ -88,7 +88,11 @@ enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_e
 	case NX_PENDING_BOUNCE_READ:
 		if (!nx_finish_bounce_read(engine, exit))
 			return NX_COMPLETION_DONE;
-		engine->routed = NX_ROUTE_EXIT;
+		/* There is no way back, so that a host that wants to be left gets an exit. */
+		engine->routed = engine->host->route_mmio(engine->host_data, exit->gpa, exit->size,
+							  true, exit->data);
+		if (engine->routed == NX_ROUTE_LEAVE)
+			engine->routed = NX_ROUTE_EXIT;
 		return second_half(engine, exit);
 	default:
 		nx_finish_pending(engine, exit->data);

@@ -67,6 +67,8 @@ enum fake_pending {
 };
 
 #define FAKE_IOEVENTFDS 8
+#define FAKE_ZONES 8
+#define FAKE_RING_ENTRIES 170 /* KVM_COALESCED_MMIO_MAX */
 #define FAKE_TSC_KHZ 2000000
 #define FAKE_TSC_AUX 7
 #define FAKE_MSR_STEAL_TIME 0x4b564d03
@@ -91,6 +93,8 @@ struct fake_kernel {
 	bool has_nested_state;
 	uint16_t nested_flags;
 	struct kvm_ioeventfd ioeventfd[FAKE_IOEVENTFDS]; /* len and address 0: free */
+	struct kvm_coalesced_mmio_zone zone[FAKE_ZONES]; /* size 0: free */
+	unsigned queued;                                 /* by the kernel */
 	uint64_t clock;
 	unsigned runs, immediate_runs, entries;
 	unsigned set_regs, set_sregs, memory_changes;
@@ -151,6 +155,11 @@ struct nx_kvm_vcpu *fake_vcpu(void);
 /* What the host said since fake_start(). */
 extern char fake_said[2048];
 
+/* fake_ring.c, as the kernel's part of coalesced ranges */
+int fake_ring_zone(bool add, const struct kvm_coalesced_mmio_zone *args);
+bool fake_ring_takes(bool pio, uint64_t address, unsigned size, uint64_t value);
+unsigned fake_ring_entries(void);
+
 /* ---- The engine ---- */
 
 struct fake_engine {
@@ -168,6 +177,8 @@ extern struct fake_engine fake_engine;
 /* ---- The VMM ---- */
 
 #define MAX_ACCESSES 4096
+
+#define FROM_RING 0xff /* the reason of what was no exit */
 
 struct access {
 	uint8_t reason; /* KVM_EXIT_* */
@@ -187,6 +198,8 @@ struct vmm {
 	bool syncs;           /* reads them from the run page */
 	unsigned inputs;      /* input accesses answered so far */
 	unsigned accesses, eintr;
+	unsigned drain_every,
+	    exits_seen; /* looks into the ring at each so-manieth exit; 0: never */
 	struct access access[MAX_ACCESSES];
 	struct kvm_regs end;
 	struct kvm_segment end_es;
@@ -196,6 +209,8 @@ struct vmm {
 bool vmm_run(struct vmm *vmm);
 /* One KVM_RUN with the exit recorded and answered: its result, errno set. */
 int vmm_step(struct vmm *vmm);
+/* Takes out what is in the ring, each entry an access. */
+void vmm_drain(struct vmm *vmm);
 int vmm_ioctl(unsigned long request, void *argument);
 /* Prints the first difference; the registers are compared if both looked. */
 bool vmm_equal(const struct vmm *a, const struct vmm *b);

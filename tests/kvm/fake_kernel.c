@@ -92,7 +92,7 @@ static const struct model_insn *insn_at(uint64_t rip)
 }
 
 /* kernel_pio() and vcpu_mmio_write(): a device of the kernel's own takes the write. */
-static bool signals(bool pio, uint64_t address, unsigned size, uint64_t value)
+static bool absorbs(bool pio, uint64_t address, unsigned size, uint64_t value)
 {
 	static const uint64_t one = 1;
 
@@ -107,7 +107,7 @@ static bool signals(bool pio, uint64_t address, unsigned size, uint64_t value)
 					     event->datamatch == value))))
 			return write(event->fd, &one, sizeof(one)) == sizeof(one);
 	}
-	return false;
+	return fake_ring_takes(pio, address, size, value);
 }
 
 static int set_ioeventfd(const struct kvm_ioeventfd *args)
@@ -181,7 +181,7 @@ static bool execute(const struct model_insn *insn)
 		exit_io(false, (uint16_t)insn->operand, 0);
 		return true;
 	case M_OUT:
-		if (signals(true, insn->operand, 4, (uint32_t)regs->rax))
+		if (absorbs(true, insn->operand, 4, (uint32_t)regs->rax))
 			break;
 		exit_io(true, (uint16_t)insn->operand, (uint32_t)regs->rax);
 		/* kvm_fast_pio_out() */
@@ -191,6 +191,10 @@ static bool execute(const struct model_insn *insn)
 			pend(PENDING_FAST_OUT);
 		return true;
 	case M_OUTS:
+		if (absorbs(true, insn->operand, 4, (uint32_t)regs->rax)) {
+			regs->rsi += 4;
+			break;
+		}
 		exit_io(true, (uint16_t)insn->operand, (uint32_t)regs->rax);
 		regs->rsi += 4;
 		regs->rip = next;
@@ -200,7 +204,7 @@ static bool execute(const struct model_insn *insn)
 		exit_mmio(false, insn->operand, 0);
 		return true;
 	case M_STORE:
-		if (signals(false, insn->operand, 8, regs->rcx))
+		if (absorbs(false, insn->operand, 8, regs->rcx))
 			break;
 		exit_mmio(true, insn->operand, regs->rcx);
 		regs->rip = next;
@@ -314,7 +318,7 @@ static bool complete_pending(void)
 		insn = insn_at(fake.pending_rip);
 		memcpy(&data, fake.run->mmio.data, 8);
 		fake.regs.rip = fake.pending_rip + MODEL_LEN;
-		if (signals(false, insn->operand, 8, data + fake.regs.rax))
+		if (absorbs(false, insn->operand, 8, data + fake.regs.rax))
 			break;
 		exit_mmio(true, insn->operand, data + fake.regs.rax);
 		return true;
@@ -608,6 +612,8 @@ static int vm_ioctl(uint32_t request, void *argument)
 		return 1; /* delivered */
 	if (request == KVM_IOEVENTFD)
 		return set_ioeventfd(argument);
+	if (request == KVM_REGISTER_COALESCED_MMIO || request == KVM_UNREGISTER_COALESCED_MMIO)
+		return fake_ring_zone(request == KVM_REGISTER_COALESCED_MMIO, argument);
 	if (request == KVM_SET_USER_MEMORY_REGION) {
 		if (fake.fail_memory) {
 			errno = fake.fail_memory;
@@ -641,6 +647,8 @@ static int fake_ioctl(int fd, unsigned long request, void *argument)
 	assert(fd == FAKE_KVM_FD);
 	if ((uint32_t)request == KVM_GET_VCPU_MMAP_SIZE)
 		return RUN_SIZE;
+	if ((uint32_t)request == KVM_CHECK_EXTENSION && (long)argument == KVM_CAP_COALESCED_MMIO)
+		return KVM_COALESCED_MMIO_PAGE_OFFSET;
 	if ((uint32_t)request == KVM_CHECK_EXTENSION)
 		return (long)argument == KVM_CAP_SYNC_REGS ? 7 : 1;
 	errno = ENOTTY;

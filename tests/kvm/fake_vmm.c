@@ -47,7 +47,7 @@ static void answer_mmio(struct vmm *vmm, struct access *access)
 
 int vmm_step(struct vmm *vmm)
 {
-	struct access *access = &vmm->access[vmm->accesses];
+	struct access *access;
 	struct kvm_sregs sregs;
 	int result;
 
@@ -65,6 +65,9 @@ int vmm_step(struct vmm *vmm)
 			fake.run->request_interrupt_window = 0;
 		return 0;
 	}
+	if (vmm->drain_every && ++vmm->exits_seen % vmm->drain_every == 0)
+		vmm_drain(vmm);
+	access = &vmm->access[vmm->accesses];
 	memset(access, 0, sizeof(*access));
 	access->reason = (uint8_t)fake.run->exit_reason;
 	if (vmm->looks) {

@@ -337,21 +337,6 @@ static void test_vapic_page(void **state)
 	assert_null(fake_vm()->off);
 }
 
-/* A normal exit is always legal in place of an entry in the ring. */
-static void test_coalesced(void **state)
-{
-	struct kvm_coalesced_mmio_zone zone = {.addr = 0x3f8, .size = 8, .pio = 1};
-
-	(void)state;
-	assert_int_equal(vm_ioctl(KVM_REGISTER_COALESCED_MMIO, &zone), 0);
-	zone = (struct kvm_coalesced_mmio_zone){.addr = 0xb8000, .size = 4096};
-	assert_int_equal(vm_ioctl(KVM_REGISTER_COALESCED_MMIO, &zone), 0);
-	assert_int_equal(io(0x3f8, 1, true, 0), NX_ROUTE_EXIT);
-	assert_int_equal(mmio(0xb8000, 4, true, 0), NX_ROUTE_EXIT);
-	assert_int_equal(vm_ioctl(KVM_UNREGISTER_COALESCED_MMIO, &zone), 0);
-	assert_null(fake_vm()->off);
-}
-
 /* ---- Giving up ---- */
 
 static void expect_off(const char *because)
@@ -549,7 +534,6 @@ int main(void)
 	    TEST(test_pit_without_speaker),
 	    TEST(test_apic_pages),
 	    TEST(test_vapic_page),
-	    TEST(test_coalesced),
 	    TEST(test_protected_vm),
 	    TEST(test_encrypted_memory),
 	    TEST(test_unknown_vcpu_interface),
