@@ -24,6 +24,7 @@ import demo  # noqa: E402
 import transcript  # noqa: E402
 from image import Cpio, Images, LabError  # noqa: E402
 from modules import Modules  # noqa: E402
+from tool import patience  # noqa: E402
 
 MODES = ("off", "on")
 # QEMU 7.2's emulation of nested paging does not translate by a guest's PAE tables: its kernel does
@@ -99,12 +100,13 @@ class Scenario:
 
         release: of the lab, as in lab/run; limits: noexit's, as in noexit run.
         """
+        limit = int(self.seconds / 4 * patience())
         with tempfile.TemporaryDirectory(prefix="noexit-guests-") as temporary:
             share = keep or Path(temporary) / "out"
             try:
                 self.in_lab(Images(build, say, release), share,
                             f"for mode in {' '.join(self.modes)}; do "
-                            f"LIMITS={limits} sh /scenario/drive.sh $mode {self.seconds // 4}; done")
+                            f"LIMITS={limits} sh /scenario/drive.sh $mode {limit}; done")
             except LabError as error:
                 # What drive.sh says of a run begins with its mode.
                 if self.needs_luck and "\non: " not in str(error):

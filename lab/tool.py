@@ -16,6 +16,11 @@ class NoPackage(LabError):
     """The release has no such package."""
 
 
+def patience():
+    """By what the limits are multiplied that end a lab which hangs: LAB_PATIENCE, for busy machines."""
+    return float(os.environ.get("LAB_PATIENCE") or 1)
+
+
 @contextlib.contextmanager
 def locked(path):
     """Hold a lock file: several labs may start at once, and only one fills the cache."""

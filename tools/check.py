@@ -202,7 +202,8 @@ def main():
           ["-Db_sanitize=address,undefined", "-Db_lundef=false"], test_env=SANITIZER_ENV)
     timed("thread sanitizer", thread_sanitizer, tally, build)
     # A limit is there to end what hangs; on a busy machine everything takes a few times as long.
-    timed("tests", test_build, tally, "", build, ["--timeout-multiplier", "4"])
+    timed("tests", test_build, tally, "", build, ["--timeout-multiplier", "4"],
+          {"LAB_PATIENCE": os.environ.get("LAB_PATIENCE") or "4"})
     return tally.close()
 
 
