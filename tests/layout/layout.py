@@ -134,3 +134,21 @@ def find_includes(root):
                 if folder == "engine" and (header is None or not header.startswith("engine/")):
                     found.append(f"{file} includes {header or name}, which is outside engine/")
     return found
+
+
+def misnamed(root, tests):
+    """Returns the names of tests that are not the path of the test's file or folder.
+
+    Below tests/, without "_test" and the ending; of a program elsewhere, below the root. A hyphen begins what
+    tells apart the tests that one file makes. Valgrind's name stands before those that it runs.
+    """
+    root = Path(root)
+
+    def stands_for(name):
+        path = name.split("-")[0].removeprefix("valgrind/")
+        endings = ("_test.c", "_test.py", ".c", ".py", ".sh")
+        return ((root / "tests" / name).is_dir() or (root / path).is_file() or
+                not path.endswith("_test") and
+                any((root / "tests" / f"{path}{ending}").is_file() for ending in endings))
+
+    return [name for name in tests if not stands_for(name)]

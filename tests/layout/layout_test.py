@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""The layout of the sources: dependencies point one way, and private headers stay private.
+"""The layout of the sources: dependencies point one way, private headers stay private, and a test has
+the name of its file.
 
 usage: layout_test.py SOURCES BUILD CC...
 """
@@ -30,6 +31,7 @@ TREE = {
     "figures/stats.h": "#define STATS 1\n",
     "cli/main.c": '#include "stats.h"\nint main(void)\n{\n\treturn 0;\n}\n',
     "tests/kvm/fake.c": '#include "host.h"\nint fake;\n',
+    "tests/kvm/look_test.py": "",
     "tests/unit/a_test.c": '#include "one/inner.h"\nint unit;\n',
 }
 
@@ -117,6 +119,11 @@ class MadeUpTree(unittest.TestCase):
             "engine/two/b.c includes figures/stats.h, which is outside engine/",
             "engine/two/c.c includes absent.h, which is outside engine/"])
 
+    def test_misnamed_tests(self):
+        right = ["unit/a", "unit/a-again", "kvm/look", "kvm/fake", "kvm", "valgrind/unit/a"]
+        wrong = ["a", "unit-a", "unit/a_test", "unit/b", "kvm/look.py", "fuzz/unit/a"]
+        self.assertEqual(layout.misnamed(self.root, right + wrong), wrong)
+
 
 class RealTree(unittest.TestCase):
     """This project."""
@@ -142,6 +149,13 @@ class RealTree(unittest.TestCase):
 
     def test_includes(self):
         self.assertEqual("\n".join(layout.find_includes(ROOT)), "")
+
+    def test_names_of_tests(self):
+        tests = json.loads(subprocess.run(["meson", "introspect", "--tests", str(BUILD)], text=True,
+                                          stdout=subprocess.PIPE, check=True).stdout)
+        names = [test["name"] for test in tests]
+        self.assertEqual(layout.misnamed(ROOT, names), [])
+        self.assertEqual(len(names), len(set(names)))
 
     def test_there_are_private_headers(self):
         private = layout.private_of(ROOT, layout.find_headers(ROOT))

@@ -3,7 +3,7 @@
  * session_test.c - a host that lends guest memory by session, and may refuse one at any time.
  *
  * That nothing is touched outside a session needs no assertion here: the memory is not mapped then
- * (tests/mock/sessions.c). tests/examples runs all of its examples with such a host, too.
+ * (tests/mock/sessions.c). tests/clusters runs all of its guest code with such a host, too.
  */
 #include "stage.h"
 
