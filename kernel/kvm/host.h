@@ -177,6 +177,8 @@ bool nxk_session_begin(struct nxk_vcpu *v);
 void nxk_session_end(struct nxk_vcpu *v);
 /* The host memory of the page, and whether the hardware would store there; NULL: none to be had. */
 void *nxk_guest_page(struct kvm_vcpu *vcpu, u64 gpa, bool *writable);
+/* Is the address in the page of the vCPU's APIC registers? */
+bool nxk_is_lapic(const struct kvm_vcpu *vcpu, u64 gpa);
 void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page);
 /* The bit that the hardware sets in an entry at the first store; 0: it has none. */
 u64 nxk_dirty_mask(void);

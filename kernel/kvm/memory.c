@@ -100,12 +100,12 @@ static void *memory_of(u64 spte, u64 gpa, int level)
 }
 
 /* The registers' page, which may lie over memory and has an ordinary entry where APICv uses it. */
-static bool is_lapic(const struct kvm_vcpu *vcpu, u64 gpa)
+bool nxk_is_lapic(const struct kvm_vcpu *vcpu, u64 gpa)
 {
 	u64 base = vcpu->arch.apic_base;
 
 	return vcpu->arch.apic && base & MSR_IA32_APICBASE_ENABLE && !(base & X2APIC_ENABLE) &&
-	       (base & SPTE_ADDRESS) == gpa;
+	       (base & SPTE_ADDRESS) == (gpa & PAGE_MASK);
 }
 
 void *nxk_guest_page(struct kvm_vcpu *vcpu, u64 gpa, bool *writable)
@@ -129,7 +129,7 @@ void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page)
 	page->kind = NX_PAGE_LEAVE;
 	if (WARN_ON_ONCE(!v->in_session) || nxk_fails(NXK_FAIL_PAGE))
 		return;
-	if (is_lapic(vcpu, gpa)) {
+	if (nxk_is_lapic(vcpu, gpa)) {
 		page->kind = NX_PAGE_DEVICE;
 		return;
 	}

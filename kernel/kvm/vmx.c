@@ -6,9 +6,22 @@
 
 #include "field.h"
 
+static u64 vmcs_read(unsigned long field)
+{
+	u64 value;
+
+	asm volatile("vmread %1, %0" : "=rm"(value) : "r"(field) : "cc");
+	return value;
+}
+
+static u32 reason_of(struct kvm_vcpu *vcpu)
+{
+	return NXK_FIELD(vcpu, VMX_EXIT_REASON, u32) & 0xffff;
+}
+
 static enum nxk_class class_of(struct kvm_vcpu *vcpu)
 {
-	switch (NXK_FIELD(vcpu, VMX_EXIT_REASON, u32) & 0xffff) {
+	switch (reason_of(vcpu)) {
 	case EXIT_REASON_CPUID:
 		return NXK_CLASS_CPUID;
 	case EXIT_REASON_MSR_READ:
@@ -18,6 +31,10 @@ static enum nxk_class class_of(struct kvm_vcpu *vcpu)
 		return NXK_CLASS_IO;
 	case EXIT_REASON_EPT_MISCONFIG:
 		return NXK_CLASS_MMIO;
+	case EXIT_REASON_EPT_VIOLATION:
+		/* A memory slot of KVM's own lies there, which it maps for APICv only. */
+		return nxk_is_lapic(vcpu, vmcs_read(GUEST_PHYSICAL_ADDRESS)) ? NXK_CLASS_MMIO
+									     : NXK_CLASS_OTHER;
 	case EXIT_REASON_HLT:
 		return NXK_CLASS_HLT;
 	default:
@@ -31,15 +48,7 @@ static bool busy(struct kvm_vcpu *vcpu)
 	       NXK_FIELD(vcpu, VMX_EMULATION, bool);
 }
 
-static u64 vmcs_read(unsigned long field)
-{
-	u64 value;
-
-	asm volatile("vmread %1, %0" : "=rm"(value) : "r"(field) : "cc");
-	return value;
-}
-
-/* Of a port access (SDM vol. 3, table 28-5): size, direction and port; of a misconfiguration: the
+/* Of a port access (SDM vol. 3, table 28-5): size, direction and port; of device memory: the
  * address. */
 static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 {
@@ -54,8 +63,7 @@ static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 		return vmcs_read(GUEST_PHYSICAL_ADDRESS) == exit->gpa;
 	default:
 		return exit->insn == NX_INSN_CPUID || exit->insn == NX_INSN_HLT ||
-		       ((NXK_FIELD(vcpu, VMX_EXIT_REASON, u32) & 0xffff) ==
-			EXIT_REASON_MSR_WRITE) == (exit->insn == NX_INSN_WRMSR);
+		       (reason_of(vcpu) == EXIT_REASON_MSR_WRITE) == (exit->insn == NX_INSN_WRMSR);
 	}
 }
 
