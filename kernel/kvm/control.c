@@ -10,13 +10,26 @@
 
 static struct dentry *directory;
 static struct nxk_stats totals;
+static struct nx_counters engine_totals;
 static DEFINE_SPINLOCK(lock);
 
-void nxk_totals_add(const struct nxk_stats *stats)
+static void add_engine(const struct nx_counters *from)
 {
+	const u64 *word = (const u64 *)from;
+	u64 *sum = (u64 *)&engine_totals;
+
+	for (unsigned int i = 0; i < sizeof(*from) / sizeof(*word); i++)
+		sum[i] += word[i];
+}
+
+void nxk_totals_add(const struct nxk_vcpu *v)
+{
+	const struct nxk_stats *stats = &v->stats;
 	u64 longest;
 
 	spin_lock(&lock);
+	if (v->engine)
+		add_engine(nx_engine_counters(v->engine));
 	longest = max(totals.longest_session_ns, stats->longest_session_ns);
 #define NX_X(name, text) totals.name += stats->name;
 	NXK_STATS(NX_X)
@@ -26,6 +39,25 @@ void nxk_totals_add(const struct nxk_stats *stats)
 }
 
 /* Of vCPUs that are gone: tests look here when the VMM has ended. */
+static int engine_show(struct seq_file *file, void *unused)
+{
+	static const char *const reasons[] = {
+#define NX_X(name, text) #name,
+	    NX_LEAVE_REASONS(NX_X)
+#undef NX_X
+	};
+
+	spin_lock(&lock);
+#define NX_X(name, text) seq_printf(file, "%-24s %llu\n", #name, engine_totals.name);
+	NX_COUNTERS(NX_X)
+#undef NX_X
+	for (unsigned int i = 0; i < ARRAY_SIZE(reasons); i++)
+		seq_printf(file, "leave_%-18s %llu\n", reasons[i], engine_totals.leaves[i]);
+	spin_unlock(&lock);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(engine);
+
 static int totals_show(struct seq_file *file, void *unused)
 {
 	spin_lock(&lock);
@@ -77,6 +109,7 @@ int nxk_control_init(void)
 	}
 	directory = debugfs_create_dir("noexit", NULL);
 	debugfs_create_file("totals", 0444, directory, NULL, &totals_fops);
+	debugfs_create_file("engine", 0444, directory, NULL, &engine_fops);
 	return 0;
 }
 

@@ -140,7 +140,7 @@ void nxk_vm_gone(struct kvm *kvm);
 void nxk_vcpu_off(struct nxk_vcpu *v, const char *why);
 bool nxk_any_vm(void);
 /* Adds to the figures of vCPUs that are gone. */
-void nxk_totals_add(const struct nxk_stats *stats);
+void nxk_totals_add(const struct nxk_vcpu *v);
 
 /* ---- code.c ---- */
 

@@ -191,7 +191,7 @@ void nxk_vcpu_gone(struct kvm_vcpu *vcpu)
 	if (!v)
 		return;
 	synchronize_rcu();
-	nxk_totals_add(&v->stats);
+	nxk_totals_add(v);
 	nxk_engine_free(v);
 	put_vm(v->vm);
 	kfree(v);
