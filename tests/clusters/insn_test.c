@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * Examples with instructions that exit as such, for a host that names their classes.
+ * Clusters with instructions that exit as such, for a host that names their classes.
  */
 #include "mock.h"
 
@@ -22,13 +22,13 @@ static void check_shape(const struct mock *m, unsigned instructions, unsigned ex
 	assert_int_equal(info.exiting, exiting);
 }
 
-/* 4: debug registers in a context switch. */
+/* Debug registers in a context switch. */
 
 GUEST(debug_registers, 32, "mov ebx, dr2",
       "mov ecx, dr3; mov [edi+0x308], ebx; mov [edi+0x30c], ecx; mov ebx, dr6; mov ecx, dr7",
       "ret");
 
-static void example_4(void **state)
+static void context_switch(void **state)
 {
 	static const struct mock_access log[] = {READ(MOV_DR, 4, 3, 0xc0001000),
 						 READ(MOV_DR, 4, 6, 0xffff0ff0),
@@ -58,12 +58,12 @@ static void example_4(void **state)
 	}
 }
 
-/* 10: a hypervisor reads its control structure. */
+/* A hypervisor reads its control structure. */
 
 GUEST(vmreads, 64, "vmread rax, r9",
       "mov eax, 0x2400; vmread rax, r10; mov eax, 0x4408; vmread rax, rax", "ret");
 
-static void example_10(void **state)
+static void control_structure(void **state)
 {
 	static const struct mock_access log[] = {READ(VMREAD, 8, 0x681e, 0x123456789abcdef0),
 						 READ(VMREAD, 8, 0x4408, 0x80000b0d)};
@@ -85,7 +85,7 @@ static void example_10(void **state)
 	mock_free(m);
 }
 
-/* 11: dense packing. */
+/* Dense packing. */
 
 GUEST(dense, 64, "vmread rbx, rax",
       "vmread r8, rax; vmread r9, rax; vmread r10, rax; vmread r11, rax; vmread r12, rax;"
@@ -93,7 +93,7 @@ GUEST(dense, 64, "vmread rbx, rax",
       "vmread r15, rax",
       "1: ret");
 
-static void example_11(void **state)
+static void dense_packing(void **state)
 {
 	struct mock *m = mock_new_exits(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT, NX_EXITS_VMX);
 	struct mock_access log[8];
@@ -195,10 +195,8 @@ static void only_where_they_exit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(example_4),
-	    cmocka_unit_test(example_10),
-	    cmocka_unit_test(example_11),
-	    cmocka_unit_test(other_classes),
+	    cmocka_unit_test(context_switch),       cmocka_unit_test(control_structure),
+	    cmocka_unit_test(dense_packing),        cmocka_unit_test(other_classes),
 	    cmocka_unit_test(only_where_they_exit),
 	};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * The examples with loops and with accesses that are known to exit from earlier executions only.
+ * Clusters with loops and with accesses that are known to exit from earlier executions only.
  */
 #include "mock.h"
 
@@ -13,14 +13,14 @@ static void build_log(struct mock_access *log, unsigned from, unsigned count, ui
 		log[from + i] = (struct mock_access)IN(where, 1, input[from + i] & 0xff);
 }
 
-/* 7: two polling loops and three writes. */
+/* Two polling loops and three writes. */
 
 GUEST(polls, 32, "in al, dx",
       "test al, 8; jnz polls; 1: in al, dx; test al, 8; jz 1b; mov bx, dx; mov [esp+0x18], al;"
       "out dx, al; inc dx; mov [esp+0x1c], al; out dx, al; mov [esp+0x20], al; out dx, al",
       "ret");
 
-static void example_7_in(enum mock_mode mode, unsigned first, unsigned second)
+static void two_polling_loops_in(enum mock_mode mode, unsigned first, unsigned second)
 {
 	struct mock *m = mock_new(mode, 0, NX_LEVEL_LOOPS);
 	static struct mock_access log[MOCK_LOG]; /* too large for a kernel's stack */
@@ -67,7 +67,7 @@ static void next_turn(struct mock *m, unsigned number)
 	m->input[0] = ++turns == TURNS ? 0 : PATIENCE;
 }
 
-static void example_7_long(void)
+static void two_polling_loops_long(void)
 {
 	struct mock *m = mock_new(MOCK_FLAT32, 0, NX_LEVEL_LOOPS);
 	const struct nx_counters *counters = nx_engine_counters(m->engine);
@@ -90,19 +90,19 @@ static void example_7_long(void)
 	mock_free(m);
 }
 
-static void example_7(void **state)
+static void two_polling_loops(void **state)
 {
 	(void)state;
 	turns = 0;
-	example_7_long();
+	two_polling_loops_long();
 	for (enum mock_mode mode = MOCK_FLAT32; mode <= MOCK_PAE32; mode++) {
-		example_7_in(mode, 0, 1);
-		example_7_in(mode, 3, 5);
-		example_7_in(mode, 100, 120);
+		two_polling_loops_in(mode, 0, 1);
+		two_polling_loops_in(mode, 3, 5);
+		two_polling_loops_in(mode, 100, 120);
 	}
 }
 
-/* 8: nested polling loops that patch themselves. */
+/* Nested polling loops that patch themselves. */
 
 extern const uint8_t nested_jz[], nested_store[], nested_c[], nested_after[];
 GUEST(nested, 16, "in al, dx",
@@ -126,7 +126,7 @@ static struct mock *new_nested(void)
 	return m;
 }
 
-static void example_8_loops(void **state)
+static void nested_polling_loops(void **state)
 {
 	struct mock *m = new_nested();
 	static struct mock_access log[MOCK_LOG]; /* too large for a kernel's stack */
@@ -146,7 +146,7 @@ static void example_8_loops(void **state)
 	mock_free(m);
 }
 
-static void example_8_patch(void **state)
+static void nested_loops_patched(void **state)
 {
 	struct mock *m = new_nested();
 	const uint64_t store = MOCK_CODE16 + (uint64_t)(nested_store - nested);
@@ -184,11 +184,11 @@ static void example_8_patch(void **state)
 	mock_free(m);
 }
 
-/* 9: copying from a device, or from what turns out to be memory. */
+/* Copying from a device, or from what turns out to be memory. */
 
 GUEST(copies, 64, "mov rbp, [rcx]", "add rcx, 8; dec r9; jnz copies", "ret");
 
-static void example_9(void **state)
+static void copying_from_a_device(void **state)
 {
 	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_LOOPS);
 	const struct nx_counters *counters = nx_engine_counters(m->engine);
@@ -230,7 +230,7 @@ static void example_9(void **state)
 	mock_free(m);
 }
 
-/* 5: device registers with ordinary work between. */
+/* Device registers with ordinary work between. */
 
 extern const uint8_t work_second[], work_third[];
 GUEST(work, 64, "mov edx, [rax-0x201000]",
@@ -239,7 +239,7 @@ GUEST(work, 64, "mov edx, [rax-0x201000]",
       "and eax, 0xfff; sub rcx, rax; work_third: mov edi, [rbx-0x201000]",
       "mov [rip+0x21f1a1], rcx; ret");
 
-static void example_5(void **state)
+static void work_between_registers(void **state)
 {
 	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_DYNAMIC);
 	static const struct mock_access log[] = {LOAD(MOCK_DEVICE + 0x10, 4, 0x11223344),
@@ -274,11 +274,11 @@ static void example_5(void **state)
 	mock_free(m);
 }
 
-/* 13: the exit is in the middle of a loop's body. */
+/* The exit is in the middle of a loop's body. */
 
 GUEST(prints, 64, "mov al, [rsi]; out dx, al", "inc rsi; dec ecx; jnz prints", "ret");
 
-static void example_13(void **state)
+static void exit_in_a_loops_middle(void **state)
 {
 	struct mock *m = mock_new(MOCK_LONG64, 3, NX_LEVEL_LOOPS);
 	static struct mock_access log[200];
@@ -300,9 +300,9 @@ static void example_13(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(example_5),       cmocka_unit_test(example_7),
-	    cmocka_unit_test(example_8_loops), cmocka_unit_test(example_8_patch),
-	    cmocka_unit_test(example_9),       cmocka_unit_test(example_13),
+	    cmocka_unit_test(work_between_registers), cmocka_unit_test(two_polling_loops),
+	    cmocka_unit_test(nested_polling_loops),   cmocka_unit_test(nested_loops_patched),
+	    cmocka_unit_test(copying_from_a_device),  cmocka_unit_test(exit_in_a_loops_middle),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * Example 1, two stores in a row: the two halves of a PAE guest's page-table entry reach a host
+ * Two stores in a row: the two halves of a PAE guest's page-table entry reach a host
  * that traces the page as one store of 64 bits. Other pairs of stores must stay two.
  */
 #include "mock.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * The examples beyond the paper's rule: exits behind calls, returns and pointers, in the middle of
+ * Clusters beyond the paper's rule: exits behind calls, returns and pointers, in the middle of
  * loop bodies, and with a delay between them. What lies behind is a HLT, which no trace passes.
  */
 #include "mock.h"
@@ -92,7 +92,7 @@ static unsigned script(struct mock *m, const char *string, struct mock_access *l
 	return count;
 }
 
-static void example_12_in(const struct accessors *a, enum mock_mode mode)
+static void accessors_behind_pointers_in(const struct accessors *a, enum mock_mode mode)
 {
 	static const char string[] = "Hello, world: 0123456789 and all that follows.";
 	static struct mock_access log[MOCK_LOG];
@@ -131,7 +131,7 @@ static void example_12_in(const struct accessors *a, enum mock_mode mode)
 		    retpoline                                                                \
 	}
 
-static void example_12(void **state)
+static void accessors_behind_pointers(void **state)
 {
 	static const struct accessors rows[] = {
 	    ROW(direct64, 64, false),   ROW(pointer64, 64, false), ROW(pointer32, 32, false),
@@ -142,16 +142,16 @@ static void example_12(void **state)
 	(void)state;
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		if (rows[i].bits == 64) {
-			example_12_in(&rows[i], MOCK_LONG64);
+			accessors_behind_pointers_in(&rows[i], MOCK_LONG64);
 			continue;
 		}
 		for (enum mock_mode mode = MOCK_FLAT32; mode <= MOCK_PAE32; mode++)
-			example_12_in(&rows[i], mode);
+			accessors_behind_pointers_in(&rows[i], mode);
 	}
 }
 
 /* One level below, the call is where it ends: no access of the string is the engine's. */
-static void example_12_not_before(void **state)
+static void accessors_behind_pointers_not_before(void **state)
 {
 	static const struct accessors row = ROW(pointer64, 64, false);
 	static struct mock_access log[MOCK_LOG];
@@ -173,13 +173,13 @@ static void example_12_not_before(void **state)
 	mock_free(m);
 }
 
-/* 13: an exit in the middle of a loop's body. */
+/* An exit in the middle of a loop's body. */
 
 GUEST(middle16, 16, "mov al, [si]; out dx, al", "inc si; dec cx; jnz middle16", "hlt");
 GUEST(middle32, 32, "mov al, [esi]; out dx, al", "inc esi; dec ecx; jnz middle32", "hlt");
 GUEST(middle64, 64, "mov al, [rsi]; out dx, al", "inc rsi; dec ecx; jnz middle64", "hlt");
 
-static void example_13_in(enum mock_mode mode, enum nx_level level, unsigned turns)
+static void exit_in_a_loops_middle_in(enum mock_mode mode, enum nx_level level, unsigned turns)
 {
 	struct mock *m = mock_new(mode, 0, level);
 	static struct mock_access log[MOCK_LOG];
@@ -212,18 +212,18 @@ static void example_13_in(enum mock_mode mode, enum nx_level level, unsigned tur
 	mock_free(m);
 }
 
-static void example_13(void **state)
+static void exit_in_a_loops_middle(void **state)
 {
 	(void)state;
 	for (enum mock_mode mode = MOCK_REAL16; mode < MOCK_MODES; mode++) {
 		for (enum nx_level level = NX_LEVEL_LOOPS; level <= NX_LEVEL_PATHS; level++) {
-			example_13_in(mode, level, 2);
-			example_13_in(mode, level, 200);
+			exit_in_a_loops_middle_in(mode, level, 2);
+			exit_in_a_loops_middle_in(mode, level, 200);
 		}
 	}
 }
 
-/* 14: a delay loop between two exits. */
+/* A delay loop between two exits. */
 
 GUEST(delay32, 32, "in al, dx", "mov bl, al; 1: pause; dec ecx; jnz 1b; in al, dx", "hlt");
 GUEST(delay64, 64, "in al, dx", "mov bl, al; 1: pause; dec ecx; jnz 1b; in al, dx", "hlt");
@@ -241,7 +241,7 @@ static struct mock *load_delay(enum mock_mode mode, enum nx_level level)
 	return m;
 }
 
-static void example_14(void **state)
+static void delay_loop(void **state)
 {
 	/* A turn is a backedge taken: as many, and the last pass. */
 	static const unsigned within[] = {1, 2, 100, NX_IDLE_TURNS, NX_IDLE_TURNS + 1};
@@ -281,7 +281,7 @@ static void example_14(void **state)
 }
 
 /* Below the level of paths a loop without exits is not entered. */
-static void example_14_not_before(void **state)
+static void delay_loop_not_before(void **state)
 {
 	struct mock *m = load_delay(MOCK_LONG64, NX_LEVEL_LOOPS);
 
@@ -294,7 +294,7 @@ static void example_14_not_before(void **state)
 }
 
 /* A delay that is always too long: what it costs to find that out gets less and less. */
-static void example_14_too_long(void **state)
+static void delay_loop_too_long(void **state)
 {
 	struct mock *m = load_delay(MOCK_LONG64, NX_LEVEL_PATHS);
 
@@ -313,12 +313,12 @@ static void example_14_too_long(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(example_12),
-	    cmocka_unit_test(example_12_not_before),
-	    cmocka_unit_test(example_13),
-	    cmocka_unit_test(example_14),
-	    cmocka_unit_test(example_14_not_before),
-	    cmocka_unit_test(example_14_too_long),
+	    cmocka_unit_test(accessors_behind_pointers),
+	    cmocka_unit_test(accessors_behind_pointers_not_before),
+	    cmocka_unit_test(exit_in_a_loops_middle),
+	    cmocka_unit_test(delay_loop),
+	    cmocka_unit_test(delay_loop_not_before),
+	    cmocka_unit_test(delay_loop_too_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

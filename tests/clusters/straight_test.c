@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * The guest code that every version must cluster. "n to m" of each: the hardware delivers one exit,
- * the engine all others in one stay; so m is 1 throughout and n is one more than the log is long.
+ * Code without loops and calls, a branch at most between its exits. "n to m" of each: the hardware
+ * delivers one exit, the engine all others in one stay; so m is 1 throughout and n is one more than
+ * the log is long.
  */
 #include "mock.h"
 
@@ -27,14 +28,14 @@ static void check_shape(const struct mock *m, unsigned instructions, unsigned ex
 	assert_int_equal(info.bits, m->mode <= MOCK_PROT16 ? 16 : m->mode == MOCK_LONG64 ? 64 : 32);
 }
 
-/* 2: a BIOS reads PCI configuration space. */
+/* A BIOS reads PCI configuration space. */
 
 GUEST(bios_pci, 16, "out dx, eax",
       "out 0xed, al; mov dx, 0xcfc; mov al, cl; and al, 3; add dl, al; xchg ecx, eax;"
       "xchg ah, al; in al, dx",
       "xchg ah, al; xor cl, cl; jmp bx");
 
-static void example_2_in(enum mock_mode mode)
+static void pci_configuration_in(enum mock_mode mode)
 {
 	static const struct mock_access log[] = {OUT(0xed, 1, 0x08), IN(0xcfe, 1, 0x77)};
 	struct mock *m = mock_new(mode, 0, NX_LEVEL_STRAIGHT);
@@ -57,14 +58,14 @@ static void example_2_in(enum mock_mode mode)
 	mock_free(m);
 }
 
-static void example_2(void **state)
+static void pci_configuration(void **state)
 {
 	(void)state;
-	example_2_in(MOCK_REAL16);
-	example_2_in(MOCK_PROT16);
+	pci_configuration_in(MOCK_REAL16);
+	pci_configuration_in(MOCK_PROT16);
 }
 
-/* 3: Linux, with a write to port 0x80 as a delay after each access. */
+/* Linux, with a write to port 0x80 as a delay after each access. */
 
 GUEST(delayed_16, 16, "in al, dx",
       "out 0x80, al; mov cl, al; mov dl, 0xc0; out dx, al; out 0x80, al; out dx, al; out 0x80, al",
@@ -76,7 +77,7 @@ GUEST(delayed_64, 64, "in al, dx",
       "out 0x80, al; mov cl, al; mov dl, 0xc0; out dx, al; out 0x80, al; out dx, al; out 0x80, al",
       "ret");
 
-static void example_3_in(enum mock_mode mode, unsigned cpl)
+static void delay_port_in(enum mock_mode mode, unsigned cpl)
 {
 	static const struct mock_access log[] = {OUT(0x80, 1, 0x3c), OUT(0x1c0, 1, 0x3c),
 						 OUT(0x80, 1, 0x3c), OUT(0x1c0, 1, 0x3c),
@@ -104,17 +105,17 @@ static void example_3_in(enum mock_mode mode, unsigned cpl)
 	mock_free(m);
 }
 
-static void example_3(void **state)
+static void delay_port(void **state)
 {
 	(void)state;
 	for (enum mock_mode mode = MOCK_REAL16; mode < MOCK_MODES; mode++) {
-		example_3_in(mode, 0);
+		delay_port_in(mode, 0);
 		if (mode != MOCK_REAL16)
-			example_3_in(mode, 3);
+			delay_port_in(mode, 3);
 	}
 }
 
-/* 6: a branch in the gap. */
+/* A branch in the gap. */
 
 GUEST(branch_16, 16, "in ax, dx",
       "and dword ptr ds:[0xd0], 0xfffffeff; test ax, 0x20; jnz 1f; or dword ptr ds:[0xd0], 0x100;"
@@ -147,7 +148,7 @@ static unsigned find_branch(enum mock_mode mode)
 	return at;
 }
 
-static void example_6_in(enum mock_mode mode, unsigned cpl, enum nx_level level, bool taken)
+static void branch_in_the_gap_in(enum mock_mode mode, unsigned cpl, enum nx_level level, bool taken)
 {
 	static const struct mock_access log[] = {IN(0x1f7, 2, 0xbeef)};
 	const bool within = level >= NX_LEVEL_BRANCHES || !taken;
@@ -195,15 +196,15 @@ static void example_6_in(enum mock_mode mode, unsigned cpl, enum nx_level level,
 	mock_free(m);
 }
 
-static void example_6(void **state)
+static void branch_in_the_gap(void **state)
 {
 	(void)state;
 	for (enum mock_mode mode = MOCK_REAL16; mode < MOCK_MODES; mode++) {
 		for (unsigned cpl = 0; cpl <= (mode == MOCK_REAL16 ? 0 : 3); cpl += 3) {
 			for (enum nx_level level = NX_LEVEL_STRAIGHT; level <= NX_LEVEL_BRANCHES;
 			     level++) {
-				example_6_in(mode, cpl, level, true);
-				example_6_in(mode, cpl, level, false);
+				branch_in_the_gap_in(mode, cpl, level, true);
+				branch_in_the_gap_in(mode, cpl, level, false);
 			}
 		}
 	}
@@ -212,9 +213,9 @@ static void example_6(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(example_2),
-	    cmocka_unit_test(example_3),
-	    cmocka_unit_test(example_6),
+	    cmocka_unit_test(pci_configuration),
+	    cmocka_unit_test(delay_port),
+	    cmocka_unit_test(branch_in_the_gap),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

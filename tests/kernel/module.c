@@ -123,5 +123,5 @@ static void __exit noexit_selftest_exit(void)
 module_init(noexit_selftest_init);
 module_exit(noexit_selftest_exit);
 
-MODULE_DESCRIPTION("noexit's engine runs its examples inside the kernel");
+MODULE_DESCRIPTION("noexit's engine runs the tests of its clusters inside the kernel");
 MODULE_LICENSE("Dual MIT/GPL");

@@ -17,8 +17,8 @@
 #define READY 8 /* what the polling loop waits for */
 
 /*
- * Example 6, a polling loop and an accessor function behind a pointer. ecx: turns, rsi: memory,
- * rbx: the code.
+ * A branch in the gap (tests/clusters/straight_test.c), a polling loop and an accessor function
+ * behind a pointer. ecx: turns, rsi: memory, rbx: the code.
  */
 extern const char guest[], guest_end[];
 __asm__(".pushsection .rodata\n"

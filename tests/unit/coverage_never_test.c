@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * What must never be clustered, or must leave at the right place, as far as the examples' own tests
- * do not have it: long repetitions, divisions that fault, accesses into a missing page, code whose
- * page is another one.
+ * What must never be clustered, or must leave at the right place, as far as the tests of
+ * tests/clusters do not have it: long repetitions, divisions that fault, accesses into a missing
+ * page, code whose page is another one.
  */
 #include <pthread.h>
 #include <sched.h>

@@ -11,7 +11,7 @@
 #define BOUND 50000u /* ns */
 #define IF 0x200u
 
-/* Example 7: the device is never ready. */
+/* Two polling loops whose device is never ready. */
 GUEST(polls, 32, "in al, dx", "test al, 8; jz polls; 1: in al, dx; test al, 8; jnz 1b", "ret");
 
 static struct mock *new_poll(uint64_t latency_ns)

@@ -2,7 +2,7 @@
 /* What the engine tells people of a cluster: its blocks, its code, and how far apart exits are. */
 #include "mock.h"
 
-/* Example 6 and a polling loop behind it. */
+/* A branch between two exits, and a polling loop behind it. */
 GUEST(shown, 64, "in ax, dx",
       "and dword ptr [rsi], 0xfffffeff; test ax, 0x20; jnz 1f; or dword ptr [rsi], 0x100;"
       "1: mov cx, 0xff; 2: in ax, dx; test ax, 0x40; jz 2b; out dx, al",
