@@ -73,7 +73,7 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, 
 
 static uint64_t old_counter;
 static qemu_plugin_u64 counter; /* of the new interface */
-static uint64_t last;           /* the number of the one that accessed; 0: none yet */
+static uint64_t last;           /* the number of the last instruction that accessed, or 0 */
 static uint64_t class[CLASSES];
 static const char *out;
 

@@ -14,11 +14,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* What the command was asked for. */
+/* The command's options. */
 struct bench_options {
 	const char *substrate; /* "native", or what the lab calls itself */
-	const char *lab;       /* "amd", "intel" or NULL: measure here */
-	const char *limits;    /* as an argument of --limits; NULL: noexit's own */
+	const char *lab;       /* "amd" or "intel"; NULL to measure here */
+	const char *limits;    /* an argument of --limits; NULL for noexit's own */
 	bool json, quick;
 	const char *kernel, *initrd; /* of whole systems */
 	unsigned runs;               /* of a whole system, each way; at most BENCH_SAMPLES */
@@ -30,19 +30,19 @@ extern struct bench_options bench_options;
 struct bench {
 	const char *name;
 	const char *help;
-	/* number: which one of those that share a function. */
+	/* number: which of the benchmarks that share a function. */
 	bool (*run)(const char *name, unsigned number);
 	unsigned number;
 };
 
-/* All of them, in the order in which they run; NULL after the last. */
+/* All benchmarks, in the order in which they run; NULL after the last. */
 const struct bench *bench_get(unsigned index);
 
 /* ---- figure.c ---- */
 
 #define BENCH_SAMPLES 101
 
-/* Figures taken in turns: without[i] and with[i] belong together. */
+/* Figures taken in turns; without[i] and with[i] belong together. */
 struct bench_samples {
 	double without[BENCH_SAMPLES], with[BENCH_SAMPLES];
 	unsigned count;
@@ -50,25 +50,25 @@ struct bench_samples {
 
 struct bench_figure {
 	double without, with;
-	double ratio; /* without / with: above 1 noexit is better; NAN: nothing to compare with */
+	double ratio; /* without / with; above 1 noexit is better; NAN without a pair */
 	double spread;
 };
 
 void bench_sample(struct bench_samples *samples, double without, double with);
 struct bench_figure bench_figure(const struct bench_samples *samples);
-/* The median of figures; sorts them. */
+/* Sort the figures and return their median. */
 double bench_median(double *value, unsigned count);
 
 /* ---- report.c ---- */
 
-/* Prints a figure, or keeps it for the JSON list. metric ends with its unit: "time, us". */
+/* Print a figure, or keep it for the JSON list. metric ends with its unit: "time, us". */
 void bench_report(const char *name, const char *metric, const struct bench_figure *figure);
 /* Figures of another noexit, a JSON list as this one prints it; NULL: none. */
 struct json_object;
 void bench_report_list(struct json_object *records);
-/* On standard error: what was not measured and why. */
+/* Say on standard error what was not measured and why. */
 void bench_skip(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Prints the list; call it once, at the end. */
+/* Print the list; call this once, at the end. */
 void bench_report_end(void);
 
 /* ---- engine.c ---- */
@@ -124,14 +124,16 @@ enum bench_workload_name {
 #undef NX_X
 };
 
-/* number: enum bench_workload_name. false: it could not be measured, and said why. */
+/* number: an enum bench_workload_name. Return false if it could not be measured, having said
+ * why. */
 bool bench_workload(const char *name, unsigned number);
-/* Nanoseconds of a KVM_RUN round trip for a port access at CPL 0; NAN: there is no KVM. */
+/* Return the nanoseconds of a KVM_RUN round trip for a port access at CPL 0, or NAN if there is
+ * no KVM. */
 double bench_round_trip(void);
 
 /* A guest with noexit that others may watch, and its batches: nanoseconds of a turn. */
 struct bench_guest;
-/* NULL: it cannot be made, and said why. */
+/* Make the guest; return NULL if that failed, having said why. */
 struct bench_guest *bench_guest_open(const char *name, unsigned workload);
 bool bench_guest_batch(struct bench_guest *guest, double *ns);
 void bench_guest_close(struct bench_guest *guest);
@@ -165,7 +167,7 @@ enum bench_system_name {
 
 /* number: enum bench_system_name */
 bool bench_system(const char *name, unsigned number);
-/* Seconds of a clock that never goes back. */
+/* Return the seconds of a clock that never goes back. */
 double bench_seconds(void);
 bool bench_levels(const char *name, unsigned number);
 bool bench_limits(const char *name, unsigned number);
@@ -200,19 +202,19 @@ bool bench_watching(const char *name, unsigned number);
 #define BENCH_NETWORK "network"
 #define BENCH_NESTED "nested-boot"
 #define BENCH_LATENESS "lateness"
-/* Only says where it is measured. */
+/* Say where it is measured, and measure nothing. */
 bool bench_guests(const char *name, unsigned number);
 bool bench_is_guests(const char *name);
-/* Those of the names that lab/guests measures; all without names. run: lab/run; share: a directory
- * for a while. */
+/* Measure those of the named benchmarks that lab/guests runs, or all of them without names. run:
+ * the path of lab/run; share: a directory for temporary files. */
 bool bench_guests_lab(const char *run, const char *build, const char *share, char **names,
 		      unsigned count);
 
 /* ---- lab.c ---- */
 
-/* Measures in the lab; without names everything. */
+/* Measure the named benchmarks in the lab, or all without names. */
 bool bench_lab(char **names, unsigned count);
-/* Runs a tool of the lab's, its words to standard error; whether it did what it was told. */
+/* Run one of the lab's tools with its output on standard error; return whether it succeeded. */
 bool bench_lab_tool(const char *build, const char *const *line);
 
 #endif

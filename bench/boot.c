@@ -24,7 +24,7 @@
 #include "watch.h"
 
 #define MAX_ARGUMENTS 48
-#define BOOT_SECONDS 900 /* emulation on a busy machine */
+#define BOOT_SECONDS 900 /* generous, for emulation on a busy machine */
 
 static const struct system {
 	const char *begin, *end, *initrd, *append; /* as bench.h says */
@@ -38,7 +38,7 @@ static const struct system {
 
 struct boot {
 	double seconds, exits;
-	struct json_object *counters; /* NULL: none */
+	struct json_object *counters; /* NULL if there is none */
 };
 
 struct arguments {
@@ -68,7 +68,7 @@ struct texts {
 /* In place of an option of noexit's: no KVM, and accesses.c counts. */
 static const char emulated[] = "emulated";
 
-/* The plugin, beside the command where that was built; NULL: it is not there. */
+/* Return the plugin's path, beside the command in its build tree, or NULL if it is not there. */
 static const char *plugin(void)
 {
 	static char path[PATH_MAX];
@@ -165,10 +165,8 @@ static bool has(const char *window, size_t size, const char *message)
 	return memmem(window, size, message, strlen(message));
 }
 
-/*
- * Reads the console to the system's end; *began becomes the time of the message that begins what
- * is measured. false: the time is up.
- */
+/* Read the console to the system's end; *began becomes the time of the message that begins the
+ * measured time. Return false if the time is up. */
 static bool follow(const struct system *system, int output, double deadline, double *began)
 {
 	bool waits = system->begin;
@@ -210,7 +208,7 @@ static double exits_in(struct json_object *counters)
 		   : -1;
 }
 
-/* Returns NULL, or what is wrong; *boot is then as it was. */
+/* Return NULL, or what is wrong; *boot is then as it was. */
 static const char *boot_once(const struct system *system, const char *option, const char *directory,
 			     struct boot *boot)
 {
@@ -281,7 +279,7 @@ static const char *compare(const struct system *system, const char *name, const 
 	return NULL;
 }
 
-/* Measures in a directory of its own. */
+/* Measure in a directory of its own. */
 typedef const char *measurement(const struct system *system, const char *name, const char *option,
 				const char *directory);
 
@@ -314,7 +312,7 @@ bool bench_system(const char *name, unsigned number)
 	return measure(name, number, NULL, compare);
 }
 
-/* The system with each word of an option of noexit run's. */
+/* Measure the system with each value of one of noexit run's options. */
 static bool with_each(const char *name, unsigned number, const char *option,
 		      const char *const *words, unsigned count)
 {
@@ -331,7 +329,7 @@ static bool with_each(const char *name, unsigned number, const char *option,
 
 #define NX_X(name, word, help) word,
 
-/* What each thing that clusters may contain adds. */
+/* Measure what each thing that clusters may contain adds. */
 bool bench_levels(const char *name, unsigned number)
 {
 	static const char *const levels[] = {NX_LEVELS(NX_X)};
@@ -339,7 +337,7 @@ bool bench_levels(const char *name, unsigned number)
 	return with_each(name, number, "level", levels, NX_LEVEL_COUNT);
 }
 
-/* What measured costs bring against constants. */
+/* Measure what measured costs bring against constants. */
 bool bench_limits(const char *name, unsigned number)
 {
 	static const char *const limits[] = {NX_LIMITS(NX_X)};
@@ -358,10 +356,8 @@ static double number_in(struct json_object *object, const char *key)
 	return json_object_object_get_ex(object, key, &value) ? json_object_get_double(value) : 0;
 }
 
-/*
- * All exits are those without noexit, in the emulator, or those with it. whole 0: part is their
- * number.
- */
+/* All exits are those without noexit, in the emulator, or those with it. If whole is 0, part is
+ * a number of exits. */
 static void report_share(const char *name, const char *what, bool with, double part, double whole)
 {
 	struct bench_figure figure = {NAN, NAN, NAN, NAN};
@@ -376,11 +372,10 @@ static void report_share(const char *name, const char *what, bool with, double p
 		     &figure);
 }
 
-/*
- * One boot. Of an exit that a cluster delivered the engine knows how many instructions lie between
- * it and the one before, on the shortest way. An exit that a trace delivered is near, but the way
- * is not counted. Of those that the hardware delivered nobody knows: their way was in the guest.
- */
+/* One boot. For an exit that a cluster delivered, the engine knows how many instructions lie
+ * between it and the one before, on the shortest path. An exit that a trace delivered is near,
+ * but its path is not counted. For an exit that the hardware delivered nobody knows, since the
+ * guest ran up to it. */
 static const char *distances(const struct system *system, const char *name, const char *option,
 			     const char *directory)
 {

@@ -36,7 +36,7 @@ static const struct filler {
 
 /* ---- The figures ---- */
 
-/* limit: of formation, 0: the default. */
+/* limit: that of formation, or 0 for the default. */
 static bool make(struct machine *m, uint16_t limit)
 {
 	struct nx_config config;

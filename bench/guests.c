@@ -15,7 +15,7 @@
 
 static const struct {
 	const char *name, *scenario;
-	const char *lab; /* NULL: either */
+	const char *lab; /* NULL for either */
 } guests[] = {
     {BENCH_NETWORK, "network", "amd"},
     {BENCH_NESTED, "nested-boot", NULL},

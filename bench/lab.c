@@ -66,7 +66,7 @@ static void signals_waited_for(sigset_t *signals)
 	}
 }
 
-/* Waits for the child's end, and ends it when we are asked to end: it has an emulator to stop. */
+/* Wait for the child's end, and end it when we are asked to end: it has an emulator to stop. */
 static bool wait_for_tool(pid_t child, const sigset_t *signals)
 {
 	int status = -1, number;

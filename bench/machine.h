@@ -20,16 +20,17 @@ struct machine {
 	struct nx_exit exit;
 };
 
-/* *config is what the engine gets. machine_free() is due in any case. */
+/* Make the machine; the engine gets *config. The caller calls machine_free() in any case. */
 bool machine_make(struct machine *m, const struct nx_config *config);
 void machine_free(struct machine *m);
-/* The hardware has executed the exiting instruction at rip, which is length bytes long. */
+/* Tell the engine that the hardware has executed the exiting instruction at rip, which is length
+ * bytes long. */
 enum nx_outcome machine_take_over(struct machine *m, uint64_t rip, unsigned length);
-/* Loads code that begins with a one-byte exit, and has it translated. */
+/* Load code that begins with a one-byte exit, and have it translated. */
 bool machine_load(struct machine *m, const uint8_t *code, const uint8_t *end);
-/* Nanoseconds from one exit that the engine delivered to the next. */
+/* Return the nanoseconds from one exit that the engine delivered to the next. */
 double machine_time_exits(struct machine *m, unsigned batch, bool *good);
-/* Processor time of this thread. */
+/* Return the processor time of this thread. */
 double machine_now_ns(void);
 
 #endif

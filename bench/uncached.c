@@ -32,7 +32,7 @@ struct side {
 	unsigned batch;
 };
 
-/* Runs to so many exits that the engine delivered; where it leaves, the hardware is back at the
+/* Run to so many exits that the engine delivered; where it leaves, the hardware is back at the
  * start. */
 static bool run(struct side *side, unsigned exits)
 {

@@ -82,10 +82,8 @@ static void answer(void *data, const struct tinyvm_access *access)
 		memcpy(access->data, &(uint32_t){(uint32_t)m->reads}, 4);
 }
 
-/*
- * Processor time of this thread, kernel and guest included: on a busy machine the only time that
- * says what something costs. Nothing here ever waits.
- */
+/* Return the processor time of this thread, kernel and guest included: on a busy machine no
+ * other time says what something costs. Nothing here ever waits. */
 static double cpu_ns(void)
 {
 	struct timespec time;
@@ -132,7 +130,7 @@ static bool run_batch(struct machine *m, struct result *result)
 	return true;
 }
 
-/* Turns that fill a batch, and translations made. */
+/* Find how many turns fill a batch; translations are made on the way. */
 static bool calibrate(struct machine *m)
 {
 	struct result result;
@@ -143,7 +141,7 @@ static bool calibrate(struct machine *m)
 		if (!run_batch(m, &result))
 			return false;
 		turns = ceil(BATCH_NS / (result.ns > 1 ? result.ns : 1));
-		/* Not too far at once: the first turns are the slow ones. */
+		/* Grow slowly, because the first turns are the slow ones. */
 		m->turns = (uint64_t)fmin(turns, (double)m->turns * 8);
 	}
 	return true;

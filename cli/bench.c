@@ -154,7 +154,7 @@ int cli_bench(int argc, char **argv)
 			printf("%-18s %s\n", bench->name, bench->help);
 		return 0;
 	}
-	/* What is measured with is no VMM that `noexit stat` should find. */
+	/* `noexit stat` must not find the VMs that this process measures with. */
 	nx_kvm_watched(false);
 	if (bench_options.lab)
 		measured = bench_lab(names, name_count);

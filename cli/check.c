@@ -54,11 +54,11 @@ static const struct {
 #undef NX_X
 };
 
-/* What a stay of the engine means for guest code at one privilege level. */
+/* The costs and gains of a stay for guest code at one privilege level. */
 struct verdict {
 	double saved_ns;     /* by each exit that is avoided */
 	double price_ns;     /* of taking over at an exit */
-	unsigned break_even; /* exits to avoid in a stay before it pays; 0: it never does */
+	unsigned break_even; /* exits to avoid in a stay before it pays; 0 if it never does */
 };
 
 struct check {
@@ -67,7 +67,7 @@ struct check {
 	int capability[CAPABILITY_COUNT];
 	struct nx_measured costs;
 	struct verdict verdict[2]; /* CPL 0, CPL 3 */
-	char reason[256];          /* why it is not usable; empty: it is */
+	char reason[256];          /* the reason why it is not usable; empty if it is */
 };
 
 static void __attribute__((format(printf, 2, 3)))
@@ -78,7 +78,7 @@ not_usable(struct check *check, const char *format, ...)
 	if (check->reason[0])
 		return;
 	va_start(arguments, format);
-	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it is, in the line above */
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): the line above initializes it */
 	vsnprintf(check->reason, sizeof(check->reason), format, arguments);
 	va_end(arguments);
 }
@@ -229,7 +229,7 @@ static void add(struct json_object *to, const char *key, struct json_object *val
 	json_object_object_add(to, key, value);
 }
 
-/* Nothing here is known better than to a tenth. */
+/* No figure here is known better than to a tenth. */
 static struct json_object *tenths(double value)
 {
 	struct json_object *number = json_object_new_double(value);
@@ -323,9 +323,9 @@ int cli_check(int argc, char **argv)
 
 	argp_parse(&parser, argc, argv, 0, NULL, &json);
 	nx_kvm_log(note_host);
-	/* What is measured with is no VMM that `noexit stat` should find. */
+	/* `noexit stat` must not find the VMs that this process measures with. */
 	nx_kvm_watched(false);
-	/* Stays without end, so that the engine's figure is that of the engine alone. */
+	/* Stays have no limit here, so that the engine's figure is that of the engine alone. */
 	nx_kvm_option("masked-latency", "1000000000");
 	try_device(&check);
 	try_memory(&check);

@@ -35,7 +35,7 @@ int cli_refuse_watch(pid_t pid, enum watch_result result)
 	}
 }
 
-/* As many as a sentence takes. */
+/* List as many as fit into a sentence. */
 struct choice {
 	char text[512];
 	size_t used;

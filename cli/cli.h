@@ -21,13 +21,11 @@ struct cli_command {
 	int (*main)(int argc, char **argv);
 };
 
-/* "noexit: ..." on standard error; returns CLI_REFUSED. */
+/* Print "noexit: ..." on standard error; return CLI_REFUSED. */
 int cli_refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/*
- * Whether the dynamic loader would load a library into the program: 0, or the status of
- * cli_refuse(), which has said why not.
- */
+/* Check that the dynamic loader would load a library into the program. Return 0, or the status
+ * of cli_refuse(), which has said why not. */
 int cli_check_program(const char *path);
 
 /*
@@ -36,29 +34,26 @@ int cli_check_program(const char *path);
  */
 const char *cli_command_writes(char *const *command);
 
-/* What the commands that look at a VMM have in common. */
+/* The options that the commands which look at a VMM have in common. */
 struct cli_look {
-	pid_t pid;           /* 0: not named */
+	pid_t pid;           /* 0 if not named */
 	double interval;     /* seconds */
-	unsigned long count; /* as the command means it */
+	unsigned long count; /* its meaning is the command's */
 };
 
-/*
- * Parses -p, -i and -n, and refuses arguments that are no options; for use as a parser's last
- * resort: ARGP_ERR_UNKNOWN means that it is none of these.
- */
+/* Parse -p, -i and -n, and refuse arguments that are no options. A parser calls this last:
+ * ARGP_ERR_UNKNOWN means that the key is none of these. */
 error_t cli_parse_look(int key, char *text, struct argp_state *state, struct cli_look *look);
 
-/*
- * The one VMM of this machine that runs under noexit and that we may look at, in *pid; asked: the
- * process that the user named, 0: none. 0, or the status of cli_refuse(), which has said why not.
- */
+/* Store in *pid the one VMM of this machine that runs under noexit and that we may look at.
+ * asked: the process that the user named, or 0. Return 0, or the status of cli_refuse(), which
+ * has said why there is none. */
 int cli_choose(pid_t asked, pid_t *pid);
 
-/* Says in a sentence why there is nothing to see; returns the exit status. */
+/* Say in a sentence why there is nothing to see; return the exit status. */
 int cli_refuse_watch(pid_t pid, enum watch_result result);
 
-/* A whole number without a sign; false: it is none. */
+/* Parse a whole number without a sign; return false if the text is none. */
 bool cli_parse_number(const char *text, unsigned long *number);
 void cli_sleep(double seconds);
 

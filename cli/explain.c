@@ -17,7 +17,7 @@
 enum { KEY_JSON = 0x100 };
 
 struct options {
-	struct cli_look look; /* count: of clusters; 0: all */
+	struct cli_look look; /* count: how many clusters to show, or 0 for all */
 	const char *file;
 	bool json;
 	bool one; /* only the cluster that begins at entry */
@@ -168,7 +168,7 @@ static int explain_pid(const struct options *options)
 
 /* ---- A file ---- */
 
-/* Its clusters, most exits first. */
+/* Show the file's clusters, most exits first. */
 static int explain_list(struct json_object *clusters, const struct options *options)
 {
 	struct json_object *file = json_object_new_object(), *list = json_object_new_array();

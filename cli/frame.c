@@ -13,7 +13,7 @@
 
 #define MAX_DEVICES 8
 
-/* The chosen VMs' figures at both ends of the time. */
+/* The figures of the chosen VMs at the beginning and at the end of the interval. */
 struct span {
 	struct nx_figures before, now;
 	double seconds;
@@ -27,7 +27,7 @@ add(struct frame *frame, bool heading, const char *format, ...)
 	if (frame->lines == FRAME_LINES)
 		return;
 	va_start(arguments, format);
-	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it is, in the line above */
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): the line above initializes it */
 	vsnprintf(frame->line[frame->lines], FRAME_WIDTH, format, arguments);
 	va_end(arguments);
 	frame->heading[frame->lines++] = heading;
@@ -51,7 +51,7 @@ static void sum(struct nx_figures *to, const struct watch *watch, const struct f
 	}
 }
 
-/* A counter may go back when a vCPU is gone. */
+/* A counter may go back when a vCPU has gone. */
 static double rate(uint64_t before, uint64_t now, double seconds)
 {
 	return now > before ? (double)(now - before) / seconds : 0;
@@ -108,7 +108,7 @@ static void add_costs(struct frame *frame, const struct nx_stats *stats)
 	add(frame, false, "%s", text);
 }
 
-/* The classes' shares, on one line, or on as many as it takes. */
+/* Print the shares of the classes, on as many lines as they need. */
 static void add_classes(struct frame *frame, const char *title, const uint64_t *before,
 			const uint64_t *now, unsigned classes)
 {
@@ -210,7 +210,7 @@ static int compare_rows(const void *a, const void *b)
 	       (left->cluster->exits > right->cluster->exits);
 }
 
-/* The same translation at the time before; NULL: it is new. */
+/* Return the same translation in the earlier copy, or NULL if it is new. */
 static const struct nx_share_cluster *find_cluster(const struct watch *watch,
 						   const struct watch_vcpu *vcpu,
 						   const struct nx_share_cluster *like)

@@ -8,7 +8,7 @@
 #define FRAME_LINES 200
 #define FRAME_WIDTH 160
 
-/* X(name, key, word, description): what clusters are sorted by, most first. */
+/* The orders in which clusters are shown, greatest first: X(name, key, word, description). */
 #define FRAME_SORTS(X)                                             \
 	X(AVOIDED, 'a', "avoided", "exits avoided per second")     \
 	X(EXECUTIONS, 'x', "executions", "executions per second")  \
@@ -25,7 +25,7 @@ enum frame_sort {
 
 struct frame_choice {
 	enum frame_sort sort;
-	int vm; /* -1: all */
+	int vm; /* -1 for all */
 };
 
 struct frame {
@@ -34,7 +34,8 @@ struct frame {
 	bool heading[FRAME_LINES]; /* of a table */
 };
 
-/* before may be an older copy of the same VMM's, or the same. Both were read with clusters. */
+/* Write the frame's lines. before may be an older copy of the same VMM, or the same copy. Both
+ * were read with clusters. */
 void frame_make(struct frame *frame, const struct watch *before, const struct watch *now,
 		const struct frame_choice *choice);
 

@@ -37,7 +37,7 @@ static void begin(struct listing *listing, const struct nx_share_cluster *cluste
 				  ZYDIS_PADDING_DISABLED);
 }
 
-/* One instruction; returns its length, 0: no more of them. */
+/* Show one instruction; return its length, or 0 if there are no more. */
 static unsigned disassemble(const struct listing *listing, const uint8_t *code, size_t size,
 			    uint64_t rip, char *text, size_t text_size)
 {
@@ -67,7 +67,7 @@ static void __attribute__((format(printf, 2, 3))) note(struct notes *notes, cons
 	int length;
 
 	va_start(arguments, format);
-	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it is, in the line above */
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): the line above initializes it */
 	length = vsnprintf(notes->text + notes->used, sizeof(notes->text) - notes->used, format,
 			   arguments);
 	va_end(arguments);
@@ -136,7 +136,7 @@ static void walk_block(const struct listing *listing, const struct nx_share_bloc
 
 		if (end > block->bytes)
 			end = block->bytes;
-		/* Two stores that became one access are one to the engine. */
+		/* Two stores that became one access count once, as in the engine. */
 		while (at < end) {
 			struct notes notes = {0};
 			char text[128];

@@ -25,19 +25,15 @@ typedef void (*listing_show)(void *data, const struct listing_line *line);
 unsigned listing_walk(const struct nx_share_clusters *in, const struct nx_share_cluster *cluster,
 		      listing_show show, void *data);
 
-/*
- * Prints the cluster as annotated disassembly: exiting instructions starred, places where a resume
- * may begin marked '>', branches with the blocks that they lead to.
- */
+/* Print the cluster as annotated disassembly: exiting instructions have a star, resume points a
+ * '>', branches the blocks that they lead to. */
 void listing_print(const struct nx_share_clusters *in, const struct nx_share_cluster *cluster);
 
-/* "1.25 ms", "-12.0 us"; "-": not measured yet. */
+/* Write a benefit as "1.25 ms" or "-12.0 us", or as "-" if it has not been measured yet. */
 void listing_benefit(const struct nx_share_cluster *cluster, char *text, size_t size);
 
-/*
- * Makes an element of the array "clusters" the only one in *to; false: it is none, or is not what
- * noexit writes.
- */
+/* Make an element of the array "clusters" the only cluster in *to. Return false if there is no
+ * such element, or if it is not what noexit writes. */
 bool listing_from_json(struct json_object *element, struct nx_share_clusters *to);
 
 #endif

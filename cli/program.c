@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * program.c - would LD_PRELOAD work on this program? The loader ignores it silently where it does
- * not, and a VMM that runs without noexit although it was asked for must not go unnoticed.
+ * program.c - checks that LD_PRELOAD would work on a program. The loader ignores it silently where
+ * it does not, and a VMM that runs without noexit although it was asked for must not go unnoticed.
  */
 #define _GNU_SOURCE
 #include "cli.h"
@@ -98,7 +98,7 @@ int cli_check_program(const char *path)
 				  strerror(errno));
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
-		/* Executable but not readable: the kernel may run it, and so may we. */
+		/* The kernel may run a file that is executable but not readable, and so may we. */
 		return 0;
 	}
 	refused = check_privilege(fd, path);

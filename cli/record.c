@@ -33,7 +33,7 @@ struct options {
 
 struct pair {
 	unsigned number;
-	uint64_t taken[2]; /* 0: without noexit, 1: with it */
+	uint64_t taken[2]; /* index: 0 without noexit, 1 with it */
 	uint64_t avoided;
 	double seconds[2];
 };

@@ -123,7 +123,7 @@ static void print_costs(FILE *out, struct json_object *run)
 	fputs("<h2>What exits cost on this machine</h2>\n", out);
 	if (exit > resume && resume && takeover) {
 		uint64_t saved = exit - resume;
-		/* The exit at which the engine takes over has cost what it costs. */
+		/* The exit at which a stay begins is not avoided, so its cost is paid. */
 		uint64_t least = (takeover + saved - 1) / saved;
 
 		fprintf(

@@ -102,7 +102,8 @@ static bool exists(const char *path)
 	return !stat(path, &status) && S_ISREG(status.st_mode);
 }
 
-/* In the build tree, beside us; installed, where the build was told to put it. */
+/* In the build tree the library is beside this program; installed, it is where the build was
+ * told to put it. */
 static bool find_library(char *library, size_t size)
 {
 	static const char *const places[] = {"../kvm/libnoexit-kvm.so", NX_LIBRARY_FROM_BINDIR};
@@ -127,7 +128,7 @@ static bool find_library(char *library, size_t size)
 	return false;
 }
 
-/* As execvp() will find it. */
+/* Find the program as execvp() will. */
 static bool find_program(const char *name, char *path, size_t size)
 {
 	const char *at = getenv("PATH");

@@ -18,7 +18,7 @@
 enum { KEY_JSON = 0x100 };
 
 struct options {
-	struct cli_look look; /* interval 0: once; count 0: no end */
+	struct cli_look look; /* an interval of 0 means once, a count of 0 without end */
 	bool json;
 };
 
@@ -249,7 +249,7 @@ static int print_repeatedly(struct watch *before, const struct options *options)
 		struct watch now;
 
 		cli_sleep(options->look.interval);
-		/* A VMM that ends is no error. */
+		/* The end of the VMM is no error. */
 		if (watch_read(before->pid, options->json, &now))
 			break;
 		if (options->json)

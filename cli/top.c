@@ -14,7 +14,7 @@
 enum { KEY_BATCH = 0x10000 };
 
 struct options {
-	struct cli_look look; /* count: of frames; 0: no end */
+	struct cli_look look; /* count: how many frames to show, or 0 for no end */
 	bool batch;
 	struct frame_choice choice;
 };
@@ -127,13 +127,14 @@ static bool obey(int key, struct options *options, const struct watch *watch)
 	}
 	if (key == 'v')
 		choose_next_vm(&options->choice, watch);
-	/* After any key all is drawn again, also what somebody else wrote over. */
+	/* After any key the whole screen is drawn again, since another program may have written
+	 * over it. */
 	clearok(stdscr, TRUE);
 	return key != 'q';
 }
 
-/* Shows the time between two looks until it is time for the next one; false: the user has enough.
- */
+/* Show the interval between two looks until the next look is due. Return false if the user has
+ * quit. */
 static bool show(const struct watch *before, const struct watch *now, struct options *options)
 {
 	static struct frame frame;

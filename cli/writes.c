@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * writes.c - would a QEMU of this command line write to a disk? Boots that are compared must begin
- * alike, and a disk that the first one has changed is another disk to the second.
+ * writes.c - tells whether a QEMU of a command line would write to a disk. Boots that are compared
+ * must begin alike, and a disk that the first one has changed is another disk to the second.
  *
  * Only the command line is looked at, so the answer errs on the side of "yes": of other VMMs
  * nothing is known.
@@ -78,7 +78,7 @@ static bool is_qemu(const char *program)
 	       !strcmp(name, "kvm") || !strcmp(name, "noexit-qemu-x86_64");
 }
 
-/* What -snapshot does not help against. */
+/* Options that write in spite of -snapshot. */
 static bool writes_anyway(const char *option, const char *value)
 {
 	if (!strcmp(option, "blockdev"))

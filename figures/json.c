@@ -36,7 +36,7 @@ print(struct nx_json *out, const char *format, ...)
 	if (out->used > sizeof(out->text) - 512)
 		flush(out);
 	va_start(arguments, format);
-	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it is, in the line above */
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): the line above initializes it */
 	length = vsnprintf(out->text + out->used, 512, format, arguments);
 	va_end(arguments);
 	out->used += (size_t)(length < 511 ? length : 511);
@@ -107,7 +107,7 @@ static void address(struct nx_json *out, const char *name, uint64_t value)
 	print(out, "\"0x%" PRIx64 "\"", value);
 }
 
-/* What is not plain ASCII is taken for Latin-1: a VMM's arguments may be anything. */
+/* Bytes beyond ASCII are taken for Latin-1, since a VMM's arguments may be anything. */
 static void quoted(struct nx_json *out, const char *value)
 {
 	print(out, "\"");
@@ -138,7 +138,7 @@ void nx_json_string(struct nx_json *out, const char *value)
 
 /* ---- Exits ---- */
 
-/* No floating point needed for two digits. */
+/* Two digits need no floating point. */
 unsigned nx_hundredths(uint64_t part, uint64_t whole)
 {
 	return whole ? (unsigned)((part * 10000 + whole / 2) / whole) : 0;
@@ -329,7 +329,7 @@ struct shown {
 	const struct nx_share_cluster *cluster;
 };
 
-/* qsort() may allocate: so a heap sort. The most exits come first. */
+/* Sort by exits, most first. This is a heap sort, because qsort() may allocate. */
 static void sift(struct shown *heap, unsigned at, unsigned count)
 {
 	for (;;) {

@@ -21,21 +21,21 @@ struct nx_json {
 	char text[4096];
 };
 
-/* A whole file or line: an object, written out at its end. */
+/* Begin and end a whole file or line, which is one object and is written out at its end. */
 void nx_json_open(struct nx_json *out);
 void nx_json_close(struct nx_json *out);
-/* Members of the object or array that is open. */
+/* Add a member to the object that is open. */
 void nx_json_begin(struct nx_json *out, const char *name, char bracket);
 void nx_json_end(struct nx_json *out, char bracket);
 void nx_json_number(struct nx_json *out, const char *name, uint64_t value);
 void nx_json_text(struct nx_json *out, const char *name, const char *value);
 void nx_json_list(struct nx_json *out, const char *name, const uint64_t *value, unsigned count);
-/* What an array contains; the members of an object follow. */
+/* Open an element of the array that is open; the element's members follow. */
 void nx_json_element(struct nx_json *out);
 /* Add a text to the array that is open. */
 void nx_json_string(struct nx_json *out, const char *value);
 
-/* No more clusters than these are listed. */
+/* At most so many clusters are listed. */
 #define NX_REPORT_CLUSTERS 4096
 
 struct nx_report {
@@ -46,14 +46,14 @@ struct nx_report {
 	unsigned parts;
 };
 
-/* All members that describe the figures, in the object that is open. */
+/* Add all members that describe the figures to the object that is open. */
 void nx_json_report(struct nx_json *out, const struct nx_report *report);
 
-/* A cluster, as an element of the array that is open. */
+/* Add a cluster as an element of the array that is open. */
 void nx_json_cluster(struct nx_json *out, const struct nx_share_clusters *in,
 		     const struct nx_share_cluster *cluster);
 
-/* part of whole in hundredths of a percent, rounded. */
+/* Return part of whole in hundredths of a percent, rounded. */
 unsigned nx_hundredths(uint64_t part, uint64_t whole);
 
 #endif

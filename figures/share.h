@@ -38,16 +38,15 @@
 struct nx_share_cluster {
 	uint64_t entry_rip;
 	uint64_t executions, exits, exits_mmio, exits_insn, stays, made_ns;
-	/*
-	 * Nanoseconds that the cluster has saved the guest so far: what its exits would have cost
-	 * in hardware, less what the engine took to deliver them, to take the guest over where a
-	 * stay began in this cluster, and to make it. At the costs measured last
-	 * (nx_stats.cost_ns); NX_SHARE_UNMEASURED until there are some.
-	 */
+	/* Nanoseconds that the cluster has saved the guest so far: the cost of its exits in
+	 * hardware, less the time that the engine took to deliver them, to enter where a stay
+	 * began in this cluster, and to build it. The costs are those measured last
+	 * (nx_stats.cost_ns); the value is NX_SHARE_UNMEASURED until there are some. */
 	int64_t benefit_ns;
 	uint64_t code; /* host address of the translation */
 	uint32_t instructions, exiting, blocks, code_bytes;
-	/* Its blocks: bytes in nx_share_clusters.data; no bytes: there was no room for them. */
+	/* Where its blocks stand in nx_share_clusters.data. A size of 0 means that there was no
+	 * room for them. */
 	uint32_t data, data_bytes;
 	uint8_t bits;
 	uint8_t dropped;
@@ -80,7 +79,7 @@ _Static_assert(offsetof(struct nx_share_clusters, data) % 8 == 0, "blocks are al
 struct nx_share_vcpu {
 	uint32_t living;
 	uint32_t number;         /* in the VM, by age */
-	char off[NX_SHARE_TEXT]; /* why nothing is avoided; empty: it is */
+	char off[NX_SHARE_TEXT]; /* the reason why no exits are avoided; empty while they are */
 	struct nx_figures figures;
 	struct nx_share_clusters clusters;
 };
@@ -108,16 +107,12 @@ static inline uint64_t nx_share_slot_offset(unsigned slot)
 	       slot * nx_share_page_round(sizeof(struct nx_share_vcpu));
 }
 
-/*
- * Copies what a vCPU shows of its clusters, from memory that is being written. false: no consistent
- * copy could be made, *to is empty then.
- */
+/* Copy what a vCPU shows of its clusters, from memory that is being written. Return false if no
+ * consistent copy could be made; *to is empty then. */
 bool nx_share_clusters_copy(struct nx_share_clusters *to, const struct nx_share_clusters *from);
 
-/*
- * The next block of a cluster, starting from NULL; its shape and its guest code. NULL: there is
- * none, or what is there makes no sense.
- */
+/* Return the next block of a cluster, with its shape and its guest code; pass NULL for the
+ * first. NULL means that there is no further block, or that the bytes there make no sense. */
 const struct nx_share_block *nx_share_block_next(const struct nx_share_clusters *clusters,
 						 const struct nx_share_cluster *cluster,
 						 const struct nx_share_block *block);

@@ -13,10 +13,8 @@
 
 #include "noexit.h"
 
-/*
- * On the way of every exit, taken over or not. Side by side, this code is on a page or two, and
- * what an exit finds cold is caches and TLBs.
- */
+/* Marks the code that every exit runs through, whether the engine takes over or not. It is
+ * placed side by side, on a page or two, because an exit finds caches and TLBs cold. */
 #define NX_HOT __attribute__((hot))
 
 /* X(name, description). */
@@ -34,7 +32,7 @@
 	X(stays_ns, "nanoseconds of stays, the VMM's work on their exits included")       \
 	X(engine_ns, "of these, in the engine: an estimate from every 13th resume")
 
-/* Why the host, and not the engine, ended a stay. */
+/* The reasons for which the host, and not the engine, ended a stay. */
 #define NX_HOST_LEAVES(X)                                                                \
 	X(BOUND, "latency_bound", "the latency bound was reached")                       \
 	X(INTERRUPT, "interrupt", "the VMM raised an interrupt that the guest can take") \
@@ -53,7 +51,7 @@ enum nx_host_leave {
 	    NX_HOST_LEAVE_COUNT
 };
 
-/* Why the engine did not take over at an exit that had been completed for it. */
+/* The reasons for which the engine did not take over at an exit that had been completed for it. */
 #define NX_UNFITS(X)                                                                       \
 	X(EVENT, "event", "an exception, interrupt or NMI is pending or being injected")   \
 	X(SHADOW, "shadow", "interrupt shadow")                                            \
@@ -74,10 +72,8 @@ enum nx_unfit {
 	    NX_UNFIT_COUNT
 };
 
-/*
- * What is measured while the guest runs, in nanoseconds, 0: not yet. X(name, word, description).
- * The exits come first, in the order of enum nx_exit_class.
- */
+/* Costs that are measured while the guest runs, in nanoseconds; 0 until they have been measured.
+ * X(name, word, description). The exits come first, in the order of enum nx_exit_class. */
 #define NX_COSTS(X)                                                                         \
 	X(IO, "exit_io", "a port exit to the VMM and back, without its emulation")          \
 	X(MMIO, "exit_mmio", "a device-memory exit likewise")                               \
@@ -114,7 +110,7 @@ NX_EXIT_CLASSES(NX_X)
 /* Stays by length: less than 1 us, 1, 2 to 3, 4 to 7 us and so on; the last class has no end. */
 #define NX_STAY_CLASSES 16
 
-/* Exits at a port or in a page of device memory; kind is that of enum nx_exit_kind. */
+/* The exits at one port or in one page of device memory; kind is an enum nx_exit_kind. */
 struct nx_exit_place {
 	uint8_t used; /* 1: yes */
 	uint8_t kind;
@@ -145,7 +141,7 @@ struct nx_stats {
 	struct nx_kvm_stat kvm_stat[NX_KVM_STATS];
 };
 
-/* What the host and the engine count of a vCPU, or of several together. */
+/* The counters of the host and of the engine, for one vCPU or for several together. */
 struct nx_figures {
 	struct nx_stats host;
 	struct nx_counters engine;
@@ -153,22 +149,23 @@ struct nx_figures {
 
 struct kvm_run;
 
-/* Counts a return of KVM_RUN with an exit. */
+/* Count a return of KVM_RUN with an exit. */
 void nx_stats_taken(struct nx_stats *stats, const struct kvm_run *run);
 void nx_stats_avoided(struct nx_stats *stats, const struct nx_exit *exit);
-/* Counts a stay. */
+/* Count a stay. */
 void nx_stats_stay(struct nx_stats *stats, uint64_t ns);
-/* Adds up; of from nothing is believed that would lead outside of *to. */
+/* Add the counters of *from to *to. An index in *from that would lead outside of *to is ignored,
+ * since another process may have written it. */
 void nx_figures_add(struct nx_figures *to, const struct nx_figures *from);
-/* The places that were met, most exits first; returns how many. */
+/* Fill in the places at which exits were met, most exits first; return how many there are. */
 unsigned nx_stats_places(const struct nx_stats *stats,
 			 const struct nx_exit_place *order[NX_STATS_PLACES]);
 uint64_t nx_stats_taken_total(const struct nx_stats *stats);
 uint64_t nx_stats_avoided_total(const struct nx_stats *stats);
 
-/* "io", "mmio", "hlt", ... for KVM_EXIT_*. */
+/* Return "io", "mmio", "hlt", ... for KVM_EXIT_*. */
 const char *nx_exit_reason_name(unsigned reason);
-/* The PC device that usually is at a port or device-memory page; "" if none is known. */
+/* Return the PC device that usually is at a port or device-memory page, or "" if none is known. */
 const char *nx_device_name(enum nx_exit_kind kind, uint64_t address);
 
 #endif

@@ -173,7 +173,8 @@ static bool is_counters(int directory, const char *name)
 	return length == sizeof(LINK) - 1 && !memcmp(target, LINK, sizeof(LINK) - 1);
 }
 
-/* Calls visit with each of the process's counters, open; until one returns not WATCH_OK. */
+/* Call visit with each of the process's counter files, open, until a call returns something
+ * other than WATCH_OK. */
 static enum watch_result visit_files(pid_t pid, enum watch_result (*visit)(int fd, void *data),
 				     void *data)
 {

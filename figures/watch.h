@@ -14,7 +14,7 @@
 
 struct watch_vcpu {
 	unsigned vm, number;
-	char off[NX_SHARE_TEXT]; /* why nothing is avoided, on the vCPU or its VM; or empty */
+	char off[NX_SHARE_TEXT]; /* the reason why nothing is avoided, or empty */
 	struct nx_figures figures;
 	struct nx_share_clusters *clusters; /* NULL: not asked for */
 };
@@ -40,20 +40,22 @@ enum watch_result {
 	WATCH_NO_MEMORY,
 };
 
-/* Copies everything, clusters only if asked for. The caller calls watch_free() on WATCH_OK. */
+/* Copy everything, clusters only if asked for. The caller calls watch_free() on WATCH_OK. */
 enum watch_result watch_read(pid_t pid, bool clusters, struct watch *watch);
 void watch_free(struct watch *watch);
 
-/* Whether a process maps what it shows. A forked child has the descriptors, but not the mapping. */
+/* Return whether a process maps its counter files. A forked child has the descriptors, but not
+ * the mapping. */
 enum watch_result watch_is_shown(pid_t pid);
-/* Whether it shows a VM. */
+/* Return whether the process shows a VM. */
 enum watch_result watch_has_vm(pid_t pid);
-/* The process's name, or "?". */
+/* Return the process's name, or "?". */
 void watch_command(pid_t pid, char *to, size_t size);
 
-/* "4-7": of classes 0, 1, 2 to 3, 4 to 7 and so on. */
+/* Write the range of a histogram class, as "4-7". The classes are 0, 1, 2 to 3, 4 to 7 and so
+ * on. */
 void watch_class_name(unsigned class, unsigned classes, char *name, size_t size);
-/* Exits avoided of the kind that KVM calls reason (KVM_EXIT_*). */
+/* Return how many exits of the kind that KVM calls reason (KVM_EXIT_*) were avoided. */
 uint64_t watch_avoided(const struct nx_stats *stats, unsigned reason);
 
 #endif

@@ -17,7 +17,7 @@
 #include "tinyvm.h"
 
 #define RUNS 5
-#define RUN_NS 20000000u /* of one run, at least; of speed and round trips alike */
+#define RUN_NS 20000000u /* the shortest run, of speed and of round trips alike */
 
 extern const char cost_guest_pio[], cost_guest_pio_end[];
 extern const char cost_guest_mmio[], cost_guest_mmio_end[];
@@ -39,7 +39,7 @@ static double median(double *value)
 
 /* ---- Guest code ---- */
 
-/* One run of that many turns; 0 if it failed. */
+/* Run so many turns; return the time in nanoseconds, or 0 if the run failed. */
 static double run_ns(struct tinyvm *vm, uint32_t turns)
 {
 	struct kvm_regs regs = {.rcx = turns, .rsi = TINYVM_DEVICE, .rdi = TINYVM_DATA};
@@ -49,7 +49,8 @@ static double run_ns(struct tinyvm *vm, uint32_t turns)
 	return vm->elapsed_ns ? (double)vm->elapsed_ns : 1;
 }
 
-/* Nanoseconds of one turn, by as many turns as fill a run; 0 if it failed. */
+/* Return the nanoseconds of one turn, measured by as many turns as fill a run; 0 if the run
+ * failed. */
 static double turn_ns(struct tinyvm *vm)
 {
 	double value[RUNS], once;

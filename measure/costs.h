@@ -31,7 +31,7 @@ enum nx_measure {
 };
 
 struct nx_measured {
-	double ns[NX_MEASURE_COUNT]; /* 0: could not be measured */
+	double ns[NX_MEASURE_COUNT]; /* 0 if it could not be measured */
 	double cycles_per_ns;        /* of the time-stamp counter */
 	/* One turn of a loop of three instructions in the guest: CPL 0, CPL 3. */
 	double turn_ns[2];
@@ -39,16 +39,12 @@ struct nx_measured {
 	double avoided[2]; /* CPL 0, CPL 3 */
 };
 
-/*
- * Measures for about a second and a half. Returns NULL, or the step that KVM refused, with errno
- * set; what was measured before that is in *costs.
- */
+/* Measure for about a second and a half. Return NULL, or the step that KVM refused, with errno
+ * set; *costs has the figures that were measured before it. */
 const char *nx_measure_costs(struct nx_measured *costs);
 
-/*
- * Whether KVM here executes what a stock kernel needs early: xsave, xrstor, cmpxchg16b and system
- * instructions at CPL 0. Software backends exist that do not.
- */
+/* Return whether KVM here executes what a stock kernel needs early: xsave, xrstor, cmpxchg16b
+ * and system instructions at CPL 0. There are software backends that do not. */
 bool nx_runs_stock_kernel(void);
 
 #endif

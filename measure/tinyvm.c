@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define PAGE 0x1000u
-#define GUARD TINYVM_MEMORY /* before and behind guest memory: touched by nobody */
+#define GUARD TINYVM_MEMORY /* guards before and behind guest memory, which nobody touches */
 #define REGION (GUARD + TINYVM_MEMORY + GUARD)
 #define PTE_USER 0x7ull /* present, writable, user */
 #define PTE_LARGE 0x80ull
@@ -169,7 +169,7 @@ bool tinyvm_start(struct tinyvm *vm, const struct kvm_regs *regs)
 	return !vm->ioctl(vm->vcpu, KVM_SET_REGS, &start);
 }
 
-/* Makes KVM finish the last OUT, so that registers can be set again. */
+/* Make KVM finish the last OUT, so that registers can be set again. */
 static bool settle(struct tinyvm *vm)
 {
 	bool done;

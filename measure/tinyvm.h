@@ -31,21 +31,21 @@
 #define TINYVM_STACK 0x7000u
 #define TINYVM_CODE 0x8000u
 #define TINYVM_TABLES 0x10000u /* page tables, three pages of them and one for devices */
-#define TINYVM_DATA 0x20000u   /* from here to the end: the guest's own */
+#define TINYVM_DATA 0x20000u   /* from here to the end is the guest's own memory */
 #define TINYVM_DEVICE 0x40000000u
-#define TINYVM_END 0xf4 /* port: OUT of any size to it ends the run */
+#define TINYVM_END 0xf4 /* a port; an OUT of any size to it ends the run */
 
 struct tinyvm {
 	/* Set before tinyvm_open(). NULL: ioctl(2) and close(2), which noexit run interposes. */
 	int (*ioctl)(int fd, unsigned long request, ...);
 	int (*close)(int fd);
-	int kvm, vm, vcpu; /* file descriptors, -1: none */
+	int kvm, vm, vcpu; /* file descriptors, or -1 */
 	struct kvm_run *run;
 	size_t run_size;
 	uint8_t *memory; /* TINYVM_MEMORY bytes, guest-physical 0 on */
 	int bits, cpl;
-	/* Of the last tinyvm_run(): */
-	uint64_t accesses;   /* that reached the callback, the last OUT not counted */
+	/* Results of the last tinyvm_run(): */
+	uint64_t accesses;   /* accesses that reached the callback; the last OUT is not counted */
 	uint64_t elapsed_ns; /* wall-clock time */
 };
 
@@ -60,35 +60,29 @@ struct tinyvm_access {
 /* Plays the devices. */
 typedef void tinyvm_device(void *data, const struct tinyvm_access *access);
 
-/*
- * Makes the machine. bits: 16 (real mode), 32 or 64; cpl: 0 or, not in 16 bits, 3. Returns NULL, or
- * what failed, as a word for people, with errno set; tinyvm_close() is due in both cases.
- */
+/* Make the machine. bits: 16 (real mode), 32 or 64; cpl: 0 or, not in 16 bits, 3. Return NULL,
+ * or the step that failed, as a word for people, with errno set. The caller calls tinyvm_close()
+ * in both cases. */
 const char *tinyvm_open(struct tinyvm *vm, int bits, int cpl, const void *code, size_t size);
 
-/*
- * Gives a vCPU of the machine what KVM supports: newer kernels let no vCPU into long mode that says
- * it has none. tinyvm_open() has done so with its own. false: errno tells.
- */
+/* Give a vCPU of the machine the CPUID that KVM supports: newer kernels let no vCPU into long
+ * mode whose CPUID lacks it. tinyvm_open() has done so for the machine's own. Return false with
+ * errno set on failure. */
 bool tinyvm_set_cpuid(struct tinyvm *vm, int vcpu);
 
-/*
- * Puts the vCPU before the first instruction with these registers, except rip, and except rsp and
- * rflags where they are 0: then they get a stack and what the privilege level needs. May be
- * called again after a run. false: errno tells.
- */
+/* Put the vCPU before the first instruction with these registers, except rip; rsp and rflags get
+ * a stack and what the privilege level needs if they are 0. May be called again after a run.
+ * Return false with errno set on failure. */
 bool tinyvm_start(struct tinyvm *vm, const struct kvm_regs *regs);
 
-/*
- * Runs the guest to its end; a VMM's loop and nothing else, so that its time is that of the exits.
- * device may be NULL: reads give zeros then. false: KVM failed (errno), or the guest went elsewhere
- * (errno is EPROTO; vm->run has the exit).
- */
+/* Run the guest to its end. This is a VMM's loop and nothing else, so that its time is that of
+ * the exits. device may be NULL; reads give zeros then. Return false if KVM failed (errno), or
+ * if the guest went elsewhere (errno is EPROTO; vm->run has the exit). */
 bool tinyvm_run(struct tinyvm *vm, tinyvm_device *device, void *data);
 
 void tinyvm_close(struct tinyvm *vm);
 
-/* Nanoseconds of a clock that never goes back. */
+/* Return the nanoseconds of a clock that never goes back. */
 uint64_t tinyvm_now(void);
 
 #endif
