@@ -2,7 +2,7 @@
 /*
  * context.h - what emitted code and the engine share: the context that r15 points to while a
  * translation runs, and the rules of emitted code. Included by C and by assembly; the offsets are
- * proven against the C structure in internal.h.
+ * proven against the C structure at the end.
  *
  * Rules of emitted code (what translate.c emits and verify.c, independently, proves)
  *
@@ -117,4 +117,79 @@
 #define NX_CTX_HOST_RSP (NX_CTX_READABLE + 24)
 #define NX_CTX_TARGET (NX_CTX_READABLE + 32)
 
+#ifndef __ASSEMBLER__
+
+#include "common.h"
+
+struct nx_context_seg {
+	uint64_t base;
+	uint64_t read_end, write_end;
+	uint64_t selector;
+};
+
+/* A tag is the linear page's address, or 1: matches nothing. */
+struct nx_tlb_entry {
+	uint64_t read, write;
+	uint64_t addend;  /* host address minus linear address */
+	uint64_t guarded; /* for C: may be written, but code lies on it, so write does not match */
+};
+
+struct nx_context {
+	uint64_t gpr[NX_GPRS];
+	uint64_t flags;
+	uint32_t site, unused_site;
+	uint64_t linear;
+	uint64_t temp[2];
+	uint64_t turns, idle_turns;
+	uint64_t rflags; /* without the arithmetic flags, which are in flags */
+	struct nx_context_seg seg[NX_SREGS];
+	uint64_t seg_lower[NX_SREGS], unused_lower[2]; /* 0 but for expand-down segments */
+	struct nx_tlb_entry tlb[NX_TLB_ENTRIES];
+	const void *thunk_exit, *thunk_miss, *thunk_helper;
+	uint64_t host_rsp;
+	uint64_t target;
+};
+
+#define NX_AT(member, offset) \
+	_Static_assert(offsetof(struct nx_context, member) == (offset), #member)
+NX_AT(gpr, NX_CTX_GPR);
+NX_AT(flags, NX_CTX_FLAGS);
+NX_AT(site, NX_CTX_SITE);
+NX_AT(linear, NX_CTX_LINEAR);
+NX_AT(temp, NX_CTX_TEMP);
+NX_AT(turns, NX_CTX_TURNS);
+NX_AT(idle_turns, NX_CTX_IDLE_TURNS);
+NX_AT(rflags, NX_CTX_RFLAGS);
+NX_AT(seg, NX_CTX_SEG);
+NX_AT(seg[0].selector, NX_CTX_SEG + NX_SEG_SELECTOR);
+NX_AT(seg[1], NX_CTX_SEG + NX_SEG_SIZE);
+NX_AT(seg_lower, NX_CTX_SEG_LOWER);
+NX_AT(tlb, NX_CTX_TLB);
+NX_AT(tlb[0].write, NX_CTX_TLB + NX_TLB_WRITE);
+NX_AT(tlb[0].addend, NX_CTX_TLB + NX_TLB_ADDEND);
+NX_AT(tlb[1], NX_CTX_TLB + NX_TLB_ENTRY_SIZE);
+NX_AT(thunk_exit, NX_CTX_THUNK_EXIT);
+NX_AT(thunk_miss, NX_CTX_THUNK_MISS);
+NX_AT(thunk_helper, NX_CTX_THUNK_HELPER);
+NX_AT(host_rsp, NX_CTX_HOST_RSP);
+NX_AT(target, NX_CTX_TARGET);
+#undef NX_AT
+
+/* From now on stores to this host page miss. */
+void nx_tlb_protect(struct nx_engine *engine, const void *page);
+
+/* rflags' arithmetic bits, in the form that lahf and seto leave in ax (context.h, rule 5). */
+static inline uint64_t nx_flags_to_context(uint64_t rflags)
+{
+	return (rflags & (NX_FL_SF | NX_FL_ZF | NX_FL_AF | NX_FL_PF | NX_FL_CF)) << 8 | 2u << 8 |
+	       ((rflags & NX_FL_OF) != 0);
+}
+
+static inline uint64_t nx_flags_from_context(uint64_t flags)
+{
+	return (flags >> 8 & (NX_FL_SF | NX_FL_ZF | NX_FL_AF | NX_FL_PF | NX_FL_CF)) |
+	       (flags & 1 ? NX_FL_OF : 0);
+}
+
+#endif /* __ASSEMBLER__ */
 #endif

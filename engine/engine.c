@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* engine.c - a vCPU's engine: its settings, its memory, and what the host sees of it. */
-#include "translate/translator.h"
+#include "engine.h"
 
 void nx_config_default(struct nx_config *config)
 {

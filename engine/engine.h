@@ -1,140 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * engine.h - one vCPU's engine: everything it owns, laid out in the arena.
+ * engine.h - one vCPU's engine: everything it owns, laid out in the arena. It embeds what the
+ * stages keep, so it includes their headers; those do not include it.
  */
 #ifndef NX_ENGINE_H
 #define NX_ENGINE_H
 
-#include "internal.h"
+#include "cluster/cluster.h"
+#include "context.h"
+#include "form/graph.h"
+#include "guest/guest.h"
+#include "helper/string_exit.h"
+#include "policy/policy.h"
+#include "run/run.h"
+#include "translate/translate.h"
+#include "verify/verify.h"
 
-#define NX_MAX_CLUSTERS 1024
-/* Of repeated string instructions from one exit to the next: some microseconds. */
-#define NX_STRING_ELEMENTS 4096
 #define NX_MAX_LOAD 8 /* bytes of one operand that is loaded and not stored */
-#define NX_FORM_SCRATCH_SIZE (160u * 1024)
-#define NX_TRANSLATE_SCRATCH_SIZE (64u * 1024)
-#define NX_SNIPPETS 17
-#define NX_ENTRY_BUCKETS 4096         /* a power of 2; filled to three quarters at most */
-#define NX_STORE_BYTES (1024u * 1024) /* sites, entries and guest bytes of all clusters */
-
-/* Blocks that one trace may run through: some hundred instructions. */
-#define NX_TRACE_STEPS 128
-
-/* A translated cluster. Immutable from translation to the next flush, but for the counters. */
-struct nx_cluster {
-	uint64_t rip, cs_base;
-	uint32_t cs_limit;
-	struct nx_mode mode;
-	bool dropped; /* stale: never found again, its memory comes back with the next flush */
-	/* Dropped for a way that is not in it; the graph was this; forming anew gave the same. */
-	bool outgrown;
-	uint64_t shape;
-	uint8_t futile;
-	uint64_t lost; /* nanoseconds, since it was left at ways that are known but not in it */
-	uint16_t insns, exiting, blocks, fragments, sites, entries;
-	uint32_t code, code_size; /* offset in the code cache */
-	struct nx_fragment *fragment;
-	struct nx_cluster_block *block;
-	struct nx_context_call *context; /* contexts of them */
-	uint16_t contexts;
-	uint8_t *bytes; /* of the fragments, one after the other */
-	struct nx_site *site;
-	struct nx_entry *entry;
-	const struct nx_insn *last; /* of a trace's block: what decides where control goes on */
-	uint64_t executions, exits;
-	uint64_t stays, exits_mmio, exits_insn, made_ns; /* as nx_cluster_info has them */
-};
-
-struct nx_cache {
-	uint32_t code_begin, code_end, code_used; /* offsets in the code memory */
-	struct nx_cluster cluster[NX_MAX_CLUSTERS];
-	uint32_t clusters;
-	/* Open hash of entry points: cluster + 1 (0: free) and its entry's index. */
-	struct nx_bucket {
-		uint16_t cluster, entry;
-	} bucket[NX_ENTRY_BUCKETS];
-	uint32_t entries;
-	uint8_t store[NX_STORE_BYTES] __attribute__((aligned(8)));
-	uint32_t store_used;
-};
-
-/* An encoded sequence, see snippet.c. */
-struct nx_snippet {
-	uint8_t len, patch;
-	uint8_t range; /* RANGE: where the bytes' number less 1 is */
-	uint8_t bytes[61];
-};
-
-enum nx_pending_kind {
-	NX_PENDING_NONE,
-	NX_PENDING_IO,
-	NX_PENDING_MMIO,
-	NX_PENDING_INSN,
-	NX_PENDING_STRING,       /* elements of a string instruction: nx_string_pending */
-	NX_PENDING_STRING_COPY,  /* the load of one that goes from device to device */
-	NX_PENDING_BOUNCE_READ,  /* device.c: the instruction runs on the device's answer */
-	NX_PENDING_BOUNCE_WRITE, /* it has run: what it wrote goes to the device */
-};
-
-/* What remains to be done of a string instruction's elements when the device has answered. */
-struct nx_string_pending {
-	uint32_t count;
-	uint8_t size, address_bytes;
-	bool repeated;            /* counts down rCX */
-	bool source, destination; /* rSI, rDI move on */
-	bool backwards;
-	enum { NX_INPUT_NONE, NX_INPUT_MEMORY, NX_INPUT_RAX, NX_INPUT_DEVICE } input;
-	uint64_t gpa;        /* MEMORY, DEVICE: where the input goes, within one page */
-	enum nx_route route; /* DEVICE: of the store */
-};
-
-/* device.c: the translation of one instruction with a device operand; len 0: none. */
-#define NX_SINGLES 64
-#define NX_SINGLE_WAYS 4
-#define NX_SINGLE_CODE 512u /* bytes of host code, at most */
-#define NX_SINGLE_SITES 4
-
-struct nx_single {
-	struct nx_mode mode;
-	uint64_t rip;
-	uint8_t len, bytes[15];
-	uint8_t size; /* bytes of the operand */
-	bool reads, writes;
-	uint16_t sites;
-	uint32_t entry; /* offset in its code */
-	struct nx_site site[NX_SINGLE_SITES];
-};
-
-#define NX_ACCOUNTS 1024
-
-/* Of an exiting instruction that stays begin at: cost.c. */
-struct nx_account {
-	uint64_t pc;
-	int64_t saved; /* nanoseconds net of the engine's, by the stays since the last decision */
-	uint64_t owed; /* what was made for stays that began here and has not come back yet */
-	uint64_t made; /* of it, since the last decision */
-	uint32_t each; /* nanoseconds of a resume in its stays, a median; 0: not measured */
-	uint8_t each_seen;  /* measurements, up to what makes no difference */
-	uint8_t founded;    /* stays that made something and were no trial for that */
-	bool invested;      /* a decision has been made: what is made from now on has to pay soon */
-	uint32_t declined;  /* exits still to be left alone */
-	uint32_t exits;     /* since something was made for them */
-	uint32_t waits_for; /* so much to be made; 0: nothing is waited for */
-	uint8_t making;     /* of what */
-	uint8_t stays;
-	uint8_t losses; /* decisions against it in a row */
-	uint8_t class;  /* enum nx_exit_class: of the exits there */
-};
-
-/* A cluster that is being made: make.c. */
-struct nx_maker {
-	enum { NX_MAKER_IDLE, NX_MAKER_FORMS, NX_MAKER_TRANSLATES, NX_MAKER_VERIFIES } stage;
-	uint64_t rip, cs_base; /* the mode is the graph's */
-	uint32_t cs_limit;
-	bool earned; /* exits have cost enough for it */
-	uint64_t spent_ns;
-	unsigned others; /* that wanted to make something, since this one was gone on with */
-};
 
 struct nx_engine {
 	struct nx_context context; /* first: r15 in emitted code points to the vCPU */
@@ -253,6 +135,14 @@ static inline void nx_session_end(struct nx_engine *engine)
 {
 	if (engine->in_session)
 		nx_session_close(engine);
+}
+
+/* The linear address of guest code. */
+static inline uint64_t nx_code_linear(const struct nx_engine *engine, uint64_t rip)
+{
+	uint64_t linear = engine->state.seg[NX_CS].base + rip;
+
+	return engine->mode.bits == 64 ? rip : (uint32_t)linear;
 }
 
 #endif

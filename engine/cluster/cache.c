@@ -5,7 +5,7 @@
  * Translations are appended and only freed all at once: a dropped cluster is merely marked, and a
  * full cache is flushed as a whole. The cache thus needs no free lists and cannot fragment.
  */
-#include "form/former.h"
+#include "engine.h"
 
 #define CODE_ALIGN 16u
 /* Each re-formation that changed nothing doubles the side-exit cost to wait for. */

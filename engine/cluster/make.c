@@ -11,7 +11,7 @@
  * user must call nx_make_abandon() first. The verifier therefore sees exactly what was translated,
  * whatever happened in between.
  */
-#include "form/former.h"
+#include "engine.h"
 
 /*
  * An unfinished cluster is abandoned after so many attempts to make another one: the guest may

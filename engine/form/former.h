@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/*
- * former.h - what form.c hands to graph.c, and small things about guest code that formation,
- * translation and the runtime share.
- */
-#ifndef NX_FORM_H
-#define NX_FORM_H
+/* former.h - what form.c hands to graph.c; private to form/. */
+#ifndef NX_FORMER_H
+#define NX_FORMER_H
 
 #include "engine.h"
 
@@ -50,52 +47,9 @@ bool nx_make_graph(const struct nx_engine *engine, struct nx_form_scratch *s,
 bool nx_graph_add_bytes(const struct nx_engine *engine, const struct nx_insn *insn,
 			struct nx_graph *graph);
 
-static inline uint64_t nx_code_linear(const struct nx_engine *engine, uint64_t rip)
-{
-	uint64_t linear = engine->state.seg[NX_CS].base + rip;
-
-	return engine->mode.bits == 64 ? rip : (uint32_t)linear;
-}
-
-/* Exits whenever it is executed. */
-static inline bool nx_op_exits(unsigned op)
-{
-	return op == NX_OP_IN || op == NX_OP_OUT || op == NX_OP_INSN_EXIT;
-}
-
-/* Exits, or was seen to. */
-static inline bool nx_insn_exits(const struct nx_insn *insn)
-{
-	return nx_op_exits(insn->op) || insn->weak || insn->string_io;
-}
-
-/* Where it goes is known only when it is executed. */
-static inline bool nx_is_indirect(unsigned op)
-{
-	return op == NX_OP_RET || op == NX_OP_JMP_INDIRECT || op == NX_OP_CALL_INDIRECT;
-}
-
-/* Decides where control goes. */
-static inline bool nx_decides(unsigned op)
-{
-	return op == NX_OP_JMP || op == NX_OP_JCC || op == NX_OP_CALL || op == NX_OP_RET ||
-	       op == NX_OP_JMP_INDIRECT || op == NX_OP_CALL_INDIRECT;
-}
-
 static inline bool nx_node_exits(const struct nx_node *node)
 {
 	return nx_insn_exits(&node->insn);
-}
-
-/*
- * The rip after an instruction. It is not truncated to 16 bits: running past a segment's end is
- * a fault there, which formation meets as code beyond the limit.
- */
-static inline uint64_t nx_next_rip(const struct nx_mode *mode, const struct nx_insn *insn)
-{
-	uint64_t next = insn->rip + insn->len;
-
-	return mode->bits == 64 ? next : (uint32_t)next;
 }
 
 #endif

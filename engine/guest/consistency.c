@@ -10,7 +10,7 @@
  * An entry compares the code that can run from there until the next exit. Control returns through
  * another entry, which compares the code that can run from it.
  */
-#include "form/former.h"
+#include "engine.h"
 
 /*
  * Return the host's view of a page of code, whose mapping is looked up once a stay. The TLB does

@@ -8,7 +8,7 @@
  * grants sessions (nx_host.guest_enter) an entry ends with its session, since the host page may go
  * then.
  */
-#include "form/former.h"
+#include "engine.h"
 
 void nx_tlb_flush(struct nx_engine *engine)
 {

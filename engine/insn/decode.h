@@ -6,7 +6,7 @@
 #include <Zydis/Zydis.h>
 
 #include "insn/helpers.h"
-#include "internal.h"
+#include "insn/insn.h"
 
 /*
  * Operands that are looked at, hidden ones included: the longest plain instruction, CMPXCHG8B, has

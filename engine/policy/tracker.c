@@ -24,7 +24,7 @@
  * Rows are FIFOs, not LRU lists: an exit that is still counted has not been translated, and one
  * that recurs reaches its third exit long before it falls out of a row that does not leak.
  */
-#include "internal.h"
+#include "policy/policy.h"
 
 #define EPOCH_NS 1000000000ull
 #define AGE_MASK 15u

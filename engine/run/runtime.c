@@ -2,8 +2,7 @@
 /*
  * runtime.c - nx_engine_resume(): from a guest state to the next exit or to the reason for leaving.
  */
-#include "form/former.h"
-#include "translate/translator.h"
+#include "engine.h"
 
 /* Return whether this exit is hot; count the exits that are so because the tracker leaks. */
 static bool note_exit(struct nx_engine *engine, uint64_t pc, unsigned properties, uint64_t now)

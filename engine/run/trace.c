@@ -11,7 +11,7 @@
  * Blocks are kept, since traces share most of what they run through. So a block knows nothing of
  * the trace: it leaves at its end, and the runtime works out where that is in the guest's calls.
  */
-#include "form/former.h"
+#include "engine.h"
 
 static void note(struct nx_engine *engine, uint64_t from, uint64_t to)
 {

@@ -8,6 +8,7 @@
 #ifndef NX_EMIT_H
 #define NX_EMIT_H
 
+#include "context.h"
 #include "insn/decode.h"
 
 struct nx_emitter {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * translator.h - the translator's state, shared by translate.c (structure: blocks, branches,
- * exits), lower.c (instructions), access.c and group.c (their memory accesses).
+ * translator.h - the translator's state, private to translate/: translate.c (structure: blocks,
+ * branches, exits), lower.c (instructions), access.c and group.c (their memory accesses).
  */
-#ifndef NX_TRANSLATE_H
-#define NX_TRANSLATE_H
+#ifndef NX_TRANSLATOR_H
+#define NX_TRANSLATOR_H
 
-#include "form/former.h"
+#include "engine.h"
 #include "translate/emit.h"
 
 /* Code out of line: behind the blocks. */
@@ -142,7 +142,6 @@ enum nx_snippet_kind {
 	NX_SNIPPET_COUNT = NX_SNIPPET_RANGE + 2,
 };
 
-void nx_snippets_init(struct nx_engine *engine);
 /* Appends a snippet; returns the offset that its patch has in the code. */
 uint32_t nx_emit_snippet(struct nx_translator *t, unsigned kind);
 /* Appends a snippet with a site. */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * verifier.h - what the verifier's two files share: verify.c follows control, operand.c
+ * verifier.h - private to verify/: what its two files share. verify.c follows control, operand.c
  * knows instructions and operands.
  */
-#ifndef NX_VERIFY_H
-#define NX_VERIFY_H
+#ifndef NX_VERIFIER_H
+#define NX_VERIFIER_H
 
-#include "internal.h"
+#include "verify/verify.h"
 
 #include <Zydis/Decoder.h>
 

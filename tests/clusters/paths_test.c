@@ -5,7 +5,7 @@
  */
 #include "mock.h"
 
-#include "internal.h"
+#include "engine.h"
 
 #define READY 0x20u
 #define STRING (MOCK_DATA + 0x800)

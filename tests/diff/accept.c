@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "generate.h"
-#include "internal.h"
+#include "engine.h"
 
 /* ---- Is this instruction one that may come here? ---- */
 

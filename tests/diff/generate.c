@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-#include "internal.h"
+#include "engine.h"
 
 const char *const mode_text[MODE_COUNT] = {
 #define X(name, text, bits) text,

@@ -6,7 +6,7 @@
 #ifndef NX_TESTS_WALK_REFERENCE_H
 #define NX_TESTS_WALK_REFERENCE_H
 
-#include "internal.h"
+#include "engine.h"
 
 enum reference_result {
 	REFERENCE_OK,

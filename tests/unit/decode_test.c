@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "internal.h"
+#include "engine.h"
 
 #define RIP 0x1000u
 

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "internal.h"
+#include "engine.h"
 
 static struct nx_paths paths;
 

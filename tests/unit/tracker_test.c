@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "internal.h"
+#include "engine.h"
 
 #define SECOND 1000000000ull
 #define THRESHOLD (10 * SECOND)

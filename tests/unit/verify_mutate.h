@@ -8,7 +8,7 @@
 #ifndef NX_TESTS_VERIFY_MUTATE_H
 #define NX_TESTS_VERIFY_MUTATE_H
 
-#include "internal.h"
+#include "engine.h"
 
 #define VERIFY_MUTATE_MAX_CODE 16384u /* bytes of a translation */
 

@@ -6,7 +6,7 @@
 #ifndef NX_TESTS_VERIFY_ORACLE_H
 #define NX_TESTS_VERIFY_ORACLE_H
 
-#include "internal.h"
+#include "engine.h"
 
 /*
  * Follows every path from every entry, with what is known of r14, r11, r10, the flags and two

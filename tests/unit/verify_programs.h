@@ -5,7 +5,7 @@
 #ifndef NX_TESTS_VERIFY_PROGRAMS_H
 #define NX_TESTS_VERIFY_PROGRAMS_H
 
-#include "internal.h"
+#include "engine.h"
 
 #define VERIFY_NOWHERE UINT64_MAX
 

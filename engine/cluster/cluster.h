@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * cluster.h - translations: make.c drives formation, translation and verification; cache.c keeps
+ * what they make and finds it by entry.
+ */
+#ifndef NX_CLUSTER_H
+#define NX_CLUSTER_H
+
+#include "form/graph.h"
+#include "translate/site.h"
+
+#define NX_MAX_CLUSTERS 1024
+#define NX_ENTRY_BUCKETS 4096         /* a power of 2; filled to three quarters at most */
+#define NX_STORE_BYTES (1024u * 1024) /* sites, entries and guest bytes of all clusters */
+
+/* A translated cluster. Immutable from translation to the next flush, but for the counters. */
+struct nx_cluster {
+	uint64_t rip, cs_base;
+	uint32_t cs_limit;
+	struct nx_mode mode;
+	bool dropped; /* stale: never found again, its memory comes back with the next flush */
+	/* Dropped for a way that is not in it; the graph was this; forming anew gave the same. */
+	bool outgrown;
+	uint64_t shape;
+	uint8_t futile;
+	uint64_t lost; /* nanoseconds, since it was left at ways that are known but not in it */
+	uint16_t insns, exiting, blocks, fragments, sites, entries;
+	uint32_t code, code_size; /* offset in the code cache */
+	struct nx_fragment *fragment;
+	struct nx_cluster_block *block;
+	struct nx_context_call *context; /* contexts of them */
+	uint16_t contexts;
+	uint8_t *bytes; /* of the fragments, one after the other */
+	struct nx_site *site;
+	struct nx_entry *entry;
+	const struct nx_insn *last; /* of a trace's block: what decides where control goes on */
+	uint64_t executions, exits;
+	uint64_t stays, exits_mmio, exits_insn, made_ns; /* as nx_cluster_info has them */
+};
+
+struct nx_cache {
+	uint32_t code_begin, code_end, code_used; /* offsets in the code memory */
+	struct nx_cluster cluster[NX_MAX_CLUSTERS];
+	uint32_t clusters;
+	/* Open hash of entry points: cluster + 1 (0: free) and its entry's index. */
+	struct nx_bucket {
+		uint16_t cluster, entry;
+	} bucket[NX_ENTRY_BUCKETS];
+	uint32_t entries;
+	uint8_t store[NX_STORE_BYTES] __attribute__((aligned(8)));
+	uint32_t store_used;
+};
+
+/* A cluster that is being made: make.c. */
+struct nx_maker {
+	enum { NX_MAKER_IDLE, NX_MAKER_FORMS, NX_MAKER_TRANSLATES, NX_MAKER_VERIFIES } stage;
+	uint64_t rip, cs_base; /* the mode is the graph's */
+	uint32_t cs_limit;
+	bool earned; /* exits have cost enough for it */
+	uint64_t spent_ns;
+	unsigned others; /* that wanted to make something, since this one was gone on with */
+};
+
+/* ---- make.c ---- */
+
+/*
+ * The pipeline's last stages: translates the vCPU's graph in scratch memory, has it verified, and
+ * only then copies the code to the code cache's free end. NX_OK, or why there is no code:
+ * NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED, NX_LEAVE_CACHE_FULL.
+ */
+enum nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache);
+/* The same, but for the copy: the verified code is in the scratch memory (emitted). */
+enum nx_status nx_make_emitted(struct nx_engine *engine);
+/* nx_make_code(), and kept; a full cache is flushed. NULL: *status says why. */
+struct nx_cluster *nx_make_block(struct nx_engine *engine, enum nx_status *status);
+/*
+ * The cluster that begins at rip, for exits at pc, made as far as time permits and, if that was not
+ * enough, from there on by later calls. NULL: *status is a pause (nx_is_pause()) where it goes on
+ * next time; NX_LEAVE_COLD where making one has not been earned (unless this one is:
+ * earned) or another one is being made; NX_LEAVE_NO_CLUSTER where formation has found nothing; or
+ * as nx_make_code().
+ */
+struct nx_cluster *nx_make_cluster(struct nx_engine *engine, uint64_t rip, uint64_t pc, bool earned,
+				   enum nx_status *status);
+/* Is another cluster being made, and not for too long? Whoever makes something asks first. */
+bool nx_make_is_busy(struct nx_engine *engine);
+/* Something else needs the scratch memory: what was being made is begun anew some time. */
+void nx_make_abandon(struct nx_engine *engine);
+
+/* ---- cache.c ---- */
+
+/* An empty cache for the code memory from begin to end, offsets. */
+void nx_cache_init(struct nx_cache *cache, uint32_t begin, uint32_t end);
+/* The cluster with an entry at rip, in the vCPU's current mode; *offset: of its code. */
+struct nx_cluster *nx_cache_find(struct nx_engine *engine, const struct nx_cache *cache,
+				 uint64_t rip, uint32_t *offset);
+/* Is there an entry, in whatever mode, at rip or behind an instruction at rip? */
+bool nx_cache_has_entry_near(const struct nx_engine *engine, uint64_t rip);
+/* Would guest code be read now as it was then, in this mode and code segment? */
+bool nx_mode_is_current(const struct nx_engine *engine, const struct nx_mode *mode,
+			uint64_t cs_base, uint32_t cs_limit);
+/* Is it valid, in the vCPU's current mode? */
+bool nx_cluster_is_current(const struct nx_engine *engine, const struct nx_cluster *cluster);
+/*
+ * Copies verified code (nx_make_code()) to the code cache's free end; NX_OK or NX_LEAVE_CACHE_FULL.
+ */
+enum nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *cache);
+/* Keeps what has been placed there; NULL: no room. */
+struct nx_cluster *nx_cache_insert(struct nx_engine *engine, struct nx_cache *cache);
+/*
+ * Both: the vCPU's graph, whose code has been verified, becomes a cluster of the cache. A full
+ * cache is flushed, and it is tried once more. NULL: *status says why.
+ */
+struct nx_cluster *nx_cache_add(struct nx_engine *engine, struct nx_cache *cache,
+				enum nx_status *status);
+void nx_cache_drop(struct nx_engine *engine, struct nx_cluster *cluster);
+/* The cluster that was outgrown, if what has been formed in its place is the same; else NULL. */
+struct nx_cluster *nx_cache_revive(struct nx_engine *engine);
+void nx_cache_flush(struct nx_engine *engine, struct nx_cache *cache);
+
+#endif

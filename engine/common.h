@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * common.h - what every stage uses: the builtins that stand for libc's functions, and how a step of
+ * the translation pipeline ends.
+ */
+#ifndef NX_COMMON_H
+#define NX_COMMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "noexit.h"
+#include "x86.h"
+
+struct nx_engine;
+
+/* Calls of memcpy and its like, which the compiler emits on its own as well; the host has them. */
+#define nx_memcpy __builtin_memcpy
+#define nx_memset __builtin_memset
+#define nx_memcmp __builtin_memcmp
+
+/*
+ * What a step of the translation pipeline has led to. A step takes some microseconds. NX_BLOCKED:
+ * the host refused the session that the step needs; it can be repeated.
+ */
+enum nx_progress { NX_MORE, NX_DONE, NX_FAILED, NX_BLOCKED };
+
+/* One step of a hash. */
+static inline uint64_t nx_mix(uint64_t a, uint64_t b)
+{
+	a = (a ^ (b << 23 | b >> 41)) * 0x9e3779b97f4a7c15ull;
+	return a ^ a >> 29;
+}
+
+#endif

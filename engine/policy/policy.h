@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * policy.h - is it worth it, and may it go on: tracker.c (which exits recur), cost.c (where a
+ * take-over pays), stay.c (how long the guest stays out of guest mode).
+ */
+#ifndef NX_POLICY_H
+#define NX_POLICY_H
+
+#include "common.h"
+
+struct nx_cluster;
+
+/* ---- tracker.c ---- */
+
+/*
+ * The leakage-aware exit tracker of the paper: 512 rows of 8-deep
+ * FIFOs; a 35-bit hash gives a 9-bit row and a 26-bit tag.
+ */
+#define NX_TRACKER_ROWS 512
+#define NX_TRACKER_DEPTH 8
+
+struct nx_tracker_entry {
+	uint32_t tag : 26;
+	uint32_t count : 2; /* saturating */
+	uint32_t age : 4;   /* epoch of insertion, modulo 16 */
+	uint8_t properties; /* NX_TRACK_* */
+	uint8_t valid;
+	uint16_t skip; /* exits still to pass before the next try: after a barren formation */
+};
+
+/* Kinds of exits that were met at an instruction: 1u << enum nx_exit_kind. */
+#define NX_TRACK_IO (1u << NX_EXIT_IO)
+#define NX_TRACK_MMIO (1u << NX_EXIT_MMIO)
+#define NX_TRACK_APART (1u << 3) /* a store that must not be merged with the next one */
+#define NX_TRACK_ALL (NX_TRACK_APART * 2 - 1)
+#define NX_TRACK_BARREN_SHIFT 4 /* 4 bits: how often formation found nothing here */
+
+struct nx_tracker {
+	struct nx_tracker_entry row[NX_TRACKER_ROWS][NX_TRACKER_DEPTH]; /* [0] is the newest */
+	uint64_t epoch_ns; /* when the current epoch began */
+	uint8_t epoch;     /* modulo 16; an epoch is 1 s */
+	uint64_t leaks;
+	uint16_t skip_first; /* nx_config */
+	bool give_up;
+};
+
+enum nx_track_verdict {
+	NX_TRACK_COLD,  /* leave it */
+	NX_TRACK_HOT,   /* translate */
+	NX_TRACK_FORCE, /* translate: we leak */
+};
+
+/*
+ * Notes an exit at pc, whose instruction bytes (may be unknown: len 0) are hashed with it, at
+ * time now in nanoseconds.
+ */
+enum nx_track_verdict nx_tracker_note(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
+				      unsigned len, unsigned properties, uint64_t now);
+/* It has been translated before: if it is known since its last exit only, it is hot. */
+bool nx_tracker_remember(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
+			 unsigned len);
+/* Properties noted for this instruction, 0: none. Counts nothing. */
+unsigned nx_tracker_properties(const struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
+			       unsigned len);
+/* The instruction's accesses go to memory after all. */
+void nx_tracker_forget(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len);
+/* Formation found nothing for this pc: passes over it for a while that doubles each time. */
+void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len);
+
+/* ---- cost.c ---- */
+
+/* What the engine makes once, with the median of the nanoseconds that each takes. */
+enum nx_making {
+	NX_MAKE_INSN,  /* an instruction of a cluster formed, translated and verified */
+	NX_MAKE_TRACE, /* a path followed that may lead nowhere */
+	NX_MAKE_STEPS, /* a path followed that is known, of blocks that are there */
+	NX_MAKINGS
+};
+
+#define NX_ACCOUNTS 1024
+
+/* Of an exiting instruction that stays begin at: cost.c. */
+struct nx_account {
+	uint64_t pc;
+	int64_t saved; /* nanoseconds net of the engine's, by the stays since the last decision */
+	uint64_t owed; /* what was made for stays that began here and has not come back yet */
+	uint64_t made; /* of it, since the last decision */
+	uint32_t each; /* nanoseconds of a resume in its stays, a median; 0: not measured */
+	uint8_t each_seen;  /* measurements, up to what makes no difference */
+	uint8_t founded;    /* stays that made something and were no trial for that */
+	bool invested;      /* a decision has been made: what is made from now on has to pay soon */
+	uint32_t declined;  /* exits still to be left alone */
+	uint32_t exits;     /* since something was made for them */
+	uint32_t waits_for; /* so much to be made; 0: nothing is waited for */
+	uint8_t making;     /* of what */
+	uint8_t stays;
+	uint8_t losses; /* decisions against it in a row */
+	uint8_t class;  /* enum nx_exit_class: of the exits there */
+};
+
+/* The hardware's exit at pc may be taken over, as far as cost goes: then a stay is open. */
+bool nx_cost_open(struct nx_engine *engine, uint64_t pc);
+/* An exit of the engine's class is delivered in the stay, by the way that the host has named
+ * (routed). */
+void nx_cost_avoided(struct nx_engine *engine);
+/* Likewise, for the write half of what the hardware met as one exit. */
+void nx_cost_avoided_half(struct nx_engine *engine);
+/* Making something has taken so long: on the account of where the stay began. */
+void nx_cost_made(struct nx_engine *engine, uint64_t ns);
+/* A resume of a timed stay has, what was made in it aside. */
+void nx_cost_spent(struct nx_engine *engine, uint64_t ns);
+/* The stay, if one is open, is over: into the account of where it began. */
+void nx_cost_settle(struct nx_engine *engine);
+/* Making count of it has taken so long. */
+void nx_cost_learn(struct nx_engine *engine, enum nx_making making, unsigned count, uint64_t ns);
+/*
+ * Have exits at pc cost enough for so many of it to be made? If so, count anew; else the next exits
+ * there wait.
+ */
+bool nx_cost_ripe(struct nx_engine *engine, uint64_t pc, enum nx_making making, unsigned count);
+/* Counts an exit at pc. Does it wait for something that is not ripe yet? */
+bool nx_cost_waits(struct nx_engine *engine, uint64_t pc);
+/* Leaves at one branch that have cost enough for a first trace from there. */
+unsigned nx_cost_first_leaves(const struct nx_engine *engine);
+/* Is following a known path cheaper than leaving? */
+bool nx_cost_follow(const struct nx_engine *engine);
+/* Turns of a loop without an exit, as many as take the time of an exit. */
+uint32_t nx_cost_idle_turns(const struct nx_engine *engine);
+/*
+ * A cluster was left on a way that is known but not in it: have such ways cost as much by now as
+ * forming it did?
+ */
+bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster);
+/* Have costs been measured, and do they count? */
+bool nx_cost_known(const struct nx_engine *engine);
+/* Instructions on a path between two exits, likewise. */
+unsigned nx_cost_max_path(const struct nx_engine *engine);
+
+/* ---- stay.c ---- */
+
+/* Begin a stay: the first resume since the hardware delivered an exit. */
+void nx_stay_begin(struct nx_engine *engine);
+/* Have interrupts waited for as long as nx_config.latency_ns lets them? */
+bool nx_stay_is_long(struct nx_engine *engine);
+/* Between two steps: NX_OK, or the reason to leave. */
+enum nx_status nx_must_pause(struct nx_engine *engine);
+static inline bool nx_is_pause(enum nx_status status)
+{
+	return status == NX_LEAVE_STOP || status == NX_LEAVE_LATENCY || status == NX_LEAVE_SESSION;
+}
+
+#endif

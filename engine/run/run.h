@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * run.h - nx_engine_resume() and what it does by itself: execute.c and enter.S (run a translation),
+ * callback.c (what that calls), complete.c and device.c (exits), trace.c (paths to the next exit).
+ */
+#ifndef NX_RUN_H
+#define NX_RUN_H
+
+#include "insn/insn.h"
+#include "policy/policy.h"
+#include "translate/site.h"
+
+struct nx_cluster;
+
+enum nx_pending_kind {
+	NX_PENDING_NONE,
+	NX_PENDING_IO,
+	NX_PENDING_MMIO,
+	NX_PENDING_INSN,
+	NX_PENDING_STRING,       /* elements of a string instruction: nx_string_pending */
+	NX_PENDING_STRING_COPY,  /* the load of one that goes from device to device */
+	NX_PENDING_BOUNCE_READ,  /* device.c: the instruction runs on the device's answer */
+	NX_PENDING_BOUNCE_WRITE, /* it has run: what it wrote goes to the device */
+};
+
+/* device.c: the translation of one instruction with a device operand; len 0: none. */
+#define NX_SINGLES 64
+#define NX_SINGLE_WAYS 4
+#define NX_SINGLE_CODE 512u /* bytes of host code, at most */
+#define NX_SINGLE_SITES 4
+
+struct nx_single {
+	struct nx_mode mode;
+	uint64_t rip;
+	uint8_t len, bytes[15];
+	uint8_t size; /* bytes of the operand */
+	bool reads, writes;
+	uint16_t sites;
+	uint32_t entry; /* offset in its code */
+	struct nx_site site[NX_SINGLE_SITES];
+};
+
+/* Blocks that one trace may run through: some hundred instructions. */
+#define NX_TRACE_STEPS 128
+
+/* ---- execute.c, enter.S, and what it calls ---- */
+
+/* Runs the cluster's code from an offset; the state is up to date before and after. */
+void nx_run(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offset);
+/* Fill the context from the state: walks need its rflags (AC). */
+void nx_load_context(struct nx_engine *engine);
+/* Runs emitted code until it stores a site and exits; the site is in the context then. */
+void nx_enter(struct nx_engine *engine, const void *code);
+void nx_thunk_exit(void);
+void nx_thunk_miss(void);
+void nx_thunk_helper(void);
+/* callback.c: the pointer for the access at the context's site; NULL: stop_reason says why not. */
+void *nx_runtime_miss(struct nx_engine *engine);
+/* Runs the instruction at the context's site; false: stop before it. */
+bool nx_runtime_helper(struct nx_engine *engine);
+
+/* ---- complete.c ---- */
+
+/* Describes the instruction exit at a site. */
+void nx_describe_insn(struct nx_engine *engine, const struct nx_site *site, struct nx_exit *exit);
+/* What a device store at the site would write. */
+uint64_t nx_store_value(struct nx_engine *engine, const struct nx_site *site);
+/* Finishes a pending exit of the simple kinds with the host's data: registers and rip. */
+void nx_finish_pending(struct nx_engine *engine, uint64_t data);
+
+/* ---- device.c ---- */
+
+/*
+ * Begins a device access, at the site and stop_gpa, by an instruction that is not a mere MOV: fills
+ * *exit and returns its pending kind, or NX_PENDING_NONE: leave before it.
+ */
+unsigned nx_begin_bounce(struct nx_engine *engine, const struct nx_site *site,
+			 struct nx_exit *exit);
+/* The device has answered: runs the instruction. Returns whether *exit is now the write half. */
+bool nx_finish_bounce_read(struct nx_engine *engine, struct nx_exit *exit);
+
+/* ---- trace.c ---- */
+
+/*
+ * Runs the guest on from the state's rip to its next exiting instruction and notes the way. true:
+ * the running translation stands at the site of the exit. false: *status says why not; the state is
+ * at an instruction boundary.
+ */
+bool nx_trace(struct nx_engine *engine, const struct nx_site *from, enum nx_making making,
+	      enum nx_status *status);
+
+#endif
