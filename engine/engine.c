@@ -60,12 +60,12 @@ struct nx_engine *nx_engine_create(const struct nx_memory *memory, const struct 
 		    engine->context.tlb[i].guarded = 1;
 	nx_cache_init(&engine->cache, 0, traces);
 	/* An eighth of what traces have, at most. */
-	engine->singles = (uint32_t)(memory->code_size / 32 / NX_SINGLE_CODE);
-	engine->singles &= ~(NX_SINGLE_WAYS - 1u);
-	if (engine->singles > NX_SINGLES)
-		engine->singles = NX_SINGLES;
-	engine->single_code = (uint32_t)memory->code_size - engine->singles * NX_SINGLE_CODE;
-	nx_cache_init(&engine->blocks, traces, engine->single_code);
+	engine->singles.count = (uint32_t)(memory->code_size / 32 / NX_SINGLE_CODE);
+	engine->singles.count &= ~(NX_SINGLE_WAYS - 1u);
+	if (engine->singles.count > NX_SINGLES)
+		engine->singles.count = NX_SINGLES;
+	engine->singles.code = (uint32_t)memory->code_size - engine->singles.count * NX_SINGLE_CODE;
+	nx_cache_init(&engine->blocks, traces, engine->singles.code);
 	engine->tracker.skip_first = config->skip_first;
 	engine->tracker.give_up = config->give_up;
 	nx_snippets_init(engine);

@@ -341,7 +341,7 @@ void nx_cache_flush(struct nx_engine *engine, struct nx_cache *cache)
 		engine->counters.exits_flushed += cache->cluster[i].exits;
 	nx_cache_init(cache, cache->code_begin, cache->code_end);
 	if (cache == &engine->cache) {
-		engine->resume_cluster = NULL;
+		engine->pending.cluster = NULL;
 		engine->counters.flushes++;
 	}
 }

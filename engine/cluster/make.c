@@ -117,8 +117,8 @@ static struct nx_cluster *keep(struct nx_engine *engine, enum nx_status *status)
 	if (!cluster)
 		return NULL;
 	engine->counters.translated++;
-	engine->counters.forced += engine->forced;
-	engine->forced = false;
+	engine->counters.forced += engine->stay.forced;
+	engine->stay.forced = false;
 	return cluster;
 }
 

@@ -21,14 +21,15 @@ static const uint8_t *code_page(struct nx_engine *engine, uint64_t linear)
 	uint64_t page = linear & NX_PAGE_MASK;
 	const uint8_t *host;
 
-	for (unsigned i = 0; i < engine->code_pages; i++)
-		if (engine->code_linear[i] == page)
-			return engine->code_page[i];
-	if (engine->code_pages == NX_MAX_CODE_PAGES || nx_code_page(engine, linear, &host) != NX_OK)
+	for (unsigned i = 0; i < engine->guest.code_pages; i++)
+		if (engine->guest.code_linear[i] == page)
+			return engine->guest.code_page[i];
+	if (engine->guest.code_pages == NX_MAX_CODE_PAGES ||
+	    nx_code_page(engine, linear, &host) != NX_OK)
 		return NULL;
 	nx_tlb_protect(engine, host);
-	engine->code_linear[engine->code_pages] = page;
-	engine->code_page[engine->code_pages++] = (void *)(uintptr_t)host;
+	engine->guest.code_linear[engine->guest.code_pages] = page;
+	engine->guest.code_page[engine->guest.code_pages++] = (void *)(uintptr_t)host;
 	return host;
 }
 

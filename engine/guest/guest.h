@@ -14,6 +14,26 @@ struct nx_cluster;
 
 #define NX_MAX_CODE_PAGES 24
 
+#define NX_MAX_LOAD 8 /* bytes of one operand that is loaded and not stored */
+
+/* What has been looked up of the guest's and the host's mappings, and when it may be used. */
+struct nx_guest {
+	bool in_session; /* between the host's guest_enter() and guest_leave() */
+	/* Host pages that the code of this stay's clusters lies on: stores to them leave. */
+	void *code_page[NX_MAX_CODE_PAGES];
+	uint64_t code_linear[NX_MAX_CODE_PAGES]; /* where each is mapped */
+	unsigned code_pages;
+	/* TLB entries in use, so that a flush costs what was used. */
+	uint8_t tlb_used[NX_TLB_ENTRIES];
+	unsigned tlb_used_count;
+	/* ioperm.c: where this stay found the task's segment and its bitmap. */
+	struct nx_io_page {
+		uint64_t linear; /* of the page; host NULL: unknown */
+		const uint8_t *host;
+	} io_page[2];
+	uint8_t across[NX_MAX_LOAD]; /* memory.c: what a load finds on two pages */
+};
+
 /* NX_READ_SYSTEM: by the processor for itself, whatever the privilege level. */
 enum nx_access { NX_READ, NX_WRITE, NX_FETCH, NX_READ_SYSTEM };
 

@@ -25,7 +25,7 @@ static enum nx_status read_16(struct nx_engine *engine, unsigned page, uint64_t 
 			      unsigned *value)
 {
 	const struct nx_segment *tr = &engine->state.tr;
-	struct nx_io_page *known = &engine->io_page[page];
+	struct nx_io_page *known = &engine->guest.io_page[page];
 	uint64_t linear = tr->base + offset;
 	struct nx_target target;
 	enum nx_status status;

@@ -12,25 +12,25 @@
 
 void nx_tlb_flush(struct nx_engine *engine)
 {
-	for (unsigned i = 0; i < engine->tlb_used_count; i++) {
-		struct nx_tlb_entry *entry = &engine->context.tlb[engine->tlb_used[i]];
+	for (unsigned i = 0; i < engine->guest.tlb_used_count; i++) {
+		struct nx_tlb_entry *entry = &engine->context.tlb[engine->guest.tlb_used[i]];
 
 		entry->read = entry->write = entry->guarded = 1;
 	}
-	engine->tlb_used_count = 0;
-	engine->io_page[0].host = engine->io_page[1].host = NULL;
+	engine->guest.tlb_used_count = 0;
+	engine->guest.io_page[0].host = engine->guest.io_page[1].host = NULL;
 }
 
 void nx_engine_flush(struct nx_engine *engine)
 {
 	nx_tlb_flush(engine);
-	engine->code_pages = 0;
+	engine->guest.code_pages = 0;
 }
 
 void nx_tlb_protect(struct nx_engine *engine, const void *page)
 {
-	for (unsigned i = 0; i < engine->tlb_used_count; i++) {
-		struct nx_tlb_entry *entry = &engine->context.tlb[engine->tlb_used[i]];
+	for (unsigned i = 0; i < engine->guest.tlb_used_count; i++) {
+		struct nx_tlb_entry *entry = &engine->context.tlb[engine->guest.tlb_used[i]];
 
 		if (entry->read + entry->addend != (uint64_t)(uintptr_t)page || entry->write == 1)
 			continue;
@@ -43,7 +43,7 @@ enum nx_status nx_session_open(struct nx_engine *engine)
 {
 	if (!engine->host->guest_enter(engine->host_data))
 		return NX_LEAVE_SESSION;
-	engine->in_session = true;
+	engine->guest.in_session = true;
 	return NX_OK;
 }
 
@@ -51,7 +51,7 @@ void nx_session_close(struct nx_engine *engine)
 {
 	/* From here on the host may take any page away. */
 	nx_engine_flush(engine);
-	engine->in_session = false;
+	engine->guest.in_session = false;
 	engine->host->guest_leave(engine->host_data);
 }
 
@@ -65,7 +65,7 @@ static void tlb_fill(struct nx_engine *engine, uint64_t linear, uint8_t *page, e
 	uint64_t tag = linear & NX_PAGE_MASK;
 
 	if (entry->read == 1 && entry->write == 1)
-		engine->tlb_used[engine->tlb_used_count++] = (uint8_t)index;
+		engine->guest.tlb_used[engine->guest.tlb_used_count++] = (uint8_t)index;
 	/* Another page, or another mapping of this one since: all tags must speak of this addend.
 	 */
 	if (entry->addend != (uint64_t)(uintptr_t)page - tag || entry->read != tag)
@@ -80,8 +80,8 @@ static void tlb_fill(struct nx_engine *engine, uint64_t linear, uint8_t *page, e
 
 static bool is_code_page(const struct nx_engine *engine, const void *page)
 {
-	for (unsigned i = 0; i < engine->code_pages; i++)
-		if (engine->code_page[i] == page)
+	for (unsigned i = 0; i < engine->guest.code_pages; i++)
+		if (engine->guest.code_page[i] == page)
 			return true;
 	return false;
 }
@@ -95,8 +95,8 @@ static bool changes_code(const struct nx_engine *engine, const uint8_t *host, un
 {
 	const struct nx_cluster *running = engine->running;
 
-	for (unsigned i = 0; i < engine->code_pages; i++) {
-		uint64_t at = (uint64_t)(host - (const uint8_t *)engine->code_page[i]);
+	for (unsigned i = 0; i < engine->guest.code_pages; i++) {
+		uint64_t at = (uint64_t)(host - (const uint8_t *)engine->guest.code_page[i]);
 
 		if (at >= NX_PAGE_SIZE)
 			continue;
@@ -107,7 +107,7 @@ static bool changes_code(const struct nx_engine *engine, const uint8_t *host, un
 			uint64_t linear = nx_code_linear(engine, fragment->rip);
 			uint64_t code = linear & ~NX_PAGE_MASK;
 
-			if ((linear & NX_PAGE_MASK) == engine->code_linear[i] &&
+			if ((linear & NX_PAGE_MASK) == engine->guest.code_linear[i] &&
 			    at < code + fragment->len && code < at + size)
 				return true;
 		}
@@ -180,7 +180,7 @@ enum nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigne
 	enum nx_status status;
 
 	/* An access must not wrap either. */
-	if (size > sizeof(engine->across) ||
+	if (size > sizeof(engine->guest.across) ||
 	    (engine->mode.bits != 64 && linear + size - 1 > UINT32_MAX))
 		return NX_LEAVE_PAGE_CROSSING;
 	status = nx_resolve(engine, linear, first, NX_READ, &low);
@@ -190,9 +190,9 @@ enum nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigne
 		return status;
 	if (low.device || high.device)
 		return NX_LEAVE_PAGE_CROSSING;
-	nx_memcpy(engine->across, low.host, first);
-	nx_memcpy(engine->across + first, high.host, size - first);
-	*host = engine->across;
+	nx_memcpy(engine->guest.across, low.host, first);
+	nx_memcpy(engine->guest.across + first, high.host, size - first);
+	*host = engine->guest.across;
 	return NX_OK;
 }
 

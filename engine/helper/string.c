@@ -217,11 +217,11 @@ static enum nx_status run(const struct string *s, enum nx_status (*one)(const st
 	if (!is_repeated(s->d))
 		return one(s);
 	while (address(s, NX_RCX)) {
-		enum nx_status status = engine->elements ? one(s) : NX_LEAVE_LATENCY;
+		enum nx_status status = engine->string.elements ? one(s) : NX_LEAVE_LATENCY;
 
 		if (status != NX_OK)
 			return status;
-		engine->elements--;
+		engine->string.elements--;
 		nx_set_reg(engine->context.gpr, &count, address(s, NX_RCX) - 1);
 		if (compares && !(nx_get_rflags(engine) & NX_FL_ZF) ==
 				    !(s->d->insn.attributes & ZYDIS_ATTRIB_HAS_REPNE))
@@ -291,7 +291,7 @@ static struct nx_exit begin_io(const struct string *s, bool write)
 	    .write = write,
 	    .size = (uint8_t)s->size,
 	    .port = (uint16_t)s->engine->context.gpr[NX_RDX],
-	    .string = s->engine->string,
+	    .string = s->engine->string.bytes,
 	};
 }
 
@@ -313,7 +313,7 @@ enum nx_status nx_help_outs(struct nx_engine *engine, const struct nx_decoded *d
 			return status;
 		if (status != NX_OK)
 			break;
-		nx_memcpy(engine->string + done * s.size, &value, s.size);
+		nx_memcpy(engine->string.bytes + done * s.size, &value, s.size);
 	}
 	exit = begin_io(&s, true);
 	exit.count = done;

@@ -16,9 +16,9 @@ enum nx_status nx_string_exit(struct nx_engine *engine, const struct nx_string_p
 
 	if (route == NX_ROUTE_LEAVE)
 		return NX_LEAVE_HOST_ROUTE;
-	engine->routed = route;
-	engine->string_pending = *pending;
-	engine->stop_exit = *exit;
+	engine->stay.routed = route;
+	engine->string.pending = *pending;
+	engine->stopped.exit = *exit;
 	return NX_STOP_EXIT;
 }
 
@@ -49,24 +49,25 @@ static void advance(struct nx_engine *engine, const struct nx_string_pending *pe
 void nx_finish_string_load(struct nx_engine *engine, struct nx_exit *exit)
 {
 	exit->kind = NX_EXIT_MMIO;
-	exit->gpa = engine->string_pending.gpa;
-	exit->size = engine->string_pending.size;
+	exit->gpa = engine->string.pending.gpa;
+	exit->size = engine->string.pending.size;
 	exit->write = true;
 	exit->data &= nx_size_mask(exit->size);
-	engine->routed = engine->string_pending.route;
-	engine->string_pending.input = NX_INPUT_NONE;
-	engine->pending = NX_PENDING_STRING;
+	engine->stay.routed = engine->string.pending.route;
+	engine->string.pending.input = NX_INPUT_NONE;
+	engine->pending.kind = NX_PENDING_STRING;
 }
 
 bool nx_finish_string(struct nx_engine *engine, const struct nx_exit *exit)
 {
-	const struct nx_string_pending *pending = &engine->string_pending;
+	const struct nx_string_pending *pending = &engine->string.pending;
 	uint64_t delta = (uint64_t)pending->count * pending->size;
 	const struct nx_reg rax = {.number = NX_RAX, .size = pending->size};
 
 	if (pending->input == NX_INPUT_MEMORY &&
 	    !store_input(engine, pending,
-			 exit->string ? (const void *)engine->string : (const void *)&exit->data,
+			 exit->string ? (const void *)engine->string.bytes
+				      : (const void *)&exit->data,
 			 (unsigned)delta))
 		return false;
 	if (pending->input == NX_INPUT_RAX)
@@ -77,12 +78,12 @@ bool nx_finish_string(struct nx_engine *engine, const struct nx_exit *exit)
 		advance(engine, pending, NX_RSI, delta);
 	if (pending->destination)
 		advance(engine, pending, NX_RDI, delta);
-	engine->pending = NX_PENDING_NONE;
-	engine->state.rip = engine->pending_site.next;
+	engine->pending.kind = NX_PENDING_NONE;
+	engine->state.rip = engine->pending.site.next;
 	if (!pending->repeated)
 		return true;
 	advance(engine, pending, NX_RCX, -(uint64_t)pending->count);
 	if (engine->state.gpr[NX_RCX] & nx_size_mask(pending->address_bytes))
-		engine->state.rip = engine->pending_site.rip;
+		engine->state.rip = engine->pending.site.rip;
 	return true;
 }

@@ -22,6 +22,12 @@ struct nx_string_pending {
 	enum nx_route route; /* DEVICE: of the store */
 };
 
+struct nx_string {
+	struct nx_string_pending pending;
+	unsigned elements; /* that string instructions may still do in this resume */
+	uint8_t bytes[NX_STRING_BYTES];
+};
+
 /* Return whether the string exit is finished; false: the host refused the session. */
 bool nx_finish_string(struct nx_engine *engine, const struct nx_exit *exit);
 /* The element's load is done, the store is to come: *exit is that. */

@@ -65,7 +65,7 @@ static uint32_t price(const struct nx_engine *engine, unsigned class)
 /* Return the cost of leaving now: an exit like the last one, and the next take-over. */
 static uint32_t price_of_leaving(const struct nx_engine *engine)
 {
-	return price(engine, engine->class) + engine->costs.takeover;
+	return price(engine, engine->stay.class) + engine->costs.takeover;
 }
 
 /* Return how many instructions in clusters take as long as an exit. */
@@ -73,7 +73,7 @@ static uint64_t instructions_worth(const struct nx_engine *engine)
 {
 	uint32_t thousand = engine->costs.thousand ? engine->costs.thousand : THOUSAND_NS;
 
-	return price(engine, engine->class) * 1000ull / thousand;
+	return price(engine, engine->stay.class) * 1000ull / thousand;
 }
 
 uint32_t nx_cost_idle_turns(const struct nx_engine *engine)
@@ -97,7 +97,7 @@ unsigned nx_cost_max_path(const struct nx_engine *engine)
 static struct nx_account *account_of(struct nx_engine *engine, uint64_t pc)
 {
 	struct nx_account *account =
-	    &engine->account[(pc * 0x9e3779b97f4a7c15ull >> 52) % NX_ACCOUNTS];
+	    &engine->accounts.account[(pc * 0x9e3779b97f4a7c15ull >> 52) % NX_ACCOUNTS];
 
 	if (account->pc != pc)
 		*account = (struct nx_account){.pc = pc};
@@ -117,8 +117,8 @@ static uint64_t units(enum nx_making making, unsigned count)
 
 void nx_cost_learn(struct nx_engine *engine, enum nx_making making, unsigned count, uint64_t ns)
 {
-	uint64_t *middle = &engine->making_ns[making];
-	uint8_t *seen = &engine->making_seen[making];
+	uint64_t *middle = &engine->accounts.making_ns[making];
+	uint8_t *seen = &engine->accounts.making_seen[making];
 	uint64_t each = ns / units(making, count);
 
 	if (*seen < LEARNING)
@@ -138,7 +138,7 @@ void nx_cost_learn(struct nx_engine *engine, enum nx_making making, unsigned cou
 static uint32_t exits_needed(const struct nx_engine *engine, const struct nx_account *account,
 			     enum nx_making making, unsigned count)
 {
-	uint64_t ns = engine->making_ns[making] * units(making, count);
+	uint64_t ns = engine->accounts.making_ns[making] * units(making, count);
 	uint64_t exits = (ns / EAGERNESS + account->owed) / price(engine, account->class);
 
 	return exits < UINT16_MAX ? (uint32_t)exits : UINT16_MAX;
@@ -164,7 +164,7 @@ bool nx_cost_waits(struct nx_engine *engine, uint64_t pc)
 {
 	struct nx_account *account = account_of(engine, pc);
 
-	account->class = (uint8_t)engine->class;
+	account->class = (uint8_t)engine->stay.class;
 	if (account->exits < UINT16_MAX)
 		account->exits++;
 	if (!account->waits_for)
@@ -185,13 +185,14 @@ unsigned nx_cost_first_leaves(const struct nx_engine *engine)
 
 	if (!nx_cost_known(engine))
 		return 0;
-	leaves = engine->making_ns[NX_MAKE_TRACE] / price_of_leaving(engine) / EAGERNESS;
+	leaves = engine->accounts.making_ns[NX_MAKE_TRACE] / price_of_leaving(engine) / EAGERNESS;
 	return leaves < MOST_LEAVES ? (unsigned)leaves : MOST_LEAVES;
 }
 
 bool nx_cost_follow(const struct nx_engine *engine)
 {
-	return nx_cost_known(engine) && engine->making_ns[NX_MAKE_STEPS] < price_of_leaving(engine);
+	return nx_cost_known(engine) &&
+	       engine->accounts.making_ns[NX_MAKE_STEPS] < price_of_leaving(engine);
 }
 
 bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster)
@@ -228,17 +229,17 @@ static void decide(const struct nx_engine *engine, struct nx_account *account)
 
 void nx_cost_avoided(struct nx_engine *engine)
 {
-	uint64_t worth = price(engine, engine->class);
+	uint64_t worth = price(engine, engine->stay.class);
 
 	/*
 	 * An exit that would have stayed in the kernel does not save the way out to the VMM. A
 	 * take-over contains that way twice, once with nothing but the registers.
 	 */
-	if (engine->routed != NX_ROUTE_EXIT)
+	if (engine->stay.routed != NX_ROUTE_EXIT)
 		worth = worth > engine->costs.takeover ? worth - engine->costs.takeover : 0;
-	engine->stay_saved += worth;
-	if (engine->routed == NX_ROUTE_INSTEAD)
-		engine->stay_lost += engine->costs.client;
+	engine->accounts.saved += worth;
+	if (engine->stay.routed == NX_ROUTE_INSTEAD)
+		engine->accounts.lost += engine->costs.client;
 }
 
 /*
@@ -248,17 +249,17 @@ void nx_cost_avoided(struct nx_engine *engine)
  */
 void nx_cost_avoided_half(struct nx_engine *engine)
 {
-	if (engine->routed == NX_ROUTE_EXIT)
-		engine->stay_saved += engine->costs.takeover / 2;
-	else if (engine->routed == NX_ROUTE_INSTEAD)
-		engine->stay_lost += engine->costs.client;
+	if (engine->stay.routed == NX_ROUTE_EXIT)
+		engine->accounts.saved += engine->costs.takeover / 2;
+	else if (engine->stay.routed == NX_ROUTE_INSTEAD)
+		engine->accounts.lost += engine->costs.client;
 }
 
 void nx_cost_made(struct nx_engine *engine, uint64_t ns)
 {
-	struct nx_account *account = account_of(engine, engine->hot_rip);
+	struct nx_account *account = account_of(engine, engine->stay.hot_rip);
 
-	engine->stay_made += ns;
+	engine->accounts.made += ns;
 	account->owed += ns;
 	account->made += ns;
 }
@@ -267,7 +268,7 @@ void nx_cost_spent(struct nx_engine *engine, uint64_t ns)
 {
 	/* A clock that went back gives no measurement. */
 	if ((int64_t)ns > 0)
-		engine->stay_spent += ns;
+		engine->accounts.spent += ns;
 }
 
 /*
@@ -299,7 +300,7 @@ static uint64_t spent(const struct nx_engine *engine, const struct nx_account *a
 {
 	uint64_t each = account->each_seen ? account->each : engine->costs.resume;
 
-	return engine->stay_resumes * each + engine->stay_lost;
+	return engine->accounts.resumes * each + engine->accounts.lost;
 }
 
 static void pay_back(struct nx_account *account, int64_t gained)
@@ -314,13 +315,13 @@ void nx_cost_settle(struct nx_engine *engine)
 	struct nx_account *account;
 	int64_t gained;
 
-	if (engine->stay_open) {
-		account = account_of(engine, engine->hot_rip);
-		if (engine->stay_timed && engine->stay_resumes)
-			learn_each(account, engine->stay_spent / engine->stay_resumes);
-		gained = (int64_t)engine->stay_saved - (int64_t)spent(engine, account);
+	if (engine->accounts.open) {
+		account = account_of(engine, engine->stay.hot_rip);
+		if (engine->accounts.timed && engine->accounts.resumes)
+			learn_each(account, engine->accounts.spent / engine->accounts.resumes);
+		gained = (int64_t)engine->accounts.saved - (int64_t)spent(engine, account);
 		pay_back(account, gained - (int64_t)engine->costs.takeover);
-		if (engine->stay_made && account->founded < TRIAL) {
+		if (engine->accounts.made && account->founded < TRIAL) {
 			account->founded++;
 		} else {
 			account->saved += gained;
@@ -328,7 +329,7 @@ void nx_cost_settle(struct nx_engine *engine)
 				decide(engine, account);
 		}
 	}
-	engine->stay_open = engine->stay_timed = false;
+	engine->accounts.open = engine->accounts.timed = false;
 }
 
 bool nx_cost_open(struct nx_engine *engine, uint64_t pc)
@@ -340,9 +341,10 @@ bool nx_cost_open(struct nx_engine *engine, uint64_t pc)
 		engine->counters.declined++;
 		return false;
 	}
-	engine->stay_open = true;
-	engine->stay_timed = nx_cost_known(engine) && account->stays % TIMED_STAY == 0;
-	engine->stay_saved = engine->stay_lost = engine->stay_made = engine->stay_spent = 0;
-	engine->stay_resumes = 0;
+	engine->accounts.open = true;
+	engine->accounts.timed = nx_cost_known(engine) && account->stays % TIMED_STAY == 0;
+	engine->accounts.saved = engine->accounts.lost = engine->accounts.made =
+	    engine->accounts.spent = 0;
+	engine->accounts.resumes = 0;
 	return true;
 }

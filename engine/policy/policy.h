@@ -98,6 +98,19 @@ struct nx_account {
 	uint8_t class;  /* enum nx_exit_class: of the exits there */
 };
 
+/* What the exits of the open stay, which began at nx_stay.hot_rip, are worth, and all accounts. */
+struct nx_accounts {
+	bool open, timed; /* the stay: until the next one begins; whether its resumes are timed */
+	uint64_t saved;   /* nanoseconds, by the exits delivered in it */
+	uint64_t made;    /* that making something took in it */
+	uint64_t lost;    /* by the host's client, with exits that the hardware has not */
+	uint64_t spent;   /* if timed: in resumes, without what was made */
+	uint32_t resumes; /* that it had */
+	struct nx_account account[NX_ACCOUNTS];
+	uint64_t making_ns[NX_MAKINGS];  /* medians */
+	uint8_t making_seen[NX_MAKINGS]; /* measurements, up to what makes no difference */
+};
+
 /* The hardware's exit at pc may be taken over, as far as cost goes: then a stay is open. */
 bool nx_cost_open(struct nx_engine *engine, uint64_t pc);
 /* An exit of the engine's class is delivered in the stay, by the way that the host has named
@@ -137,6 +150,22 @@ bool nx_cost_known(const struct nx_engine *engine);
 unsigned nx_cost_max_path(const struct nx_engine *engine);
 
 /* ---- stay.c ---- */
+
+/* A stay in the engine: from an exit that the hardware delivered until the engine leaves. */
+struct nx_stay {
+	bool hot; /* the host was told that resuming here is worth it: translate at once */
+	uint64_t hot_rip;
+	bool forced;        /* and only because the tracker leaks */
+	uint64_t barren_pc; /* whom to note a barren formation for */
+	bool active;
+	uint64_t exits; /* delivered since the last one of the hardware's */
+	uint64_t instructions;
+	uint64_t began;   /* time of the first resume, if latency_ns is set */
+	bool resume_flag; /* RF was set when the stay began, here: */
+	uint64_t resume_rip;
+	enum nx_exit_class class; /* of the exit that the guest met last */
+	enum nx_route routed;     /* what the host said of the exit that is about to be delivered */
+};
 
 /* Begin a stay: the first resume since the hardware delivered an exit. */
 void nx_stay_begin(struct nx_engine *engine);

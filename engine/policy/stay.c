@@ -8,29 +8,29 @@
  */
 void nx_stay_begin(struct nx_engine *engine)
 {
-	engine->in_stay = true;
+	engine->stay.active = true;
 	/*
 	 * RF is set between the elements of a repeated instruction, and cleared by the next
 	 * instruction that completes. No host takes a guest over with breakpoints armed.
 	 */
-	engine->resume_flag = (engine->state.rflags & NX_FL_RF) != 0;
-	engine->resume_rip = engine->state.rip;
+	engine->stay.resume_flag = (engine->state.rflags & NX_FL_RF) != 0;
+	engine->stay.resume_rip = engine->state.rip;
 	engine->state.rflags &= ~(uint64_t)NX_FL_RF;
 	engine->context.turns = NX_WEAK_TURNS;
-	engine->stay_exits = engine->stay_instructions = 0;
+	engine->stay.exits = engine->stay.instructions = 0;
 	if (engine->config.latency_ns)
-		engine->stay_began = engine->host->now(engine->host_data);
+		engine->stay.began = engine->host->now(engine->host_data);
 }
 
 bool nx_stay_is_long(struct nx_engine *engine)
 {
 	uint64_t bound = engine->config.latency_ns;
 
-	if (engine->config.max_stay && engine->stay_instructions > engine->config.max_stay)
+	if (engine->config.max_stay && engine->stay.instructions > engine->config.max_stay)
 		return true;
 	if (!(engine->state.rflags & NX_FL_IF))
 		bound *= 20;
-	return bound && engine->host->now(engine->host_data) - engine->stay_began > bound;
+	return bound && engine->host->now(engine->host_data) - engine->stay.began > bound;
 }
 
 enum nx_status nx_must_pause(struct nx_engine *engine)

@@ -10,8 +10,8 @@ void *nx_runtime_miss(struct nx_engine *engine)
 	enum nx_status status;
 
 	engine->counters.tlb_misses++;
-	if (engine->bounce_active && linear == engine->bounce_linear)
-		return &engine->bounce;
+	if (engine->bounce.active && linear == engine->bounce.linear)
+		return &engine->bounce.data;
 	if (site->write) {
 		target.host = nx_guarded_lookup(engine, linear, site->size);
 		if (target.host)
@@ -27,10 +27,10 @@ void *nx_runtime_miss(struct nx_engine *engine)
 		status = nx_read_across(engine, linear, site->size, &target.host);
 	if (status == NX_OK && !target.device)
 		return target.host;
-	engine->stop_is_mmio = status == NX_OK;
-	engine->stop_gpa = target.gpa;
-	engine->stop_traced = target.traced;
-	engine->stop_reason = status == NX_OK ? NX_LEAVE_DEVICE_FORM : status;
+	engine->stopped.is_mmio = status == NX_OK;
+	engine->stopped.gpa = target.gpa;
+	engine->stopped.traced = target.traced;
+	engine->stopped.reason = status == NX_OK ? NX_LEAVE_DEVICE_FORM : status;
 	return NULL;
 }
 
@@ -42,6 +42,6 @@ bool nx_runtime_helper(struct nx_engine *engine)
 
 	if (nx_decode_full(&engine->mode, site->bytes, site->len, &d))
 		status = nx_help(engine, (enum nx_helper_id)site->helper, &d);
-	engine->stop_reason = status;
+	engine->stopped.reason = status;
 	return status == NX_OK;
 }

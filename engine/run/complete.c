@@ -181,22 +181,22 @@ static void finish_insn(struct nx_engine *engine, const struct nx_site *site, ui
 
 void nx_finish_pending(struct nx_engine *engine, uint64_t data)
 {
-	const struct nx_site *site = &engine->pending_site;
+	const struct nx_site *site = &engine->pending.site;
 	const struct nx_reg accumulator = {.number = NX_RAX, .size = site->size};
 
-	if (engine->pending == NX_PENDING_INSN) {
-		if (engine->pending_flushes)
+	if (engine->pending.kind == NX_PENDING_INSN) {
+		if (engine->pending.flushes)
 			nx_engine_flush(engine);
 		finish_insn(engine, site, data);
 		engine->state.rip = site->next;
-		engine->pending = NX_PENDING_NONE;
+		engine->pending.kind = NX_PENDING_NONE;
 		return;
 	}
 	data &= nx_size_mask(site->size);
-	if (!site->write && engine->pending == NX_PENDING_IO)
+	if (!site->write && engine->pending.kind == NX_PENDING_IO)
 		nx_set_reg(engine->state.gpr, &accumulator, data);
 	else if (!site->write)
 		finish_load(engine, site, data);
 	engine->state.rip = site->next;
-	engine->pending = NX_PENDING_NONE;
+	engine->pending.kind = NX_PENDING_NONE;
 }

@@ -42,13 +42,14 @@ static bool form_single(struct nx_engine *engine, const struct nx_site *site)
 static bool keep_single(struct nx_engine *engine, const struct nx_site *site, unsigned number)
 {
 	const struct nx_translation *made = &engine->translation;
-	struct nx_single *single = &engine->single[number];
+	struct nx_single *single = &engine->singles.single[number];
 
 	single->len = 0;
 	if (made->size > NX_SINGLE_CODE || made->sites > NX_SINGLE_SITES ||
 	    engine->config.fail & NX_FAIL_CACHE)
 		return false;
-	nx_memcpy((uint8_t *)engine->memory.code_rw + engine->single_code + number * NX_SINGLE_CODE,
+	nx_memcpy((uint8_t *)engine->memory.code_rw + engine->singles.code +
+		      number * NX_SINGLE_CODE,
 		  engine->emitted, made->size);
 	nx_memcpy(single->site, made->site, made->sites * sizeof(single->site[0]));
 	single->sites = made->sites;
@@ -90,20 +91,20 @@ static bool is_single(const struct nx_engine *engine, const struct nx_single *si
  */
 static struct nx_single *find_single(struct nx_engine *engine, const struct nx_site *site)
 {
-	unsigned sets = engine->singles / NX_SINGLE_WAYS;
+	unsigned sets = engine->singles.count / NX_SINGLE_WAYS;
 	unsigned set = (unsigned)(site->rip * 0x9e3779b97f4a7c15ull >> 40) % sets * NX_SINGLE_WAYS;
 	uint64_t began;
 	unsigned number;
 	bool made;
 
 	for (unsigned way = 0; way < NX_SINGLE_WAYS; way++)
-		if (is_single(engine, &engine->single[set + way], site))
-			return &engine->single[set + way];
-	number = set + engine->single_turn++ % NX_SINGLE_WAYS;
+		if (is_single(engine, &engine->singles.single[set + way], site))
+			return &engine->singles.single[set + way];
+	number = set + engine->singles.turn++ % NX_SINGLE_WAYS;
 	began = engine->host->now(engine->host_data);
 	made = make_single(engine, site, number);
 	nx_cost_made(engine, engine->host->now(engine->host_data) - began);
-	return made ? &engine->single[number] : NULL;
+	return made ? &engine->singles.single[number] : NULL;
 }
 
 /*
@@ -112,37 +113,37 @@ static struct nx_single *find_single(struct nx_engine *engine, const struct nx_s
  */
 static void run_single(struct nx_engine *engine)
 {
-	const struct nx_single *single = engine->bounced;
+	const struct nx_single *single = engine->bounce.single;
 	struct nx_cluster *running = engine->running;
 
-	engine->bouncing.code =
-	    engine->single_code + (uint32_t)(single - engine->single) * NX_SINGLE_CODE;
-	engine->bouncing.site = engine->single[single - engine->single].site;
-	engine->bouncing.sites = single->sites;
-	engine->bounce_active = true;
-	nx_run(engine, &engine->bouncing, single->entry);
-	engine->bounce_active = false;
+	engine->bounce.cluster.code =
+	    engine->singles.code + (uint32_t)(single - engine->singles.single) * NX_SINGLE_CODE;
+	engine->bounce.cluster.site = engine->singles.single[single - engine->singles.single].site;
+	engine->bounce.cluster.sites = single->sites;
+	engine->bounce.active = true;
+	nx_run(engine, &engine->bounce.cluster, single->entry);
+	engine->bounce.active = false;
 	engine->running = running;
 }
 
 static void fill_exit(const struct nx_engine *engine, bool write, struct nx_exit *exit)
 {
 	exit->kind = NX_EXIT_MMIO;
-	exit->gpa = engine->bounce_gpa;
-	exit->size = engine->bounced->size;
+	exit->gpa = engine->bounce.gpa;
+	exit->size = engine->bounce.single->size;
 	exit->write = write;
-	exit->data = write ? engine->bounce & nx_size_mask(exit->size) : 0;
+	exit->data = write ? engine->bounce.data & nx_size_mask(exit->size) : 0;
 }
 
 unsigned nx_begin_bounce(struct nx_engine *engine, const struct nx_site *site, struct nx_exit *exit)
 {
-	engine->bounced = find_single(engine, site);
-	if (!engine->bounced)
+	engine->bounce.single = find_single(engine, site);
+	if (!engine->bounce.single)
 		return NX_PENDING_NONE;
-	engine->bounce = 0;
-	engine->bounce_linear = engine->context.linear;
-	engine->bounce_gpa = engine->stop_gpa;
-	if (engine->bounced->reads) {
+	engine->bounce.data = 0;
+	engine->bounce.linear = engine->context.linear;
+	engine->bounce.gpa = engine->stopped.gpa;
+	if (engine->bounce.single->reads) {
 		fill_exit(engine, false, exit);
 		return NX_PENDING_BOUNCE_READ;
 	}
@@ -153,14 +154,14 @@ unsigned nx_begin_bounce(struct nx_engine *engine, const struct nx_site *site, s
 
 bool nx_finish_bounce_read(struct nx_engine *engine, struct nx_exit *exit)
 {
-	engine->bounce = exit->data;
+	engine->bounce.data = exit->data;
 	run_single(engine);
-	if (!engine->bounced->writes) {
-		engine->state.rip = engine->pending_site.next;
-		engine->pending = NX_PENDING_NONE;
+	if (!engine->bounce.single->writes) {
+		engine->state.rip = engine->pending.site.next;
+		engine->pending.kind = NX_PENDING_NONE;
 		return false;
 	}
 	fill_exit(engine, true, exit);
-	engine->pending = NX_PENDING_BOUNCE_WRITE;
+	engine->pending.kind = NX_PENDING_BOUNCE_WRITE;
 	return true;
 }

@@ -24,8 +24,8 @@ static void store_context(struct nx_engine *engine)
 void nx_run(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offset)
 {
 	engine->running = cluster;
-	engine->stop_reason = NX_LEAVE_FAULT;
-	engine->stop_is_mmio = false;
+	engine->stopped.reason = NX_LEAVE_FAULT;
+	engine->stopped.is_mmio = false;
 	nx_load_context(engine);
 	nx_enter(engine, (const uint8_t *)engine->memory.code_rx + cluster->code + offset);
 	store_context(engine);

@@ -6,11 +6,11 @@
 #ifndef NX_RUN_H
 #define NX_RUN_H
 
+#include "cluster/cluster.h"
+#include "form/paths.h"
 #include "insn/insn.h"
 #include "policy/policy.h"
 #include "translate/site.h"
-
-struct nx_cluster;
 
 enum nx_pending_kind {
 	NX_PENDING_NONE,
@@ -21,6 +21,27 @@ enum nx_pending_kind {
 	NX_PENDING_STRING_COPY,  /* the load of one that goes from device to device */
 	NX_PENDING_BOUNCE_READ,  /* device.c: the instruction runs on the device's answer */
 	NX_PENDING_BOUNCE_WRITE, /* it has run: what it wrote goes to the device */
+};
+
+/* An exit that the host owes, and what completes it. */
+struct nx_pending {
+	enum nx_pending_kind kind;
+	struct nx_site site;
+	bool flushes; /* nx_exit_flushes() */
+	bool done;    /* the host has executed it: nx_engine_exit_done() */
+	/* The code after the exit that was delivered last; cluster NULL: to be looked up. */
+	struct nx_cluster *cluster;
+	uint32_t offset;
+};
+
+/* What emitted code asked for at its last site, and the miss handler or a helper decided. */
+struct nx_stopped {
+	enum nx_status reason;
+	bool is_mmio; /* reason aside: the access at the site is a device's, at gpa */
+	uint64_t gpa;
+	bool traced; /* and it is on a page that the host traces */
+	/* reason is NX_STOP_EXIT: a helper has an exit to deliver. */
+	struct nx_exit exit;
 };
 
 /* device.c: the translation of one instruction with a device operand; len 0: none. */
@@ -40,8 +61,34 @@ struct nx_single {
 	struct nx_site site[NX_SINGLE_SITES];
 };
 
+/* The table of them. */
+struct nx_singles {
+	struct nx_single single[NX_SINGLES];
+	uint32_t code; /* offset of their code, in the order of the table */
+	unsigned count, turn;
+};
+
+/* device.c: a device operand on loan to an instruction, at its linear address. */
+struct nx_bounce {
+	bool active;
+	uint64_t data, linear, gpa;
+	const struct nx_single *single;
+	struct nx_cluster cluster; /* what runs then */
+};
+
 /* Blocks that one trace may run through: some hundred instructions. */
 #define NX_TRACE_STEPS 128
+
+/* trace.c: the edges that the present trace has taken. */
+struct nx_trace_state {
+	struct {
+		uint64_t from, to;
+	} edge[NX_TRACE_STEPS];
+	unsigned edges;
+	struct nx_contexts contexts;
+	uint16_t context;
+	uint64_t via;
+};
 
 /* ---- execute.c, enter.S, and what it calls ---- */
 
@@ -54,7 +101,8 @@ void nx_enter(struct nx_engine *engine, const void *code);
 void nx_thunk_exit(void);
 void nx_thunk_miss(void);
 void nx_thunk_helper(void);
-/* callback.c: the pointer for the access at the context's site; NULL: stop_reason says why not. */
+/* callback.c: the pointer for the access at the context's site; NULL: stopped.reason says why not.
+ */
 void *nx_runtime_miss(struct nx_engine *engine);
 /* Runs the instruction at the context's site; false: stop before it. */
 bool nx_runtime_helper(struct nx_engine *engine);
@@ -71,8 +119,8 @@ void nx_finish_pending(struct nx_engine *engine, uint64_t data);
 /* ---- device.c ---- */
 
 /*
- * Begins a device access, at the site and stop_gpa, by an instruction that is not a mere MOV: fills
- * *exit and returns its pending kind, or NX_PENDING_NONE: leave before it.
+ * Begins a device access, at the site and stopped.gpa, by an instruction that is not a mere MOV:
+ * fills *exit and returns its pending kind, or NX_PENDING_NONE: leave before it.
  */
 unsigned nx_begin_bounce(struct nx_engine *engine, const struct nx_site *site,
 			 struct nx_exit *exit);

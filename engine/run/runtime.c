@@ -10,7 +10,7 @@ static bool note_exit(struct nx_engine *engine, uint64_t pc, unsigned properties
 	enum nx_track_verdict verdict =
 	    nx_tracker_note(&engine->tracker, pc, NULL, 0, properties, now);
 
-	engine->forced = verdict == NX_TRACK_FORCE;
+	engine->stay.forced = verdict == NX_TRACK_FORCE;
 	/* The tracker may have evicted an exit whose cluster still exists. */
 	if (verdict == NX_TRACK_COLD && nx_cache_has_entry_near(engine, pc))
 		return nx_tracker_remember(&engine->tracker, pc, NULL, 0);
@@ -36,14 +36,14 @@ static enum nx_exit_kind kind_of(enum nx_exit_class class)
 bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum nx_exit_class class,
 			      uint64_t now)
 {
-	engine->exit_done = false;
+	engine->pending.done = false;
 	nx_cost_settle(engine);
-	engine->class = class;
-	engine->hot =
+	engine->stay.class = class;
+	engine->stay.hot =
 	    note_exit(engine, exit_rip, 1u << kind_of(class), now) && open_stay(engine, exit_rip);
-	engine->hot_rip = exit_rip;
-	engine->in_stay = false;
-	return engine->hot;
+	engine->stay.hot_rip = exit_rip;
+	engine->stay.active = false;
+	return engine->stay.hot;
 }
 
 /*
@@ -69,14 +69,14 @@ static enum nx_completion second_half(struct nx_engine *engine, const struct nx_
 {
 	engine->counters.exits_mmio++;
 	credit(engine, NX_EXIT_MMIO, 0);
-	engine->class = nx_exit_class_of(exit);
+	engine->stay.class = nx_exit_class_of(exit);
 	nx_cost_avoided_half(engine);
 	return NX_COMPLETION_EXIT;
 }
 
 enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_exit *exit)
 {
-	switch (engine->pending) {
+	switch (engine->pending.kind) {
 	case NX_PENDING_NONE:
 		return NX_COMPLETION_NONE;
 	case NX_PENDING_STRING:
@@ -88,10 +88,10 @@ enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_e
 		if (!nx_finish_bounce_read(engine, exit))
 			return NX_COMPLETION_DONE;
 		/* There is no way back, so that a host that wants to be left gets an exit. */
-		engine->routed = engine->host->route_mmio(engine->host_data, exit->gpa, exit->size,
-							  true, exit->data);
-		if (engine->routed == NX_ROUTE_LEAVE)
-			engine->routed = NX_ROUTE_EXIT;
+		engine->stay.routed = engine->host->route_mmio(engine->host_data, exit->gpa,
+							       exit->size, true, exit->data);
+		if (engine->stay.routed == NX_ROUTE_LEAVE)
+			engine->stay.routed = NX_ROUTE_EXIT;
 		return second_half(engine, exit);
 	default:
 		nx_finish_pending(engine, exit->data);
@@ -101,17 +101,17 @@ enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_e
 
 void nx_engine_exit_done(struct nx_engine *engine, bool flush)
 {
-	engine->pending = NX_PENDING_NONE;
-	engine->exit_done = true;
+	engine->pending.kind = NX_PENDING_NONE;
+	engine->pending.done = true;
 	if (flush)
 		nx_engine_flush(engine);
 }
 
 void nx_engine_forget_exit(struct nx_engine *engine)
 {
-	engine->pending = NX_PENDING_NONE;
-	engine->exit_done = false;
-	engine->resume_cluster = NULL;
+	engine->pending.kind = NX_PENDING_NONE;
+	engine->pending.done = false;
+	engine->pending.cluster = NULL;
 }
 
 /* ---- Clusters ---- */
@@ -120,23 +120,23 @@ void nx_engine_forget_exit(struct nx_engine *engine)
 static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offset,
 				       enum nx_status *status)
 {
-	struct nx_cluster *cluster = engine->resume_cluster;
+	struct nx_cluster *cluster = engine->pending.cluster;
 	uint64_t pc = engine->state.rip;
-	bool hot = engine->hot;
+	bool hot = engine->stay.hot;
 
 	/* The code after the exit that has just been completed; an entry's rip alone may be shared.
 	 */
-	engine->resume_cluster = NULL;
-	*offset = engine->resume_offset;
-	if (!cluster || pc != engine->pending_site.next || !nx_cluster_is_current(engine, cluster))
+	engine->pending.cluster = NULL;
+	*offset = engine->pending.offset;
+	if (!cluster || pc != engine->pending.site.next || !nx_cluster_is_current(engine, cluster))
 		cluster = nx_cache_find(engine, &engine->cache, pc, offset);
 
-	engine->hot = false;
+	engine->stay.hot = false;
 	if (cluster)
 		return cluster;
 	if (hot) {
 		/* A barren formation is noted for the exit that the host asked about. */
-		pc = engine->hot_rip;
+		pc = engine->stay.hot_rip;
 	} else if (!note_exit(engine, pc, 0, engine->host->now(engine->host_data)) ||
 		   nx_cost_waits(engine, pc)) {
 		*status = NX_LEAVE_COLD;
@@ -145,7 +145,7 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 	cluster = nx_make_cluster(engine, engine->state.rip, pc, false, status);
 	if (!cluster) {
 		if (*status == NX_LEAVE_NO_CLUSTER)
-			engine->barren_pc = pc;
+			engine->stay.barren_pc = pc;
 		else if (*status != NX_LEAVE_COLD && !nx_is_pause(*status))
 			nx_tracker_barren(&engine->tracker, pc, NULL, 0);
 		return NULL;
@@ -160,12 +160,12 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 static enum nx_outcome leave(struct nx_engine *engine, struct nx_exit *exit, enum nx_status reason)
 {
 	engine->running = NULL;
-	engine->hot = engine->in_stay = false;
+	engine->stay.hot = engine->stay.active = false;
 	/* Still at the instruction that it belongs to, or at the next elements of a repeated one.
 	 */
-	if (engine->resume_flag && engine->state.rip == engine->resume_rip)
+	if (engine->stay.resume_flag && engine->state.rip == engine->stay.resume_rip)
 		engine->state.rflags |= NX_FL_RF;
-	engine->resume_flag = false;
+	engine->stay.resume_flag = false;
 	exit->reason = reason;
 	engine->counters.leaves[reason]++;
 	return NX_LEAVE;
@@ -178,15 +178,15 @@ static enum nx_outcome deliver(struct nx_engine *engine, const struct nx_site *s
 {
 	exit->rip = site->rip;
 	exit->next = site->next;
-	engine->pending = pending;
-	engine->pending_site = *site;
+	engine->pending.kind = pending;
+	engine->pending.site = *site;
 	credit(engine, exit->kind, site->gap);
 	engine->counters.instructions += site->gap + 1u;
-	engine->stay_instructions += site->gap + 1u;
-	engine->resume_cluster = site->resume ? engine->running : NULL;
-	engine->resume_offset = site->resume - 1;
-	engine->stay_exits++;
-	engine->class = nx_exit_class_of(exit);
+	engine->stay.instructions += site->gap + 1u;
+	engine->pending.cluster = site->resume ? engine->running : NULL;
+	engine->pending.offset = site->resume - 1;
+	engine->stay.exits++;
+	engine->stay.class = nx_exit_class_of(exit);
 	nx_cost_avoided(engine);
 	return NX_EXIT;
 }
@@ -210,9 +210,9 @@ static enum nx_outcome end_with_io(struct nx_engine *engine, const struct nx_sit
 		permitted = nx_io_permitted(engine, exit->port, site->size);
 	if (permitted != NX_OK)
 		return leave(engine, exit, permitted);
-	engine->routed = engine->host->route_io(engine->host_data, exit->port, site->size,
-						site->write, exit->data);
-	if (engine->routed == NX_ROUTE_LEAVE)
+	engine->stay.routed = engine->host->route_io(engine->host_data, exit->port, site->size,
+						     site->write, exit->data);
+	if (engine->stay.routed == NX_ROUTE_LEAVE)
 		return leave(engine, exit, NX_LEAVE_HOST_ROUTE);
 	engine->counters.exits_io++;
 	return deliver(engine, site, NX_PENDING_IO, exit);
@@ -222,25 +222,26 @@ static enum nx_outcome end_with_insn(struct nx_engine *engine, const struct nx_s
 				     struct nx_exit *exit)
 {
 	exit->kind = NX_EXIT_INSN;
-	engine->routed = NX_ROUTE_EXIT;
+	engine->stay.routed = NX_ROUTE_EXIT;
 	engine->counters.exits_insn++;
 	nx_describe_insn(engine, site, exit);
 	deliver(engine, site, NX_PENDING_INSN, exit);
-	engine->pending_flushes = nx_exit_flushes(exit);
+	engine->pending.flushes = nx_exit_flushes(exit);
 	return NX_EXIT;
 }
 
-/* Deliver an access to device memory at stop_gpa, by a MOV or by an instruction of device.c's. */
+/* Deliver an access to device memory at stopped.gpa, by a MOV or by an instruction of device.c's.
+ */
 static enum nx_outcome end_with_access(struct nx_engine *engine, const struct nx_site *site,
 				       struct nx_exit *exit)
 {
 	unsigned pending = NX_PENDING_MMIO;
 
-	if (!engine->stop_is_mmio)
-		return leave(engine, exit, engine->stop_reason);
+	if (!engine->stopped.is_mmio)
+		return leave(engine, exit, engine->stopped.reason);
 	nx_tracker_note(&engine->tracker, site->rip, site->bytes, site->len, NX_TRACK_MMIO,
 			engine->host->now(engine->host_data));
-	if (site->first_len && !engine->stop_traced) {
+	if (site->first_len && !engine->stopped.traced) {
 		/* A device must get two accesses, so the cluster is formed again without the
 		 * merger. */
 		nx_tracker_note(&engine->tracker, site->rip, site->bytes, site->first_len,
@@ -250,13 +251,13 @@ static enum nx_outcome end_with_access(struct nx_engine *engine, const struct nx
 		return leave(engine, exit, NX_LEAVE_DEVICE_FORM);
 	}
 	exit->kind = NX_EXIT_MMIO;
-	exit->gpa = engine->stop_gpa;
+	exit->gpa = engine->stopped.gpa;
 	exit->write = site->write;
 	exit->size = site->size;
 	exit->data = site->write && site->mmio_form ? nx_store_value(engine, site) : 0;
-	engine->routed = engine->host->route_mmio(engine->host_data, exit->gpa, site->size,
-						  site->write, exit->data);
-	if (engine->routed == NX_ROUTE_LEAVE)
+	engine->stay.routed = engine->host->route_mmio(engine->host_data, exit->gpa, site->size,
+						       site->write, exit->data);
+	if (engine->stay.routed == NX_ROUTE_LEAVE)
 		return leave(engine, exit, NX_LEAVE_HOST_ROUTE);
 	if (!site->mmio_form)
 		pending = nx_begin_bounce(engine, site, exit);
@@ -270,8 +271,8 @@ static enum nx_outcome end_with_access(struct nx_engine *engine, const struct nx
 static enum nx_outcome end_with_string(struct nx_engine *engine, const struct nx_site *site,
 				       struct nx_exit *exit)
 {
-	*exit = engine->stop_exit;
-	exit->to_memory = engine->string_pending.input == NX_INPUT_MEMORY;
+	*exit = engine->stopped.exit;
+	exit->to_memory = engine->string.pending.input == NX_INPUT_MEMORY;
 	if (exit->kind == NX_EXIT_IO) {
 		engine->counters.exits_io++;
 	} else {
@@ -280,7 +281,7 @@ static enum nx_outcome end_with_string(struct nx_engine *engine, const struct nx
 				engine->host->now(engine->host_data));
 	}
 	return deliver(engine, site,
-		       engine->string_pending.input == NX_INPUT_DEVICE ? NX_PENDING_STRING_COPY
+		       engine->string.pending.input == NX_INPUT_DEVICE ? NX_PENDING_STRING_COPY
 								       : NX_PENDING_STRING,
 		       exit);
 }
@@ -295,7 +296,7 @@ static void retire(struct nx_engine *engine, struct nx_cluster *cluster)
 	cluster->dropped = true;
 	engine->counters.retired++;
 	/* Otherwise the next exit would make it again, for nothing. */
-	nx_tracker_barren(&engine->tracker, engine->hot_rip, NULL, 0);
+	nx_tracker_barren(&engine->tracker, engine->stay.hot_rip, NULL, 0);
 }
 
 static enum nx_outcome end_at_site(struct nx_engine *engine, struct nx_exit *exit)
@@ -315,12 +316,12 @@ static enum nx_outcome end_at_site(struct nx_engine *engine, struct nx_exit *exi
 	case NX_SITE_ACCESS:
 		return end_with_access(engine, site, exit);
 	case NX_SITE_HELPER:
-		if (engine->stop_reason == NX_STOP_EXIT)
+		if (engine->stopped.reason == NX_STOP_EXIT)
 			return end_with_string(engine, site, exit);
-		return leave(engine, exit, engine->stop_reason);
+		return leave(engine, exit, engine->stopped.reason);
 	default:
 		/* All turns of a loop accessed memory, so the tracker was wrong about it. */
-		if (site->reason == NX_LEAVE_TURNS && !engine->stay_exits)
+		if (site->reason == NX_LEAVE_TURNS && !engine->stay.exits)
 			retire(engine, engine->running);
 		return leave(engine, exit, site->reason);
 	}
@@ -345,20 +346,20 @@ static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 	enum nx_status status = NX_LEAVE_NO_CLUSTER;
 	bool follows = engine->config.level >= NX_LEVEL_PATHS;
 
-	if (follows && !nx_cost_ripe(engine, engine->barren_pc, NX_MAKE_TRACE, 1))
+	if (follows && !nx_cost_ripe(engine, engine->stay.barren_pc, NX_MAKE_TRACE, 1))
 		return leave(engine, exit, NX_LEAVE_COLD);
 	if (!follows || !nx_trace(engine, NULL, NX_MAKE_TRACE, &status)) {
 		if (was_cut_off(engine, status, blocks))
 			return leave(engine, exit, status);
 		engine->counters.barren++;
-		nx_tracker_barren(&engine->tracker, engine->barren_pc, NULL, 0);
+		nx_tracker_barren(&engine->tracker, engine->stay.barren_pc, NULL, 0);
 		return leave(engine, exit, status);
 	}
 	outcome = end_at_site(engine, exit);
-	if (!nx_make_cluster(engine, rip, engine->barren_pc, true, &status) &&
+	if (!nx_make_cluster(engine, rip, engine->stay.barren_pc, true, &status) &&
 	    !nx_is_pause(status)) {
 		engine->counters.barren++;
-		nx_tracker_barren(&engine->tracker, engine->barren_pc, NULL, 0);
+		nx_tracker_barren(&engine->tracker, engine->stay.barren_pc, NULL, 0);
 	}
 	return outcome;
 }
@@ -423,7 +424,7 @@ static enum nx_outcome step_on(struct nx_engine *engine, struct nx_exit *exit)
 {
 	enum nx_status status;
 
-	engine->resume_cluster = NULL;
+	engine->pending.cluster = NULL;
 	return nx_trace(engine, NULL, NX_MAKE_TRACE, &status) ? end_at_site(engine, exit)
 							      : leave(engine, exit, status);
 }
@@ -446,7 +447,7 @@ static enum nx_status enter_cluster(struct nx_engine *engine, struct nx_cluster 
 static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 {
 	struct nx_cluster *cluster;
-	bool first = !engine->in_stay;
+	bool first = !engine->stay.active;
 	uint32_t offset;
 	enum nx_status status;
 
@@ -457,27 +458,27 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 	case NX_COMPLETION_REFUSED:
 		return NX_REFUSED;
 	case NX_COMPLETION_NONE:
-		if (engine->exit_done)
+		if (engine->pending.done)
 			break;
-		engine->resume_cluster = NULL;
+		engine->pending.cluster = NULL;
 		nx_engine_flush(engine);
 		break;
 	case NX_COMPLETION_DONE:
 		break;
 	}
-	engine->exit_done = false;
+	engine->pending.done = false;
 	exit->count = 1;
 	exit->string = NULL;
 	exit->to_memory = false;
 	engine->context.idle_turns = nx_cost_idle_turns(engine);
-	engine->elements = NX_STRING_ELEMENTS;
-	if (!engine->in_stay)
+	engine->string.elements = NX_STRING_ELEMENTS;
+	if (!engine->stay.active)
 		nx_stay_begin(engine);
 	if (engine->stop)
 		return leave(engine, exit, NX_LEAVE_STOP);
 	/* A stay's first resume always runs, so that a guest progresses on a slow machine, too.
 	 */
-	if (engine->stay_exits && nx_stay_is_long(engine))
+	if (engine->stay.exits && nx_stay_is_long(engine))
 		return leave(engine, exit, NX_LEAVE_LATENCY);
 	status = nx_load_mode(engine);
 	if (status != NX_OK)
@@ -505,16 +506,16 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 /* A stay whose resumes are timed represents others at its place (cost.c). */
 enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit)
 {
-	uint64_t began, made = engine->stay_made;
+	uint64_t began, made = engine->accounts.made;
 	enum nx_outcome outcome;
 
-	engine->stay_resumes++;
-	if (!engine->stay_timed)
+	engine->accounts.resumes++;
+	if (!engine->accounts.timed)
 		return resume(engine, exit);
 	began = engine->host->now(engine->host_data);
 	outcome = resume(engine, exit);
-	nx_cost_spent(engine,
-		      engine->host->now(engine->host_data) - began - (engine->stay_made - made));
+	nx_cost_spent(engine, engine->host->now(engine->host_data) - began -
+				  (engine->accounts.made - made));
 	return outcome;
 }
 

@@ -15,16 +15,16 @@
 
 static void note(struct nx_engine *engine, uint64_t from, uint64_t to)
 {
-	if (engine->trace_edges < NX_TRACE_STEPS) {
-		engine->trace_edge[engine->trace_edges].from = from;
-		engine->trace_edge[engine->trace_edges++].to = to;
+	if (engine->trace.edges < NX_TRACE_STEPS) {
+		engine->trace.edge[engine->trace.edges].from = from;
+		engine->trace.edge[engine->trace.edges++].to = to;
 	}
 }
 
 static void commit(struct nx_engine *engine)
 {
-	for (unsigned i = 0; i < engine->trace_edges; i++)
-		nx_paths_note(&engine->paths, engine->trace_edge[i].from, engine->trace_edge[i].to);
+	for (unsigned i = 0; i < engine->trace.edges; i++)
+		nx_paths_note(&engine->paths, engine->trace.edge[i].from, engine->trace.edge[i].to);
 }
 
 /* Return whether a return or an indirect branch may go to this target without a fault. */
@@ -82,13 +82,13 @@ static enum nx_status finish_indirect(struct nx_engine *engine, const struct nx_
 static enum nx_status follow(struct nx_engine *engine, const struct nx_cluster *block,
 			     unsigned reason)
 {
-	struct nx_contexts *contexts = &engine->trace_contexts;
+	struct nx_contexts *contexts = &engine->trace.contexts;
 	const struct nx_insn *last = block->last;
 	/* As formation names it: only a branch that stands alone is told apart by the jump to it.
 	 */
-	uint64_t via = block->insns == 1 && nx_is_indirect(last->op) ? engine->trace_via : 0;
+	uint64_t via = block->insns == 1 && nx_is_indirect(last->op) ? engine->trace.via : 0;
 	uint64_t name =
-	    nx_path_name(last->rip, nx_context_hash(contexts, engine->trace_context), via);
+	    nx_path_name(last->rip, nx_context_hash(contexts, engine->trace.context), via);
 	enum nx_status status;
 
 	if (reason == NX_LEAVE_GUARD) {
@@ -98,14 +98,14 @@ static enum nx_status follow(struct nx_engine *engine, const struct nx_cluster *
 	} else if (reason != NX_LEAVE_CLUSTER_END) {
 		return reason;
 	}
-	engine->trace_via = last->op == NX_OP_JMP ? last->rip : 0;
+	engine->trace.via = last->op == NX_OP_JMP ? last->rip : 0;
 	if (nx_decides(last->op) && last->op != NX_OP_JMP)
 		note(engine, name, engine->state.rip);
 	if (last->op == NX_OP_CALL || last->op == NX_OP_CALL_INDIRECT)
-		engine->trace_context = nx_context_push(contexts, engine->trace_context,
+		engine->trace.context = nx_context_push(contexts, engine->trace.context,
 							nx_next_rip(&engine->mode, last));
 	else if (last->op == NX_OP_RET)
-		engine->trace_context = nx_context_pop(contexts, engine->trace_context);
+		engine->trace.context = nx_context_pop(contexts, engine->trace.context);
 	return NX_OK;
 }
 
@@ -117,9 +117,9 @@ static bool is_exit(const struct nx_engine *engine, const struct nx_site *site)
 	case NX_SITE_INSN:
 		return true;
 	case NX_SITE_ACCESS:
-		return engine->stop_is_mmio;
+		return engine->stopped.is_mmio;
 	case NX_SITE_HELPER:
-		return engine->stop_reason == NX_STOP_EXIT;
+		return engine->stopped.reason == NX_STOP_EXIT;
 	default:
 		return false;
 	}
@@ -188,7 +188,7 @@ static enum nx_status run_block(struct nx_engine *engine, bool *exits)
 	if (*exits)
 		return NX_OK;
 	return site->kind == NX_SITE_LEAVE ? follow(engine, block, site->reason)
-					   : engine->stop_reason;
+					   : engine->stopped.reason;
 }
 
 static enum nx_status step(struct nx_engine *engine, bool *exits)
@@ -201,21 +201,21 @@ static enum nx_status step(struct nx_engine *engine, bool *exits)
 
 static bool trace(struct nx_engine *engine, const struct nx_site *from, enum nx_status *status)
 {
-	struct nx_contexts *contexts = &engine->trace_contexts;
+	struct nx_contexts *contexts = &engine->trace.contexts;
 	bool exits = false;
 
 	contexts->count = 1;
-	engine->trace_context = 0;
-	engine->trace_via = 0;
+	engine->trace.context = 0;
+	engine->trace.via = 0;
 	if (from) {
 		contexts->count = engine->running->contexts;
 		nx_memcpy(contexts->call, engine->running->context,
 			  contexts->count * sizeof(contexts->call[0]));
-		engine->trace_context = from->context;
-		engine->trace_via = from->via;
+		engine->trace.context = from->context;
+		engine->trace.via = from->via;
 	}
 	engine->counters.traces++;
-	engine->trace_edges = 0;
+	engine->trace.edges = 0;
 	*status = NX_OK;
 	for (unsigned i = 0; i < NX_TRACE_STEPS && *status == NX_OK && !exits; i++) {
 		/* The first block runs however late it is, or a slow machine would run none. */

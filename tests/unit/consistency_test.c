@@ -44,7 +44,7 @@ static void test_each_byte(void **state)
 	m->ram[MOCK_CODE + CODE_BYTES] ^= 0xff;
 	assert_int_equal(nx_check_code(m->engine, cluster, cluster->entry[0].offset), NX_OK);
 	/* One page, looked up once. */
-	assert_int_equal(m->engine->code_pages, 1);
+	assert_int_equal(m->engine->guest.code_pages, 1);
 	mock_free(m);
 }
 
@@ -58,7 +58,7 @@ static void test_two_pages(void **state)
 	assert_non_null(cluster);
 	assert_int_equal(cluster->fragments, 2);
 	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_OK);
-	assert_int_equal(m->engine->code_pages, 2);
+	assert_int_equal(m->engine->guest.code_pages, 2);
 	for (uint64_t at = border - 4; at < border - 4 + CODE_BYTES; at++) {
 		m->ram[at] ^= 0x10;
 		assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_LEAVE_CODE_CHANGED);
@@ -88,7 +88,7 @@ static void test_remapped(void **state)
 	memcpy(m->ram + MOCK_EXTRA, code_resume, CODE_BYTES);
 	nx_engine_flush(m->engine);
 	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_OK);
-	assert_ptr_equal(m->engine->code_page[0], m->ram + MOCK_EXTRA);
+	assert_ptr_equal(m->engine->guest.code_page[0], m->ram + MOCK_EXTRA);
 	/* To a device, or to what the host does not hand out. */
 	m->page[MOCK_EXTRA / 4096] = MOCK_PAGE_DEVICE;
 	nx_engine_flush(m->engine);
@@ -278,13 +278,13 @@ static void test_too_many_pages(void **state)
 	}
 	cluster.fragments = NX_MAX_CODE_PAGES;
 	assert_int_equal(nx_check_code(m->engine, &cluster, ALL), NX_OK);
-	assert_int_equal(m->engine->code_pages, NX_MAX_CODE_PAGES);
+	assert_int_equal(m->engine->guest.code_pages, NX_MAX_CODE_PAGES);
 	cluster.fragments = PAGES;
 	assert_int_equal(nx_check_code(m->engine, &cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
 	/* The others are known by now. */
 	cluster.fragments = NX_MAX_CODE_PAGES;
 	assert_int_equal(nx_check_code(m->engine, &cluster, ALL), NX_OK);
-	assert_int_equal(m->engine->code_pages, NX_MAX_CODE_PAGES);
+	assert_int_equal(m->engine->guest.code_pages, NX_MAX_CODE_PAGES);
 	mock_free(m);
 }
 

@@ -22,9 +22,9 @@ static bool take_exit_of(struct mock *m, unsigned avoids, unsigned ns)
 	bool taken = mock_worth_resuming(m, PC, NX_CLASS_IO);
 
 	for (unsigned i = 0; taken && i < avoids; i++) {
-		m->engine->stay_resumes++;
+		m->engine->accounts.resumes++;
 		nx_cost_avoided(m->engine);
-		if (m->engine->stay_timed)
+		if (m->engine->accounts.timed)
 			nx_cost_spent(m->engine, ns);
 	}
 	return taken;
@@ -130,7 +130,7 @@ static void test_making_is_owed(void **state)
 		assert_true(take_exit(m, 0));
 		nx_cost_made(m->engine, 1000);
 	}
-	account = &m->engine->account[0];
+	account = &m->engine->accounts.account[0];
 	while (account->pc != PC)
 		account++;
 	assert_int_equal(account->owed, 16000);
@@ -181,15 +181,15 @@ static void test_queued(void **state)
 	m->engine->costs.client = 3000;
 	assert_true(take_exit(m, 0));
 	nx_cost_avoided(m->engine);
-	assert_int_equal(m->engine->stay_saved, 5000);
-	m->engine->routed = NX_ROUTE_QUEUE;
+	assert_int_equal(m->engine->accounts.saved, 5000);
+	m->engine->stay.routed = NX_ROUTE_QUEUE;
 	nx_cost_avoided(m->engine);
-	assert_int_equal(m->engine->stay_saved, 9000);
-	assert_int_equal(m->engine->stay_lost, 0);
-	m->engine->routed = NX_ROUTE_INSTEAD;
+	assert_int_equal(m->engine->accounts.saved, 9000);
+	assert_int_equal(m->engine->accounts.lost, 0);
+	m->engine->stay.routed = NX_ROUTE_INSTEAD;
 	nx_cost_avoided(m->engine);
-	assert_int_equal(m->engine->stay_saved, 13000);
-	assert_int_equal(m->engine->stay_lost, 3000);
+	assert_int_equal(m->engine->accounts.saved, 13000);
+	assert_int_equal(m->engine->accounts.lost, 3000);
 	mock_free(m);
 
 	/* So one exit a stay with such a write in front of it may be worth it, or not. */
@@ -199,11 +199,11 @@ static void test_queued(void **state)
 		m = begin(5000, 1000);
 		m->engine->costs.client = client;
 		for (unsigned i = 0; i < 80; i++) {
-			m->engine->routed = NX_ROUTE_EXIT;
+			m->engine->stay.routed = NX_ROUTE_EXIT;
 			if (!take_exit(m, 1))
 				continue;
 			taken++;
-			m->engine->routed = NX_ROUTE_INSTEAD;
+			m->engine->stay.routed = NX_ROUTE_INSTEAD;
 			nx_cost_avoided(m->engine);
 		}
 		assert_int_equal(taken, client < 9000 ? 80 : 16);
@@ -351,7 +351,7 @@ static void test_estimate_comes_down(void **state)
 			learn_insns(m, 1000);
 	assert_in_range(exits, 101, 150);
 	/* However dear it is, it is not put off for ever. */
-	m->engine->making_ns[NX_MAKE_INSN] = 1u << 30;
+	m->engine->accounts.making_ns[NX_MAKE_INSN] = 1u << 30;
 	assert_false(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 200));
 	for (exits = 0; exits < 65536 && !mock_worth_resuming(m, PC, NX_CLASS_IO); exits++)
 		;
@@ -393,12 +393,12 @@ static void test_learn(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 50; i++)
 		learn_insns(m, 1000);
-	assert_in_range(m->engine->making_ns[NX_MAKE_INSN], 850, 1150);
+	assert_in_range(m->engine->accounts.making_ns[NX_MAKE_INSN], 850, 1150);
 	learn_insns(m, 1u << 30);
-	assert_in_range(m->engine->making_ns[NX_MAKE_INSN], 850, 1300);
+	assert_in_range(m->engine->accounts.making_ns[NX_MAKE_INSN], 850, 1300);
 	for (unsigned i = 0; i < 100; i++)
 		learn_insns(m, 100);
-	assert_in_range(m->engine->making_ns[NX_MAKE_INSN], 85, 115);
+	assert_in_range(m->engine->accounts.making_ns[NX_MAKE_INSN], 85, 115);
 	mock_free(m);
 }
 

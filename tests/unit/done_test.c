@@ -81,7 +81,7 @@ static struct result stay(struct mock *m, enum end end)
 			nx_engine_exit_done(m->engine,
 					    end == DONE_FLUSHED || nx_exit_flushes(&exit));
 		}
-		if (!m->engine->tlb_used_count)
+		if (!m->engine->guest.tlb_used_count)
 			result.forgotten |= 1u << result.exits;
 		result.exits++;
 	}
@@ -173,7 +173,7 @@ static void it_does_not_outlive_the_stay(void **state)
 	assert_int_equal(nx_engine_resume(m->engine, &exit), NX_EXIT);
 	execute(nx_engine_state(m->engine), &exit);
 	nx_engine_exit_done(m->engine, false);
-	assert_true(m->engine->tlb_used_count > 0);
+	assert_true(m->engine->guest.tlb_used_count > 0);
 	/* The host went to the hardware after all, where the page table changed. */
 	*nx_engine_state(m->engine) = m->start;
 	mock_set_pte(m, MOCK_DATA, 0);

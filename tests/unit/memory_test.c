@@ -77,7 +77,7 @@ static void test_flush_and_protect(void **state)
 		for (unsigned i = 0; i < PAGES; i++)
 			assert_int_equal(
 			    nx_resolve(m->engine, DATA + i * 4096ull, 8, NX_WRITE, &target), NX_OK);
-		assert_int_equal(m->engine->tlb_used_count, NX_TLB_ENTRIES);
+		assert_int_equal(m->engine->guest.tlb_used_count, NX_TLB_ENTRIES);
 		nx_tlb_protect(m->engine, m->ram + DATA + (PAGES - 1) * 4096);
 		/* That one, for writing only, and no other. */
 		for (unsigned i = PAGES / 2; i < PAGES; i++) {
@@ -229,7 +229,7 @@ static void *miss(struct mock *m, uint64_t linear, uint8_t size, bool write)
 	m->engine->running = &cluster;
 	m->engine->context.site = 0;
 	m->engine->context.linear = linear;
-	m->engine->stop_is_mmio = false;
+	m->engine->stopped.is_mmio = false;
 	return nx_runtime_miss(m->engine);
 }
 
@@ -243,26 +243,26 @@ static void test_miss(void **state)
 	assert_ptr_equal(miss(m, DATA + 8, 4, true), m->ram + DATA + 8);
 	assert_int_equal(entry_of(m, DATA)->write, DATA);
 	assert_null(miss(m, DATA + 0x1000, 4, false));
-	assert_int_equal(m->engine->stop_reason, NX_LEAVE_PAGE_FAULT);
-	assert_false(m->engine->stop_is_mmio);
+	assert_int_equal(m->engine->stopped.reason, NX_LEAVE_PAGE_FAULT);
+	assert_false(m->engine->stopped.is_mmio);
 	assert_null(miss(m, DATA + 0xffe, 4, false));
-	assert_int_equal(m->engine->stop_reason, NX_LEAVE_PAGE_FAULT);
+	assert_int_equal(m->engine->stopped.reason, NX_LEAVE_PAGE_FAULT);
 	assert_null(miss(m, DATA - 2, 4, true));
-	assert_int_equal(m->engine->stop_reason, NX_LEAVE_PAGE_CROSSING);
+	assert_int_equal(m->engine->stopped.reason, NX_LEAVE_PAGE_CROSSING);
 	assert_memory_equal(miss(m, DATA - 2, 4, false), m->ram + DATA - 2, 4);
 	/* Half of it is a device's. */
 	m->page[DATA / 4096 + 2] = MOCK_PAGE_DEVICE;
 	assert_null(miss(m, DATA + 0x2fff, 2, false));
-	assert_int_equal(m->engine->stop_reason, NX_LEAVE_PAGE_CROSSING);
-	assert_false(m->engine->stop_is_mmio);
+	assert_int_equal(m->engine->stopped.reason, NX_LEAVE_PAGE_CROSSING);
+	assert_false(m->engine->stopped.is_mmio);
 	/* A linear address has 32 bits here; emitted code adds in 64. */
 	assert_null(miss(m, 0xfffffffe, 4, false));
-	assert_int_equal(m->engine->stop_reason, NX_LEAVE_PAGE_CROSSING);
+	assert_int_equal(m->engine->stopped.reason, NX_LEAVE_PAGE_CROSSING);
 	assert_null(miss(m, 0x100000000, 1, false));
-	assert_int_equal(m->engine->stop_reason, NX_LEAVE_PAGE_CROSSING);
+	assert_int_equal(m->engine->stopped.reason, NX_LEAVE_PAGE_CROSSING);
 	assert_null(miss(m, MOCK_DEVICE + 4, 4, true));
-	assert_true(m->engine->stop_is_mmio);
-	assert_int_equal(m->engine->stop_gpa, MOCK_DEVICE + 4);
+	assert_true(m->engine->stopped.is_mmio);
+	assert_int_equal(m->engine->stopped.gpa, MOCK_DEVICE + 4);
 	assert_int_equal(m->engine->counters.tlb_misses, 9);
 	mock_free(m);
 }

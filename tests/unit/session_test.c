@@ -29,7 +29,7 @@ static void no_session_is_open(struct mock *m, unsigned number)
 {
 	(void)number;
 	assert_null(m->window);
-	assert_false(m->engine->in_session);
+	assert_false(m->engine->guest.in_session);
 }
 
 /* An exit is the host's time: guest memory has been given back, and every pointer into it. */
@@ -42,8 +42,8 @@ static void exits_lie_outside(void **state)
 	m->on_exit = no_session_is_open;
 	mock_warm(m);
 	assert_int_equal(m->exits, 3);
-	assert_int_equal(m->engine->tlb_used_count, 0);
-	assert_int_equal(m->engine->code_pages, 0);
+	assert_int_equal(m->engine->guest.tlb_used_count, 0);
+	assert_int_equal(m->engine->guest.code_pages, 0);
 	assert_true(m->sessions > 4);
 	mock_check_ended(m);
 	mock_free(m);

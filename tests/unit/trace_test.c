@@ -92,8 +92,8 @@ static void test_finds_device(void **state)
 	m->start.gpr[NX_RDI] = MOCK_DEVICE + 0x10;
 	assert_true(trace(m, &status));
 	check_stands_at(m, NX_SITE_ACCESS, m->stop_rip - 2);
-	assert_true(m->engine->stop_is_mmio);
-	assert_int_equal(m->engine->stop_gpa, MOCK_DEVICE + 0x10);
+	assert_true(m->engine->stopped.is_mmio);
+	assert_int_equal(m->engine->stopped.gpa, MOCK_DEVICE + 0x10);
 	check_register(m, NX_RBX, m->start.gpr[NX_RBX]);
 	mock_free(m);
 }
