@@ -5,8 +5,8 @@
  *	minivmm [-m MIB] [-o OPTION=VALUE]... KERNEL INITRD [COMMAND-LINE]
  *	minivmm /boot/vmlinuz initrd 'console=ttyS0 reboot=t panic=-1'
  *
- * The guest has one processor, KVM's own interrupt controllers and timer, and a 16550 serial port
- * on standard input and output. It ends when it resets itself; on a terminal, Ctrl-] ends it too.
+ * The guest has one processor, KVM's own 8259s and 8254, and a 16550 serial port on standard input
+ * and output. It ends when it resets itself; on a terminal, Ctrl-] ends it too.
  *
  * Of noexit there is nothing in it but the names of four functions: nx_ioctl() for ioctl(),
  * nx_close() for close(), nx_kvm_option() for option -o, as in -o off=1 or -o stats=FILE ("noexit
@@ -16,6 +16,7 @@
  */
 #define _GNU_SOURCE
 #include <asm/bootparam.h>
+#include <asm/kvm_para.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -350,12 +351,15 @@ static void make_vm(void)
 
 /*
  * The guest's processor has what this one has, as far as KVM can give it, and says that it is
- * virtual: then Linux uses KVM's clock.
+ * virtual: then Linux uses KVM's clock. Not what KVM does through a local APIC, which it has not.
  */
 static void set_cpuid(void)
 {
 	enum { ENTRIES = 256, FEATURES = 1 };
 	const uint32_t hypervisor = 1u << 31; /* in ECX */
+	const uint32_t apic = 1u << KVM_FEATURE_ASYNC_PF | 1u << KVM_FEATURE_PV_EOI |
+			      1u << KVM_FEATURE_PV_UNHALT | 1u << KVM_FEATURE_ASYNC_PF_VMEXIT |
+			      1u << KVM_FEATURE_PV_SEND_IPI | 1u << KVM_FEATURE_ASYNC_PF_INT;
 	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + ENTRIES * sizeof(*cpuid->entries));
 
 	if (!cpuid)
@@ -365,12 +369,24 @@ static void set_cpuid(void)
 	for (uint32_t i = 0; i < cpuid->nent; i++) {
 		if (cpuid->entries[i].function == FEATURES)
 			cpuid->entries[i].ecx |= hypervisor;
+		if (cpuid->entries[i].function == KVM_CPUID_FEATURES)
+			cpuid->entries[i].eax &= ~apic;
 	}
 	MUST(vcpu, KVM_SET_CPUID2, cpuid);
 	free(cpuid);
 }
 
-/* Flat 32-bit protected mode without paging, esi on the boot parameters. */
+#define APIC_ENABLED 0x800u
+
+/*
+ * Flat 32-bit protected mode without paging, esi on the boot parameters.
+ *
+ * The local APIC is switched off, as firmware may leave it. No table tells the guest of an I/O
+ * APIC, so Linux would have the 8259s' interrupts pass through the local APIC, and mask their pin,
+ * LINT0, while it sets that up. KVM (seen with 6.12) forgets an interrupt that comes meanwhile: it
+ * does not look again when the pin is unmasked, and no later one of the 8259s makes it, since their
+ * output stays high. A tick of the timer there would be the guest's last.
+ */
 static void set_registers(void)
 {
 	struct kvm_regs regs = {.rip = KERNEL, .rsi = BOOT_PARAMS, .rflags = 2};
@@ -389,6 +405,7 @@ static void set_registers(void)
 	flat.type = 11;
 	sregs.cs = flat;
 	sregs.cr0 |= 1;
+	sregs.apic_base &= ~(uint64_t)APIC_ENABLED;
 	MUST(vcpu, KVM_SET_SREGS, &sregs);
 	MUST(vcpu, KVM_SET_REGS, &regs);
 }

@@ -10,6 +10,7 @@
 #   valgrind              the longer unit tests under it
 #   guests                the whole systems in the lab, each without and with noexit; SOAK_GUESTS: these
 #   guests-trixie         the same in the lab of that Debian release
+#   minivmm-trixie        SOAK_MINIVMM (5) times the lab's test of examples/minivmm with its guest's kernel
 #   boots                 SOAK_BOOTS (200) boots of the lab's guest
 #   busy                  SOAK_CHECKS (5) times make check, with two busy loops beside it; busy-nokvm:
 #                         the same with /dev/kvm hidden
@@ -73,6 +74,16 @@ guests_of()
 	python3 "$root/lab/guests" --release "$1" --keep "$keep/guests-$1" ${SOAK_GUESTS:---all}
 }
 
+# In the lab of another release: RELEASE. Two boots each time, of a guest whose timer is the 8254.
+minivmm_of()
+{
+	number=1
+	while [ $number -le "${SOAK_MINIVMM:-5}" ]; do
+		LAB_RELEASE=$1 python3 "$root/tests/lab/minivmm_test.py" -v || return
+		number=$((number + 1))
+	done
+}
+
 # The whole check again and again on a machine that is busy: prefix of the command line.
 busy()
 {
@@ -127,6 +138,7 @@ part()
 	valgrind) valgrind_tests ;;
 	guests) guests ;;
 	guests-*) guests_of "${1#guests-}" ;;
+	minivmm-*) minivmm_of "${1#minivmm-}" ;;
 	boots) python3 "$root/lab/boots" --total "${SOAK_BOOTS:-200}" --keep "$keep/boots" ;;
 	busy) busy ;;
 	busy-nokvm) busy_nokvm ;;
@@ -140,7 +152,7 @@ part()
 }
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
-	guests guests-trixie boots load busy busy-nokvm debian13
+	guests guests-trixie minivmm-trixie boots load busy busy-nokvm debian13
 status=0
 summary=
 for name; do
