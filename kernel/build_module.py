@@ -95,6 +95,14 @@ def compiler(headers):
     return re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', text, re.M)[1]
 
 
+def check_kernel(headers):
+    """Refuses a kernel whose rules for code the engine does not keep yet (docs/kernel.md)."""
+    text = (headers / ".config").read_text(encoding="utf-8")
+    if re.search("^CONFIG_X86_KERNEL_IBT=y", text, re.M):
+        raise LabError("this kernel tracks indirect branches (CONFIG_X86_KERNEL_IBT), and the engine's "
+                       "code is not made for that yet")
+
+
 def source_list(parts):
     """Writes the system's package sources again, as sources of source packages."""
     for file in [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]:
@@ -226,6 +234,7 @@ def build(build_directory, kernel="cloud"):
     with locked(cache / "lock"):
         if not headers.exists():
             fetch_headers(headers, release, version)
+        check_kernel(headers / f"usr/src/linux-headers-{release}")
         if not zydis.exists():
             fetch_zydis(zydis, zydis_version())
         work = cache / f"module-{release}"

@@ -12,8 +12,8 @@ BUILD_PACKAGES="meson ninja-build gcc libc6-dev pkg-config python3 libzydis-dev 
 # (tools/check.py).
 CHECK_PACKAGES="clang libclang-rt-dev clang-format-14|- clang-tidy-14|- shellcheck valgrind
 	chromium"
-# objtool, which tests/kernel is built with, needs libelf.
-LAB_PACKAGES="qemu-system-x86 seabios busybox-static dpkg libelf1t64|libelf1"
+# objtool, which tests/kernel is built with, needs libelf. Kernels are packed by lz4 or zstd.
+LAB_PACKAGES="qemu-system-x86 seabios busybox-static dpkg libelf1t64|libelf1 lz4 zstd"
 # Bochs and what makes the disc image that it boots from: lab/run --cpu intel.
 INTEL_PACKAGES="bochs bochsbios vgabios bochs-x grub-common grub-pc-bin xorriso mtools"
 

@@ -19,8 +19,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(ROOT / "lab"))
+sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "kernel")]
 
+from build_module import check_kernel, compiler  # noqa: E402
 from image import Images, LabError, locked, run_tool  # noqa: E402
 
 # Of zydis: all but what writes text.
@@ -96,12 +97,6 @@ def fetch_headers(target, release, version):
                                    makefile.read_text(encoding="ascii"), flags=re.M),
                             encoding="ascii")
         os.rename(tree, target)
-
-
-def compiler(tree):
-    """The compiler that the kernel was built with, and that kbuild calls."""
-    text = (tree / ".config").read_text(encoding="utf-8")
-    return re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', text, re.M)[1]
 
 
 def source_list(parts):
@@ -219,6 +214,7 @@ def build(build_directory):
     with locked(cache / "lock"):
         if not headers.exists():
             fetch_headers(headers, release, version)
+        check_kernel(headers / f"usr/src/linux-headers-{release}")
         if not zydis.exists():
             fetch_zydis(zydis, zydis_version())
         work = cache / "module"

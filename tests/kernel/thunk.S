@@ -5,7 +5,8 @@
  */
 #include <linux/kconfig.h>
 
-#ifdef CONFIG_RETHUNK
+/* Its name since Linux 6.9 is the second. */
+#if defined(CONFIG_RETHUNK) || defined(CONFIG_MITIGATION_RETHUNK)
 	.macro ret
 	jmp	__x86_return_thunk
 	.endm
