@@ -379,7 +379,7 @@ static BARE void handle(int signal, const siginfo_t *info, ucontext_t *context)
 {
 	greg_t *g = context->uc_mcontext.gregs;
 
-	if (signal == SIGALRM && native.ticks++ < 2)
+	if (signal == SIGPROF && native.ticks++ < 2)
 		return;
 	if (signal == SIGTRAP && stepped(g))
 		return;
@@ -433,7 +433,7 @@ static BARE void on_signal(int number, siginfo_t *info, void *data)
 	} else if (number == SIGILL && native.seq &&
 		   context->uc_mcontext.gregs[REG_RIP] == (greg_t)(uintptr_t)diff_gate) {
 		enter(context);
-	} else if (number == SIGALRM) {
+	} else if (number == SIGPROF) {
 		return;
 	} else {
 		/* Our own mistake: the default action ends the process. */
@@ -491,7 +491,7 @@ static void native_advance(const struct sequence *seq, unsigned accesses,
 
 static void install_handlers(void)
 {
-	static const int signals[] = {SIGSEGV, SIGTRAP, SIGILL, SIGBUS, SIGFPE, SIGALRM};
+	static const int signals[] = {SIGSEGV, SIGTRAP, SIGILL, SIGBUS, SIGFPE, SIGPROF};
 	static uint8_t stack[256 * 1024] __attribute__((aligned(4096)));
 	const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof(stack)};
 	struct sigaction action = {.sa_sigaction = on_signal,
@@ -506,12 +506,15 @@ static void install_handlers(void)
 	 * segment registers are. The others cannot wait, they are mistakes there.
 	 */
 	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
-		if (signals[i] != SIGALRM)
+		if (signals[i] != SIGPROF)
 			sigdelset(&action.sa_mask, signals[i]);
 	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		sigaction(signals[i], &action, NULL);
-	/* A sequence that does not end is a mistake of the generator, but it has to be seen. */
-	setitimer(ITIMER_REAL, &watchdog, NULL);
+	/*
+	 * A sequence that does not end is a mistake of the generator, but it has to be seen. It is
+	 * told by the time that this process has run: how busy the machine is does not matter.
+	 */
+	setitimer(ITIMER_PROF, &watchdog, NULL);
 }
 
 static unsigned native_init(void)

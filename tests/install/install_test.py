@@ -52,7 +52,7 @@ ANSWER = ("1 1 1 1 1 1 [must be one of pairs straight dynamic branches loops pat
 
 def run(*command, **options):
     result = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            timeout=120, check=False, **options)
+                            timeout=600, check=False, **options)
     if result.returncode:
         raise AssertionError(f"{command}: {result.returncode}\n{result.stdout}{result.stderr}")
     return result.stdout

@@ -21,7 +21,7 @@ NOBODY = 65534
 
 def run(*command, **options):
     return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          timeout=120, check=False, **options)
+                          timeout=600, check=False, **options)
 
 
 def in_namespace(mount):

@@ -19,7 +19,7 @@ REFUSED = 2
 
 def run(*command, **options):
     return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          timeout=60, check=False, **options)
+                          timeout=600, check=False, **options)
 
 
 def noexit(*arguments, **options):
@@ -157,7 +157,7 @@ class Behaviour(Base):
     def test_same_process(self):
         process = subprocess.Popen([NOEXIT, "run", "--", HELPER, "pid"], stdout=subprocess.PIPE,
                                    stderr=subprocess.DEVNULL, text=True)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=600)
         self.assertEqual(int(out), process.pid)
 
     def test_fork_says_nothing_twice(self):

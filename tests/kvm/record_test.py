@@ -16,7 +16,7 @@ REFUSED = 2
 
 def record(*arguments):
     return subprocess.run((NOEXIT, "record", *arguments), text=True, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, check=False)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600, check=False)
 
 
 class Base(unittest.TestCase):

@@ -59,7 +59,7 @@ def counters(clustering, **changes):
 
 def run(*command):
     return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          timeout=120, check=False)
+                          timeout=600, check=False)
 
 
 class Base(unittest.TestCase):
@@ -158,7 +158,7 @@ class Figures(Base):
             result = subprocess.run(
                 (NOEXIT, "run", *(("--off",) if mode == "off" else ()), "--stats-interval=5",
                  f"--stats={self.path}/{mode}", "--", VMM, "1"), text=True, input="run\n" * 3,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False)
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600, check=False)
             if result.returncode == SKIPPED:
                 self.skipTest(f"no VM can be made here: {result.stderr.strip()}")
             self.assertEqual(result.returncode, 0, result.stderr)

@@ -237,7 +237,7 @@ class Timeline(Base):
 
     def test_sums(self):
         """Figures never go back, and the last ones are those of the whole run."""
-        stats = self.timeline("--stats-interval=20", words=("run", "run", "gone"), pause=0.1)
+        stats = self.timeline("--stats-interval=20", words=("run", "run", "gone"), pause=0.4)
         line = stats["timeline"]
         self.assertEqual(line["interval_ms"], 20)
         self.assertEqual({len(line[key]) for key in ("at_ms", "taken", "avoided")},

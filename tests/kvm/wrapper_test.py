@@ -43,7 +43,7 @@ class Base(unittest.TestCase):
 
     def run_wrapper(self, *arguments, **environment):
         return subprocess.run((self.wrapper, *arguments), stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, timeout=60, check=False,
+                              stderr=subprocess.PIPE, timeout=600, check=False,
                               env={**self.environment, **environment})
 
 
@@ -133,7 +133,7 @@ class Qemu(Base):
         started = subprocess.run(
             (program, *PROBE, "-qmp", f"unix:{monitor},server=on,wait=off", "-pidfile", pidfile,
              "-daemonize"), env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            timeout=60, check=False)
+            timeout=600, check=False)
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(monitor))
             stream = connection.makefile("rw")
@@ -144,7 +144,7 @@ class Qemu(Base):
                 answers.append(json.loads(stream.readline()))
             stream.write('{"execute": "quit"}')
             stream.flush()
-        for _ in range(500):
+        for _ in range(15000):
             if not pidfile.exists():
                 break
             time.sleep(0.02)
@@ -170,7 +170,7 @@ class Qemu(Base):
         result = subprocess.run(
             (self.wrapper, "-accel", "kvm", "-display", "none", "-net", "none", "-S", "-monitor",
              "stdio"), input=b"quit\n", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=self.environment, timeout=60, check=False)
+            env=self.environment, timeout=600, check=False)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertRegex(result.stderr, rb"noexit: \d+ exits taken, \d+ avoided")
 

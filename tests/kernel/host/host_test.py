@@ -38,7 +38,7 @@ FEW = [("cpuid16", mode) for mode in MODES] + [(program, "64") for program in PR
 SCRIPT = """
 run() {{
 	while read -r program mode; do
-		timeout 100 /noexit/tests/kernel/host/vmm $program $mode {turns} || echo "$program $mode: failed"
+		timeout 600 /noexit/tests/kernel/host/vmm $program $mode {turns} || echo "$program $mode: failed"
 	done </root/guests
 }}
 run | sed 's/^/stock /'

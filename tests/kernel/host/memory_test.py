@@ -21,7 +21,7 @@ from image import LabError  # noqa: E402
 
 TURNS = 800
 SCRIPT = """
-vmm() {{ timeout 150 /noexit/tests/kernel/host/vmm cpuid_gap 64 {turns} "$@"; }}
+vmm() {{ timeout 600 /noexit/tests/kernel/host/vmm cpuid_gap 64 {turns} "$@"; }}
 echo "stock $(vmm)"
 totals() {{ sed "s/^/$way total /" /sys/kernel/debug/noexit/totals; }}
 for way in flip slots dirty; do
