@@ -28,20 +28,17 @@
 #define NX_HOST_PAGE 4096u
 #define NX_GPA_BITS ((1ull << 52) - 1)
 
-/*
- * What the host asks of the outside world. process.c fills it with the C library's functions;
- * tests fill it with a kernel of their own.
- */
+/* The functions by which the host reaches the outside world. process.c fills it with the C
+ * library's; tests fill it with a kernel of their own. */
 struct nx_real {
 	int (*ioctl)(int fd, unsigned long request, void *argument);
 	void *(*map_vcpu)(int fd, size_t size);
 	void (*unmap_vcpu)(void *run, size_t size);
-	/* Whether fd really is what KVM just claimed to have made: "vm" or "vcpu". */
+	/* Return whether fd really is the object that KVM claims to have made: "vm" or "vcpu". */
 	bool (*is_kvm_object)(int fd, const char *what);
 	uint64_t (*now)(void);
 	int (*close)(int fd);
-	/* The processor adds KVM's offset to what a guest's RDTSC gives, and KVM never corrects it.
-	 */
+	/* Return whether a guest's RDTSC is the host's counter plus KVM's offset, uncorrected. */
 	bool (*tsc_is_offset)(void);
 };
 extern struct nx_real nx_real;
@@ -54,7 +51,7 @@ static inline bool nx_faulty(enum nx_fault fault)
 
 /* ---- process.c ---- */
 
-/* One line on standard error, if that still is what it was at the start. */
+/* Print one line on standard error, if that is still the file that it was at the start. */
 void nx_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 struct nx_process {
@@ -63,25 +60,26 @@ struct nx_process {
 	bool has_vm; /* or had one */
 	/* Called when the process makes its first VM; may be NULL. */
 	void (*first_vm)(void);
-	bool unwatched; /* VMs made from now on are for measuring: nobody is to find them */
-	/* Gets the lines of nx_say() instead of standard error; NULL: nobody asked. */
+	bool unwatched; /* VMs made from now on are for measuring and are not shown to anyone */
+	/* Gets the lines of nx_say() instead of standard error, unless it is NULL. */
 	void (*log)(const char *line);
 };
 extern struct nx_process nx_process;
 
-/* Sets up nx_real and default options; ioctl and close are the C library's own. */
+/* Set up nx_real and default options; ioctl and close are the C library's own. */
 void nx_process_start(int (*ioctl)(int, unsigned long, void *), int (*close)(int));
-/* From here on nothing is believed to be ours. */
+/* From here on no descriptor is taken for ours. */
 void nx_process_end(void);
-/* Not in a forked child. */
+/* Return true, except in a forked child. */
 bool nx_process_alive(void);
-/* Neither in a fork nor in a vfork child. */
+/* Return true, except in a forked or vforked child. */
 bool nx_process_ours(void);
-/* Whether this process may have a VM of ours: begins anew in a child that was forked before any. */
+/* Return whether this process may have a VM of ours. A child that was forked before any VM was
+ * made starts over here. */
 bool nx_process_may_begin(void);
-/* Called when the process makes a VM. */
+/* Note that the process makes a VM. */
 void nx_process_has_vm(void);
-/* Moves a descriptor out of the way of the VMM's numbers, if the limit allows. */
+/* Move a descriptor out of the way of the VMM's numbers, if the limit allows. */
 int nx_fd_move_up(int fd);
 
 /* ---- fdtable.c ---- */
@@ -95,24 +93,25 @@ struct nx_object {
 	struct nx_object *next_free;
 };
 
-/* The object behind fd with its count raised, or NULL. */
+/* Return the object behind fd with its count raised, or NULL. */
 struct nx_object *nx_object_get(int fd);
 void nx_object_put(struct nx_object *object);
-/* Makes fd stand for the object; takes over one count. */
+/* Make fd stand for the object; one count passes to the table. */
 void nx_fd_set(int fd, struct nx_object *object);
-/* Whether fd stands for an object; cheap. */
+/* Return whether fd stands for an object; this is cheap. */
 bool nx_fd_known(int fd);
 bool nx_fd_is(int fd, const struct nx_object *object);
-/* A duplicate of fd for ourselves, out of the way of the VMM's numbers; -1: none left. */
+/* Duplicate fd for ourselves, out of the way of the VMM's numbers; return -1 if there is no
+ * number left. */
 int nx_fd_private(int fd);
-/* Before fd is closed: it stands for nothing from now on. */
+/* Call this before fd is closed: from now on fd stands for nothing. */
 void nx_fd_clear(int fd);
 void nx_fd_clear_range(unsigned first, unsigned last);
-/* After new has become a duplicate of old. */
+/* Call this after new_fd has become a duplicate of old. */
 void nx_fd_copy(int old, int new_fd);
-/* Calls visit for every object that has a file descriptor. */
+/* Call visit for every object that has a file descriptor. */
 void nx_fd_for_each(void (*visit)(struct nx_object *object, void *data), void *data);
-/* Recycled or new, zeroed beyond the header. */
+/* Return a recycled or new object, zeroed beyond the header. */
 struct nx_object *nx_object_new(enum nx_object_type type, size_t size,
 				void (*release)(struct nx_object *object));
 
@@ -130,16 +129,16 @@ struct nx_slot {
 struct nx_ioeventfd {
 	uint64_t address, datamatch;
 	uint32_t len, flags;      /* KVM_IOEVENTFD_FLAG_* */
-	struct nx_object *object; /* of own_fd, our duplicate; NULL: none could be had */
+	struct nx_object *object; /* of own_fd, our duplicate; NULL if there could be none */
 	int own_fd;
 };
 
 #define NX_LINES 64
 
-/* An interrupt line by its number: lines.c. */
+/* An interrupt line, found by its number (lines.c). */
 struct nx_line {
 	atomic_ullong calm;
-	atomic_uint status; /* that the kernel gave when it was lowered */
+	atomic_uint status; /* the kernel's answer when it was lowered */
 };
 
 struct nx_kvm_vm {
@@ -147,27 +146,27 @@ struct nx_kvm_vm {
 	int fd;
 	size_t run_size;
 	bool binary_stats;
-	/* Why no vCPU of this VM clusters; NULL: nothing known against it. Never unset. */
+	/* The reason why no vCPU of this VM clusters, or NULL. Once set it stays set. */
 	_Atomic(const char *) off;
-	_Atomic(const char *) vcpu_off; /* what was said last of a vCPU: once is enough */
-	/* Raised whenever the VMM raises an interrupt that we see. */
+	_Atomic(const char *) vcpu_off; /* the reason last said of a vCPU; it is said once */
+	/* Incremented whenever the VMM raises an interrupt that we see. */
 	atomic_uint irq_epoch;
 	atomic_ullong calm; /* lines.c */
 	struct nx_line line[NX_LINES];
 
 	pthread_rwlock_t lock;
 	atomic_int writers;  /* threads that want the lock for writing */
-	unsigned generation; /* of what the lock guards: changes with each change */
+	unsigned generation; /* incremented with each change of what the lock guards */
 	struct nx_slot *slot;
 	unsigned slots, slot_capacity; /* sorted by gpa, address space 0 only */
 	struct nx_ioeventfd *ioeventfd;
-	atomic_uint ioeventfds; /* written with the lock, but a first look needs none */
+	atomic_uint ioeventfds; /* written under the lock; a first look needs no lock */
 	unsigned ioeventfd_capacity;
-	/* Coalesced ranges; likewise. */
+	/* The coalesced ranges; their number is read likewise. */
 	struct kvm_coalesced_mmio_zone *zone;
 	atomic_uint zones;
 	unsigned zone_capacity;
-	size_t ring_offset;   /* in a vCPU's mapping, 0: there is no ring */
+	size_t ring_offset;   /* in a vCPU's mapping; 0 if there is no ring */
 	unsigned vcpus_begun; /* KVM_CREATE_VCPU calls, guarded by the lock */
 	bool irqchip_full, irqchip_split, pit, pit_speaker;
 	bool tsc_set;          /* the VMM chose a frequency for vCPUs to come */
@@ -178,21 +177,22 @@ struct nx_kvm_vm {
 	struct nx_kvm_vcpu *vcpus;
 	unsigned vcpus_made;
 
-	/* What others may look at: share.c. */
+	/* The memory that is shown to other processes (share.c). */
 	struct nx_share_header *share;
 	int share_fd;
 	ino_t share_inode;
 	dev_t share_device;
 };
 
-/* With vm->lock write-held, after the kernel accepted the change; false: no memory. */
+/* Note a change of a memory slot, with vm->lock write-held, after the kernel has accepted it.
+ * Return false without memory. */
 bool nx_slot_set(struct nx_kvm_vm *vm, uint32_t id, uint32_t flags, uint64_t gpa, uint64_t size,
 		 uint64_t host);
 
-/* A byte of the guest's memory that may be written to, or NULL; vm->lock is held. */
+/* Return a byte of the guest's memory that may be written to, or NULL; vm->lock is held. */
 uint8_t *nx_guest_byte(struct nx_kvm_vcpu *vcpu, uint64_t gpa);
 
-/* Of nx_host; data is the struct nx_kvm_vcpu. */
+/* The callbacks of struct nx_host; data is the struct nx_kvm_vcpu. */
 void nx_guest_map_page(void *data, uint64_t gpa, struct nx_page *page);
 enum nx_route nx_guest_route_io(void *data, uint16_t port, unsigned size, bool write,
 				uint64_t value);
@@ -201,12 +201,12 @@ enum nx_route nx_guest_route_mmio(void *data, uint64_t gpa, unsigned size, bool 
 
 /* ---- lines.c ---- */
 
-/* Around each KVM_RUN that enters the kernel. */
+/* Call these around each KVM_RUN that enters the kernel. */
 void nx_lines_enter(struct nx_kvm_vm *vm);
 void nx_lines_leave(struct nx_kvm_vm *vm);
-/* Before and after any other call on the VM that may touch its interrupt controllers. */
+/* Call this before and after any other call on the VM that may touch its interrupt controllers. */
 void nx_lines_touch(struct nx_kvm_vm *vm);
-/* KVM_IRQ_LINE and KVM_IRQ_LINE_STATUS. */
+/* Handle KVM_IRQ_LINE and KVM_IRQ_LINE_STATUS. */
 int nx_lines_set(struct nx_kvm_vm *vm, int fd, unsigned long request, struct kvm_irq_level *level);
 
 /* ---- ioeventfd.c ---- */
@@ -214,12 +214,10 @@ int nx_lines_set(struct nx_kvm_vm *vm, int fd, unsigned long request, struct kvm
 /* As nx_slot_set(). */
 bool nx_ioeventfd_set(struct nx_kvm_vm *vm, const struct kvm_ioeventfd *args);
 void nx_ioeventfd_clear(struct nx_kvm_vm *vm);
-/* Is there one that only KVM can signal? vm->lock is held. */
+/* Return whether an ioeventfd there can be signalled by KVM only. vm->lock is held. */
 bool nx_ioeventfd_foreign(const struct nx_kvm_vm *vm, bool pio, uint64_t address, unsigned size);
-/*
- * Signals what the write would signal. true: the VMM never hears of it. Elements of a string that
- * are for the VMM are what is left in the exit. vm->lock is held.
- */
+/* Signal the ioeventfds that the write matches. Return true if the VMM needs no exit; elements
+ * of a string that are for the VMM remain in the exit. vm->lock is held. */
 bool nx_ioeventfd_signal(const struct nx_kvm_vm *vm, struct nx_exit *exit);
 
 /* Return whether a write there signals an ioeventfd, for some data. vm->lock is held. */
@@ -232,14 +230,11 @@ bool nx_ring_zone(struct nx_kvm_vm *vm, const struct kvm_coalesced_mmio_zone *ar
 void nx_ring_clear(struct nx_kvm_vm *vm);
 /* Ask KVM where the ring is. */
 void nx_ring_find(struct nx_kvm_vm *vm, int kvm_fd);
-/* Return what a write means: NX_ROUTE_EXIT unless KVM would put it into the ring. vm->lock is held.
- */
+/* Return NX_ROUTE_EXIT for a write that KVM would not put into the ring. vm->lock is held. */
 enum nx_route nx_ring_route(const struct nx_kvm_vcpu *vcpu, bool pio, uint64_t address,
 			    unsigned size);
-/*
- * Put the write into the ring. true: the VMM needs no exit. Elements of a string that did not fit
- * are what is left in the exit. vm->lock is held.
- */
+/* Put the write into the ring. Return true if the VMM needs no exit; elements of a string that
+ * did not fit remain in the exit. vm->lock is held. */
 bool nx_ring_append(const struct nx_kvm_vcpu *vcpu, struct nx_exit *exit);
 
 /* ---- hostmem.c ---- */
@@ -248,19 +243,19 @@ bool nx_ring_append(const struct nx_kvm_vcpu *vcpu, struct nx_exit *exit);
 #define NX_HOST_WRITE 2
 #define NX_HOST_UNKNOWN 0x80
 
-/* What the engine may do with a slot's memory: NX_HOST_* bits. vm->lock is held. */
+/* Return what the engine may do with a slot's memory, as NX_HOST_* bits. vm->lock is held. */
 uint8_t nx_host_slot_access(struct nx_slot *slot);
-/* A slot's memory is there. */
+/* Note that a slot uses the range. */
 void nx_host_covered(uint64_t host, uint64_t size);
-/* Whether a slot may have some of the range, or had; cheap. */
+/* Return whether a slot may use some of the range, or did; this is cheap. */
 bool nx_host_covers(uint64_t host, uint64_t size);
-/* Before the process's mapping of the range changes, and after it did: always both. */
+/* Call both, before the process's mapping of the range changes and after it has. */
 void nx_host_changes(uint64_t host, uint64_t size);
 void nx_host_changed(uint64_t host, uint64_t size);
 
 /* ---- vm.c ---- */
 
-/* After KVM_CREATE_VM returned vm_fd. */
+/* Make the VM's object after KVM_CREATE_VM has returned vm_fd. */
 void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type);
 int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument);
 
@@ -269,21 +264,19 @@ int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argum
 /* Where the guest's registers are. */
 enum nx_owner {
 	NX_OWNER_KERNEL,
-	/* In the engine, at an exit that the engine delivered and the VMM is emulating. */
+	/* The engine has them, at an exit that it delivered and that the VMM is emulating. */
 	NX_OWNER_ENGINE,
-	/*
-	 * As ENGINE, but the VMM has set something since: its view in the kernel is the truth, and
-	 * only the exit's completion is still ours.
-	 */
+	/* As ENGINE, but the VMM has changed the vCPU since: the kernel's registers count, and
+	 * only the exit's completion is still ours. */
 	NX_OWNER_DISTURBED,
 };
 
-/* What came of giving segment registers back as they were. */
+/* The result of writing segment registers back unchanged. */
 enum nx_segments_trial {
 	NX_TRIAL_DUE,
 	NX_TRIAL_REFUSED,
 	NX_TRIAL_TAKEN,
-	NX_TRIAL_PRIORITY_STAYS, /* and the LAPIC's task priority need not go with them */
+	NX_TRIAL_PRIORITY_STAYS, /* and the LAPIC's task priority survives it */
 };
 
 struct nx_kvm_vcpu {
@@ -292,39 +285,38 @@ struct nx_kvm_vcpu {
 	struct nx_kvm_vcpu *next_in_vm;
 	struct kvm_run *run;
 	size_t run_size;
-	int stats_fd; /* of KVM's own statistics, -1: none */
-	int fd;       /* the one that the present KVM_RUN was called with */
+	int stats_fd; /* of KVM's own statistics, or -1 */
+	int fd;       /* the descriptor that the present KVM_RUN was called with */
 
 	_Atomic(const char *) off; /* as in the VM */
 	atomic_int owner_tid;
 
-	/* Engine; NULL until the first exit that could be taken over, or if off. */
+	/* The engine is NULL until the first exit at which it could take over, or if off. */
 	struct nx_engine *engine;
 	struct nx_state *state;
 	struct nx_host engine_host;
 	struct nx_memory memory;
 	bool engine_tried;
-	atomic_bool interruptible; /* in nx_engine_resume(), and the guest took interrupts at its
-				      beginning */
+	atomic_bool interruptible; /* in nx_engine_resume(), begun with interrupts enabled */
 
 	enum nx_owner owner;
 	struct nx_exit exit; /* ENGINE: the exit delivered */
-	enum nx_route route; /* what was said of it */
-	/* ENGINE: the exit is one that KVM would not have left for; since when the VMM has it */
+	enum nx_route route; /* the route of that exit */
+	/* ENGINE: since when the VMM handles a write that KVM would have put into its ring */
 	uint64_t instead_since;
 	bool exit_open; /* ENGINE: its completion is due */
 	bool flushed;   /* ENGINE: the kernel's registers equal the engine's */
-	/* The VMM changed the vCPU during this stay: it ends at the exit, and all is written. */
-	unsigned generation_seen; /* of vm->generation, by the engine */
+	/* The VMM changed the vCPU during this stay, which therefore ends at the exit; all of the
+	 * state is written back. */
 	bool stay_over;
+	unsigned generation_seen; /* the vm->generation that the engine knows */
 
-	/* The kernel-delivered exit that the VMM is emulating, KERNEL only. */
+	/* KERNEL: whether the engine may take over at the exit that the VMM is emulating, and
+	 * its rip. */
 	bool resumable;
 	uint64_t kernel_rip;
-	/*
-	 * Calls by which the VMM changes this vCPU: ended or begun, and in progress. Anything but
-	 * "none since the exit" keeps the engine from taking over there.
-	 */
+	/* How many calls by which the VMM changes this vCPU have begun or ended, and how many
+	 * are in progress. The engine takes over only if there has been none since the exit. */
 	atomic_uint disturbances, disturbing;
 	unsigned disturbances_seen;
 	unsigned irq_seen;
@@ -332,38 +324,36 @@ struct nx_kvm_vcpu {
 	uint32_t exported;      /* KVM_SYNC_X86_* of ours that wait in the run page, marked dirty */
 
 	enum nx_segments_trial segments_trial;
-	unsigned pages_refused; /* to the engine */
+	unsigned pages_refused; /* pages that the engine was refused */
 	bool pages_given;
 
-	/* Of the current stay of the engine. */
+	/* The state of the engine's current stay. */
 	uint64_t stay_began;
 	struct kvm_regs regs;   /* as the kernel has them */
-	struct kvm_sregs sregs; /* likewise; of these, only segments change during a stay */
+	struct kvm_sregs sregs; /* likewise; only segments change during a stay */
 	struct kvm_vcpu_events events;
 	bool tsc_known, tsc_aux_known;
 	uint64_t tsc_offset;
 	uint32_t tsc_aux;
 
-	/* What the VMM told the kernel about this vCPU. */
+	/* What the VMM has told the kernel about this vCPU. */
 	bool guest_debug, has_signal_mask;
 	uint64_t signal_mask;
 	uint8_t physical_bits;
 	uint32_t guest_features; /* NX_FEATURE_* */
-	unsigned native_tsc_khz; /* without scaling; 0: the guest's counter cannot be known */
+	unsigned native_tsc_khz; /* without scaling; 0 if the guest's counter cannot be known */
 
 	unsigned slot_hint;
 
-	/*
-	 * The page in which a patched guest keeps its task priority (KVM_SET_VAPIC_ADDR); 0: none.
-	 * KVM reads it when it leaves guest mode, not when it enters.
-	 */
+	/* The page in which a patched guest keeps its task priority (KVM_SET_VAPIC_ADDR), or 0.
+	 * KVM reads it when it leaves guest mode, not when it enters. */
 	uint64_t vapic_page;
 
 	/* steal.c */
 	bool looks_preempted; /* to the guest's other vCPUs, outside KVM_RUN */
-	uint64_t steal_gpa;   /* of the byte that says so, in this stay; 0: none */
+	uint64_t steal_gpa;   /* of the byte that says so, in this stay; or 0 */
 
-	/* What others may look at, never NULL; stats is a part of it. */
+	/* The memory that is shown to other processes, never NULL; stats is a part of it. */
 	struct nx_share_vcpu *shared;
 	struct nx_stats *stats;
 	unsigned slot;
@@ -381,13 +371,14 @@ struct nx_kvm_vcpu {
 
 /* ---- owner.c ---- */
 
-/* The list of a VM's vCPUs, and their engines; false: as below, which only a signal handler meets.
- */
+/* Lock the list of a VM's vCPUs and their engines. Return false as nx_vcpu_acquire() does, which
+ * only a signal handler meets. */
 bool nx_vcpus_lock(struct nx_kvm_vm *vm);
 void nx_vcpus_unlock(struct nx_kvm_vm *vm);
-/* Owner lock; false: this very thread holds it (a signal handler interrupted it). */
+/* Take the owner lock. Return false if this very thread holds it (a signal handler interrupted
+ * it). */
 bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu);
-/* The same, for who must not wait for ever; false also if it took too long. */
+/* Take the owner lock, but do not wait for ever; return false also if that took too long. */
 bool nx_vcpu_acquire_soon(struct nx_kvm_vcpu *vcpu);
 void nx_vcpu_release(struct nx_kvm_vcpu *vcpu);
 /*
@@ -396,40 +387,38 @@ void nx_vcpu_release(struct nx_kvm_vcpu *vcpu);
  */
 void nx_vm_quiesce(struct nx_kvm_vm *vm);
 void nx_vm_unquiesce(struct nx_kvm_vm *vm);
-/* The VMM has raised an interrupt. */
+/* Note that the VMM has raised an interrupt. */
 void nx_vm_interrupt_raised(struct nx_kvm_vm *vm);
-/* Clustering ends for the vCPU, with one line that says why. why is a string constant. */
+/* End clustering for the vCPU, with one line that says why. why is a string constant. */
 void nx_vcpu_off(struct nx_kvm_vcpu *vcpu, const char *why);
-/* Clustering ends for the VM, with one line that says why. why is a string constant. */
+/* End clustering for the VM, with one line that says why. why is a string constant. */
 void nx_vm_off(struct nx_kvm_vm *vm, const char *why);
 
 /* ---- leave.c ---- */
 
-/* A signal handler of the VMM's runs on this thread. Async-signal-safe. */
+/* Note that a signal handler of the VMM's runs on this thread. Async-signal-safe. */
 void nx_handler_runs(void);
-/* How many have run on this thread. */
+/* Return how many handlers have run on this thread. */
 unsigned nx_handlers_run(void);
-/* Between two resumes: is the stay to end, and why? */
+/* Return whether the stay is to end between two resumes, with the reason in *why. */
 bool nx_must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why);
-/* From here on, whoever has something for this vCPU sets the engine's stop flag. */
+/* From nx_open_to_stop() on, threads that need this vCPU set the engine's stop flag. */
 void nx_open_to_stop(struct nx_kvm_vcpu *vcpu);
 void nx_close_to_stop(struct nx_kvm_vcpu *vcpu);
-/*
- * What came before nx_open_to_stop(), and whose flag may have been cleared: each of them has
- * counted itself first.
- */
+/* Return whether an event came before nx_open_to_stop(), whose stop flag may have been cleared.
+ * Each such event has been counted before it set the flag, so the counts tell. */
 bool nx_must_not_resume(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why);
-/* nx_host.time_is_up */
+/* Implements nx_host.time_is_up. */
 bool nx_time_is_up(void *data);
 
 /* ---- cost.c ---- */
 
-/* Is the KVM_RUN that begins now to be timed? */
+/* Return whether the KVM_RUN that begins now is to be timed. */
 bool nx_sample_due(struct nx_kvm_vcpu *vcpu);
 void nx_sample_add(struct nx_kvm_vcpu *vcpu, enum nx_cost which, uint64_t ns);
-/* A resume of so many guest instructions, at least, took so long. */
+/* Note that a resume of at least so many guest instructions took so long. */
 void nx_sample_instructions(struct nx_kvm_vcpu *vcpu, uint64_t instructions, uint64_t ns);
-/* Gives the engine what has been measured. */
+/* Give the engine the measured costs. */
 void nx_sample_tell(struct nx_kvm_vcpu *vcpu);
 
 /* ---- vcpu.c ---- */
@@ -438,9 +427,9 @@ void nx_vcpu_created(struct nx_kvm_vm *vm, int fd);
 int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request, void *argument);
 
 int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument);
-/* Completes an open exit that KVM would have completed before its VMM saw it. */
+/* Complete an open exit that KVM would have completed before its VMM saw it. */
 void nx_exit_settle(struct nx_kvm_vcpu *vcpu);
-/* Makes the kernel's registers current; owner lock held. */
+/* Make the kernel's registers current; the owner lock is held. */
 void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd);
 
 /* ---- state.c: registers and the run page ---- */
@@ -448,38 +437,36 @@ void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd);
 void nx_state_import_regs(struct nx_state *state, const struct kvm_regs *regs);
 void nx_state_export_regs(const struct nx_state *state, struct kvm_regs *regs);
 void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs);
-/*
- * Whether the kernel's segment registers are older than the engine's; then the caller has to give
- * it *to.
- */
+/* Return whether the kernel's segment registers are older than the engine's. If so, the caller
+ * has to give the kernel *to. */
 bool nx_segments_due(struct nx_kvm_vcpu *vcpu, struct kvm_sregs *to);
-/* The guest's protection keys, for a stay that begins. */
+/* Return the guest's protection keys, for a stay that begins. */
 uint32_t nx_vcpu_pkru(struct nx_kvm_vcpu *vcpu);
 /* Return whether the kernel's exit is to be completed by entering the guest, for its shadow. */
 bool nx_vcpu_in_shadow(const struct nx_kvm_vcpu *vcpu, int fd);
-/* Why the engine must not run in the state just synchronised, or NX_FIT. */
+/* Return why the engine must not run in the state just synchronised, or NX_FIT. */
 enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd);
-/* Makes the run page say what the engine's exit is. */
+/* Describe the engine's exit in the run page. */
 void nx_exit_fabricate(struct nx_kvm_vcpu *vcpu);
-/* Takes the VMM's answer to an engine's exit out of the run page. */
+/* Take the VMM's answer to an engine's exit out of the run page. */
 void nx_exit_consume(struct nx_kvm_vcpu *vcpu);
 
 /* ---- share.c ---- */
 
-/* false: no memory. */
+/* Return false without memory. */
 bool nx_share_open(struct nx_kvm_vm *vm);
 void nx_share_close(struct nx_kvm_vm *vm);
-/* Both with nx_vcpus_lock() held. */
+/* Both are called with nx_vcpus_lock() held. */
 bool nx_share_vcpu_open(struct nx_kvm_vcpu *vcpu);
 void nx_share_vcpu_close(struct nx_kvm_vcpu *vcpu);
-/* shared: the member `off` of a VM or vCPU; at most once for each. */
+/* Show why clustering is off; shared is the member `off` of a VM or vCPU, set at most once. */
 void nx_share_off(char *shared, const char *why);
-/* Shows the engine's counters and clusters as they are now; owner lock held. */
+/* Show the engine's counters and clusters as they are now; the owner lock is held. */
 void nx_share_publish(struct nx_kvm_vcpu *vcpu, uint64_t now);
 
 /* ---- names.c ---- */
 
-/* A translation was made; and all of a vCPU's are gone. */
+/* Name a new translation; forget all of a vCPU's translations. */
 void nx_names_add(const struct nx_kvm_vcpu *vcpu, const struct nx_share_cluster *cluster);
 void nx_names_forget(const struct nx_kvm_vcpu *vcpu);
 
@@ -491,32 +478,31 @@ void nx_names_forget(const struct nx_kvm_vcpu *vcpu);
 /* Written by totals.c; complete when nx_report_final() has folded every vCPU in. */
 struct nx_totals {
 	struct nx_figures figures;
-	/* Clusters of the first vCPUs: their own memory or, of those that are gone, a copy. */
+	/* The clusters of the first vCPUs: their own memory or, if they have gone, a copy. */
 	const struct nx_share_clusters *part[NX_TOTALS_PARTS];
 	unsigned parts;
 	unsigned vcpus;
-	/* Why nothing was avoided, each reason once. */
+	/* The reasons why nothing was avoided, each once. */
 	const char *off[NX_TOTALS_OFF];
 	unsigned offs;
 };
 extern struct nx_totals nx_totals;
 
-/* A vCPU's figures for the end of the process; gone: its memory is about to go. */
+/* Add a vCPU's figures to those of the process; gone: the vCPU's memory is about to go. */
 void nx_totals_fold(const struct nx_share_vcpu *shared, bool gone);
-/* What has been taken and avoided by all vCPUs so far; any of them may be running. */
+/* Sum the exits taken and avoided by all vCPUs so far; any of them may be running. */
 void nx_totals_sum(uint64_t *taken, uint64_t *avoided);
-/* Note why nothing is avoided in a VM or on a vCPU; the text is for ever. */
+/* Note why nothing is avoided in a VM or on a vCPU; the text is a string constant. */
 void nx_totals_off(const char *why);
+
 /* ---- kvm_stats.c ---- */
 
-/*
- * KVM's statistics of a vCPU: a descriptor, or -1. They must be readable at the end, when an ioctl
- * on the vCPU could wait for ever for a KVM_RUN in another thread.
- */
+/* Return a descriptor of KVM's statistics of a vCPU, or -1. They must be readable at the end,
+ * when an ioctl on the vCPU could wait for ever for a KVM_RUN in another thread. */
 int nx_kvm_stats_open(const struct nx_kvm_vm *vm, int fd);
-/* Whether there is one of this name. */
+/* Return whether there is a statistic of this name. */
 bool nx_kvm_stats_has(int fd, const char *name);
-/* Reads them into the vCPU's figures; the vCPU may be running. */
+/* Read them into the vCPU's figures; the vCPU may be running. */
 void nx_kvm_stats_read(struct nx_kvm_vcpu *vcpu);
 
 /* ---- report.c ---- */

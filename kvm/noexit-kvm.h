@@ -41,10 +41,11 @@
 extern "C" {
 #endif
 
-/* As ioctl(2): -1 and errno, or the ioctl's result. What does not concern KVM is passed on. */
+/* Do what ioctl(2) does and return what it returns. A call that does not concern KVM is passed
+ * on. */
 NX_API int nx_ioctl(int fd, unsigned long request, ...);
 
-/* As close(2). Other descriptors may be closed with it, too. */
+/* Do what close(2) does. Other descriptors may be closed with it, too. */
 NX_API int nx_close(int fd);
 
 /*
@@ -83,16 +84,15 @@ NX_API const char *nx_kvm_option(const char *name, const char *value);
  */
 NX_API void nx_kvm_log(void (*log)(const char *line));
 
-/*
- * Whether the VMs that are made from now on are shown to `noexit stat`, `top` and `explain`: those
- * that only measure something are not. Shown is the default.
- */
+/* Set whether VMs that are made from now on are shown to `noexit stat`, `top` and `explain`, as
+ * they are by default. A VM that only measures something should not be. */
 NX_API void nx_kvm_watched(bool watched);
 
-/* Whether this process may have memory for translated code, of the default size. */
+/* Return whether this process may have memory for translated code, of the default size. */
 NX_API bool nx_kvm_can_execute(void);
 
-/* Of all vCPUs of the process so far; read while they run, figures may be one exit old. */
+/* The figures of all vCPUs of the process so far. Read while vCPUs run, they may be one exit
+ * old. */
 struct nx_kvm_totals {
 	uint64_t taken;   /* returns of KVM_RUN with an exit from the kernel */
 	uint64_t avoided; /* exits without one */

@@ -58,26 +58,25 @@ enum nx_option {
 	    NX_OPTION_COUNT
 };
 
-/* What the environment carries besides the options: who may clean it up, and of what. */
+/* Variables of the environment besides the options: which process may remove them, and our entry
+ * in LD_PRELOAD. */
 #define NX_ENV_PREFIX "NOEXIT_"
 #define NX_ENV_PID "NOEXIT_PID"         /* the process that `noexit run` became */
 #define NX_ENV_LIBRARY "NOEXIT_LIBRARY" /* our entry in LD_PRELOAD */
 
 void nx_options_default(struct nx_options *options);
 
-/*
- * Sets one option from text; flags take "1" or "0". Returns NULL, or what is wrong with the
- * value, as the end of a sentence. The text must outlive *options.
- */
+/* Set one option from text; flags take "1" or "0". Return NULL, or what is wrong with the value,
+ * as the end of a sentence. The text must outlive *options. */
 const char *nx_option_set(struct nx_options *options, enum nx_option option, const char *text);
 
-/* By its switch, as in "max-gap"; NX_OPTION_COUNT: there is none. */
+/* Find an option by its switch, as in "max-gap"; return NX_OPTION_COUNT if there is none. */
 enum nx_option nx_option_find(const char *word);
 
-/* "NOEXIT_STATS" and so on. */
+/* Return the name of its variable, "NOEXIT_STATS" and so on. */
 const char *nx_option_env(enum nx_option option);
 
-/* Reads all of them; a value that does not parse keeps its default. */
+/* Read all options; an option whose value does not parse keeps its default. */
 void nx_options_from_environment(struct nx_options *options);
 
 #endif
