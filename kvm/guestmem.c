@@ -16,30 +16,37 @@
 
 /* ---- Slots ---- */
 
-static void slot_remove(struct nx_kvm_vm *vm, uint32_t id)
+/* Return the index of the first slot that begins there or later. A VM may have 32,764 slots. */
+static unsigned slot_from(const struct nx_kvm_vm *vm, uint64_t gpa)
 {
-	for (unsigned i = 0; i < vm->slots; i++) {
-		if (vm->slot[i].id == id) {
-			memmove(&vm->slot[i], &vm->slot[i + 1],
-				(vm->slots - i - 1) * sizeof(*vm->slot));
-			vm->slots--;
-			return;
-		}
+	unsigned low = 0, high = vm->slots;
+
+	while (low < high) {
+		unsigned middle = (low + high) / 2;
+
+		if (vm->slot[middle].gpa < gpa)
+			low = middle + 1;
+		else
+			high = middle;
 	}
+	return low;
 }
 
-bool nx_slot_set(struct nx_kvm_vm *vm, uint32_t id, uint32_t flags, uint64_t gpa, uint64_t size,
-		 uint64_t host)
+static void slot_remove(struct nx_kvm_vm *vm, uint32_t id)
 {
-	unsigned at = 0;
+	unsigned at;
 
-	/* Address space 1 is SMM's, where the engine never is. */
-	if (id >> 16)
-		return true;
-	slot_remove(vm, id);
-	if (!size)
-		return true;
-	nx_host_covered(host, size);
+	if (id >= vm->slot_ids || vm->slot_gpa[id] == NX_SLOT_NONE)
+		return;
+	at = slot_from(vm, vm->slot_gpa[id]);
+	vm->slot_gpa[id] = NX_SLOT_NONE;
+	memmove(&vm->slot[at], &vm->slot[at + 1], (vm->slots - at - 1) * sizeof(*vm->slot));
+	vm->slots--;
+}
+
+/* Make room for one more slot, and for the number of it. */
+static bool slot_room(struct nx_kvm_vm *vm, uint32_t id)
+{
 	if (vm->slots == vm->slot_capacity) {
 		unsigned capacity = vm->slot_capacity ? vm->slot_capacity * 2 : 32;
 		struct nx_slot *slot = realloc(vm->slot, capacity * sizeof(*slot));
@@ -49,15 +56,39 @@ bool nx_slot_set(struct nx_kvm_vm *vm, uint32_t id, uint32_t flags, uint64_t gpa
 		vm->slot = slot;
 		vm->slot_capacity = capacity;
 	}
-	while (at < vm->slots && vm->slot[at].gpa < gpa)
-		at++;
+	if (id >= vm->slot_ids) {
+		unsigned ids = 2 * id + 32;
+		uint64_t *gpa = realloc(vm->slot_gpa, ids * sizeof(*gpa));
+
+		if (!gpa)
+			return false;
+		for (unsigned i = vm->slot_ids; i < ids; i++)
+			gpa[i] = NX_SLOT_NONE;
+		vm->slot_gpa = gpa;
+		vm->slot_ids = ids;
+	}
+	return true;
+}
+
+bool nx_slot_set(struct nx_kvm_vm *vm, uint32_t id, uint32_t flags, uint64_t gpa, uint64_t size,
+		 uint64_t host)
+{
+	unsigned at;
+
+	/* Address space 1 is SMM's, where the engine never is. */
+	if (id >> 16)
+		return true;
+	slot_remove(vm, id);
+	if (!size)
+		return true;
+	nx_host_covered(host, size);
+	if (!slot_room(vm, id))
+		return false;
+	at = slot_from(vm, gpa);
 	memmove(&vm->slot[at + 1], &vm->slot[at], (vm->slots - at) * sizeof(*vm->slot));
-	vm->slot[at] = (struct nx_slot){.gpa = gpa,
-					.size = size,
-					.host = host,
-					.id = id,
-					.flags = flags,
-					.access = NX_HOST_UNKNOWN};
+	vm->slot[at] = (struct nx_slot){
+	    .gpa = gpa, .size = size, .host = host, .flags = flags, .access = NX_HOST_UNKNOWN};
+	vm->slot_gpa[id] = gpa;
 	vm->slots++;
 	return true;
 }

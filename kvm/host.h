@@ -120,11 +120,12 @@ struct nx_object *nx_object_new(enum nx_object_type type, size_t size,
 struct nx_slot {
 	uint64_t gpa, size;
 	uint64_t host;
-	uint32_t id;
 	uint32_t flags; /* KVM_MEM_* */
 	/* NX_HOST_*, looked up at first use; NX_HOST_UNKNOWN until then. */
 	_Atomic uint8_t access;
 };
+
+#define NX_SLOT_NONE UINT64_MAX
 
 struct nx_ioeventfd {
 	uint64_t address, datamatch;
@@ -159,6 +160,8 @@ struct nx_kvm_vm {
 	unsigned generation; /* incremented with each change of what the lock guards */
 	struct nx_slot *slot;
 	unsigned slots, slot_capacity; /* sorted by gpa, address space 0 only */
+	uint64_t *slot_gpa;            /* by a slot's number: where it is, or NX_SLOT_NONE */
+	unsigned slot_ids;
 	struct nx_ioeventfd *ioeventfd;
 	atomic_uint ioeventfds; /* written under the lock; a first look needs no lock */
 	unsigned ioeventfd_capacity;
@@ -338,6 +341,7 @@ struct nx_kvm_vcpu {
 
 	/* What the VMM has told the kernel about this vCPU. */
 	bool guest_debug, has_signal_mask;
+	bool uses_sync_regs; /* it has asked for registers in the run page, or given some */
 	uint64_t signal_mask;
 	uint8_t physical_bits;
 	uint32_t guest_features; /* NX_FEATURE_* */

@@ -23,7 +23,8 @@
  *  5. A signal handler that runs while KVM_RUN is in our hands ends it as it ends the
  *     kernel's: with EINTR, unless an exit is returned anyhow. Who only looks at EINTR needs it.
  *  6. The VMM's kvm_valid_regs and kvm_dirty_regs are its own: we add for the length of a call,
- *     and what it marked dirty wins over what the engine has.
+ *     and what it marked dirty wins over what the engine has. Registers in the run page that it did
+ *     not ask for are as it left them.
  */
 #include "host.h"
 
@@ -526,7 +527,7 @@ static int interrupted_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	return result;
 }
 
-NX_HOT int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
+NX_HOT static int run_once(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
 	unsigned handlers = nx_handlers_run();
 	int saved = errno;
@@ -557,4 +558,26 @@ NX_HOT int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	errno = saved;
 	return nx_handlers_run() != handlers ? interrupted_run(vcpu, fd, argument)
 					     : real_run(vcpu, fd, argument);
+}
+
+NX_HOT int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
+{
+	struct kvm_sync_regs *page = &vcpu->run->s.regs, kept;
+	uint64_t valid = vcpu->run->kvm_valid_regs;
+	int result;
+
+	/* A VMM that never used these registers does not look at them, and most never do. */
+	if (valid || vcpu->run->kvm_dirty_regs)
+		vcpu->uses_sync_regs = true;
+	if (!vcpu->uses_sync_regs || (valid & SYNC_ALL) == SYNC_ALL)
+		return run_once(vcpu, fd, argument);
+	kept = *page;
+	result = run_once(vcpu, fd, argument);
+	if (!(valid & KVM_SYNC_X86_REGS))
+		page->regs = kept.regs;
+	if (!(valid & KVM_SYNC_X86_SREGS))
+		page->sregs = kept.sregs;
+	if (!(valid & KVM_SYNC_X86_EVENTS))
+		page->events = kept.events;
+	return result;
 }

@@ -30,6 +30,7 @@ static void vm_release(struct nx_object *object)
 
 	nx_share_close(vm);
 	free(vm->slot);
+	free(vm->slot_gpa);
 	nx_ioeventfd_clear(vm);
 	nx_ring_clear(vm);
 	pthread_rwlock_destroy(&vm->lock);

@@ -255,6 +255,33 @@ static void test_dirty_regs_win(void **state)
 	fake_stop();
 }
 
+/* A VMM that gives registers and asks for none finds what it left in the page. */
+static void give(struct vmm *vmm, unsigned index)
+{
+	static struct kvm_sync_regs left;
+	struct kvm_sync_regs *page = &fake.run->s.regs;
+
+	(void)vmm;
+	if (index)
+		assert_memory_equal(page, &left, sizeof(left));
+	memset(page, (int)index + 1, sizeof(*page));
+	if (index % 5 == 0) {
+		assert_int_equal(vmm_ioctl(KVM_GET_REGS, &page->regs), 0);
+		page->regs.rbx += index;
+		fake.run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+	}
+	left = *page;
+}
+
+static void test_page_is_the_vmms(void **state)
+{
+	(void)state;
+	with.at_exit = without.at_exit = give;
+	run_both(mixed, COUNT(mixed), fast);
+	assert_true(fake_engine.exits > 0);
+	fake_stop();
+}
+
 /* The kernel refuses the whole call: the registers must not stay behind in the page. */
 static void test_refused_run_keeps_registers(void **state)
 {
@@ -694,6 +721,7 @@ int main(void)
 	    TEST(test_set_regs_same_rip),
 	    TEST(test_set_regs_other_rip),
 	    TEST(test_dirty_regs_win),
+	    TEST(test_page_is_the_vmms),
 	    TEST(test_refused_run_keeps_registers),
 	    TEST(test_kick_during_completion),
 	    TEST(test_kick_at_engine_exit),
