@@ -115,7 +115,7 @@ struct nx_state {
 	X(SEGMENT, "an access outside a segment's limit or rights")                           \
 	X(HOST_PAGE, "memory that the host does not let the engine touch")                    \
 	X(SESSION, "the host refused access to guest memory for the moment")                  \
-	X(HOST_ROUTE, "a device that the kernel handles")                                     \
+	X(HOST_ROUTE, "an exit that the host declines")                                       \
 	X(DEVICE_FORM, "a device access by an instruction that the engine does not complete") \
 	X(FAULT, "an instruction that would fault")                                           \
 	X(STATE, "a processor state that the engine does not run in")                         \
@@ -318,7 +318,7 @@ static inline enum nx_exit_class nx_exit_class_of(const struct nx_exit *exit)
 enum nx_page_kind {
 	NX_PAGE_RAM,    /* host memory */
 	NX_PAGE_DEVICE, /* nothing mapped: an access is an MMIO exit */
-	NX_PAGE_LEAVE,  /* only the kernel knows */
+	NX_PAGE_LEAVE,  /* the host declines: leave before an access */
 };
 
 struct nx_page {
@@ -372,7 +372,7 @@ struct nx_host {
 	 * place in the host's memory is computed with nx_confine(), or a guest reads beside it.
 	 */
 	void (*map_page)(void *data, uint64_t gpa, struct nx_page *page);
-	/* Who handles this access: the VMM (EXIT) or only the kernel (LEAVE)? */
+	/* Whether the host takes this access as an exit; LEAVE: it declines. */
 	enum nx_route (*route_io)(void *data, uint16_t port, unsigned size, bool write,
 				  uint64_t value);
 	enum nx_route (*route_mmio)(void *data, uint64_t gpa, unsigned size, bool write,
