@@ -377,6 +377,11 @@ struct nx_host {
 				  uint64_t value);
 	enum nx_route (*route_mmio)(void *data, uint64_t gpa, unsigned size, bool write,
 				    uint64_t value);
+	/*
+	 * The same for an instruction exit, which *exit describes: an MSR by its number (operand),
+	 * a control register by reg. May be NULL: the host takes all of them.
+	 */
+	enum nx_route (*route_insn)(void *data, const struct nx_exit *exit);
 	/* A monotonic clock in nanoseconds. */
 	uint64_t (*now)(void *data);
 	/*

@@ -222,9 +222,15 @@ static enum nx_outcome end_with_insn(struct nx_engine *engine, const struct nx_s
 				     struct nx_exit *exit)
 {
 	exit->kind = NX_EXIT_INSN;
-	engine->stay.routed = NX_ROUTE_EXIT;
-	engine->counters.exits_insn++;
+	exit->rip = site->rip;
+	exit->next = site->next;
 	nx_describe_insn(engine, site, exit);
+	engine->stay.routed = engine->host->route_insn
+				  ? engine->host->route_insn(engine->host_data, exit)
+				  : NX_ROUTE_EXIT;
+	if (engine->stay.routed == NX_ROUTE_LEAVE)
+		return leave(engine, exit, NX_LEAVE_HOST_ROUTE);
+	engine->counters.exits_insn++;
 	deliver(engine, site, NX_PENDING_INSN, exit);
 	engine->pending.flushes = nx_exit_flushes(exit);
 	return NX_EXIT;

@@ -192,12 +192,57 @@ static void only_where_they_exit(void **state)
 	}
 }
 
+/* The host declines one MSR: the guest is given back before it, and other MSRs exit. */
+
+GUEST(two_msrs, 64, "rdmsr", "mov ecx, 0x10; rdmsr; mov esi, eax; mov ecx, 0x174; rdmsr", "ret");
+
+static enum nx_route decline_174(void *data, const struct nx_exit *exit)
+{
+	const struct mock *m = data;
+
+	assert_int_equal(exit->kind, NX_EXIT_INSN);
+	assert_int_equal(exit->insn, NX_INSN_RDMSR);
+	assert_false(exit->write);
+	assert_in_range(exit->rip, m->resume_rip, m->stop_rip - 1);
+	assert_int_equal(exit->next, exit->rip + 2);
+	return exit->operand == 0x174 ? NX_ROUTE_LEAVE : NX_ROUTE_EXIT;
+}
+
+static void declined(void **state)
+{
+	static const struct mock_access log[] = {READ(RDMSR, 4, 0x10, 0x1234500006789)};
+	struct mock *m = mock_new_exits(MOCK_LONG64, 0, NX_LEVEL_STRAIGHT, NX_EXITS_MSR);
+	uint64_t exits;
+
+	(void)state;
+	m->first_class = NX_CLASS_MSR;
+	m->host.route_insn = decline_174;
+	MOCK_LOAD(m, two_msrs);
+	m->input[0] = log[0].data;
+	mock_warm(m);
+	mock_check_log(m, log, 1);
+	assert_int_equal(m->reason, NX_LEAVE_HOST_ROUTE);
+	m->want.gpr[NX_RAX] = m->want.gpr[NX_RSI] = 0x6789;
+	m->want.gpr[NX_RDX] = 0x12345;
+	m->want.gpr[NX_RCX] = 0x174;
+	m->want.rip = m->stop_rip - 2;
+	mock_check(m);
+	exits = nx_engine_counters(m->engine)->exits_insn;
+	/* Without the callback both exit. */
+	m->host.route_insn = NULL;
+	mock_run(m);
+	assert_int_equal(m->exits, 2);
+	assert_int_equal(nx_engine_counters(m->engine)->exits_insn, exits + 2);
+	mock_check_ended(m);
+	mock_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(context_switch),       cmocka_unit_test(control_structure),
 	    cmocka_unit_test(dense_packing),        cmocka_unit_test(other_classes),
-	    cmocka_unit_test(only_where_they_exit),
+	    cmocka_unit_test(only_where_they_exit), cmocka_unit_test(declined),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
