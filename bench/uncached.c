@@ -2,7 +2,7 @@
 /*
  * uncached.c - what translations that are kept bring: the same engine, which decodes, translates,
  * verifies and runs each instruction up to the next exit by itself and forgets it
- * (nx_config.uncached), against clusters. The first is what an interpreter that checks as much
+ * (nx_experiment.uncached), against clusters. The first is what an interpreter that checks as much
  * would be, in kind; its figure is a bound for it from above. Nothing else is in the figures: the
  * host does nothing.
  */
@@ -71,7 +71,7 @@ static bool begin(struct side *side, unsigned number, bool uncached)
 	double ns;
 
 	nx_config_default(&config);
-	config.uncached = uncached;
+	config.experiment.uncached = uncached;
 	side->reads = 0;
 	side->batch = WARM_UP;
 	if (!machine_make(&side->m, &config))

@@ -12,19 +12,19 @@ void nx_config_limits(struct nx_config *config, enum nx_limits limits)
 {
 	switch (limits) {
 	case NX_LIMITS_UNWEIGHED:
-		config->ignore_costs = true;
+		config->experiment.ignore_costs = true;
 		break;
 	case NX_LIMITS_PAPER:
 		config->level = NX_LEVEL_LOOPS;
-		config->ignore_costs = true;
+		config->experiment.ignore_costs = true;
 		break;
 	case NX_LIMITS_VBOX:
 		/* EMAll.cpp: EMEXITENTRY's hits, cMaxInstructionsWithoutExits, cMaxInstructions. */
-		config->skip_first =
+		config->experiment.skip_first =
 		    256 - 2; /* the first exit makes the entry, the last is taken */
 		config->max_gap = config->max_gap_accesses = config->max_path = 24;
-		config->max_stay = 8192;
-		config->give_up = config->ignore_costs = true;
+		config->experiment.max_stay = 8192;
+		config->experiment.give_up = config->experiment.ignore_costs = true;
 		break;
 	default:
 		break;
@@ -66,8 +66,8 @@ struct nx_engine *nx_engine_create(const struct nx_memory *memory, const struct 
 		engine->singles.count = NX_SINGLES;
 	engine->singles.code = (uint32_t)memory->code_size - engine->singles.count * NX_SINGLE_CODE;
 	nx_cache_init(&engine->blocks, traces, engine->singles.code);
-	engine->tracker.skip_first = config->skip_first;
-	engine->tracker.give_up = config->give_up;
+	engine->tracker.skip_first = config->experiment.skip_first;
+	engine->tracker.give_up = config->experiment.give_up;
 	nx_snippets_init(engine);
 	return engine;
 }

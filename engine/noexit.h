@@ -251,7 +251,7 @@ enum nx_insn_exit {
 #define NX_FEATURE_CMPXCHG16B (1u << 2)
 #define NX_FEATURE_RDTSCP (1u << 3) /* and nx_host.read_tsc */
 
-/* Bits of nx_config.fail. */
+/* Bits of nx_experiment.fail. */
 #define NX_FAIL_CACHE (1u << 0)  /* no translation fits in the code cache */
 #define NX_FAIL_VERIFY (1u << 1) /* the verifier refuses every translation */
 
@@ -426,15 +426,25 @@ enum nx_level {
 	    NX_LEVEL_COUNT
 };
 
+/* Settings to compare with and to test by. Zero is how the engine is meant to run. */
+struct nx_experiment {
+	uint16_t skip_first; /* exits of an instruction before the tracker's rule begins to count */
+	uint32_t max_stay;   /* instructions in clusters from one hardware exit on; 0: any number */
+	bool give_up;        /* where no cluster was found, none is looked for again */
+	bool ignore_costs;   /* taking over always pays */
+	uint32_t fail;       /* NX_FAIL_*: steps that do not succeed, to try what becomes of it */
+	/*
+	 * No clusters; each instruction up to the next exit is decoded, translated, verified and
+	 * run by itself, every time anew.
+	 */
+	bool uncached;
+};
+
 struct nx_config {
 	enum nx_level level;
 	uint16_t max_gap;          /* instructions between two exiting ones; paper: 16 */
 	uint16_t max_gap_accesses; /* memory accesses between two exiting ones; paper: 4 */
 	uint16_t max_path;         /* instructions between two exiting ones on an observed path */
-	uint16_t skip_first; /* exits of an instruction before the tracker's rule begins to count */
-	uint32_t max_stay;   /* instructions in clusters from one hardware exit on; 0: any number */
-	bool give_up;        /* where no cluster was found, none is looked for again */
-	bool ignore_costs;   /* taking over always pays */
 	/*
 	 * Two adjacent 32-bit stores, one after the other, that were seen to exit reach the host as
 	 * one of 64 bits: a PAE guest's page-table entry. Only on pages that the host calls traced;
@@ -446,12 +456,7 @@ struct nx_config {
 	uint32_t user_exits; /* of these, such as exit at CPL 3, too: NX_EXITS_CPUID or nothing */
 	bool segment_loads;  /* the host takes state.seg back: real-mode loads are run */
 	uint32_t guest_features; /* NX_FEATURE_*: what the guest's processor has */
-	uint32_t fail; /* NX_FAIL_*: steps that do not succeed, to try what becomes of it */
-	/*
-	 * To compare with: no clusters; each instruction up to the next exit is decoded,
-	 * translated, verified and run by itself, every time anew.
-	 */
-	bool uncached;
+	struct nx_experiment experiment;
 	/*
 	 * A resume leaves instead of running, and what is being made is interrupted, when the stay
 	 * that began at the hardware's exit has lasted longer than this, and twenty times longer

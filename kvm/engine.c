@@ -35,8 +35,8 @@ bool nx_vcpu_engine_make(struct nx_kvm_vcpu *vcpu)
 	config.segment_loads = true;
 	if (nx_options.max_gap)
 		config.max_gap = (uint16_t)nx_options.max_gap;
-	config.fail = (nx_faulty(NX_FAULT_CACHE) ? NX_FAIL_CACHE : 0) |
-		      (nx_faulty(NX_FAULT_VERIFIER) ? NX_FAIL_VERIFY : 0);
+	config.experiment.fail = (nx_faulty(NX_FAULT_CACHE) ? NX_FAIL_CACHE : 0) |
+				 (nx_faulty(NX_FAULT_VERIFIER) ? NX_FAIL_VERIFY : 0);
 	if (!nx_memory_get(&vcpu->memory, (size_t)nx_options.code_cache * 1024)) {
 		nx_vcpu_off(vcpu,
 			    "no memory for the engine, or a policy forbids executable memory; "

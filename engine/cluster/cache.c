@@ -78,7 +78,7 @@ bool nx_cache_has_entry_near(const struct nx_engine *engine, uint64_t rip)
 
 enum nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *cache)
 {
-	if (engine->config.fail & NX_FAIL_CACHE ||
+	if (engine->config.experiment.fail & NX_FAIL_CACHE ||
 	    engine->translation.size > cache->code_end - cache->code_used)
 		return NX_LEAVE_CACHE_FULL;
 	nx_memcpy((uint8_t *)engine->memory.code_rw + cache->code_used, engine->emitted,

@@ -53,7 +53,7 @@ static enum nx_progress verify_step(struct nx_engine *engine)
 	enum nx_verify_result result;
 	enum nx_progress progress = nx_verify_step(&engine->verify, &result);
 
-	if (engine->config.fail & NX_FAIL_VERIFY)
+	if (engine->config.experiment.fail & NX_FAIL_VERIFY)
 		progress = NX_FAILED;
 	engine->counters.refused += progress == NX_FAILED;
 	return progress;

@@ -544,7 +544,7 @@ bool nx_form_block(struct nx_engine *engine, const struct nx_mode *mode, uint64_
 			break;
 		graph->insns++;
 		if (nx_decides(insn->op) || nx_op_exits(insn->op) || insn->string_io ||
-		    engine->config.uncached)
+		    engine->config.experiment.uncached)
 			break;
 		rip = nx_next_rip(mode, insn);
 	}

@@ -80,7 +80,7 @@ uint32_t nx_cost_idle_turns(const struct nx_engine *engine)
 {
 	uint64_t turns = instructions_worth(engine) / TURN;
 
-	if (turns < NX_IDLE_TURNS || engine->config.ignore_costs)
+	if (turns < NX_IDLE_TURNS || engine->config.experiment.ignore_costs)
 		return NX_IDLE_TURNS;
 	return turns < MAX_IDLE_TURNS ? (uint32_t)turns : MAX_IDLE_TURNS;
 }
@@ -89,7 +89,7 @@ unsigned nx_cost_max_path(const struct nx_engine *engine)
 {
 	uint64_t pays = instructions_worth(engine);
 
-	if (!pays || pays > engine->config.max_path || engine->config.ignore_costs)
+	if (!pays || pays > engine->config.max_path || engine->config.experiment.ignore_costs)
 		return engine->config.max_path;
 	return pays > engine->config.max_gap ? (unsigned)pays : engine->config.max_gap;
 }
@@ -106,7 +106,7 @@ static struct nx_account *account_of(struct nx_engine *engine, uint64_t pc)
 
 bool nx_cost_known(const struct nx_engine *engine)
 {
-	return dearest_exit(&engine->costs) && !engine->config.ignore_costs;
+	return dearest_exit(&engine->costs) && !engine->config.experiment.ignore_costs;
 }
 
 /* In what making_ns counts. */
@@ -336,7 +336,8 @@ bool nx_cost_open(struct nx_engine *engine, uint64_t pc)
 {
 	struct nx_account *account = account_of(engine, pc);
 
-	if (account->declined && engine->costs.takeover && !engine->config.ignore_costs) {
+	if (account->declined && engine->costs.takeover &&
+	    !engine->config.experiment.ignore_costs) {
 		account->declined--;
 		engine->counters.declined++;
 		return false;

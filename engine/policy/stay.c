@@ -26,7 +26,8 @@ bool nx_stay_is_long(struct nx_engine *engine)
 {
 	uint64_t bound = engine->config.latency_ns;
 
-	if (engine->config.max_stay && engine->stay.instructions > engine->config.max_stay)
+	if (engine->config.experiment.max_stay &&
+	    engine->stay.instructions > engine->config.experiment.max_stay)
 		return true;
 	if (!(engine->state.rflags & NX_FL_IF))
 		bound *= 20;

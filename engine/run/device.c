@@ -46,7 +46,7 @@ static bool keep_single(struct nx_engine *engine, const struct nx_site *site, un
 
 	single->len = 0;
 	if (made->size > NX_SINGLE_CODE || made->sites > NX_SINGLE_SITES ||
-	    engine->config.fail & NX_FAIL_CACHE)
+	    engine->config.experiment.fail & NX_FAIL_CACHE)
 		return false;
 	nx_memcpy((uint8_t *)engine->memory.code_rw + engine->singles.code +
 		      number * NX_SINGLE_CODE,

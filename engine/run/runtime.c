@@ -425,7 +425,7 @@ static enum nx_outcome end_cluster(struct nx_engine *engine, struct nx_exit *exi
 	return end_at_site(engine, exit);
 }
 
-/* With nx_config.uncached, run traces only. */
+/* With nx_experiment.uncached, run traces only. */
 static enum nx_outcome step_on(struct nx_engine *engine, struct nx_exit *exit)
 {
 	enum nx_status status;
@@ -490,7 +490,7 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 	if (status != NX_OK)
 		return leave(engine, exit, status);
 	nx_load_context(engine); /* walks need rflags (AC) */
-	if (engine->config.uncached)
+	if (engine->config.experiment.uncached)
 		return step_on(engine, exit);
 	cluster = find_cluster(engine, &offset, &status);
 	if (!cluster && status == NX_LEAVE_NO_CLUSTER)

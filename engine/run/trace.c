@@ -161,7 +161,7 @@ static struct nx_cluster *find_block(struct nx_engine *engine, uint32_t *offset,
 	*status = nx_session_begin(engine);
 	if (*status != NX_OK)
 		return NULL;
-	if (!engine->config.uncached)
+	if (!engine->config.experiment.uncached)
 		block = nx_cache_find(engine, &engine->blocks, engine->state.rip, offset);
 	*status = block ? nx_check_code(engine, block, *offset) : NX_OK;
 	if (*status == NX_LEAVE_CODE_CHANGED)

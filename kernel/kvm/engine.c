@@ -61,13 +61,13 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 	if (!v->vcpu->kvm->arch.hlt_in_guest)
 		config.exits |= NX_EXITS_HLT;
 	config.user_exits = nxk_user_cpuid == NXK_USER_CPUID_OFF ? 0 : NX_EXITS_CPUID;
-	config.ignore_costs = true;
+	config.experiment.ignore_costs = true;
 	config.latency_ns = nxk_latency_us * 1000ull;
 	v->memory.arena_size = PAGE_ALIGN(nx_engine_arena_size());
 	if (nxk_fails(NXK_FAIL_CACHE))
-		config.fail = NX_FAIL_CACHE;
+		config.experiment.fail = NX_FAIL_CACHE;
 	if (nxk_fails(NXK_FAIL_VERIFY))
-		config.fail = NX_FAIL_VERIFY;
+		config.experiment.fail = NX_FAIL_VERIFY;
 	v->memory.arena = nxk_fails(NXK_FAIL_ARENA) ? NULL : vzalloc(v->memory.arena_size);
 	if (v->memory.arena && nxk_code_get(&v->memory))
 		v->engine = nx_engine_create(&v->memory, &callbacks, v, &config);

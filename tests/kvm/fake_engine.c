@@ -58,7 +58,7 @@ struct nx_engine *nx_engine_create(const struct nx_memory *memory, const struct 
 	assert(memory->arena && memory->code_rw != memory->code_rx && config->max_gap);
 	engine = (struct nx_engine){.host = host,
 				    .host_data = host_data,
-				    .fail = config->fail,
+				    .fail = config->experiment.fail,
 				    .segment_loads = config->segment_loads};
 	fake_engine.created++;
 	return &engine;

@@ -92,7 +92,7 @@ static void test_unknown_or_ignored(void **state)
 	mock_free(m);
 
 	m = begin(5000, 6000);
-	m->engine->config.ignore_costs = true;
+	m->engine->config.experiment.ignore_costs = true;
 	assert_int_equal(taken_of(m, 1000, 0), 1000);
 	mock_free(m);
 }
@@ -235,7 +235,7 @@ static void test_limits(void **state)
 	assert_int_equal(nx_cost_max_path(m->engine), 50);
 	costs->exit[NX_EXIT_MMIO] = 400000;
 	assert_int_equal(nx_cost_idle_turns(m->engine), 25000);
-	m->engine->config.ignore_costs = true;
+	m->engine->config.experiment.ignore_costs = true;
 	assert_int_equal(nx_cost_max_path(m->engine), m->engine->config.max_path);
 	mock_free(m);
 }
@@ -263,7 +263,7 @@ static void test_outgrown(void **state)
 	for (leaves = 1; !nx_cost_outgrown(m->engine, &cluster); leaves++)
 		;
 	assert_int_equal(leaves, 5);
-	m->engine->config.ignore_costs = true;
+	m->engine->config.experiment.ignore_costs = true;
 	cluster.lost = 0;
 	assert_true(nx_cost_outgrown(m->engine, &cluster));
 	mock_free(m);
@@ -287,10 +287,10 @@ static void test_predecessors(void **state)
 	nx_config_default(&config);
 	nx_config_limits(&config, NX_LIMITS_VBOX);
 	assert_int_equal(config.max_path, 24);
-	assert_int_equal(config.max_stay, 8192);
+	assert_int_equal(config.experiment.max_stay, 8192);
 	tracker = &m->engine->tracker;
-	tracker->skip_first = config.skip_first;
-	tracker->give_up = config.give_up;
+	tracker->skip_first = config.experiment.skip_first;
+	tracker->give_up = config.experiment.give_up;
 	while (nx_tracker_note(tracker, 0x5000, NULL, 0, NX_TRACK_IO, 0) == NX_TRACK_COLD)
 		exits++;
 	assert_int_equal(exits + 1, 256);
@@ -332,7 +332,7 @@ static void test_ripe(void **state)
 	assert_true(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 108));
 	/* Another exit has its own account. */
 	assert_false(nx_cost_ripe(m->engine, PC + 16, NX_MAKE_INSN, 68));
-	m->engine->config.ignore_costs = true;
+	m->engine->config.experiment.ignore_costs = true;
 	assert_true(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 1000000));
 	mock_free(m);
 }
@@ -379,7 +379,7 @@ static void test_paths(void **state)
 	for (unsigned i = 0; i < 100; i++)
 		nx_cost_learn(m->engine, NX_MAKE_TRACE, 1, 1u << 30);
 	assert_in_range(nx_cost_first_leaves(m->engine), 20, 100);
-	m->engine->config.ignore_costs = true;
+	m->engine->config.experiment.ignore_costs = true;
 	assert_int_equal(nx_cost_first_leaves(m->engine), 0);
 	assert_false(nx_cost_follow(m->engine));
 	mock_free(m);

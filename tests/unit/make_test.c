@@ -253,20 +253,20 @@ static void test_failures(void **state)
 	enum nx_status status;
 
 	(void)state;
-	m->engine->config.fail = NX_FAIL_VERIFY;
+	m->engine->config.experiment.fail = NX_FAIL_VERIFY;
 	while (!(cluster = make(m, m->start.rip, &status)) && status == NX_LEAVE_LATENCY)
 		;
 	assert_null(cluster);
 	assert_int_equal(status, NX_LEAVE_REFUSED);
 	assert_int_equal(m->engine->counters.refused, 1);
 	assert_int_equal(m->engine->maker.stage, NX_MAKER_IDLE);
-	m->engine->config.fail = NX_FAIL_CACHE;
+	m->engine->config.experiment.fail = NX_FAIL_CACHE;
 	while (!(cluster = make(m, m->start.rip, &status)) && status == NX_LEAVE_LATENCY)
 		;
 	assert_null(cluster);
 	assert_int_equal(status, NX_LEAVE_CACHE_FULL);
 	assert_int_equal(m->engine->cache.clusters, 0);
-	m->engine->config.fail = 0;
+	m->engine->config.experiment.fail = 0;
 	/* Nothing but memory in reach. */
 	assert_null(make(m, MOCK_DATA, &status));
 	assert_int_equal(status, NX_LEAVE_NO_CLUSTER);

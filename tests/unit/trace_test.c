@@ -226,7 +226,7 @@ static void test_blocks_are_kept(void **state)
 	mock_free(m);
 }
 
-/* nx_config.uncached: to the same exit with the same registers, one instruction at a time. */
+/* nx_experiment.uncached: to the same exit with the same registers, one instruction at a time. */
 static void test_uncached(void **state)
 {
 	struct nx_config config;
@@ -234,7 +234,7 @@ static void test_uncached(void **state)
 
 	(void)state;
 	nx_config_default(&config);
-	config.uncached = true;
+	config.experiment.uncached = true;
 	m = mock_new_config(MOCK_LONG64, 0, &config);
 	MOCK_LOAD(m, winding);
 	mock_warm(m);
