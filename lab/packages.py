@@ -138,6 +138,12 @@ class Apt:
             raise NoPackage(f"{self.release} has no package {package} ({self.architecture})")
         raise LabError(f"apt knows no {package}; run 'apt-get update' as root")
 
+    def nearest(self, package, version):
+        """Return what to ask for: the package of that version, or without it the one that there is."""
+        self.ready()
+        known = run_tool("apt-cache", *self.options, "madison", package)
+        return f"{package}={version}" if f" {version} " in known else package
+
     @contextlib.contextmanager
     def unpacked(self, name, cache):
         """Fetch and unpack a package: yields its file's name and the tree, which goes away."""

@@ -11,6 +11,7 @@
 #   guests                the whole systems in the lab, each without and with noexit; SOAK_GUESTS: these
 #   guests-trixie         the same in the lab of that Debian release
 #   minivmm-trixie        SOAK_MINIVMM (5) times the lab's test of examples/minivmm with its guest's kernel
+#   selftests             the kernel's KVM selftests in the lab, each without and with noexit
 #   boots                 SOAK_BOOTS (200) boots of the lab's guest
 #   busy                  SOAK_CHECKS (5) times make check, with two busy loops beside it; busy-nokvm:
 #                         the same with /dev/kvm hidden
@@ -71,7 +72,8 @@ guests()
 guests_of()
 {
 	# shellcheck disable=SC2086 # a list of names
-	python3 "$root/lab/guests" --release "$1" --keep "$keep/guests-$1" ${SOAK_GUESTS:---all}
+	python3 "$root/lab/guests" --release "$1" --limits unweighed --keep "$keep/guests-$1" \
+		${SOAK_GUESTS:---all}
 }
 
 # In the lab of another release: RELEASE. Two boots each time, of a guest whose timer is the 8254.
@@ -139,6 +141,7 @@ part()
 	guests) guests ;;
 	guests-*) guests_of "${1#guests-}" ;;
 	minivmm-*) minivmm_of "${1#minivmm-}" ;;
+	selftests) python3 "$root/lab/kvm-selftests" --keep "$keep/selftests" ;;
 	boots) python3 "$root/lab/boots" --total "${SOAK_BOOTS:-200}" --keep "$keep/boots" ;;
 	busy) busy ;;
 	busy-nokvm) busy_nokvm ;;
@@ -152,7 +155,7 @@ part()
 }
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
-	guests guests-trixie minivmm-trixie boots load busy busy-nokvm debian13
+	guests guests-trixie minivmm-trixie selftests boots load busy busy-nokvm debian13
 status=0
 summary=
 for name; do

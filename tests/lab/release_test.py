@@ -25,7 +25,7 @@ class ReleaseTest(unittest.TestCase):
         scenario = dataclasses.replace(next(one for one in SCENARIOS if one.name == "debian-1"),
                                        seconds=1600)
         with tempfile.TemporaryDirectory() as keep:
-            runs = scenario.run(BUILD, print, Path(keep), RELEASE)
+            runs = scenario.run(BUILD, print, Path(keep), RELEASE, "unweighed")
         self.assertEqual(scenario.problems(runs), [])
         # The guest's kernel is of that release, and not of this machine's.
         name = (Images(BUILD, print, RELEASE).kernel() / "package").read_text(encoding="ascii")

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""The KVM selftests of the kernel that the lab boots, built from Debian's package of its source.
+
+Package and headers are fetched and taken apart, not installed. Only the programs are kept.
+"""
+
+import os
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+from packages import Apt
+from tool import LabError, locked, run_tool
+
+# What of the kernel's source they are built from.
+PARTS = ("scripts/subarch.include", "scripts/Makefile.", "tools/")
+# For `make check`: those of 6.1 that are not skipped in the AMD kind of lab and are short. With a fifth of a processor
+# (29 November 2026) the longest took 3.7 s, and the next one on the list of all 11.9 s.
+QUICK = frozenset("""
+cpuid_test cr4_cpuid_sync_test debug_regs fix_hypercall_test get_msr_index_features hyperv_clock hyperv_cpuid
+hyperv_svm_test kvm_binary_stats_test kvm_clock_test kvm_pv_test max_vcpuid_cap_test monitor_mwait_test
+nested_exceptions_test platform_info_test set_boot_cpu_id set_sregs_test smm_test state_test svm_int_ctl_test
+svm_nested_shutdown_test svm_nested_soft_inject_test svm_vmcall_test sync_regs_test system_counter_offset_test
+triple_fault_event_test tsc_msrs_test userspace_io_test userspace_msr_exit_test
+""".split())
+FOLDER = "tools/testing/selftests/kvm"
+
+
+def kernel_source(images):
+    """Return (name, version) of the package with the source of the lab's kernel."""
+    package = (images.kernel() / "package").read_text(encoding="ascii")
+    match = re.match(r"linux-image-(\d+\.\d+)[^_]*_([^_]+)_", package)
+    if not match:
+        raise LabError(f"the lab kernel's version cannot be told from {package.strip()}; "
+                       "run 'make clean'")
+    return f"linux-source-{match[1]}", match[2].replace("%3a", ":")
+
+
+def unpack_source(archive, target):
+    """Unpack those parts of the kernel's source, without the folder that it is in."""
+    with tarfile.open(archive, mode="r|xz") as source:
+        for member in source:
+            member.name = member.name.partition("/")[2]
+            if member.name.startswith(PARTS) and (member.isfile() or member.issym() or member.isdir()):
+                source.extract(member, target)
+
+
+def compile_programs(tree, headers, out):
+    """Build what can be built: one that its own source cannot build must not stand for all."""
+    (headers / "asm").symlink_to("x86_64-linux-gnu/asm")
+    result = subprocess.run(
+        ["make", "-k", f"-j{os.cpu_count() or 1}", "-C", str(tree / FOLDER), "ARCH=x86_64",
+         f"OUTPUT={out}", f"LINUX_HDR_PATH={headers}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    programs = [file for file in sorted(out.rglob("*"))
+                if file.is_file() and not file.suffix and os.access(file, os.X_OK)]
+    if not programs:
+        raise LabError(f"the KVM selftests do not build: {result.stderr[-2000:]}")
+    return programs, re.findall(r"^make: \*\*\* \[.*[/ ](\w+)\] Error", result.stderr, re.M)
+
+
+def selftests(images, say):
+    """Return the directory with the programs, built when they are first asked for."""
+    images.ready()
+    target = images.cache / "kvm-selftests"
+    name, version = kernel_source(images)
+    apt = Apt(images.cache, say, images.release)
+    with locked(images.cache / "lock-selftests"):
+        if target.exists():
+            return target
+        with apt.unpacked(apt.nearest("linux-libc-dev", version), images.cache) as (_, headers), \
+                apt.unpacked(apt.nearest(name, version), images.cache) as (deb, package):
+            archive = next(package.glob("usr/src/*.tar.xz"), None)
+            if not archive:
+                raise LabError(f"{deb} has no source in usr/src")
+            tree, out, chosen = (package / name for name in ("source", "out", "chosen"))
+            for directory in (out, chosen):
+                directory.mkdir()
+            unpack_source(archive, tree)
+            say(f"building the KVM selftests of {deb} (once)")
+            programs, failed = compile_programs(tree, headers / "usr/include", out)
+            if failed:
+                say(f"their source does not build {', '.join(failed)}")
+            for program in programs:
+                run_tool("strip", "-o", str(chosen / program.name), str(program))
+            os.rename(chosen, target)
+    return target
