@@ -656,9 +656,13 @@ class Which(Base):
     def test_no_right(self):
         with Vmm() as vmm:
             # The program may lie in a directory that nobody else may enter.
-            command = "exec setpriv --reuid=12345 --regid=12345 --clear-groups /proc/self/fd/3"
-            self.refused(run("sh", "-c", f'exec 3<"$0"; {command} stat -p {vmm.pid}', NOEXIT),
-                         "cannot be looked into", "root")
+            program = os.open(NOEXIT, os.O_RDONLY)
+            try:
+                self.refused(run(f"/proc/self/fd/{program}", "stat", "-p", str(vmm.pid),
+                                 pass_fds=[program], user=12345, group=12345, extra_groups=[]),
+                             "cannot be looked into", "root")
+            finally:
+                os.close(program)
 
 
 if __name__ == "__main__":
