@@ -382,6 +382,12 @@ struct nx_host {
 	 * a control register by reg. May be NULL: the host takes all of them.
 	 */
 	enum nx_route (*route_insn)(void *data, const struct nx_exit *exit);
+	/*
+	 * May be NULL. Does a write for which NX_ROUTE_QUEUE was the answer. false: it cannot just
+	 * now, and the write is delivered as an exit. Called for elements of string instructions,
+	 * which need not be left for each of them; other writes always are delivered.
+	 */
+	bool (*queue)(void *data, uint64_t gpa, unsigned size, uint64_t value);
 	/* A monotonic clock in nanoseconds. */
 	uint64_t (*now)(void *data);
 	/*

@@ -14,6 +14,7 @@ const struct nx_host nx_kvm_engine_host = {
     .map_page = nx_guest_map_page,
     .route_io = nx_guest_route_io,
     .route_mmio = nx_guest_route_mmio,
+    .queue = nx_ring_queue,
     .now = engine_now,
     .time_is_up = nx_time_is_up,
 };

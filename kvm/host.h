@@ -239,6 +239,8 @@ enum nx_route nx_ring_route(const struct nx_kvm_vcpu *vcpu, bool pio, uint64_t a
 /* Put the write into the ring. Return true if the VMM needs no exit; elements of a string that
  * did not fit remain in the exit. vm->lock is held. */
 bool nx_ring_append(const struct nx_kvm_vcpu *vcpu, struct nx_exit *exit);
+/* nx_host.queue */
+bool nx_ring_queue(void *data, uint64_t gpa, unsigned size, uint64_t value);
 
 /* ---- hostmem.c ---- */
 

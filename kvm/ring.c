@@ -160,3 +160,13 @@ bool nx_ring_append(const struct nx_kvm_vcpu *vcpu, struct nx_exit *exit)
 	return exit->string ? append_string(ring, exit)
 			    : append(ring, pio, address, exit->size, &exit->data);
 }
+
+bool nx_ring_queue(void *data, uint64_t gpa, unsigned size, uint64_t value)
+{
+	struct nx_kvm_vcpu *vcpu = data;
+	struct kvm_coalesced_mmio_ring *ring = ring_of(vcpu);
+	bool queued = ring && append(ring, false, gpa, size, &value);
+
+	vcpu->stats->queued += queued;
+	return queued;
+}

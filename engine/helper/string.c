@@ -145,7 +145,32 @@ static struct nx_string_pending begin_pending(const struct string *s, unsigned c
 	};
 }
 
-/* One element of STOS, LODS or MOVS that meets a device, perhaps on both sides of a MOVS. */
+/*
+ * An element of STOS or MOVS that is written to a range whose writes the host only queues needs no
+ * exit. Return false if it is to be delivered like any other.
+ */
+static bool queued(const struct string *s, const struct nx_exit *exit, bool loads)
+{
+	const struct nx_host *host = s->engine->host;
+
+	if (!host->queue ||
+	    host->route_mmio(s->engine->host_data, exit->gpa, exit->size, true, exit->data) !=
+		NX_ROUTE_QUEUE ||
+	    !host->queue(s->engine->host_data, exit->gpa, exit->size, exit->data))
+		return false;
+	s->engine->stay.routed = NX_ROUTE_QUEUE;
+	s->engine->stay.class = NX_CLASS_MMIO;
+	nx_cost_avoided(s->engine);
+	if (loads)
+		advance(s, NX_RSI);
+	advance(s, NX_RDI);
+	return true;
+}
+
+/*
+ * One element of STOS, LODS or MOVS that meets a device, perhaps on both sides of a MOVS. NX_OK: it
+ * is done.
+ */
 static enum nx_status device_element(const struct string *s, bool loads, bool stores)
 {
 	struct nx_string_pending pending = begin_pending(s, 1);
@@ -181,6 +206,8 @@ static enum nx_status device_element(const struct string *s, bool loads, bool st
 		if (loads)
 			status = nx_guest_read(s->engine, s->source, address(s, NX_RSI), &exit.data,
 					       s->size);
+		if (status == NX_OK && queued(s, &exit, loads))
+			return NX_OK;
 	} else {
 		exit.gpa = from.gpa;
 		pending.input = stores ? NX_INPUT_MEMORY : NX_INPUT_RAX;
@@ -234,10 +261,20 @@ static enum nx_status run_or_exit(struct nx_engine *engine, const struct nx_deco
 				  enum nx_status (*one)(const struct string *), bool loads,
 				  bool stores)
 {
+	const struct nx_reg count = {.number = NX_RCX, .size = d->insn.address_width / 8u};
 	struct string s = begin(engine, d);
-	enum nx_status status = run(&s, one, false);
+	enum nx_status status;
 
-	return status == NX_LEAVE_DEVICE_FORM ? device_element(&s, loads, stores) : status;
+	for (;;) {
+		status = run(&s, one, false);
+		if (status != NX_LEAVE_DEVICE_FORM)
+			return status;
+		status = device_element(&s, loads, stores);
+		if (status != NX_OK || !is_repeated(d))
+			return status;
+		engine->string.elements--;
+		nx_set_reg(engine->context.gpr, &count, address(&s, NX_RCX) - 1);
+	}
 }
 
 enum nx_status nx_help_movs(struct nx_engine *engine, const struct nx_decoded *d)

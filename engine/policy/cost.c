@@ -211,7 +211,7 @@ bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster
  */
 static void decide(const struct nx_engine *engine, struct nx_account *account)
 {
-	int64_t gained = account->saved - (int64_t)engine->costs.takeover * TRIAL;
+	int64_t gained = account->saved - (int64_t)engine->costs.takeover * account->stays;
 	bool wasted = account->invested && (int64_t)account->made > gained;
 
 	if (gained >= 0 && !wasted) {
@@ -303,6 +303,17 @@ static uint64_t spent(const struct nx_engine *engine, const struct nx_account *a
 	return engine->accounts.resumes * each + engine->accounts.lost;
 }
 
+/*
+ * Return whether a trial need not come to its end: the stays so far have lost what all of a trial
+ * would have cost if it had saved nothing. Long stays lose that in one.
+ */
+static bool lost_enough(const struct nx_engine *engine, const struct nx_account *account)
+{
+	int64_t takeover = engine->costs.takeover;
+
+	return takeover && account->saved < takeover * (account->stays - (int64_t)TRIAL);
+}
+
 static void pay_back(struct nx_account *account, int64_t gained)
 {
 	if (gained > 0)
@@ -325,7 +336,8 @@ void nx_cost_settle(struct nx_engine *engine)
 			account->founded++;
 		} else {
 			account->saved += gained;
-			if (++account->stays == TRIAL)
+			account->stays++;
+			if (account->stays == TRIAL || lost_enough(engine, account))
 				decide(engine, account);
 		}
 	}
