@@ -10,17 +10,19 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "alone.h"
 #include "json.h"
 #include "listing.h"
 #include "watch.h"
 
-enum { KEY_JSON = 0x100 };
+enum { KEY_JSON = 0x100, KEY_ALONE };
 
 struct options {
 	struct cli_look look; /* count: how many clusters to show, or 0 for all */
 	const char *file;
 	bool json;
-	bool one; /* only the cluster that begins at entry */
+	bool alone; /* places that are left alone, not clusters */
+	bool one;   /* only the cluster that begins at entry */
 	uint64_t entry;
 };
 
@@ -44,6 +46,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	case KEY_JSON:
 		options->json = true;
 		return 0;
+	case KEY_ALONE:
+		options->alone = true;
+		return 0;
 	case ARGP_KEY_ARG:
 		if (options->file || options->look.pid)
 			argp_error(state, "'%s' is one argument too many; name one file or -p PID",
@@ -59,6 +64,7 @@ static const struct argp_option argp_options[] = {
     {"pid", 'p', "PID", 0, "The VMM to look at (default: the one that runs)", 0},
     {"count", 'n', "N", 0, "The N clusters that avoided most exits (default 10; 0: all)", 0},
     {"entry", 'e', "ADDRESS", 0, "Only the cluster with this address, in hexadecimal", 0},
+    {"alone", KEY_ALONE, NULL, 0, "Places that are left to the hardware, and why", 0},
     {"json", KEY_JSON, NULL, 0, "For machines: an object with the clusters, as in FILE", 0},
     {0},
 };
@@ -157,13 +163,14 @@ static int explain_pid(const struct options *options)
 	result = watch_read(pid, true, &watch);
 	if (result)
 		return cli_refuse_watch(pid, result);
-	listed = explain_vmm(&watch, options);
+	listed = options->alone ? alone_of_vmm(&watch, options->look.count, options->json)
+				: explain_vmm(&watch, options);
 	watch_free(&watch);
 	return listed
 		   ? 0
-		   : cli_refuse("process %d (%s) has no such cluster, or none yet; 'noexit stat' "
-				"says what it does",
-				(int)pid, watch.command);
+		   : cli_refuse("process %d (%s) has no such %s, or none yet; 'noexit stat' says "
+				"what it does",
+				(int)pid, watch.command, options->alone ? "place" : "cluster");
 }
 
 /* ---- A file ---- */
@@ -216,8 +223,10 @@ static int explain_file(const struct options *options)
 		return cli_refuse("'%s' cannot be read: %s; name a file that 'noexit run --stats' "
 				  "wrote",
 				  options->file, errno ? strerror(errno) : "it is no JSON");
-	if (json_object_object_get_ex(file, "clusters", &clusters) &&
-	    json_object_is_type(clusters, json_type_array))
+	if (options->alone)
+		refused = alone_of_file(file, options->file, options->look.count, options->json);
+	else if (json_object_object_get_ex(file, "clusters", &clusters) &&
+		 json_object_is_type(clusters, json_type_array))
 		refused = explain_list(clusters, options);
 	else
 		refused = cli_refuse("'%s' has no clusters; name a file that 'noexit run --stats' "

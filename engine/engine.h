@@ -38,6 +38,7 @@ struct nx_engine {
 	struct nx_tracker tracker;
 	struct nx_accounts accounts;
 	struct nx_stay stay;
+	struct nx_alone alone[NX_ALONE_PLACES];
 
 	/* run/ */
 	struct nx_cluster *running;

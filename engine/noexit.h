@@ -559,6 +559,33 @@ struct nx_counters {
 	uint64_t distance[NX_DISTANCES];
 };
 
+/* Why a place is left to the hardware. X(name, word, description). */
+#define NX_ALONE_REASONS(X)                                                           \
+	X(COLD, "cold", "there have been few exits so far")                           \
+	X(BARREN, "barren", "behind it no exit is in reach")                          \
+	X(UNEARNED, "unearned", "its exits have not cost what a cluster there would") \
+	X(DECLINED, "declined", "taking over there has cost more than it saved")
+
+enum nx_alone_reason {
+#define NX_X(name, word, text) NX_ALONE_##name,
+	NX_ALONE_REASONS(NX_X)
+#undef NX_X
+	    NX_ALONE_REASON_COUNT
+};
+
+#define NX_ALONE_PLACES 64
+
+/*
+ * A place that is left alone: where the host was told not to take over, or where a stay ended
+ * because nothing was translated for it.
+ */
+struct nx_alone {
+	uint64_t rip;    /* as the host named it, or where the guest stood */
+	uint64_t times;  /* at least */
+	uint32_t reason; /* enum nx_alone_reason */
+	uint32_t leave;  /* BARREN: enum nx_status that the search for an exit ended with */
+};
+
 /*
  * Memory for one vCPU's engine, owned by the host, released by it after the last call.
  * arena: zeroed, 64-byte aligned, at least nx_engine_arena_size() bytes. code_rw and code_rx: the
@@ -588,6 +615,13 @@ NX_API struct nx_engine *nx_engine_create(const struct nx_memory *memory,
 
 /* The guest's state, in place. */
 NX_API struct nx_state *nx_engine_state(struct nx_engine *engine);
+
+/*
+ * Describe one of NX_ALONE_PLACES places, of those that are met most often; false: there is none of
+ * that number.
+ */
+NX_API bool nx_engine_alone(const struct nx_engine *engine, unsigned number,
+			    struct nx_alone *place);
 
 /*
  * Any non-zero value asks the engine to leave at the next exit or backedge. Written by anyone,

@@ -235,6 +235,28 @@ void nx_json_list(struct nx_json *out, const char *name, const uint64_t *value, 
 	nx_json_end(out, ']');
 }
 
+void nx_json_alone(struct nx_json *out, const struct nx_alone *place)
+{
+	nx_json_element(out);
+	address(out, "rip", place->rip);
+	nx_json_number(out, "times", place->times);
+	nx_json_text(out, "reason", nx_alone_word(place->reason));
+	if (*nx_leave_word(place->leave))
+		nx_json_text(out, "leave", nx_leave_word(place->leave));
+	nx_json_end(out, '}');
+}
+
+static void print_alone(struct nx_json *out, const struct nx_figures *figures)
+{
+	const struct nx_alone *order[NX_ALONE_PLACES];
+	unsigned count = nx_figures_alone(figures, order);
+
+	nx_json_begin(out, "left_alone", '[');
+	for (unsigned i = 0; i < count; i++)
+		nx_json_alone(out, order[i]);
+	nx_json_end(out, ']');
+}
+
 /* ---- Clusters ---- */
 
 static void print_edges(struct nx_json *out, const struct nx_share_block *block)
@@ -438,6 +460,7 @@ void nx_json_report(struct nx_json *out, const struct nx_report *report)
 	nx_json_end(out, '}');
 	nx_json_list(out, "distance", figures->engine.distance, NX_DISTANCES);
 	print_leaves(out, figures);
+	print_alone(out, figures);
 	print_clusters(out, report);
 	print_kvm(out, stats);
 }

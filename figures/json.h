@@ -49,6 +49,9 @@ struct nx_report {
 /* Add all members that describe the figures to the object that is open. */
 void nx_json_report(struct nx_json *out, const struct nx_report *report);
 
+/* Add a place that is left alone as an element of the array that is open. */
+void nx_json_alone(struct nx_json *out, const struct nx_alone *place);
+
 /* Add a cluster as an element of the array that is open. */
 void nx_json_cluster(struct nx_json *out, const struct nx_share_clusters *in,
 		     const struct nx_share_cluster *cluster);

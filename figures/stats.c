@@ -2,6 +2,8 @@
 /* stats.c - counting, and the names that people know exits by. */
 #include "stats.h"
 
+#include <string.h>
+
 #include <linux/kvm.h>
 
 static struct nx_exit_place *place_find(struct nx_stats *stats, unsigned kind, uint64_t address)
@@ -119,6 +121,19 @@ static void stats_add(struct nx_stats *to, const struct nx_stats *from)
 		add_kvm_stat(to, &from->kvm_stat[i]);
 }
 
+/* Of two places with one row, the one that is met more often is kept. */
+static void add_alone(struct nx_alone *to, const struct nx_alone *from)
+{
+	if (to->rip == from->rip) {
+		uint64_t times = to->times + from->times;
+
+		*to = *from;
+		to->times = times;
+	} else if (from->times > to->times) {
+		*to = *from;
+	}
+}
+
 void nx_figures_add(struct nx_figures *to, const struct nx_figures *from)
 {
 	stats_add(&to->host, &from->host);
@@ -129,7 +144,86 @@ void nx_figures_add(struct nx_figures *to, const struct nx_figures *from)
 		to->engine.leaves[i] += from->engine.leaves[i];
 	for (unsigned i = 0; i < NX_DISTANCES; i++)
 		to->engine.distance[i] += from->engine.distance[i];
+	for (unsigned i = 0; i < NX_ALONE_PLACES; i++)
+		add_alone(&to->alone[i], &from->alone[i]);
 }
+
+unsigned nx_figures_alone(const struct nx_figures *figures,
+			  const struct nx_alone *order[NX_ALONE_PLACES])
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < NX_ALONE_PLACES; i++) {
+		const struct nx_alone *place = &figures->alone[i];
+		unsigned at = count;
+
+		if (!place->times)
+			continue;
+		for (; at && place->times > order[at - 1]->times; at--)
+			order[at] = order[at - 1];
+		order[at] = place;
+		count++;
+	}
+	return count;
+}
+
+/* ---- Reasons ---- */
+
+struct reason {
+	const char *word, *text;
+};
+
+static const struct reason alone_reasons[] = {
+#define NX_X(name, word, text) {word, text},
+    NX_ALONE_REASONS(NX_X)
+#undef NX_X
+};
+
+static const struct reason leave_reasons[] = {{"", ""},
+#define NX_X(name, text) {#name, text},
+					      NX_LEAVE_REASONS(NX_X)
+#undef NX_X
+};
+
+static const char *word_of(const struct reason *reason, size_t count, uint32_t number)
+{
+	return number < count ? reason[number].word : "";
+}
+
+static const char *explained(const struct reason *reason, size_t count, const char *word)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (!strcmp(reason[i].word, word))
+			return reason[i].text;
+	}
+	return NULL;
+}
+
+#define COUNT(list) (sizeof(list) / sizeof((list)[0]))
+
+const char *nx_alone_word(uint32_t reason)
+{
+	return word_of(alone_reasons, COUNT(alone_reasons), reason);
+}
+
+const char *nx_alone_explained(const char *word)
+{
+	const char *text = explained(alone_reasons, COUNT(alone_reasons), word);
+
+	return text ? text : "";
+}
+
+const char *nx_leave_word(uint32_t reason)
+{
+	return word_of(leave_reasons, COUNT(leave_reasons), reason);
+}
+
+const char *nx_leave_explained(const char *word)
+{
+	return explained(leave_reasons, COUNT(leave_reasons), word);
+}
+
+/* ---- Places ---- */
 
 static bool is_before(const struct nx_exit_place *a, const struct nx_exit_place *b)
 {

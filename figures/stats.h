@@ -145,6 +145,7 @@ struct nx_stats {
 struct nx_figures {
 	struct nx_stats host;
 	struct nx_counters engine;
+	struct nx_alone alone[NX_ALONE_PLACES]; /* times 0: none */
 };
 
 struct kvm_run;
@@ -160,6 +161,15 @@ void nx_figures_add(struct nx_figures *to, const struct nx_figures *from);
 /* Fill in the places at which exits were met, most exits first; return how many there are. */
 unsigned nx_stats_places(const struct nx_stats *stats,
 			 const struct nx_exit_place *order[NX_STATS_PLACES]);
+/* The places that are left alone, most often first; returns how many. */
+unsigned nx_figures_alone(const struct nx_figures *figures,
+			  const struct nx_alone *order[NX_ALONE_PLACES]);
+/* "declined" for NX_ALONE_DECLINED, and what such a word means; "": unknown. */
+const char *nx_alone_word(uint32_t reason);
+const char *nx_alone_explained(const char *word);
+/* "COLD" for NX_LEAVE_COLD, "" for what is none, and what such a word means; NULL: unknown. */
+const char *nx_leave_word(uint32_t reason);
+const char *nx_leave_explained(const char *word);
 uint64_t nx_stats_taken_total(const struct nx_stats *stats);
 uint64_t nx_stats_avoided_total(const struct nx_stats *stats);
 

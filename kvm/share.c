@@ -280,6 +280,18 @@ static void refresh(struct nx_kvm_vcpu *vcpu)
 		refresh_cluster(vcpu, &clusters->cluster[i], at);
 }
 
+static void show_alone(struct nx_kvm_vcpu *vcpu)
+{
+	struct nx_alone *to = vcpu->shared->figures.alone;
+
+	for (unsigned i = 0; i < NX_ALONE_PLACES; i++) {
+		struct nx_alone place = {0};
+
+		nx_engine_alone(vcpu->engine, i, &place);
+		to[i] = place;
+	}
+}
+
 void nx_share_publish(struct nx_kvm_vcpu *vcpu, uint64_t now)
 {
 	const struct nx_counters *from = nx_engine_counters(vcpu->engine);
@@ -291,6 +303,7 @@ void nx_share_publish(struct nx_kvm_vcpu *vcpu, uint64_t now)
 	*to = *from;
 	if (now - vcpu->clusters_refreshed >= NX_SHARE_LAZY_NS) {
 		refresh(vcpu);
+		show_alone(vcpu);
 		vcpu->clusters_refreshed = now;
 	}
 }

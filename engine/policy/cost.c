@@ -94,14 +94,29 @@ unsigned nx_cost_max_path(const struct nx_engine *engine)
 	return pays > engine->config.max_gap ? (unsigned)pays : engine->config.max_gap;
 }
 
+static unsigned account_number(uint64_t pc)
+{
+	return (pc * 0x9e3779b97f4a7c15ull >> 52) % NX_ACCOUNTS;
+}
+
 static struct nx_account *account_of(struct nx_engine *engine, uint64_t pc)
 {
-	struct nx_account *account =
-	    &engine->accounts.account[(pc * 0x9e3779b97f4a7c15ull >> 52) % NX_ACCOUNTS];
+	struct nx_account *account = &engine->accounts.account[account_number(pc)];
 
 	if (account->pc != pc)
 		*account = (struct nx_account){.pc = pc};
 	return account;
+}
+
+enum nx_alone_reason nx_cost_alone(const struct nx_engine *engine, uint64_t pc)
+{
+	const struct nx_account *account = &engine->accounts.account[account_number(pc)];
+
+	if (account->pc != pc)
+		return NX_ALONE_COLD;
+	return account->losses      ? NX_ALONE_DECLINED
+	       : account->waits_for ? NX_ALONE_UNEARNED
+				    : NX_ALONE_COLD;
 }
 
 bool nx_cost_known(const struct nx_engine *engine)

@@ -67,6 +67,16 @@ void nx_tracker_forget(struct nx_tracker *tracker, uint64_t pc, const uint8_t *b
 /* Formation found nothing for this pc: passes over it for a while that doubles each time. */
 void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len);
 
+/* Whether a formation for this pc found nothing the last time. */
+bool nx_tracker_is_barren(const struct nx_tracker *tracker, uint64_t pc);
+
+/* ---- alone.c ---- */
+
+/* A place was left to the hardware. */
+void nx_alone_count(struct nx_engine *engine, uint64_t pc);
+/* What a search for an exit behind such a place ended with. */
+void nx_alone_ended(struct nx_engine *engine, uint64_t pc, enum nx_status status);
+
 /* ---- cost.c ---- */
 
 /* What the engine makes once, with the median of the nanoseconds that each takes. */
@@ -111,6 +121,8 @@ struct nx_accounts {
 	uint8_t making_seen[NX_MAKINGS]; /* measurements, up to what makes no difference */
 };
 
+/* Why the account of a place keeps it from being taken over; COLD: it does not. */
+enum nx_alone_reason nx_cost_alone(const struct nx_engine *engine, uint64_t pc);
 /* The hardware's exit at pc may be taken over, as far as cost goes: then a stay is open. */
 bool nx_cost_open(struct nx_engine *engine, uint64_t pc);
 /* An exit of the engine's class is delivered in the stay, by the way that the host has named

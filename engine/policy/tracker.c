@@ -199,6 +199,14 @@ void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *b
 	    tracker->give_up ? SKIP_FOR_EVER : (uint16_t)(BARREN_SKIP_FIRST << (times - 1));
 }
 
+bool nx_tracker_is_barren(const struct nx_tracker *tracker, uint64_t pc)
+{
+	const struct nx_tracker_entry *entry =
+	    find((struct nx_tracker *)(uintptr_t)tracker, hash(pc, NULL, 0));
+
+	return entry && entry->properties >> NX_TRACK_BARREN_SHIFT;
+}
+
 unsigned nx_tracker_properties(const struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
 			       unsigned len)
 {

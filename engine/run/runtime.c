@@ -43,6 +43,8 @@ bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum 
 	    note_exit(engine, exit_rip, 1u << kind_of(class), now) && open_stay(engine, exit_rip);
 	engine->stay.hot_rip = exit_rip;
 	engine->stay.active = false;
+	if (!engine->stay.hot)
+		nx_alone_count(engine, exit_rip);
 	return engine->stay.hot;
 }
 
@@ -114,6 +116,13 @@ void nx_engine_forget_exit(struct nx_engine *engine)
 	engine->pending.cluster = NULL;
 }
 
+/* Note that no exit is in reach behind the one at pc. */
+static void barren(struct nx_engine *engine, uint64_t pc, enum nx_status status)
+{
+	nx_tracker_barren(&engine->tracker, pc, NULL, 0);
+	nx_alone_ended(engine, pc, status);
+}
+
 /* ---- Clusters ---- */
 
 /* Return the cluster with an entry at the state's rip, and form it now if the exit is hot. */
@@ -139,6 +148,7 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 		pc = engine->stay.hot_rip;
 	} else if (!note_exit(engine, pc, 0, engine->host->now(engine->host_data)) ||
 		   nx_cost_waits(engine, pc)) {
+		nx_alone_count(engine, pc);
 		*status = NX_LEAVE_COLD;
 		return NULL;
 	}
@@ -147,7 +157,7 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 		if (*status == NX_LEAVE_NO_CLUSTER)
 			engine->stay.barren_pc = pc;
 		else if (*status != NX_LEAVE_COLD && !nx_is_pause(*status))
-			nx_tracker_barren(&engine->tracker, pc, NULL, 0);
+			barren(engine, pc, *status);
 		return NULL;
 	}
 	*offset = cluster->entry[0].offset;
@@ -358,14 +368,14 @@ static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 		if (was_cut_off(engine, status, blocks))
 			return leave(engine, exit, status);
 		engine->counters.barren++;
-		nx_tracker_barren(&engine->tracker, engine->stay.barren_pc, NULL, 0);
+		barren(engine, engine->stay.barren_pc, status);
 		return leave(engine, exit, status);
 	}
 	outcome = end_at_site(engine, exit);
 	if (!nx_make_cluster(engine, rip, engine->stay.barren_pc, true, &status) &&
 	    !nx_is_pause(status)) {
 		engine->counters.barren++;
-		nx_tracker_barren(&engine->tracker, engine->stay.barren_pc, NULL, 0);
+		barren(engine, engine->stay.barren_pc, status);
 	}
 	return outcome;
 }

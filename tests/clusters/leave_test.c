@@ -564,6 +564,41 @@ static void flags_that_stay_do_not_leave(void **state)
 	}
 }
 
+GUEST(lonely, 64, "in al, dx", "inc rbx", "hlt");
+
+/* Whoever asks is told which exits are left to the hardware, and why. */
+static void what_is_left_alone_is_named(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);
+	struct nx_alone place, found = {0};
+	unsigned places = 0;
+
+	(void)state;
+	MOCK_LOAD(m, lonely);
+	mock_run(m);
+	for (unsigned i = 0; i < NX_ALONE_PLACES; i++) {
+		if (!nx_engine_alone(m->engine, i, &place))
+			continue;
+		assert_int_equal(place.rip, m->code_rip);
+		assert_int_equal(place.times, 1);
+		assert_int_equal(place.reason, NX_ALONE_COLD);
+		assert_int_equal(place.leave, NX_OK);
+		places++;
+	}
+	assert_int_equal(places, 1);
+	for (unsigned i = 0; i < 100; i++)
+		mock_run(m);
+	for (unsigned i = 0; i < NX_ALONE_PLACES; i++) {
+		if (nx_engine_alone(m->engine, i, &place) && place.rip == m->code_rip)
+			found = place;
+	}
+	assert_int_equal(found.reason, NX_ALONE_BARREN);
+	assert_int_not_equal(found.leave, NX_OK);
+	assert_in_range(found.times, 50, 101);
+	assert_false(nx_engine_alone(m->engine, NX_ALONE_PLACES, &place));
+	mock_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -579,6 +614,7 @@ int main(void)
 	    cmocka_unit_test(long_mode_has_two_bases),
 	    cmocka_unit_test(interrupts_are_neither_enabled_nor_disabled),
 	    cmocka_unit_test(flags_that_stay_do_not_leave),
+	    cmocka_unit_test(what_is_left_alone_is_named),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -271,6 +271,14 @@ const struct nx_counters *nx_engine_counters(const struct nx_engine *e)
 	return &e->counters;
 }
 
+bool nx_engine_alone(const struct nx_engine *e, unsigned number, struct nx_alone *place)
+{
+	(void)e;
+	(void)number;
+	(void)place;
+	return false;
+}
+
 const struct nx_cluster *nx_cluster_next(const struct nx_engine *e,
 					 const struct nx_cluster *cluster)
 {

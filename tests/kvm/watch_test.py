@@ -368,6 +368,29 @@ class Explain(Base):
             refused("no clusters", {})
             refused("no clusters", {"clusters": 5})
             refused("not as this version", {"clusters": [5]})
+
+    def test_left_alone(self):
+        place = {"rip": "0x7c3f", "times": 5980, "reason": "declined"}
+        barren = {"rip": "0x7c51", "times": 7, "reason": "barren", "leave": "SESSION"}
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "file"
+
+            def refused(text, content):
+                path.write_text(json.dumps(content))
+                self.refused(run(NOEXIT, "explain", "--alone", str(path)), text)
+
+            path.write_text(json.dumps({"left_alone": [place, barren]}))
+            lines = self.explain("--alone", str(path)).splitlines()
+            self.assertEqual(len(lines), 2)
+            self.assertRegex(lines[0], "^ +7c3f +5980 times  declined: taking over there has cost")
+            self.assertRegex(lines[1], "^ +7c51 +7 times  barren: .*[(]the host refused")
+            self.assertEqual(self.explain("--alone", "-n", "1", str(path)).splitlines(), lines[:1])
+            self.assertEqual(json.loads(self.explain("--alone", "--json", str(path))),
+                             {"left_alone": [place, barren]})
+            refused("does not say", {"clusters": []})
+            refused("names no place", {"left_alone": []})
+            refused("not as this version", {"left_alone": [{**place, "reason": "?"}]})
+            refused("not as this version", {"left_alone": [5]})
             for spoil in ({"entry": 5}, {"graph": None}, {"bits": 1000}, {"benefit_ns": "5"}):
                 refused("not as this version", {"clusters": [{**stats["clusters"][0], **spoil}]})
             block = stats["clusters"][0]["graph"][0]

@@ -73,6 +73,34 @@ static void test_does_not_pay(void **state)
 	mock_free(m);
 }
 
+/* A stay that loses as much as a whole trial may is enough. */
+static void test_long_losing_stay(void **state)
+{
+	struct mock *m = begin(1000, 2000);
+
+	(void)state;
+	assert_true(take_exit_of(m, 100, 1400));
+	assert_int_equal(taken_of(m, 64, 1), 0);
+	assert_int_equal(m->engine->counters.declined, 64);
+	assert_true(take_exit(m, 1));
+	mock_free(m);
+}
+
+static void test_left_alone(void **state)
+{
+	struct mock *m = begin(5000, 6000);
+	struct nx_alone place = {0};
+
+	(void)state;
+	assert_int_equal(taken_of(m, 16 + 64, 1), 16);
+	for (unsigned i = 0; i < NX_ALONE_PLACES && place.rip != PC; i++)
+		nx_engine_alone(m->engine, i, &place);
+	assert_int_equal(place.rip, PC);
+	assert_int_equal(place.reason, NX_ALONE_DECLINED);
+	assert_int_equal(place.times, 2 + 64);
+	mock_free(m);
+}
+
 /* What the engine itself needs for an exit counts against it. */
 static void test_engine_time(void **state)
 {
@@ -407,6 +435,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_pays),
 	    cmocka_unit_test(test_does_not_pay),
+	    cmocka_unit_test(test_long_losing_stay),
+	    cmocka_unit_test(test_left_alone),
 	    cmocka_unit_test(test_engine_time),
 	    cmocka_unit_test(test_unknown_or_ignored),
 	    cmocka_unit_test(test_slow_resumes),

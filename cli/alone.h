@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* alone.h - places that are left alone, for noexit explain. */
+#ifndef NX_CLI_ALONE_H
+#define NX_CLI_ALONE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct json_object;
+struct watch;
+
+/* Prints at most limit of them (0: all); returns how many. */
+size_t alone_of_vmm(const struct watch *watch, unsigned limit, bool json);
+/* The same for a file of noexit run --stats; returns the exit status. */
+int alone_of_file(struct json_object *file, const char *path, unsigned limit, bool json);
+
+#endif
