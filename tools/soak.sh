@@ -12,6 +12,7 @@
 #   guests-trixie         the same in the lab of that Debian release
 #   minivmm-trixie        SOAK_MINIVMM (5) times the lab's test of examples/minivmm with its guest's kernel
 #   selftests             the kernel's KVM selftests in the lab, each without and with noexit
+#   selftests-module      the same beside noexit.ko
 #   boots                 SOAK_BOOTS (200) boots of the lab's guest
 #   busy                  SOAK_CHECKS (5) times make check, with two busy loops beside it; busy-nokvm:
 #                         the same with /dev/kvm hidden
@@ -142,6 +143,7 @@ part()
 	guests-*) guests_of "${1#guests-}" ;;
 	minivmm-*) minivmm_of "${1#minivmm-}" ;;
 	selftests) python3 "$root/lab/kvm-selftests" --keep "$keep/selftests" ;;
+	selftests-module) python3 "$root/lab/kvm-selftests" --module --keep "$keep/selftests-module" ;;
 	boots) python3 "$root/lab/boots" --total "${SOAK_BOOTS:-200}" --keep "$keep/boots" ;;
 	busy) busy ;;
 	busy-nokvm) busy_nokvm ;;
@@ -155,7 +157,7 @@ part()
 }
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
-	guests guests-trixie minivmm-trixie selftests boots load busy busy-nokvm debian13
+	guests guests-trixie minivmm-trixie selftests selftests-module boots load busy busy-nokvm debian13
 status=0
 summary=
 for name; do
