@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * emit.h - one host instruction at a time, encoded by Zydis, appended to a buffer.
+ * emit.h - one host instruction at a time, encoded by Zydis, appended to a buffer; private to
+ * translate/.
  *
  * Errors stick: after the first one (no room, no encoding) everything is ignored and failed is
  * set, so that callers check once at the end.

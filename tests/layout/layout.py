@@ -20,7 +20,7 @@ PRIVATE = {"kvm/host.h": ("kvm/", "tests/kvm/")}
 SOURCES = ("engine", "figures", "kvm", "measure", "cli", "examples", "bench", "kernel", "lab", "tests")
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 # What a header of a stage says in its first comment, if the other stages are to leave it alone.
-SAYS_PRIVATE = re.compile(r"\bprivate to (\w+)/", re.IGNORECASE)
+SAYS_PRIVATE = re.compile(r"\bprivate to[\s*]+(\w+)/", re.IGNORECASE)
 
 
 def symbols(objects):
