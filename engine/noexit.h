@@ -71,23 +71,19 @@ struct nx_segment {
 	bool s, present, l, db, unusable;
 };
 
-/*
- * The guest's architectural state as far as the engine looks at it. Owned by the engine's
- * vCPU, filled by the host before nx_engine_resume() and valid for the host after it. The engine
+/* The guest's architectural state as far as the engine looks at it. It is owned by the engine,
+ * filled by the host before nx_engine_resume(), and valid for the host after it. The engine
  * changes gpr, rip and rflags, and seg only for a host that set segment_loads in the
- * configuration; the rest is input. Of rflags it never changes IF: an interrupt that waits is the
- * host's to deliver, and the engine leaves before an instruction that would open or close the
- * window.
- */
+ * configuration; the rest is input. It never changes IF in rflags: the host delivers a pending
+ * interrupt, and the engine leaves before an instruction that would open or close the interrupt
+ * window. */
 struct nx_state {
 	uint64_t gpr[NX_GPRS];
 	uint64_t rip;
 	uint64_t rflags;
 	struct nx_segment seg[NX_SREGS];
-	/*
-	 * The task register: guest code whose IOPL does not allow port accesses may have them
-	 * allowed by the bitmap in this segment. Not present: the engine leaves before them.
-	 */
+	/* The task register: where the guest's IOPL does not allow port accesses, the bitmap in
+	 * this segment may. If it is not present, the engine leaves before such an access. */
 	struct nx_segment tr;
 	uint64_t cr0, cr3, cr4, efer;
 	uint32_t pkru; /* used with CR4.PKE only */
@@ -100,12 +96,12 @@ struct nx_state {
 	bool segments_changed;
 };
 
-/* Why the engine gave the guest back. X(name, description printed to people). */
+/* The reasons for which the engine gives the guest back. X(name, description printed to people). */
 #define NX_LEAVE_REASONS(X)                                                                   \
 	X(NO_CLUSTER, "no cluster starts here")                                               \
-	X(COLD, "not executed often enough to be translated")                                 \
-	X(CLUSTER_END, "the cluster's last instruction before a side exit was reached")       \
-	X(GUARD, "an indirect branch to where it was not seen to go")                         \
+	X(COLD, "below the hot threshold, so not translated yet")                             \
+	X(CLUSTER_END, "a side exit of the cluster")                                          \
+	X(GUARD, "an indirect branch to a target that was not observed")                      \
 	X(CODE_CHANGED, "the guest code differs from what was translated")                    \
 	X(CODE_WRITE, "a store to the cluster's own code")                                    \
 	X(CODE_UNREADABLE, "the guest code cannot be read")                                   \
@@ -121,25 +117,25 @@ struct nx_state {
 	X(STATE, "a processor state that the engine does not run in")                         \
 	X(WINDOW, "an instruction that enables or disables interrupts")                       \
 	X(STOP, "the stop flag was set")                                                      \
-	X(TURNS, "a loop that need not meet an exit has had its turns")                       \
+	X(TURNS, "a loop without a certain exit has used up its turns")                       \
 	X(LATENCY, "the latency bound was reached")                                           \
 	X(CACHE_FULL, "the code cache was full and has been flushed")                         \
 	X(UNTRANSLATED, "the cluster is too large to be translated")                          \
 	X(REFUSED, "the verifier refused the translation")                                    \
 	X(OFF, "clustering is off for this vCPU")
 
-/* What a step of the engine ended with: success, or the reason to leave. */
+/* The result of a step of the engine: success, or the reason to leave. */
 enum nx_status {
 	NX_OK,
 #define NX_X(name, text) NX_LEAVE_##name,
 	NX_LEAVE_REASONS(NX_X)
 #undef NX_X
 	    NX_LEAVE_REASON_COUNT,
-	/* Inside the engine only: a helper has prepared an exit. */
+	/* Used inside the engine only: a helper has prepared an exit. */
 	NX_STOP_EXIT = NX_LEAVE_REASON_COUNT
 };
 
-/* What nx_engine_resume() ended with. */
+/* The result of nx_engine_resume(). */
 enum nx_outcome {
 	/* The guest stands at an exiting instruction whose emulation the host owes. */
 	NX_EXIT,
@@ -159,10 +155,8 @@ enum nx_exit_kind {
 	NX_EXIT_INSN,
 };
 
-/*
- * Exits by what they cost: a VMREAD is another matter than a port access that goes to the VMM, and
- * than an entry of a nested guest. X(name, word, description).
- */
+/* Classes of exits that differ in cost: a VMREAD, a port access that goes to the VMM and an
+ * entry of a nested guest have little in common. X(name, word, description). */
 #define NX_EXIT_CLASSES(X)                                     \
 	X(IO, "io", "port accesses")                           \
 	X(MMIO, "mmio", "device-memory accesses")              \
@@ -184,11 +178,9 @@ enum nx_exit_class {
 	    NX_EXIT_CLASS_COUNT
 };
 
-/*
- * Instructions that exit as such. X(name, bit, class): the bit of nx_config.exits and the class of
- * cost. Which exit is a setting of the host, since a host below KVM sees none of them and one
- * inside it most.
- */
+/* Instructions that exit as such. X(name, bit, class): the bit of nx_config.exits and the class
+ * of cost. The host chooses which of them exit, since a host in userspace sees none of these
+ * exits and one inside KVM sees most. */
 #define NX_INSN_EXITS(X)                  \
 	X(CPUID, CPUID, CPUID)            \
 	X(RDMSR, MSR, MSR)                \
@@ -241,11 +233,9 @@ enum nx_insn_exit {
 #define NX_EXITS_VMX (1u << 6)
 #define NX_EXITS_SVM (1u << 7)
 
-/*
- * Bits of nx_config.guest_features: instructions that not every guest's processor has, and that are
- * run only if the host says that this one's does. Elsewhere they raise #UD, which is the
- * processor's business.
- */
+/* Bits of nx_config.guest_features: instructions that not every guest's processor has. The
+ * engine runs them only if the host says that this guest's processor does; otherwise they raise
+ * #UD, which is left to the processor. */
 #define NX_FEATURE_MOVBE (1u << 0)
 #define NX_FEATURE_POPCNT (1u << 1)
 #define NX_FEATURE_CMPXCHG16B (1u << 2)
@@ -283,14 +273,14 @@ struct nx_exit {
 	 */
 	uint32_t count;
 	uint8_t *string;
-	/* The answer goes to guest memory, so completing the exit needs a session. */
+	/* The answer goes to guest memory, so completing the exit takes a session. */
 	bool to_memory;
 	uint64_t rip;  /* of the exiting instruction */
 	uint64_t next; /* of the one behind it */
 	/* NX_EXIT_INSN */
 	enum nx_insn_exit insn;
 	uint8_t reg;
-	bool memory; /* linear counts, and data does not */
+	bool memory; /* linear is used, and data is not */
 	uint64_t operand;
 	uint64_t linear;
 	/* At NX_LEAVE: */
@@ -314,24 +304,22 @@ static inline enum nx_exit_class nx_exit_class_of(const struct nx_exit *exit)
 	return NX_CLASS_CPUID;
 }
 
-/* What the host has at a guest-physical page. */
+/* How the host backs a guest-physical page. */
 enum nx_page_kind {
 	NX_PAGE_RAM,    /* host memory */
-	NX_PAGE_DEVICE, /* nothing mapped: an access is an MMIO exit */
+	NX_PAGE_DEVICE, /* nothing is mapped: an access is an MMIO exit */
 	NX_PAGE_LEAVE,  /* the host declines: leave before an access */
 };
 
 struct nx_page {
 	enum nx_page_kind kind;
-	bool writable; /* RAM: stores go to memory; otherwise a store is treated as kind says below
-			*/
-	bool store_is_mmio; /* RAM, not writable: a store is an MMIO exit (ROM); otherwise: leave */
+	bool writable; /* RAM: stores go to memory; otherwise store_is_mmio says what a store is */
+	bool store_is_mmio; /* RAM that is not writable: a store is an MMIO exit (ROM); otherwise
+			       the engine leaves */
 	void *host; /* RAM: the page's first byte; stays valid until the session ends, or without
 		     * sessions until the stay ends or nx_engine_flush() is called */
-	/*
-	 * RAM, not writable, store_is_mmio: a page that the host traces, a page table say. Adjacent
-	 * stores to it may reach the host as one (nx_config.merge_stores).
-	 */
+	/* RAM that is not writable, with store_is_mmio: a page that the host traces, such as a
+	 * page table. Adjacent stores to it may reach the host as one (nx_config.merge_stores). */
 	bool traced;
 };
 
@@ -343,10 +331,8 @@ struct nx_page {
  */
 enum nx_route { NX_ROUTE_EXIT, NX_ROUTE_LEAVE, NX_ROUTE_QUEUE, NX_ROUTE_INSTEAD };
 
-/*
- * All bits if a is below b, otherwise none. Computed, so that it holds as well where the processor
- * runs ahead on a mispredicted way: behind a comparison of the two, say.
- */
+/* Return all bits set if a is below b, otherwise none. The value is computed without a branch,
+ * so that it holds also where the processor speculates past a comparison of the two. */
 static inline uint64_t nx_mask_below(uint64_t a, uint64_t b)
 {
 	uint64_t mask;
@@ -355,22 +341,19 @@ static inline uint64_t nx_mask_below(uint64_t a, uint64_t b)
 	return mask;
 }
 
-/* offset if it is below size, otherwise 0; on mispredicted ways, too. */
+/* Return offset if it is below size, otherwise 0; this holds under misprediction, too. */
 static inline uint64_t nx_confine(uint64_t offset, uint64_t size)
 {
 	return offset & nx_mask_below(offset, size);
 }
 
-/*
- * What the host supplies. All callbacks run on the thread that called nx_engine_resume(), must not
- * call back into the engine for the same vCPU, and must not block for long.
- */
+/* The host's callbacks. They run on the thread that called nx_engine_resume(), must not call
+ * back into the engine for the same vCPU, and must not block for long. */
 struct nx_host {
-	/*
-	 * The page at gpa (4096-byte aligned). A host that models the A20 gate clears bit 20 here
-	 * while the gate is closed, and in nx_exit.gpa: the engine knows nothing of it. A page's
-	 * place in the host's memory is computed with nx_confine(), or a guest reads beside it.
-	 */
+	/* Fill in the page at gpa, which is 4096-byte aligned. A host that models the A20 gate
+	 * clears bit 20 here while the gate is closed, and in nx_exit.gpa: the engine knows
+	 * nothing of it. Compute a page's place in the host's memory with nx_confine(), or a
+	 * guest may read beside it under speculation. */
 	void (*map_page)(void *data, uint64_t gpa, struct nx_page *page);
 	/* Whether the host takes this access as an exit; LEAVE: it declines. */
 	enum nx_route (*route_io)(void *data, uint16_t port, unsigned size, bool write,
@@ -388,39 +371,34 @@ struct nx_host {
 	 * which need not be left for each of them; other writes always are delivered.
 	 */
 	bool (*queue)(void *data, uint64_t gpa, unsigned size, uint64_t value);
-	/* A monotonic clock in nanoseconds. */
+	/* Return the time of a monotonic clock in nanoseconds. */
 	uint64_t (*now)(void *data);
-	/*
-	 * May be NULL: RDTSC and RDTSCP leave. The time-stamp counter as the guest would read it
-	 * now, with its offset and scaling; aux, if not NULL, gets IA32_TSC_AUX. false: leave.
-	 */
+	/* Read the time-stamp counter as the guest would now, with its offset and scaling; aux,
+	 * if not NULL, gets IA32_TSC_AUX. Return false to have the engine leave. May be NULL:
+	 * RDTSC and RDTSCP then leave. */
 	bool (*read_tsc)(void *data, uint64_t *tsc, uint32_t *aux);
-	/*
-	 * May be NULL. Asked between the steps of what the engine makes (clusters, paths), some
-	 * microseconds each: true: leave, the rest is made at the next exits there. For a host
-	 * that has a latency bound of its own.
-	 */
+	/* Return true to interrupt the building of a cluster or a trace: the engine leaves, and
+	 * builds the rest at the next exits there. Asked between the steps of building, which
+	 * take some microseconds each; for a host that has a latency bound of its own. May be
+	 * NULL. */
 	bool (*time_is_up)(void *data);
-	/*
-	 * May be NULL, both together. They bracket a session: the engine reads and writes guest
-	 * memory between them only. A session covers one comparison of guest code and the run of
-	 * its translation, one step of exploring guest code, or one block of a trace; forming,
-	 * translating and verifying are outside. Sessions do not nest. map_page() is called inside
-	 * sessions only, and its pointers are dropped when the session ends. The other callbacks
-	 * may be called inside one, so a host that disables interrupts in guest_enter() must be
-	 * able to answer them so. guest_enter() returns false to refuse: the engine leaves.
-	 */
+	/* These two bracket a session: the engine reads and writes guest memory between them
+	 * only. A session covers one comparison of guest code and the run of its translation,
+	 * one step of exploring guest code, or one block of a trace; forming, translating and
+	 * verifying are outside. Sessions do not nest. map_page() is called inside sessions
+	 * only, and its pointers are dropped when the session ends. The other callbacks may be
+	 * called inside one, so a host that disables interrupts in guest_enter() must be able to
+	 * answer them in that state. guest_enter() returns false to refuse: the engine leaves.
+	 * Both may be NULL together. */
 	bool (*guest_enter)(void *data);
 	void (*guest_leave)(void *data);
 };
 
-/*
- * What formation may add to a cluster: each level contains the ones before it.
- */
+/* The levels of formation; each may add more to a cluster and contains the ones before it. */
 #define NX_LEVELS(X)                                                                  \
 	X(PAIRS, "pairs", "two exiting instructions back to back")                    \
 	X(STRAIGHT, "straight", "exiting instructions with gap fillers between them") \
-	X(DYNAMIC, "dynamic", "and memory accesses that were seen to exit")           \
+	X(DYNAMIC, "dynamic", "and memory accesses that have been observed to exit")  \
 	X(BRANCHES, "branches", "and forward branches inside the cluster")            \
 	X(LOOPS, "loops", "and backedges over exiting instructions")                  \
 	X(PATHS, "paths", "and calls, returns and indirect branches along observed paths")
@@ -434,11 +412,11 @@ enum nx_level {
 
 /* Settings to compare with and to test by. Zero is how the engine is meant to run. */
 struct nx_experiment {
-	uint16_t skip_first; /* exits of an instruction before the tracker's rule begins to count */
-	uint32_t max_stay;   /* instructions in clusters from one hardware exit on; 0: any number */
-	bool give_up;        /* where no cluster was found, none is looked for again */
-	bool ignore_costs;   /* taking over always pays */
-	uint32_t fail;       /* NX_FAIL_*: steps that do not succeed, to try what becomes of it */
+	uint16_t skip_first; /* exits of an instruction before the tracker judges it */
+	uint32_t max_stay;   /* instructions that clusters run per stay; 0 for any number */
+	bool give_up;        /* no formation is tried again where one found no cluster */
+	bool ignore_costs;   /* entering is taken to pay always */
+	uint32_t fail;       /* NX_FAIL_*: steps that fail, for testing */
 	/*
 	 * No clusters; each instruction up to the next exit is decoded, translated, verified and
 	 * run by itself, every time anew.
@@ -459,28 +437,26 @@ struct nx_config {
 	bool merge_stores;
 	bool no_user_code; /* cluster at CPL 0 only */
 	uint32_t exits;    /* NX_EXITS_*: instructions that exit, beside port and device accesses */
-	uint32_t user_exits; /* of these, such as exit at CPL 3, too: NX_EXITS_CPUID or nothing */
-	bool segment_loads;  /* the host takes state.seg back: real-mode loads are run */
-	uint32_t guest_features; /* NX_FEATURE_*: what the guest's processor has */
+	uint32_t user_exits; /* those of them that exit at CPL 3, too: NX_EXITS_CPUID or nothing */
+	bool segment_loads;  /* the host takes state.seg back, so loads of segments in real mode are
+				run */
+	uint32_t guest_features; /* NX_FEATURE_*: features of the guest's processor */
 	struct nx_experiment experiment;
-	/*
-	 * A resume leaves instead of running, and what is being made is interrupted, when the stay
-	 * that began at the hardware's exit has lasted longer than this, and twenty times longer
-	 * with interrupts disabled in the guest. 0: the host keeps a bound of its own.
-	 */
+	/* The latency bound in nanoseconds: when the stay that began at the hardware's exit has
+	 * lasted longer, or twenty times longer with interrupts disabled in the guest, a resume
+	 * leaves instead of running, and building is interrupted. 0 if the host keeps a bound of
+	 * its own. */
 	uint64_t latency_ns;
 };
 
-/* Fills *config with the defaults. */
+/* Fill *config with the defaults. */
 NX_API void nx_config_default(struct nx_config *config);
 
-/*
- * Whose limits: the engine's own, by measured cost or without regard to it, or for comparison the
- * constants of its predecessors. X(name, word, help).
- */
+/* Sets of limits: the engine's own, by measured cost or without regard to it, and for comparison
+ * the constants of its predecessors. X(name, word, help). */
 #define NX_LIMITS(X)                                                                             \
-	X(ADAPTIVE, "adaptive", "what pays by the measured costs (nx_engine_costs())")           \
-	X(UNWEIGHED, "unweighed", "the same, but taken over wherever that is possible")          \
+	X(ADAPTIVE, "adaptive", "enter and build where it pays by the measured costs")           \
+	X(UNWEIGHED, "unweighed", "the same, but enter wherever that is possible")               \
 	X(PAPER, "paper", "16 instructions and 4 accesses ahead, loops, no paths, always taken") \
 	X(VBOX, "vbox",                                                                          \
 	  "VirtualBox's exit history: after 256 exits, 24 instructions ahead along any path, "   \
@@ -493,62 +469,56 @@ enum nx_limits {
 	    NX_LIMITS_COUNT
 };
 
-/* Sets the limits in *config; level may be lowered afterwards. */
+/* Set the limits in *config; level may be lowered afterwards. */
 NX_API void nx_config_limits(struct nx_config *config, enum nx_limits limits);
 
-/*
- * What things cost on this machine, in nanoseconds, as far as the host has measured it. Zero where
- * it has not: then everything pays. The engine takes a guest over only where the exits that it
- * avoids are worth it.
- */
+/* Costs on this machine in nanoseconds, as far as the host has measured them. A cost of zero has
+ * not been measured; then everything pays. The engine enters only where the exits that it avoids
+ * are worth it. */
 struct nx_costs {
-	/*
-	 * From the guest to the host and back, without the emulation. A class that has not been
-	 * measured is taken to cost as much as the dearest one that has.
-	 */
+	/* An exit from the guest to the host and back, without the emulation. A class that has
+	 * not been measured is taken to cost as much as the dearest one that has. */
 	uint32_t exit[NX_EXIT_CLASS_COUNT];
 	uint32_t takeover; /* completing a hardware exit, fetching and writing back registers */
 	uint32_t resume;   /* one exit delivered by the engine, guest instructions included */
 	uint32_t thousand; /* a thousand guest instructions in translations */
-	uint32_t client;   /* what the host's client takes for an exit that it gets */
+	uint32_t client;   /* the client's work on an exit that it gets */
 };
 
 /* Counters, monotonic, written by the vCPU's thread only. X(name, description). */
-#define NX_COUNTERS(X)                                                     \
-	X(resumes, "nx_engine_resume() calls")                             \
-	X(exits_io, "port exits delivered by the engine")                  \
-	X(exits_mmio, "device-memory exits delivered by the engine")       \
-	X(exits_insn, "instruction exits delivered by the engine")         \
-	X(enters, "entries into translations")                             \
-	X(tlb_misses, "software TLB misses")                               \
-	X(formed, "clusters formed")                                       \
-	X(barren, "formations that found no exiting instruction in reach") \
-	X(backedges, "backward branches in the clusters formed")           \
-	X(backedges_kept, "of these, such as the cluster goes round by")   \
-	X(translated, "clusters translated and verified")                  \
-	X(paused, "times that making one was interrupted, for latency")    \
-	X(refused, "translations that the verifier refused")               \
-	X(flushes, "code cache flushes")                                   \
-	X(stale, "clusters dropped because the guest code changed")        \
-	X(retired, "clusters dropped because they avoided nothing")        \
-	X(exits_traced, "exits delivered on traces, by no cluster")        \
-	X(exits_flushed, "exits that flushed clusters had delivered")      \
-	X(declined, "exits not taken over since that has not paid there")  \
-	X(waited, "exits that had not cost what a cluster there would")    \
-	X(traces, "paths followed from one exit to the next")              \
-	X(followed, "of these, known ones that the cluster does not have") \
-	X(traces_failed, "paths that led to no exit in reach")             \
-	X(grown, "clusters dropped to be formed anew with a new path")     \
-	X(same, "clusters formed anew that turned out to be the same")     \
-	X(blocks, "single blocks translated and verified for paths")       \
-	X(singles, "instructions translated for device operands")          \
-	X(forced, "translations forced by the tracker's leak detection")   \
+#define NX_COUNTERS(X)                                                       \
+	X(resumes, "nx_engine_resume() calls")                               \
+	X(exits_io, "port exits delivered by the engine")                    \
+	X(exits_mmio, "device-memory exits delivered by the engine")         \
+	X(exits_insn, "instruction exits delivered by the engine")           \
+	X(enters, "entries into translations")                               \
+	X(tlb_misses, "software TLB misses")                                 \
+	X(formed, "clusters formed")                                         \
+	X(barren, "formations that found no exiting instruction in reach")   \
+	X(backedges, "backward branches in the clusters formed")             \
+	X(backedges_kept, "of these, taken inside the cluster")              \
+	X(translated, "clusters translated and verified")                    \
+	X(paused, "builds of a cluster interrupted for latency")             \
+	X(refused, "translations that the verifier refused")                 \
+	X(flushes, "code cache flushes")                                     \
+	X(stale, "clusters dropped because the guest code changed")          \
+	X(retired, "clusters dropped because they avoided nothing")          \
+	X(exits_traced, "exits delivered on traces, by no cluster")          \
+	X(exits_flushed, "exits that flushed clusters had delivered")        \
+	X(declined, "exits at which entering has not paid before")           \
+	X(waited, "exits that have cost less than building a cluster there") \
+	X(traces, "paths followed from one exit to the next")                \
+	X(followed, "of these, known paths that the cluster lacks")          \
+	X(traces_failed, "paths that led to no exit in reach")               \
+	X(grown, "clusters dropped to be formed again with a new path")      \
+	X(same, "clusters formed again that turned out to be the same")      \
+	X(blocks, "single blocks translated and verified for paths")         \
+	X(singles, "instructions translated for device operands")            \
+	X(forced, "translations forced by the tracker's leak detection")     \
 	X(instructions, "guest instructions that clusters ran, at least")
 
-/*
- * Guest instructions between one exit and the next that a cluster delivered, on the shortest way:
- * 0, 1, 2 to 3, 4 to 7, and so on; the last class has no end.
- */
+/* Guest instructions on the shortest path between one exit and the next that a cluster
+ * delivered: 0, 1, 2 to 3, 4 to 7, and so on; the last class has no end. */
 #define NX_DISTANCES 11
 
 struct nx_counters {
@@ -586,12 +556,10 @@ struct nx_alone {
 	uint32_t leave;  /* BARREN: enum nx_status that the search for an exit ended with */
 };
 
-/*
- * Memory for one vCPU's engine, owned by the host, released by it after the last call.
- * arena: zeroed, 64-byte aligned, at least nx_engine_arena_size() bytes. code_rw and code_rx: the
- * same code_size bytes (at least 64 KiB, at most 2 GiB), mapped writable and executable; never both
- * in one mapping. code_rx stays where it is.
- */
+/* The memory of one vCPU's engine. The host owns it and releases it after the last call. arena
+ * is zeroed, 64-byte aligned and at least nx_engine_arena_size() bytes long. code_rw and code_rx
+ * are the same code_size bytes (at least 64 KiB, at most 2 GiB), mapped writable and executable;
+ * no mapping is both. code_rx must not move. */
 struct nx_memory {
 	void *arena;
 	size_t arena_size;
@@ -602,18 +570,16 @@ struct nx_memory {
 
 struct nx_engine;
 
-/* Bytes of arena that a vCPU needs. */
+/* Return how many bytes of arena a vCPU needs. */
 NX_API size_t nx_engine_arena_size(void);
 
-/*
- * Makes an engine for one vCPU inside *memory. host and host_data must outlive it; *config and
- * *memory are copied. Returns NULL if the memory does not do.
- */
+/* Create an engine for one vCPU inside *memory. host and host_data must outlive it; *config and
+ * *memory are copied. Return NULL if *memory does not meet the requirements above. */
 NX_API struct nx_engine *nx_engine_create(const struct nx_memory *memory,
 					  const struct nx_host *host, void *host_data,
 					  const struct nx_config *config);
 
-/* The guest's state, in place. */
+/* Return the guest's state, which the host reads and writes in place. */
 NX_API struct nx_state *nx_engine_state(struct nx_engine *engine);
 
 /*
@@ -623,71 +589,60 @@ NX_API struct nx_state *nx_engine_state(struct nx_engine *engine);
 NX_API bool nx_engine_alone(const struct nx_engine *engine, unsigned number,
 			    struct nx_alone *place);
 
-/*
- * Any non-zero value asks the engine to leave at the next exit or backedge. Written by anyone,
- * also from a signal handler; cleared by the host.
- */
+/* Return the stop flag. Any non-zero value asks the engine to leave at the next exit or
+ * backedge. Any thread and any signal handler may set it; the host clears it. */
 NX_API volatile int *nx_engine_stop_flag(struct nx_engine *engine);
 
-/*
- * Before it takes over at an exit that the hardware delivered, the host asks whether that can
- * pay: exit_rip is the guest's rip as the host sees it at that exit (on the exiting instruction or
- * past it), now is a clock in nanoseconds, of which the engine needs no more than the seconds.
- * Cheap, reads no guest memory. false: go on as without the engine.
- */
+/* Return whether entering at an exit that the hardware delivered can pay; if not, the host goes
+ * on as without the engine. exit_rip is the guest's rip as the host sees it at that exit (on the
+ * exiting instruction or past it); now is a clock in nanoseconds, of which the engine needs no
+ * more than the seconds. This is cheap and reads no guest memory. */
 NX_API bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip,
 				     enum nx_exit_class exit_class, uint64_t now);
 
-/*
- * Runs the guest from the instruction boundary in the vCPU's state: completes the pending exit,
- * if any, from exit->data, then executes. On NX_LEAVE no effect of the instruction at the new
- * rip has taken place. If an exit's input cannot be completed, which cannot happen for an exit
- * that the engine delivered, the function does not return NX_LEAVE on a half-done instruction.
- * A host does not resume a guest that has breakpoints armed in its debug registers.
- */
+/* Run the guest from the instruction boundary in the vCPU's state: complete the pending exit, if
+ * any, from exit->data, then execute. NX_LEAVE never leaves an instruction half executed: no
+ * effect of the instruction at the new rip has taken place. A host must not resume a guest that
+ * has breakpoints armed in its debug registers. */
 NX_API enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit);
 
 enum nx_completion {
 	NX_COMPLETION_NONE,    /* no exit was pending */
-	NX_COMPLETION_DONE,    /* the state is that of the guest after the instruction */
+	NX_COMPLETION_DONE,    /* the state is the guest's after the instruction */
 	NX_COMPLETION_EXIT,    /* the instruction goes on with another exit, now in *exit: the write
 				* half of a read-modify-write */
-	NX_COMPLETION_REFUSED, /* the host refused the session that it needs: it is still pending */
+	NX_COMPLETION_REFUSED, /* the host refused the session that completion takes; the exit is
+				  still pending */
 };
 
-/* Completes the pending exit, if any, from *exit and runs nothing else. */
+/* Complete the pending exit, if any, from *exit and run nothing else. */
 NX_API enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_exit *exit);
 
-/*
- * Tells the engine that the host has executed the pending exit's instruction by its own means, as
+/* Tell the engine that the host has executed the pending exit's instruction by its own means, as
  * KVM's handlers do: the state is the guest's after the instruction, rip included, and the stay
- * goes on with the next resume. flush: what was looked up of the guest's mappings is forgotten;
- * nx_exit_flushes() says whether it has to be.
- */
+ * goes on with the next resume. flush says whether the engine forgets its translations of guest
+ * addresses; nx_exit_flushes() says whether it has to. */
 NX_API void nx_engine_exit_done(struct nx_engine *engine, bool flush);
 
-/*
- * Whether the instruction may change address spaces, rights or memory types: MOV to CR3 does, CPUID
- * does not. A host that moves memory or changes mappings for a reason of its own flushes besides.
- */
+/* Return whether the instruction may change address spaces, access rights or memory types: MOV
+ * to CR3 may, CPUID may not. A host that moves memory or changes mappings for a reason of its
+ * own flushes as well. */
 NX_API bool nx_exit_flushes(const struct nx_exit *exit);
 
-/* Drops the pending exit: what the host sets as state counts. */
+/* Drop the pending exit; the state that the host sets is the guest's. */
 NX_API void nx_engine_forget_exit(struct nx_engine *engine);
 
-/*
- * Forgets what was looked up of the guest's and the host's mappings. A stay lasts from an exit that
- * the hardware delivered (a resume without a pending exit) to NX_LEAVE; the engine keeps page
- * pointers during it. A host that changes its memory map in between calls this first.
- */
+/* Forget the translations of guest addresses and the host's page pointers. A stay lasts from an
+ * exit that the hardware delivered (a resume without a pending exit) to NX_LEAVE; the engine
+ * keeps page pointers during it. A host that changes its memory map in between calls this first. */
 NX_API void nx_engine_flush(struct nx_engine *engine);
 
 NX_API const struct nx_counters *nx_engine_counters(const struct nx_engine *engine);
 
-/* The vCPU's costs, for the host to fill in and to keep up to date between calls. */
+/* Return the vCPU's costs, which the host fills in and keeps up to date between calls. */
 NX_API struct nx_costs *nx_engine_costs(struct nx_engine *engine);
 
-/* One cluster, for people: nx_cluster_next() walks them, starting from NULL. */
+/* One cluster, as shown to people. nx_cluster_next() walks the clusters, starting from NULL. */
 struct nx_cluster_info {
 	uint64_t entry_rip;    /* where it was formed: after its first exiting instruction */
 	uint32_t instructions; /* guest instructions in the graph */
@@ -698,41 +653,37 @@ struct nx_cluster_info {
 	uint64_t exits;       /* exits that it delivered */
 	uint64_t exits_mmio;  /* of these, device-memory exits */
 	uint64_t exits_insn;  /* likewise, exits by an instruction as such */
-	uint64_t stays;       /* executions that a hardware exit was taken over for */
-	uint64_t made_ns;     /* time that forming, translating and verifying it took */
+	uint64_t stays;       /* stays that began in this cluster */
+	uint64_t made_ns;     /* the time that forming, translating and verifying took */
 	uint8_t bits;         /* 16, 32 or 64 */
-	bool dropped;         /* stale, retired or grown: it will not run again */
+	bool dropped;         /* dropped as stale, retired or grown; it will not run again */
 	uint32_t code_offset; /* of the host code, in nx_memory.code_rx */
 };
 
-#define NX_CLUSTER_EDGES 6 /* falling through, a branch taken, four observed targets */
+#define NX_CLUSTER_EDGES 6 /* the fall-through, the branch taken, four observed targets */
 #define NX_CLUSTER_NOWHERE 0xffff
 
-/* How often an edge may be taken before the cluster is left. */
+/* The limit on how often an edge may be taken before the cluster is left. */
 enum nx_edge_limit {
-	NX_EDGE_FREE, /* each turn of the loop meets an exiting instruction */
-	NX_EDGE_WEAK, /* an access that may exit: some turns per stay */
-	NX_EDGE_IDLE, /* nothing: some turns from one exit to the next */
+	NX_EDGE_FREE, /* unlimited: each turn of the loop meets an exiting instruction */
+	NX_EDGE_WEAK, /* some turns per stay: the loop meets an access that may exit */
+	NX_EDGE_IDLE, /* some turns from one exit to the next: the loop meets no exit */
 };
 
-/*
- * A block of a cluster, for people: instructions that lie one after the other, entered at the first
- * only. The last one's edges lead to blocks, or nowhere: the cluster is left there.
- */
+/* A block of a cluster, as shown to people: instructions that lie one after the other, entered
+ * at the first only. The last one's edges lead to blocks or out of the cluster. */
 struct nx_cluster_block {
 	uint64_t rip;
 	uint16_t instructions;
 	uint16_t bytes;
-	uint16_t calls; /* how many calls around it the cluster made itself */
+	uint16_t calls; /* its depth in the calls that the cluster makes */
 	bool entry;     /* a resume may begin here */
 	uint8_t targets;
 	uint64_t target[NX_CLUSTER_EDGES - 2]; /* guest rip of each observed target */
 	uint16_t edge[NX_CLUSTER_EDGES];       /* numbers of blocks, or NX_CLUSTER_NOWHERE */
 	uint8_t limit[NX_CLUSTER_EDGES];       /* enum nx_edge_limit */
-	/*
-	 * A byte for each instruction: its length, and NX_SHAPE_EXITS if it exits. Valid until the
-	 * next resume.
-	 */
+	/* A byte for each instruction: its length, with NX_SHAPE_EXITS if it exits. Valid until
+	 * the next resume. */
 	const uint8_t *shape;
 };
 
@@ -746,11 +697,11 @@ NX_API void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_clus
 /* number counts from 0 to nx_cluster_info.blocks - 1. */
 NX_API void nx_cluster_block(const struct nx_cluster *cluster, unsigned number,
 			     struct nx_cluster_block *block);
-/* The guest code at rip as it was translated; returns how many bytes of it there are. */
+/* Copy the guest code at rip as it was translated; return how many bytes there are. */
 NX_API size_t nx_cluster_code(const struct nx_cluster *cluster, uint64_t rip, void *to,
 			      size_t size);
 
-/* The reason's name as above without NX_LEAVE_, and its description. */
+/* Return the reason's name as above without NX_LEAVE_, or its description. */
 NX_API const char *nx_leave_reason_name(enum nx_status reason);
 NX_API const char *nx_leave_reason_text(enum nx_status reason);
 

@@ -18,18 +18,18 @@
 #define NX_HOT __attribute__((hot))
 
 /* X(name, description). */
-#define NX_KVM_COUNTERS(X)                                                                \
-	X(runs, "KVM_RUN calls by the VMM")                                               \
-	X(takeovers, "times the engine took the guest over")                              \
-	X(completions, "KVM_RUN calls of ours that only completed an exit")               \
-	X(completions_new_exit, "of these, found a further exit (split access)")          \
-	X(completions_kicked, "of these, met a kick by the VMM")                          \
-	X(kicked_runs, "KVM_RUN calls that the VMM had told not to enter the guest")      \
-	X(signalled, "writes of the engine's that signalled an eventfd and nothing else") \
-	X(queued, "writes of the engine's that went into the VMM's ring, as KVM's do")    \
-	X(flushes, "register write-backs because the VMM looked at the vCPU")             \
-	X(disturbed, "engine exits during which the VMM changed the vCPU")                \
-	X(stays_ns, "nanoseconds of stays, the VMM's work on their exits included")       \
+#define NX_KVM_COUNTERS(X)                                                          \
+	X(runs, "KVM_RUN calls by the VMM")                                         \
+	X(takeovers, "stays begun: times the engine entered")                       \
+	X(completions, "KVM_RUN calls by noexit that only completed an exit")       \
+	X(completions_new_exit, "of these, found a further exit (split access)")    \
+	X(completions_kicked, "of these, met a kick by the VMM")                    \
+	X(kicked_runs, "KVM_RUN calls with immediate_exit set by the VMM")          \
+	X(signalled, "writes by the engine that only signalled an eventfd")         \
+	X(queued, "writes by the engine put into the VMM's ring, as KVM does")      \
+	X(flushes, "register write-backs because the VMM looked at the vCPU")       \
+	X(disturbed, "engine exits during which the VMM changed the vCPU")          \
+	X(stays_ns, "nanoseconds of stays, the VMM's work on their exits included") \
 	X(engine_ns, "of these, in the engine: an estimate from every 13th resume")
 
 /* The reasons for which the host, and not the engine, ended a stay. */
@@ -52,16 +52,16 @@ enum nx_host_leave {
 };
 
 /* The reasons for which the engine did not take over at an exit that had been completed for it. */
-#define NX_UNFITS(X)                                                                       \
-	X(EVENT, "event", "an exception, interrupt or NMI is pending or being injected")   \
-	X(SHADOW, "shadow", "interrupt shadow")                                            \
-	X(SMM, "smm", "system management mode")                                            \
-	X(SINGLE_STEP, "single_step", "the trap flag is set")                              \
-	X(BREAKPOINTS, "breakpoints", "the guest uses hardware breakpoints")               \
-	X(DEBUG, "guest_debug", "the VMM debugs the guest")                                \
-	X(VIRTUALIZATION, "virtualization", "the guest may run guests of its own")         \
-	X(PRIORITY, "priority", "real mode with a task priority that writing back halves") \
-	X(SEGMENTS, "segments", "KVM does not take segment registers back")                \
+#define NX_UNFITS(X)                                                                             \
+	X(EVENT, "event", "an exception, interrupt or NMI is pending or being injected")         \
+	X(SHADOW, "shadow", "interrupt shadow")                                                  \
+	X(SMM, "smm", "system management mode")                                                  \
+	X(SINGLE_STEP, "single_step", "the trap flag is set")                                    \
+	X(BREAKPOINTS, "breakpoints", "the guest uses hardware breakpoints")                     \
+	X(DEBUG, "guest_debug", "the VMM debugs the guest")                                      \
+	X(VIRTUALIZATION, "virtualization", "the guest may run guests of its own")               \
+	X(PRIORITY, "priority", "real mode with a task priority that writing back would change") \
+	X(SEGMENTS, "segments", "KVM does not accept segment registers written back")            \
 	X(INTERRUPT_DUE, "interrupt_due", "an interrupt should get in first")
 
 enum nx_unfit {
@@ -76,7 +76,7 @@ enum nx_unfit {
  * X(name, word, description). The exits come first, in the order of enum nx_exit_class. */
 #define NX_COSTS(X)                                                                         \
 	X(IO, "exit_io", "a port exit to the VMM and back, without its emulation")          \
-	X(MMIO, "exit_mmio", "a device-memory exit likewise")                               \
+	X(MMIO, "exit_mmio", "a device-memory exit to the VMM and back, likewise")          \
 	X(CPUID, "exit_cpuid", "an exit by CPUID")                                          \
 	X(MSR, "exit_msr", "an exit by RDMSR or WRMSR")                                     \
 	X(CR, "exit_cr", "an exit by an access to a control register")                      \

@@ -12,31 +12,32 @@
 /*
  * X(NAME, member, kind, switch, argument, help). Kinds: FLAG, PATH, NUMBER, LEVEL, LIMITS, FAULT.
  */
-#define NX_OPTIONS(X)                                                                          \
-	X(OFF, off, FLAG, "off", NULL, "Count exits, avoid none: the figures to compare with") \
-	X(STATS, stats, PATH, "stats", "FILE", "Write counters to FILE as JSON at the end")    \
-	X(STATS_INTERVAL, stats_interval, NUMBER, "stats-interval", "MS",                      \
-	  "Note in that FILE how many exits there were every MS milliseconds")                 \
-	X(LATENCY, latency, NUMBER, "latency", "US",                                           \
-	  "Keep interrupts waiting for at most US microseconds (default 50)")                  \
-	X(MASKED_LATENCY, masked_latency, NUMBER, "masked-latency", "US",                      \
-	  "The same while the guest has interrupts disabled (default 5000)")                   \
-	X(LEVEL, level, LEVEL, "level", "NAME",                                                \
-	  "What clusters may contain: pairs, straight, dynamic, branches, loops, paths "       \
-	  "(default: the last)")                                                               \
-	X(LIMITS, limits, LIMITS, "limits", "NAME",                                            \
-	  "Whose limits: adaptive (by measured costs, the default), unweighed, paper, vbox")   \
-	X(MAX_GAP, max_gap, NUMBER, "max-gap", "N",                                            \
-	  "Instructions between two exiting ones (default: the engine's)")                     \
-	X(NO_USER_CODE, no_user_code, FLAG, "no-user-code", NULL,                              \
-	  "Leave guest code outside CPL 0 alone")                                              \
-	X(CODE_CACHE, code_cache, NUMBER, "code-cache", "KIB",                                 \
-	  "Size of each vCPU's code cache (default 1024)")                                     \
-	X(PERF_MAP, perf_map, FLAG, "perf-map", NULL,                                          \
-	  "Name translations for perf, in /tmp/perf-PID.map")                                  \
-	X(GDB, gdb, FLAG, "gdb", NULL, "Name translations for GDB")                            \
-	X(FAULT, fault, FAULT, "fault", "NAME",                                                \
-	  "Testing: one internal step fails, so that nothing is avoided; 'list' lists them")
+#define NX_OPTIONS(X)                                                                             \
+	X(OFF, off, FLAG, "off", NULL, "Count exits, avoid none: the figures to compare with")    \
+	X(STATS, stats, PATH, "stats", "FILE", "Write counters to FILE as JSON at the end")       \
+	X(STATS_INTERVAL, stats_interval, NUMBER, "stats-interval", "MS",                         \
+	  "Add to FILE the exits over time, sampled every MS milliseconds")                       \
+	X(LATENCY, latency, NUMBER, "latency", "US",                                              \
+	  "Keep interrupts waiting for at most US microseconds (default 50)")                     \
+	X(MASKED_LATENCY, masked_latency, NUMBER, "masked-latency", "US",                         \
+	  "Latency bound while the guest has interrupts disabled (default 5000)")                 \
+	X(LEVEL, level, LEVEL, "level", "NAME",                                                   \
+	  "What clusters may contain: pairs, straight, dynamic, branches, loops, paths "          \
+	  "(default: the last)")                                                                  \
+	X(LIMITS, limits, LIMITS, "limits", "NAME",                                               \
+	  "Limits of the engine: adaptive (by measured costs, the default), unweighed, paper, "   \
+	  "vbox")                                                                                 \
+	X(MAX_GAP, max_gap, NUMBER, "max-gap", "N",                                               \
+	  "Allow at most N instructions between two exiting ones")                                \
+	X(NO_USER_CODE, no_user_code, FLAG, "no-user-code", NULL, "Run guest code at CPL 0 only") \
+	X(CODE_CACHE, code_cache, NUMBER, "code-cache", "KIB",                                    \
+	  "Size of each vCPU's code cache (default 1024)")                                        \
+	X(PERF_MAP, perf_map, FLAG, "perf-map", NULL,                                             \
+	  "Name translations for perf, in /tmp/perf-PID.map")                                     \
+	X(GDB, gdb, FLAG, "gdb", NULL, "Name translations for GDB")                               \
+	X(FAULT, fault, FAULT, "fault", "NAME",                                                   \
+	  "For testing: make one internal step fail, so that nothing is avoided; 'list' lists "   \
+	  "them")
 
 typedef bool nx_option_FLAG;
 typedef const char *nx_option_PATH;

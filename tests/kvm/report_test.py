@@ -105,7 +105,7 @@ class Figures(Base):
                     "8000: 4,321 exits avoided (6.1%), saved 8.77 ms", "* in al, dx",
                     "; back to B0", "taken over 3,434 times, for 14.07 s",
                     "1,200the latency bound was reached",
-                    "798an indirect branch to where it was not seen to go",
+                    "798an indirect branch to a target that was not observed",
                     "971exits not taken over, since taking over has not paid there",
                     "200exits that are neither", "5the trap flag is set"):
                 self.assertIn(figure, text)
