@@ -20,7 +20,7 @@
 	  "Measure in the lab instead of here; CPU is amd or intel (default amd)")             \
 	X(KERNEL, "kernel", "FILE", 0, "Kernel of the whole systems (default /guest/vmlinuz)") \
 	X(INITRD, "initrd", "FILE", 0, "Their initramfs (default /guest/initrd)")              \
-	X(LIMITS, "limits", "NAME", 0, "Limits of the engine, as with noexit run")                 \
+	X(LIMITS, "limits", "NAME", 0, "Limits of the engine, as with noexit run")             \
 	X(SUBSTRATE, "substrate", "NAME", 0, "What the figures call this machine (default native)")
 
 enum switch_key {

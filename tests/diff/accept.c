@@ -2,8 +2,8 @@
 /* accept.c - whether an instruction may come next in a sequence, and what follows from it. */
 #include <string.h>
 
-#include "generate.h"
 #include "engine.h"
+#include "generate.h"
 
 /* ---- Is this instruction one that may come here? ---- */
 
