@@ -232,15 +232,19 @@ void nx_exit_settle(struct nx_kvm_vcpu *vcpu)
 /* Hands the engine's exit to the VMM. */
 static enum step present(struct nx_kvm_vcpu *vcpu)
 {
+	bool instead = vcpu->exit.write && vcpu->route == NX_ROUTE_INSTEAD;
+
 	vcpu->owner = NX_OWNER_ENGINE;
 	vcpu->exit_open = true;
 	vcpu->flushed = false;
-	nx_stats_avoided(vcpu->stats, &vcpu->exit);
+	/* The hardware's exit for such a write would not have reached the VMM: none is avoided. */
+	if (!instead)
+		nx_stats_avoided(vcpu->stats, &vcpu->exit);
 	if (vcpu->run->kvm_valid_regs & KVM_SYNC_X86_REGS)
 		nx_exit_settle(vcpu);
 	nx_exit_fabricate(vcpu);
 	/* What the VMM takes for an exit that only noexit gives it is on noexit's account. */
-	vcpu->instead_since = vcpu->route == NX_ROUTE_INSTEAD ? nx_real.now() : 0;
+	vcpu->instead_since = instead ? nx_real.now() : 0;
 	return STEP_RETURN;
 }
 

@@ -6,7 +6,7 @@ import re
 
 import transcript
 from image import LabError
-from scenario import MODES, SHADOW_PAGING, Scenario, guest_lines, same_transcript
+from scenario import MODES, SHADOW_PAGING, Scenario, guest_lines, same_lines, same_transcript
 
 
 # What tests/lab/windows.S tries: rows of `ways`, and callers of all_ways.
@@ -49,6 +49,17 @@ for chips in kernel split; do
 	start $chips -m 32 -smp 2 -machine pc,kernel_irqchip=$irqchip \\
 		-drive file=$work/disk,format=raw,if=ide,snapshot=on
 	finish $chips
+done
+"""
+
+# With one processor, and with another that may write the VMM's ring at any moment.
+PLANES_DRIVE = """
+for processors in 1 2; do
+	cp /scenario/planes.bin $work/disk
+	truncate -s 1M $work/disk
+	start cpus$processors -m 32 -smp $processors -machine pc -vga std \\
+		-drive file=$work/disk,format=raw,if=ide,snapshot=on
+	finish cpus$processors
 done
 """
 
@@ -186,6 +197,15 @@ def said_by_faults(runs):
                                        if "exits taken" not in line)
 
 
+def queued_as_by_kvm(runs):
+    """What the guests said, and whether noexit wrote the ring where it may and nowhere else."""
+    problems = same_lines(runs)
+    queued = {name: figures["queued"] for name, figures in runs["on"].machines.items()}
+    if not queued["cpus1"] or queued["cpus2"]:
+        problems.append(f"writes that went into the ring: {queued}")
+    return problems
+
+
 def all_in_time(run):
     """Each way to let interrupts in was tried with each source of them, and each worked."""
     lines = guest_lines(run)
@@ -207,6 +227,9 @@ DEVICES = (
     Scenario("vga-modes", "graphics modes of a VGA card, drawn by a boot sector", SCREENS,
              files=program("screens.bin"),
              expect=("^640 480", "^800 600", "^[0-9a-f]{32} screen3", "^guest: end"), check=True),
+    Scenario("vga-planes", "a VGA card's memory worked on by a boot sector", PLANES_DRIVE,
+             files=program("planes.bin"), compare=queued_as_by_kvm,
+             expect=("^guest: sum [0-9A-F]{8}", "^guest: end"), check=True),
     Scenario("pit", "the PIT and the PIC in the VMM, as clock and as timer", """
 %sboot vm -m 192 -machine pc,kernel_irqchip=split,hpet=off
 finish vm

@@ -279,6 +279,9 @@ static enum nx_outcome end_with_access(struct nx_engine *engine, const struct nx
 		pending = nx_begin_bounce(engine, site, exit);
 	if (pending == NX_PENDING_NONE)
 		return leave(engine, exit, NX_LEAVE_DEVICE_FORM);
+	/* A read goes to the device, wherever the write that follows it will go. */
+	if (pending == NX_PENDING_BOUNCE_READ)
+		engine->stay.routed = NX_ROUTE_EXIT;
 	engine->counters.exits_mmio++;
 	return deliver(engine, site, pending, exit);
 }
