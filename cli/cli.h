@@ -63,6 +63,8 @@ int cli_record(int argc, char **argv);
 int cli_report(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_stat(int argc, char **argv);
+int cli_off(int argc, char **argv);
+int cli_on(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_top(int argc, char **argv);
 

@@ -12,6 +12,8 @@
 static const struct cli_command commands[] = {
     {"check", "say what this machine can do, and what exits cost on it", cli_check},
     {"run", "start a VMM whose VM exits are avoided", cli_run},
+    {"on", "have noexit.ko avoid exits of a running VMM", cli_on},
+    {"off", "have it leave that VMM alone again", cli_off},
     {"explain", "list clusters of guest code", cli_explain},
     {"record", "run a VMM without and with noexit, and say what it brings", cli_record},
     {"report", "make a page for a browser from a run's counters", cli_report},

@@ -39,9 +39,10 @@ static int check_elf(int fd, const char *path)
 		return cli_refuse(
 		    "'%s' is not a 64-bit x86 program; use the amd64 build of the VMM", path);
 	if (!has_interpreter(fd, &header))
-		return cli_refuse("'%s' is statically linked, so noexit cannot get into it; use a "
-				  "dynamically linked build of the VMM",
-				  path);
+		return cli_refuse(
+		    "'%s' is statically linked, so noexit cannot get into it; use a "
+		    "dynamically linked build of the VMM, or noexit.ko with 'noexit on'",
+		    path);
 	return 0;
 }
 

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kernel.h"
 #include "options.h"
 
 #define OPTION_KEY 0x100 /* plus enum nx_option */
@@ -215,6 +216,15 @@ static int set_options(struct run *run)
 	return setenv(NX_ENV_PID, pid, 1) ? cli_refuse("out of memory") : 0;
 }
 
+static bool can_open_kernel(void)
+{
+	int device = cli_open_kernel();
+
+	if (device >= 0)
+		close(device);
+	return device >= 0;
+}
+
 int cli_run(int argc, char **argv)
 {
 	char library[PATH_MAX], path[PATH_MAX];
@@ -226,6 +236,8 @@ int cli_run(int argc, char **argv)
 	if (run.options.stats_interval && !run.options.stats)
 		return cli_refuse("--stats-interval says how often, but not where to; name a file "
 				  "with --stats=FILE");
+	if (run.options.kernel == NX_KERNEL_ON && !can_open_kernel())
+		return cli_refuse_kernel();
 	if (!find_program(run.command[0], path, sizeof(path)))
 		return cli_refuse("there is no program '%s' in PATH; install it or give its path",
 				  run.command[0]);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "json.h"
+#include "kernel.h"
 #include "watch.h"
 
 #define MAX_ROWS 24
@@ -156,6 +157,8 @@ static void print_engine(const struct nx_figures *figures)
 
 static void print_text(const struct watch *watch)
 {
+	struct kernel_figures kernel;
+
 	printf("%s, process %d: VMs: %u, vCPUs: %u\n", watch->command, (int)watch->pid, watch->vms,
 	       watch->vcpus);
 	print_exits(&watch->total.host);
@@ -170,6 +173,8 @@ static void print_text(const struct watch *watch)
 		       nx_stats_avoided_total(&vcpu->figures.host), *vcpu->off ? "  off: " : "",
 		       vcpu->off);
 	}
+	if (cli_read_kernel(watch->pid, &kernel))
+		cli_print_kernel(&kernel);
 }
 
 /* ---- JSON ---- */
@@ -185,6 +190,8 @@ static int print_json(const struct watch *watch)
 	    .part = part,
 	    .parts = watch->vcpus,
 	};
+
+	struct kernel_figures kernel;
 
 	if (!part)
 		return cli_refuse("out of memory");
@@ -208,6 +215,8 @@ static int print_json(const struct watch *watch)
 		nx_json_end(&out, '}');
 	}
 	nx_json_end(&out, ']');
+	if (cli_read_kernel(watch->pid, &kernel))
+		cli_json_kernel(&out, &kernel);
 	nx_json_report(&out, &report);
 	nx_json_close(&out);
 	free(part);
@@ -262,6 +271,26 @@ static int print_repeatedly(struct watch *before, const struct options *options)
 	return 0;
 }
 
+/* A VMM without the library in it, of which noexit.ko avoids exits. */
+static bool print_kernel_alone(const struct options *options)
+{
+	struct nx_json out = {.fd = STDOUT_FILENO};
+	struct kernel_figures kernel;
+
+	if (!options->look.pid || !watch_is_shown(options->look.pid) ||
+	    !cli_read_kernel(options->look.pid, &kernel))
+		return false;
+	if (!options->json) {
+		cli_print_kernel(&kernel);
+		return true;
+	}
+	nx_json_open(&out);
+	nx_json_number(&out, "pid", (uint64_t)options->look.pid);
+	cli_json_kernel(&out, &kernel);
+	nx_json_close(&out);
+	return true;
+}
+
 int cli_stat(int argc, char **argv)
 {
 	struct options options = {0};
@@ -271,6 +300,8 @@ int cli_stat(int argc, char **argv)
 	int refused;
 
 	argp_parse(&parser, argc, argv, 0, NULL, &options);
+	if (print_kernel_alone(&options))
+		return 0;
 	refused = cli_choose(options.look.pid, &pid);
 	if (refused)
 		return refused;

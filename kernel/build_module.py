@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""Builds noexit.ko: build_module.py BUILD [--kernel NAME]
+"""Builds noexit.ko: build_module.py BUILD [--kernel NAME | --source DIR]
 
 The module is built for one of the lab's kernels, from headers that are fetched with the system's
 apt and unpacked below BUILD, not installed. Its path is printed; what the compiler says goes to the
@@ -172,8 +172,12 @@ def assemble(work, zydis):
         kept.add(refresh(source, work / name))
 
     put(HERE / "Kbuild", "Kbuild")
+    for file in (HERE / "dkms").iterdir():
+        put(file, file.name)
     for file in (HERE / "kvm").rglob("*.[chS]"):
         put(file, file.relative_to(HERE / "kvm"))
+    for file in (HERE / "interface").glob("*.h"):
+        put(file, file.name)
     for file in (HERE / "offsets").glob("*.[ch]"):
         put(file, f"offsets/{file.name}")
     for file in (ROOT / "engine").rglob("*.[hS]"):
@@ -198,24 +202,13 @@ def assemble(work, zydis):
             stale.unlink()
 
 
-def write_offsets(work, release, btf, kvm):
-    """Compiles the reader of type information for this machine and has it write offsets.h."""
-    reader = work / "offsets/reader"
-    run_tool("gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-o", str(reader),
-             *map(str, sorted((work / "offsets").glob("*.c"))))
-    text = run_tool(str(reader), release, str(btf), str(kvm / "kvm.ko"), str(kvm / "kvm-amd.ko"),
-                    str(kvm / "kvm-intel.ko"))
-    refresh(text.encode(), work / "offsets.h")
-
-
-def compile_module(work, headers):
-    """Runs kbuild; returns the module's path and what the compiler and objtool said."""
+def compile_module(work, release, headers, kvm):
+    """Builds as DKMS does; returns the module's path and what the compiler and objtool said."""
     for tool in ("make", compiler(headers)):
         if not shutil.which(tool):
             raise LabError(f"{tool}, which this kernel's modules are built with, is not installed")
     result = subprocess.run(
-        ["make", "-C", str(headers), f"M={work}", f"-j{os.cpu_count() or 1}",
-         "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"],
+        ["sh", str(work / "build"), release, str(headers), str(kvm), str(kvm / "vmlinuz")],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"the module does not build:\n{result.stderr}")
@@ -240,17 +233,33 @@ def build(build_directory, kernel="cloud"):
         work = cache / f"module-{release}"
         work.mkdir(exist_ok=True)
         assemble(work, zydis)
-        directory = images.kernel(kernel)
-        write_offsets(work, release, directory / "vmlinuz", directory)
-        return compile_module(work, headers / f"usr/src/linux-headers-{release}")
+        return compile_module(work, release, headers / f"usr/src/linux-headers-{release}",
+                              images.kernel(kernel))
+
+
+def write_source(build_directory, target):
+    """Puts a source tree together that DKMS builds the module from, for any kernel."""
+    cache = Path(build_directory) / "kernel-module"
+    cache.mkdir(exist_ok=True)
+    zydis = cache / f"zydis-{zydis_version()}"
+    with locked(cache / "lock"):
+        if not zydis.exists():
+            fetch_zydis(zydis, zydis_version())
+    target.mkdir(parents=True, exist_ok=True)
+    assemble(target, zydis)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=Path)
     parser.add_argument("--kernel", default="cloud", help="which of the lab's kernels")
+    parser.add_argument("--source", type=Path, metavar="DIR",
+                        help="build nothing, but put a source tree for DKMS there")
     options = parser.parse_args()
     try:
+        if options.source:
+            write_source(options.build.resolve(), options.source)
+            return 0
         module, words = build(options.build.resolve(), options.kernel)
     except (LabError, RuntimeError) as error:
         say(error)

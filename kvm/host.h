@@ -49,6 +49,10 @@ static inline bool nx_faulty(enum nx_fault fault)
 	return nx_options.fault == fault;
 }
 
+/* ---- kernel.c ---- */
+
+void nx_kernel_enable(int vm_fd);
+
 /* ---- process.c ---- */
 
 /* Print one line on standard error, if that is still the file that it was at the start. */

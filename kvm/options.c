@@ -112,6 +112,17 @@ static const char *parse_LIMITS(const char *text, enum nx_limits *value)
 	return NULL;
 }
 
+static const char *parse_KERNEL(const char *text, enum nx_kernel *value)
+{
+	static const char *const words[] = {"off", "on", "auto"};
+	unsigned found = find_word(text, words, NX_KERNEL_COUNT);
+
+	if (found == NX_KERNEL_COUNT)
+		return "must be one of off on auto";
+	*value = (enum nx_kernel)found;
+	return NULL;
+}
+
 const char *nx_option_set(struct nx_options *options, enum nx_option option, const char *text)
 {
 	const char *error = NULL;

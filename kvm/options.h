@@ -10,7 +10,8 @@
 #include "noexit.h"
 
 /*
- * X(NAME, member, kind, switch, argument, help). Kinds: FLAG, PATH, NUMBER, LEVEL, LIMITS, FAULT.
+ * X(NAME, member, kind, switch, argument, help). Kinds: FLAG, PATH, NUMBER, LEVEL, LIMITS, KERNEL,
+ * FAULT.
  */
 #define NX_OPTIONS(X)                                                                             \
 	X(OFF, off, FLAG, "off", NULL, "Count exits, avoid none: the figures to compare with")    \
@@ -27,6 +28,9 @@
 	X(LIMITS, limits, LIMITS, "limits", "NAME",                                               \
 	  "Limits of the engine: adaptive (by measured costs, the default), unweighed, paper, "   \
 	  "vbox")                                                                                 \
+	X(KERNEL, kernel, KERNEL, "kernel", "WORD",                                               \
+	  "Avoid exits in the kernel, too, by noexit.ko: off (the default), on, "                 \
+	  "auto (if it is there and lets us)")                                                    \
 	X(MAX_GAP, max_gap, NUMBER, "max-gap", "N",                                               \
 	  "Allow at most N instructions between two exiting ones")                                \
 	X(NO_USER_CODE, no_user_code, FLAG, "no-user-code", NULL, "Run guest code at CPL 0 only") \
@@ -39,12 +43,15 @@
 	  "For testing: make one internal step fail, so that nothing is avoided; 'list' lists "   \
 	  "them")
 
+enum nx_kernel { NX_KERNEL_OFF, NX_KERNEL_ON, NX_KERNEL_AUTO, NX_KERNEL_COUNT };
+
 typedef bool nx_option_FLAG;
 typedef const char *nx_option_PATH;
 typedef unsigned nx_option_NUMBER;
 typedef enum nx_level nx_option_LEVEL;
 typedef enum nx_fault nx_option_FAULT;
 typedef enum nx_limits nx_option_LIMITS;
+typedef enum nx_kernel nx_option_KERNEL;
 
 struct nx_options {
 #define NX_X(NAME, member, kind, word, argument, help) nx_option_##kind member;

@@ -56,6 +56,7 @@ void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type)
 	if (!nx_real.is_kvm_object(vm_fd, "vm"))
 		return;
 	nx_process_has_vm();
+	nx_kernel_enable(vm_fd);
 	nx_timeline_begin();
 	size = nx_real.ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
 	vm = (struct nx_kvm_vm *)nx_object_new(NX_OBJECT_VM, sizeof(*vm), vm_release);

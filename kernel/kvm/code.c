@@ -17,6 +17,11 @@ extern char nxk_code_area[];
 
 static DECLARE_BITMAP(taken, NXK_CODE_SLICES);
 
+bool nxk_code_unused(void)
+{
+	return bitmap_empty(taken, NXK_CODE_SLICES);
+}
+
 static void *map_writable(const char *text)
 {
 	unsigned int count = NXK_CODE_SLICE / PAGE_SIZE;

@@ -6,7 +6,6 @@
 #include <linux/debugfs.h>
 #include <linux/file.h>
 #include <linux/miscdevice.h>
-#include <linux/seq_file.h>
 
 static struct dentry *directory;
 static struct nxk_stats totals;
@@ -90,8 +89,25 @@ static long device_ioctl(struct file *file, unsigned int request, unsigned long 
 	return result;
 }
 
+static int device_show(struct seq_file *file, void *unused)
+{
+	nxk_vcpus_show(file);
+	return 0;
+}
+
+static int device_open(struct inode *inode, struct file *file)
+{
+	/* A device of its kind finds its own structure there. */
+	file->private_data = NULL;
+	return single_open(file, device_show, NULL);
+}
+
 static const struct file_operations operations = {
     .owner = THIS_MODULE,
+    .open = device_open,
+    .read = seq_read,
+    .llseek = seq_lseek,
+    .release = single_release,
     .unlocked_ioctl = device_ioctl,
     .compat_ioctl = compat_ptr_ioctl,
 };

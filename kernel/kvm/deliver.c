@@ -48,6 +48,7 @@ static int call_insn_handler(struct nxk_vcpu *v)
 		return kvm_emulate_rdmsr(vcpu);
 	case NX_INSN_WRMSR:
 		v->stats.delivered_msr++;
+		v->stats.delivered_deadline += v->exit.operand == MSR_IA32_TSC_DEADLINE;
 		v->last = !write_is_harmless((u32)v->exit.operand);
 		return kvm_emulate_wrmsr(vcpu);
 	case NX_INSN_HLT:
@@ -115,6 +116,7 @@ int nxk_deliver(struct nxk_vcpu *v)
 		v->stats.aborted++;
 	} else if (result == 0) {
 		v->stats.to_vmm++;
+		v->stats.to_vmm_mmio += v->exit.kind == NX_EXIT_MMIO;
 		v->returned = nxk_class_of(&v->exit);
 		v->returned_rip = v->exit.rip;
 	}

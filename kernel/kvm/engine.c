@@ -52,6 +52,14 @@ static const struct nx_host callbacks = {
     .guest_leave = guest_leave,
 };
 
+/* Arenas that have not been freed. */
+static atomic_t arenas;
+
+bool nxk_engines_unused(void)
+{
+	return !atomic_read(&arenas);
+}
+
 bool nxk_engine_make(struct nxk_vcpu *v)
 {
 	struct nx_config config;
@@ -69,6 +77,8 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 	if (nxk_fails(NXK_FAIL_VERIFY))
 		config.experiment.fail = NX_FAIL_VERIFY;
 	v->memory.arena = nxk_fails(NXK_FAIL_ARENA) ? NULL : vzalloc(v->memory.arena_size);
+	if (v->memory.arena)
+		atomic_inc(&arenas);
 	if (v->memory.arena && nxk_code_get(&v->memory))
 		v->engine = nx_engine_create(&v->memory, &callbacks, v, &config);
 	if (!v->engine) {
@@ -82,6 +92,8 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 void nxk_engine_free(struct nxk_vcpu *v)
 {
 	nxk_code_put(&v->memory);
+	if (v->memory.arena)
+		atomic_dec(&arenas);
 	vfree(v->memory.arena);
 	v->memory.arena = NULL;
 	v->engine = NULL;

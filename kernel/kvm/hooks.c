@@ -93,6 +93,8 @@ static int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_completion
 	overtaken(v);
 	nxk_check_compare(v, class);
 	result = static_call(nxk_orig_handle_exit)(vcpu, fastpath);
+	v->stats.exits++;
+	v->stats.exits_to_vmm += !result;
 	nxk_check_handled(v);
 	if (result == 0 && vcpu->run->exit_reason == KVM_EXIT_MMIO) {
 		class = NXK_CLASS_MMIO;

@@ -12,12 +12,13 @@
 
 #include <linux/kvm_host.h>
 #include <linux/module.h>
+#include <linux/seq_file.h>
 #include <linux/static_call.h>
 
 #include "fail.h"
+#include "kernel_stats.h"
 #include "noexit.h"
 #include "offsets.h"
-#include "stats.h"
 
 #undef pr_fmt
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -44,7 +45,8 @@ struct nxk_vcpu {
 	struct kvm_vcpu *vcpu;
 	struct nxk_vm *vm;
 	struct hlist_node node;
-	struct rcu_head rcu;
+	struct pid *process; /* the VMM's, and whose it is */
+	kuid_t user;
 	struct nx_engine *engine;
 	struct nx_state *state;
 	struct nx_exit exit;
@@ -139,6 +141,9 @@ void nxk_vcpu_gone(struct kvm_vcpu *vcpu);
 void nxk_vm_gone(struct kvm *kvm);
 void nxk_vcpu_off(struct nxk_vcpu *v, const char *why);
 bool nxk_any_vm(void);
+bool nxk_tables_empty(void);
+/* Writes about the vCPUs that the reader may know of, as device.h has it. */
+void nxk_vcpus_show(struct seq_file *file);
 /* Adds to the figures of vCPUs that are gone. */
 void nxk_totals_add(const struct nxk_vcpu *v);
 
@@ -146,11 +151,13 @@ void nxk_totals_add(const struct nxk_vcpu *v);
 
 bool nxk_code_get(struct nx_memory *memory);
 void nxk_code_put(struct nx_memory *memory);
+bool nxk_code_unused(void);
 
 /* ---- engine.c: all that is known of the engine's callbacks and settings ---- */
 
 bool nxk_engine_make(struct nxk_vcpu *v);
 void nxk_engine_free(struct nxk_vcpu *v);
+bool nxk_engines_unused(void);
 bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class);
 enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v);
 /* KVM has executed the exit's instruction: the state is the guest's after it. */

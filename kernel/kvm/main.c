@@ -135,6 +135,8 @@ static void __exit noexit_exit(void)
 	nxk_control_exit();
 	nxk_hooks_detach();
 	module_put(pinned);
+	/* A VM that is enabled holds the module, so nothing of any can be left. */
+	WARN_ON(!nxk_code_unused() || !nxk_engines_unused() || !nxk_tables_empty());
 }
 
 module_init(noexit_init);

@@ -2,7 +2,9 @@
 /* vm.c - which VMs are enabled, and their vCPUs. */
 #include "host.h"
 
+#include <linux/cred.h>
 #include <linux/hashtable.h>
+#include <linux/pid.h>
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
 
@@ -16,6 +18,11 @@ static atomic_t enabled;
 bool nxk_any_vm(void)
 {
 	return atomic_read(&enabled) || READ_ONCE(nxk_all);
+}
+
+bool nxk_tables_empty(void)
+{
+	return hash_empty(vms) && hash_empty(vcpus);
 }
 
 /* ---- VMs ---- */
@@ -129,12 +136,15 @@ static struct nxk_vcpu *make_vcpu(struct kvm_vcpu *vcpu)
 	if (!v)
 		return NULL;
 	v->vcpu = vcpu;
+	v->process = get_task_pid(current, PIDTYPE_TGID);
+	v->user = current_euid();
 	rcu_read_lock();
 	vm = find_vm(vcpu->kvm);
 	if (vm && !refcount_inc_not_zero(&vm->count))
 		vm = NULL;
 	rcu_read_unlock();
 	if (!vm) {
+		put_pid(v->process);
 		kfree(v);
 		return NULL;
 	}
@@ -194,5 +204,27 @@ void nxk_vcpu_gone(struct kvm_vcpu *vcpu)
 	nxk_totals_add(v);
 	nxk_engine_free(v);
 	put_vm(v->vm);
+	put_pid(v->process);
 	kfree(v);
+}
+
+static void show(struct seq_file *file, const struct nxk_vcpu *v)
+{
+	const char *off = v->off ?: READ_ONCE(v->vm->off) ?: "";
+
+	seq_printf(file, "vcpu %d %d %s\n", pid_vnr(v->process), v->vcpu->vcpu_id, off);
+#define NX_X(name, text) seq_printf(file, #name " %llu\n", READ_ONCE(v->stats.name));
+	NXK_STATS(NX_X)
+#undef NX_X
+}
+
+void nxk_vcpus_show(struct seq_file *file)
+{
+	struct nxk_vcpu *v;
+	unsigned int bucket;
+
+	rcu_read_lock();
+	hash_for_each_rcu(vcpus, bucket, v, node) if (uid_eq(current_euid(), v->user) ||
+						      capable(CAP_SYS_ADMIN)) show(file, v);
+	rcu_read_unlock();
 }
