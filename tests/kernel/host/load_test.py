@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 """Loading: the vendor module stays while noexit.ko is there, and what is refused is refused in one
-sentence."""
+sentence. And steps that fail (fail=NAME): the guest sees the same, and nothing is left at unloading."""
 
 import subprocess
 import sys
@@ -23,6 +23,17 @@ try() {
 	echo "$1: $?"
 	dmesg | sed "s/^/$1: /"
 }
+vmm() { timeout 100 /noexit/tests/kernel/host/vmm $1 64 20 | sed "s/^/$2 /"; }
+for guest in cpuid_gap mixed mmio_vmm; do vmm $guest none; done
+dmesg -c >/dev/null
+for step in arena code cache verify session page kick handler; do
+	insmod /root/noexit.ko all=1 latency_us=1000000 fail=$step
+	for guest in cpuid_gap mixed mmio_vmm; do vmm $guest $step; done
+	sed "s/^/total $step /" /sys/kernel/debug/noexit/totals
+	rmmod noexit
+	echo "fails $step: $?"
+done
+dmesg | sed "s/^/fails: /"
 try stock
 rmmod kvm_amd >/dev/null 2>&1
 echo "vendor: $?"
@@ -37,6 +48,11 @@ try again
 rmmod noexit
 echo "removed: $?"
 """
+
+
+STEPS = ("arena", "code", "cache", "verify", "session", "page", "kick", "handler")
+# Those in spite of which the engine delivers exits.
+DELIVERS = ("kick", "handler")
 
 
 class LoadTest(unittest.TestCase):
@@ -57,6 +73,33 @@ class LoadTest(unittest.TestCase):
 
     def test_the_vendor_module_stays(self):
         self.assertIn("vendor: 1", self.lines)
+
+    def digests(self, step):
+        return [line.split()[4] for line in self.lines
+                if line.startswith(f"{step} ") and " digest " in line]
+
+    def test_guests_see_the_same_when_steps_fail(self):
+        self.assertEqual(len(self.digests("none")), 3)
+        for step in STEPS:
+            with self.subTest(step):
+                self.assertEqual(self.digests(step), self.digests("none"))
+
+    def test_steps_do_fail(self):
+        for step in STEPS:
+            with self.subTest(step):
+                total = {words[2]: int(words[3]) for words in map(str.split, self.lines)
+                         if words[:2] == ["total", step]}
+                # Without an engine a vCPU is left alone.
+                self.assertEqual(total["exits"] > 0, step not in ("arena", "code"))
+                self.assertEqual(total["delivered"] > 0, step in DELIVERS)
+
+    def test_nothing_is_left(self):
+        for step in STEPS:
+            self.assertIn(f"fails {step}: 0", self.lines)
+        said = "\n".join(line for line in self.lines if line.startswith("fails: "))
+        self.assertEqual(said.count("there is no memory for its engine"), 6)
+        for word in ("BUG", "WARNING", "Oops", "Call Trace", "general protection"):
+            self.assertNotIn(word, said)
 
     def refused(self, name, sentence):
         self.assertNotIn(f"{name}: 0", self.lines)
