@@ -42,7 +42,8 @@ enum step {
 	STEP_ENTER,  /* the real KVM_RUN */
 	STEP_RETURN, /* 0: an exit is in the run page */
 	STEP_EINTR,
-	STEP_ERROR, /* -1, errno is set */
+	STEP_ERROR,     /* -1, errno is set */
+	STEP_COMPLETED, /* of kernel_complete() only: the kernel's exit is done, go on */
 };
 
 static bool clustering(struct nx_kvm_vcpu *vcpu)
@@ -430,7 +431,7 @@ static bool immediate_exit_give_back(struct kvm_run *run)
 					    __ATOMIC_SEQ_CST);
 }
 
-/* The kernel completes its exit; STEP_EINTR: done, and nothing stands against going on. */
+/* Have the kernel complete its exit. */
 static enum step kernel_complete(struct nx_kvm_vcpu *vcpu, int fd, void *argument, bool *kicked)
 {
 	struct kvm_run *run = vcpu->run;
@@ -460,7 +461,7 @@ static enum step kernel_complete(struct nx_kvm_vcpu *vcpu, int fd, void *argumen
 	if (errno != EINTR)
 		return STEP_ERROR;
 	vcpu->stats->completions_kicked += *kicked;
-	return STEP_EINTR;
+	return STEP_COMPLETED;
 }
 
 static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument, uint64_t began)
@@ -476,7 +477,7 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument, uin
 		return STEP_ENTER;
 	}
 	step = kernel_complete(vcpu, fd, argument, &kicked);
-	if (step != STEP_EINTR)
+	if (step != STEP_COMPLETED)
 		return step;
 	vcpu->resumable = false;
 	if (kicked)
@@ -557,6 +558,7 @@ NX_HOT static int run_once(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	case STEP_ERROR:
 		return -1;
 	case STEP_ENTER:
+	case STEP_COMPLETED:
 		break;
 	}
 	errno = saved;
