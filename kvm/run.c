@@ -331,7 +331,8 @@ static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 static enum step stay_overruled(struct nx_kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
-	uint64_t base = vcpu->state->seg[NX_CS].base, rip = vcpu->state->rip;
+	uint64_t base = vcpu->state->seg[NX_CS].base;
+	uint64_t old = base + vcpu->state->rip;
 
 	vcpu->stats->disturbed++;
 	vcpu->stay_over = true;
@@ -340,8 +341,8 @@ static enum step stay_overruled(struct nx_kvm_vcpu *vcpu)
 		run->kvm_dirty_regs &= ~(uint64_t)KVM_SYNC_X86_REGS;
 	}
 	if (run->kvm_dirty_regs & KVM_SYNC_X86_SREGS)
-		base += run->s.regs.sregs.cs.base - vcpu->state->seg[NX_CS].base;
-	if (base + vcpu->state->rip == vcpu->state->seg[NX_CS].base + rip) {
+		base = run->s.regs.sregs.cs.base;
+	if (base + vcpu->state->rip == old) {
 		nx_exit_consume(vcpu);
 	} else {
 		nx_engine_forget_exit(vcpu->engine);
