@@ -91,85 +91,70 @@ void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type)
 
 /* ---- Memory ---- */
 
-static int set_memory(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument)
+/*
+ * Run an ioctl while no vCPU is in the engine, and, if it has succeeded, what follows from it for
+ * the engine.
+ */
+static int quiesced_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument,
+			  void (*after)(struct nx_kvm_vm *, unsigned long, const void *))
 {
-	struct memory_region2 region;
 	int result, saved;
 
 	nx_vm_quiesce(vm);
 	result = nx_real.ioctl(fd, request, argument);
 	saved = errno;
-	if (!result) {
-		/* The newer structure begins as the older one does. */
-		memcpy(&region, argument, sizeof(region));
-		if (region.flags & ~MEM_KNOWN_FLAGS)
-			nx_vm_off(vm, "the VMM uses a memory slot flag that noexit does not know");
-		else if (nx_faulty(NX_FAULT_SLOTS) ||
-			 !nx_slot_set(vm, region.slot, region.flags, region.gpa, region.size,
-				      region.host))
-			nx_vm_off(vm, "out of memory");
-	}
+	if (!result)
+		after(vm, request, argument);
 	nx_vm_unquiesce(vm);
 	errno = saved;
 	return result;
+}
+
+static void memory_set(struct nx_kvm_vm *vm, unsigned long request, const void *argument)
+{
+	struct memory_region2 region;
+
+	(void)request;
+	/* The newer structure begins as the older one does. */
+	memcpy(&region, argument, sizeof(region));
+	if (region.flags & ~MEM_KNOWN_FLAGS)
+		nx_vm_off(vm, "the VMM uses a memory slot flag that noexit does not know");
+	else if (nx_faulty(NX_FAULT_SLOTS) ||
+		 !nx_slot_set(vm, region.slot, region.flags, region.gpa, region.size, region.host))
+		nx_vm_off(vm, "out of memory");
 }
 
 /* ---- Devices ---- */
 
-static int set_ioeventfd(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument)
+static void ioeventfd_set(struct nx_kvm_vm *vm, unsigned long request, const void *argument)
 {
-	int result, saved;
-
-	nx_vm_quiesce(vm);
-	result = nx_real.ioctl(fd, request, argument);
-	saved = errno;
-	if (!result && !nx_ioeventfd_set(vm, argument))
+	(void)request;
+	if (!nx_ioeventfd_set(vm, argument))
 		nx_vm_off(vm, "out of memory");
-	nx_vm_unquiesce(vm);
-	errno = saved;
-	return result;
 }
 
-static int set_zone(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument)
+static void zone_set(struct nx_kvm_vm *vm, unsigned long request, const void *argument)
 {
-	int result, saved;
-
-	nx_vm_quiesce(vm);
-	result = nx_real.ioctl(fd, request, argument);
-	saved = errno;
-	if (!result &&
-	    !nx_ring_zone(vm, argument, (uint32_t)request == KVM_REGISTER_COALESCED_MMIO))
+	if (!nx_ring_zone(vm, argument, (uint32_t)request == KVM_REGISTER_COALESCED_MMIO))
 		nx_vm_off(vm, "out of memory");
-	nx_vm_unquiesce(vm);
-	errno = saved;
-	return result;
 }
 
-static int create_device(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument)
+static void device_created(struct nx_kvm_vm *vm, unsigned long request, const void *argument)
 {
 	const struct kvm_pit_config *pit = argument;
-	int result, saved;
 
-	nx_vm_quiesce(vm);
-	result = nx_real.ioctl(fd, request, argument);
-	saved = errno;
-	if (!result) {
-		switch ((uint32_t)request) {
-		case KVM_CREATE_IRQCHIP:
-			vm->irqchip_full = true;
-			break;
-		case KVM_CREATE_PIT:
-			vm->pit = vm->pit_speaker = true;
-			break;
-		case KVM_CREATE_PIT2:
-			vm->pit = true;
-			vm->pit_speaker = pit->flags & KVM_PIT_SPEAKER_DUMMY;
-			break;
-		}
+	switch ((uint32_t)request) {
+	case KVM_CREATE_IRQCHIP:
+		vm->irqchip_full = true;
+		break;
+	case KVM_CREATE_PIT:
+		vm->pit = vm->pit_speaker = true;
+		break;
+	case KVM_CREATE_PIT2:
+		vm->pit = true;
+		vm->pit_speaker = pit->flags & KVM_PIT_SPEAKER_DUMMY;
+		break;
 	}
-	nx_vm_unquiesce(vm);
-	errno = saved;
-	return result;
 }
 
 /*
@@ -204,25 +189,18 @@ static bool capability_harmless(uint32_t cap)
 	}
 }
 
-static int enable_cap(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument)
+static void capability_enabled(struct nx_kvm_vm *vm, unsigned long request, const void *argument)
 {
 	const struct kvm_enable_cap *cap = argument;
-	int result, saved;
 
-	nx_vm_quiesce(vm);
-	result = nx_real.ioctl(fd, request, argument);
-	saved = errno;
-	if (!result && cap->cap == KVM_CAP_SPLIT_IRQCHIP)
+	(void)request;
+	if (cap->cap == KVM_CAP_SPLIT_IRQCHIP)
 		vm->irqchip_split = true;
-	else if (!result &&
-		 (cap->cap == KVM_CAP_DISABLE_QUIRKS || cap->cap == KVM_CAP_DISABLE_QUIRKS2))
+	else if (cap->cap == KVM_CAP_DISABLE_QUIRKS || cap->cap == KVM_CAP_DISABLE_QUIRKS2)
 		vm->quirk_out_7e_off = cap->args[0] & KVM_X86_QUIRK_OUT_7E_INC_RIP;
-	else if (!result && !capability_harmless(cap->cap))
+	else if (!capability_harmless(cap->cap))
 		nx_vm_off(vm, "the VMM enabled a KVM capability that noexit does not know or that "
 			      "rules it out (dirty ring, Xen, encryption, bus locks)");
-	nx_vm_unquiesce(vm);
-	errno = saved;
-	return result;
 }
 
 /* ---- The rest ---- */
@@ -291,18 +269,18 @@ static int other_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void
 		return create_vcpu(vm, fd, request, argument);
 	case KVM_SET_USER_MEMORY_REGION:
 	case (uint32_t)SET_USER_MEMORY_REGION2:
-		return set_memory(vm, fd, request, argument);
+		return quiesced_ioctl(vm, fd, request, argument, memory_set);
 	case KVM_REGISTER_COALESCED_MMIO:
 	case KVM_UNREGISTER_COALESCED_MMIO:
-		return set_zone(vm, fd, request, argument);
+		return quiesced_ioctl(vm, fd, request, argument, zone_set);
 	case KVM_IOEVENTFD:
-		return set_ioeventfd(vm, fd, request, argument);
+		return quiesced_ioctl(vm, fd, request, argument, ioeventfd_set);
 	case KVM_CREATE_IRQCHIP:
 	case KVM_CREATE_PIT:
 	case KVM_CREATE_PIT2:
-		return create_device(vm, fd, request, argument);
+		return quiesced_ioctl(vm, fd, request, argument, device_created);
 	case KVM_ENABLE_CAP:
-		return enable_cap(vm, fd, request, argument);
+		return quiesced_ioctl(vm, fd, request, argument, capability_enabled);
 	case KVM_SET_TSC_KHZ:
 		vm->tsc_set = true;
 		return nx_real.ioctl(fd, request, argument);
