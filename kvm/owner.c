@@ -21,24 +21,34 @@ static int thread_id(void)
 	return id;
 }
 
+/*
+ * How a lock is waited for. There is no futex: a signal handler that finds its own thread holding
+ * the lock must not sleep on it, and holders take microseconds.
+ */
+enum {
+	SPIN_LIMIT = 10000, /* attempts of an impatient caller */
+	SPIN_ROUND = 1024,  /* attempts of which some sleep: */
+	SPIN_SLEEPS = 24,   /* sched_yield() never lets a lower-priority holder run */
+	SPIN_SLEEP_US = 20,
+};
+
 /* One atomic step takes the lock and names its holder, so that a signal handler can tell at any
  * point that its own thread holds it. */
 NX_HOT static bool acquire(atomic_int *word, bool patient)
 {
 	int self = thread_id();
 
-	for (unsigned i = 0; patient || i < 10000; i++) {
+	for (unsigned i = 0; patient || i < SPIN_LIMIT; i++) {
 		int holder = 0;
 
 		if (atomic_compare_exchange_weak(word, &holder, self))
 			return true;
 		if (holder == self)
 			return false;
-		/* Sleep now and then: sched_yield() never lets a lower-priority holder run. */
-		if (holder && i % 1024 < 1000)
+		if (holder && i % SPIN_ROUND < SPIN_ROUND - SPIN_SLEEPS)
 			sched_yield();
 		else if (holder)
-			usleep(20);
+			usleep(SPIN_SLEEP_US);
 	}
 	return false;
 }
