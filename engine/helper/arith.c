@@ -194,16 +194,18 @@ enum nx_status nx_help_bit_string(struct nx_engine *engine, const struct nx_deco
 enum nx_status nx_help_cmpxchg16b(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	uint64_t *gpr = engine->context.gpr, address = nx_effective_address(engine, d, &d->op[0]);
+	enum nx_sreg seg = nx_segment_of(&d->op[0]);
+	uint64_t linear = address;
 	void *host;
 	enum nx_status status;
 	bool equal;
 
-	/* In 64-bit mode only: the segment's base counts towards the alignment for FS and GS. */
-	if ((address + engine->context.seg[nx_segment_of(&d->op[0])].base *
-			   (nx_segment_of(&d->op[0]) >= NX_FS)) &
-	    15)
+	/* In 64-bit mode only, where FS and GS alone have a base. */
+	if (seg == NX_FS || seg == NX_GS)
+		linear += engine->context.seg[seg].base;
+	if (linear & 15)
 		return NX_LEAVE_FAULT;
-	status = nx_guest_pointer(engine, nx_segment_of(&d->op[0]), address, 16, &host);
+	status = nx_guest_pointer(engine, seg, address, 16, &host);
 	if (status != NX_OK)
 		return status;
 	__asm__ volatile("lock cmpxchg16b %1"
