@@ -166,12 +166,6 @@ static void find_fragments(const struct nx_graph *graph, struct reach *reach)
 	}
 }
 
-/* Return whether control continues behind this instruction through an entry only. */
-static bool always_exits(const struct nx_insn *insn)
-{
-	return insn->op == NX_OP_IN || insn->op == NX_OP_OUT || insn->op == NX_OP_INSN_EXIT;
-}
-
 static void collect(const struct nx_graph *graph, struct reach *reach, uint16_t from,
 		    uint64_t *fragments)
 {
@@ -186,7 +180,8 @@ static void collect(const struct nx_graph *graph, struct reach *reach, uint16_t 
 
 		for (unsigned w = 0; w < NX_FRAGMENT_WORDS; w++)
 			fragments[w] |= reach->fragments[reach->queue[i]][w];
-		if (always_exits(&graph->insn[block->first + block->count - 1]))
+		/* Behind an instruction that always exits control continues through an entry. */
+		if (nx_op_exits(graph->insn[block->first + block->count - 1].op))
 			continue;
 		for (unsigned e = 0; e < NX_EDGES; e++) {
 			uint16_t to = block->edge[e];

@@ -128,19 +128,13 @@ static enum nx_status one_cmps(const struct string *s)
 	return NX_OK;
 }
 
-static bool is_repeated(const struct nx_decoded *d)
-{
-	return (d->insn.attributes &
-		(ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)) != 0;
-}
-
 static struct nx_string_pending begin_pending(const struct string *s, unsigned count)
 {
 	return (struct nx_string_pending){
 	    .count = count,
 	    .size = (uint8_t)s->size,
 	    .address_bytes = (uint8_t)s->address_bytes,
-	    .repeated = is_repeated(s->d),
+	    .repeated = nx_is_repeated(s->d),
 	    .backwards = (s->engine->context.rflags & NX_FL_DF) != 0,
 	};
 }
@@ -241,7 +235,7 @@ static enum nx_status run(const struct string *s, enum nx_status (*one)(const st
 	const struct nx_reg count = {.number = NX_RCX, .size = (uint8_t)s->address_bytes};
 	struct nx_engine *engine = s->engine;
 
-	if (!is_repeated(s->d))
+	if (!nx_is_repeated(s->d))
 		return one(s);
 	while (address(s, NX_RCX)) {
 		enum nx_status status = engine->string.elements ? one(s) : NX_LEAVE_LATENCY;
@@ -270,7 +264,7 @@ static enum nx_status run_or_exit(struct nx_engine *engine, const struct nx_deco
 		if (status != NX_LEAVE_DEVICE_FORM)
 			return status;
 		status = device_element(&s, loads, stores);
-		if (status != NX_OK || !is_repeated(d))
+		if (status != NX_OK || !nx_is_repeated(d))
 			return status;
 		engine->string.elements--;
 		nx_set_reg(engine->context.gpr, &count, address(&s, NX_RCX) - 1);
@@ -310,7 +304,7 @@ enum nx_status nx_help_cmps(struct nx_engine *engine, const struct nx_decoded *d
 
 static unsigned elements(const struct string *s, unsigned pointer)
 {
-	uint64_t count = is_repeated(s->d) ? address(s, NX_RCX) : 1;
+	uint64_t count = nx_is_repeated(s->d) ? address(s, NX_RCX) : 1;
 	uint64_t limit = NX_STRING_BYTES / s->size;
 	uint64_t room = (nx_size_mask(s->address_bytes) - address(s, pointer)) / s->size;
 

@@ -438,9 +438,6 @@ static void decode_plain(const struct nx_decoded *d, struct nx_insn *insn)
 /* String instructions that can exit, always (INS, OUTS) or once they were seen to. */
 static void decode_string(const struct nx_decoded *d, struct nx_insn *insn)
 {
-	const uint64_t repeats =
-	    ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
-
 	switch (d->insn.mnemonic) {
 	case ZYDIS_MNEMONIC_INSB:
 	case ZYDIS_MNEMONIC_INSW:
@@ -469,7 +466,7 @@ static void decode_string(const struct nx_decoded *d, struct nx_insn *insn)
 	default:
 		return;
 	}
-	insn->repeated = (d->insn.attributes & repeats) != 0;
+	insn->repeated = nx_is_repeated(d);
 }
 
 static bool moves_register_class(const struct nx_decoded *d, ZydisRegisterClass wanted)

@@ -48,6 +48,13 @@ const ZydisDecodedOperand *nx_memory_operand(const struct nx_decoded *decoded);
 uint32_t nx_flags_read(const struct nx_decoded *decoded);
 uint32_t nx_flags_written(const struct nx_decoded *decoded);
 
+/* Whether a string instruction has a repeat prefix. */
+static inline bool nx_is_repeated(const struct nx_decoded *decoded)
+{
+	return (decoded->insn.attributes &
+		(ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)) != 0;
+}
+
 /* An instruction that exits as such, and its class. */
 bool nx_decode_insn_exit(const struct nx_decoded *decoded, enum nx_insn_exit *insn,
 			 uint32_t *class);

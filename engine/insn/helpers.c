@@ -47,14 +47,11 @@ static enum nx_helper_id helper_for_form(const struct nx_mode *mode, const struc
 /* A repeat prefix that the decoder does not take for one: what it does then is undocumented. */
 static bool has_stray_repeat(const struct nx_decoded *d)
 {
-	const uint64_t repeats =
-	    ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
-
 	for (unsigned i = 0; i < d->insn.raw.prefix_count; i++)
 		if ((d->insn.raw.prefixes[i].value == 0xf2 ||
 		     d->insn.raw.prefixes[i].value == 0xf3) &&
 		    d->insn.raw.prefixes[i].type != ZYDIS_PREFIX_TYPE_MANDATORY)
-			return !(d->insn.attributes & repeats);
+			return !nx_is_repeated(d);
 	return false;
 }
 

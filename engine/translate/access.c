@@ -9,16 +9,6 @@
  */
 #include "translate/translator.h"
 
-static nx_operand r(unsigned number, unsigned size)
-{
-	return nx_op_gpr(number, size);
-}
-
-static void mov(struct nx_translator *t, nx_operand to, nx_operand from)
-{
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_MOV, to, from);
-}
-
 static uint8_t number_of(ZydisRegister reg)
 {
 	struct nx_reg guest;
@@ -69,7 +59,7 @@ static ZydisRegister address_register(struct nx_translator *t, unsigned guest, u
 		return ZYDIS_REGISTER_NONE;
 	if (!nx_is_homed(guest))
 		return nx_zydis_reg(guest, 8);
-	mov(t, r(scratch, 8), nx_op_home(guest, 8));
+	nx_emit_mov(&t->e, nx_op_gpr(scratch, 8), nx_op_home(guest, 8));
 	return nx_zydis_reg(scratch, 8);
 }
 
@@ -84,7 +74,7 @@ void nx_emit_address(struct nx_translator *t, const struct nx_place *place, unsi
 			displacement = (uint32_t)displacement;
 		else if (width == 16)
 			displacement = (uint16_t)displacement;
-		mov(t, r(to, 8), nx_op_imm(displacement));
+		nx_emit_mov(&t->e, nx_op_gpr(to, 8), nx_op_imm(displacement));
 		return;
 	}
 	base = address_register(t, place->base, to);
@@ -92,14 +82,14 @@ void nx_emit_address(struct nx_translator *t, const struct nx_place *place, unsi
 	/* Moves add no latency between an address and its data; additions do. */
 	if (width == 64 && index == ZYDIS_REGISTER_NONE && displacement == 0) {
 		if (base != nx_zydis_reg(to, 8))
-			mov(t, r(to, 8), nx_op_reg(base));
+			nx_emit_mov(&t->e, nx_op_gpr(to, 8), nx_op_reg(base));
 		return;
 	}
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(to, width == 64 ? 8 : 4),
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, nx_op_gpr(to, width == 64 ? 8 : 4),
 		 nx_op_mem(base, index, index == ZYDIS_REGISTER_NONE ? 0 : place->scale,
 			   displacement, 8));
 	if (width == 16)
-		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(to, 4), r(to, 2));
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, nx_op_gpr(to, 4), nx_op_gpr(to, 2));
 }
 
 bool nx_seg_is_flat(const struct nx_mode *mode, unsigned seg, bool write)
@@ -122,19 +112,19 @@ static void emit_segment(struct nx_translator *t, const struct nx_insn *insn, un
 	if (nx_seg_is_flat(mode, seg, write))
 		return;
 	if (mode->bits == 64) {
-		nx_emit2(&t->e, ZYDIS_MNEMONIC_ADD, r(NX_R14, 8),
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_ADD, nx_op_gpr(NX_R14, 8),
 			 nx_op_slot(slot + NX_SEG_BASE, 8));
 		return;
 	}
 	if (mode->lower & 1u << seg) {
-		nx_emit2(&t->e, ZYDIS_MNEMONIC_CMP, r(NX_R14, 8),
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_CMP, nx_op_gpr(NX_R14, 8),
 			 nx_op_slot(NX_CTX_SEG_LOWER + 8 * seg, 8));
 		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JB, false);
 		below = t->e.size;
 	}
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R11, 8),
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, nx_op_gpr(NX_R11, 8),
 		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, size, 8));
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_CMP, r(NX_R11, 8),
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_CMP, nx_op_gpr(NX_R11, 8),
 		 nx_op_slot(slot + (write ? NX_SEG_WRITE_END : NX_SEG_READ_END), 8));
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JNBE, false);
 	site = nx_add_site(t, NX_SITE_LEAVE, insn);
@@ -142,7 +132,8 @@ static void emit_segment(struct nx_translator *t, const struct nx_insn *insn, un
 	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, site);
 	if (below)
 		nx_add_stub(t, NX_STUB_LEAVE, below, site);
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_ADD, r(NX_R14, 4), nx_op_slot(slot + NX_SEG_BASE, 4));
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_ADD, nx_op_gpr(NX_R14, 4),
+		 nx_op_slot(slot + NX_SEG_BASE, 4));
 }
 
 /* Turn the linear address in r14 into a host pointer for size bytes, with flags in the context. */
@@ -170,10 +161,10 @@ static void emit_line_check(struct nx_translator *t, const struct nx_insn *insn)
 	uint16_t site;
 
 	/* The access crosses lines if its first and last byte differ above the line offset. */
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R11, 8),
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, nx_op_gpr(NX_R11, 8),
 		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, insn->size - 1, 8));
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_XOR, r(NX_R11, 8), r(NX_R14, 8));
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_TEST, r(NX_R11, 4), nx_op_imm(-(int)NX_CACHE_LINE));
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_XOR, nx_op_gpr(NX_R11, 8), nx_op_gpr(NX_R14, 8));
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_TEST, nx_op_gpr(NX_R11, 4), nx_op_imm(-(int)NX_CACHE_LINE));
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JNZ, false);
 	site = nx_add_site(t, NX_SITE_LEAVE, insn);
 	t->out->site[site].reason = NX_LEAVE_SPLIT_LOCK;

@@ -83,6 +83,11 @@ void nx_emit0(struct nx_emitter *e, ZydisMnemonic mnemonic);
 void nx_emit1(struct nx_emitter *e, ZydisMnemonic mnemonic, nx_operand a);
 void nx_emit2(struct nx_emitter *e, ZydisMnemonic mnemonic, nx_operand a, nx_operand b);
 
+static inline void nx_emit_mov(struct nx_emitter *e, nx_operand to, nx_operand from)
+{
+	nx_emit2(e, ZYDIS_MNEMONIC_MOV, to, from);
+}
+
 /* A direct branch; its displacement, of 4 bytes (8 bits: 1 byte), ends where the code ends now. */
 void nx_emit_branch(struct nx_emitter *e, ZydisMnemonic mnemonic, bool short_form);
 /* Makes the displacement that ends at offset end lead to target. */

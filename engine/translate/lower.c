@@ -16,16 +16,6 @@ static bool decode(struct nx_translator *t, const struct nx_insn *insn, struct n
 	return false;
 }
 
-static nx_operand r(unsigned number, unsigned size)
-{
-	return nx_op_gpr(number, size);
-}
-
-static void mov(struct nx_translator *t, nx_operand to, nx_operand from)
-{
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_MOV, to, from);
-}
-
 /* AND, OR, XOR and TEST leave AF undefined and write all other arithmetic flags. */
 static bool writes_all_flags(const struct nx_decoded *d)
 {
@@ -86,7 +76,7 @@ static unsigned scratch_for(struct nx_translator *t, struct substitution *s, uns
 		s->guest[i] = (uint8_t)guest;
 		s->store[i] = false;
 		s->count++;
-		mov(t, r(scratch[i], 8), nx_op_home(guest, 8));
+		nx_emit_mov(&t->e, nx_op_gpr(scratch[i], 8), nx_op_home(guest, 8));
 	}
 	s->store[i] |= store;
 	return scratch[i];
@@ -148,7 +138,8 @@ static void emit_substituted(struct nx_translator *t, const struct nx_decoded *d
 	swap_high(t, &s);
 	for (unsigned i = 0; i < s.count; i++)
 		if (s.store[i])
-			mov(t, nx_op_home(s.guest[i], 8), r(i ? NX_R11 : NX_R10, 8));
+			nx_emit_mov(&t->e, nx_op_home(s.guest[i], 8),
+				    nx_op_gpr(i ? NX_R11 : NX_R10, 8));
 }
 
 /* Translate LEA in all address sizes, through r10. */
@@ -164,13 +155,13 @@ static void lower_lea(struct nx_translator *t, const struct nx_insn *insn,
 	}
 	nx_emit_address(t, &place, NX_R10);
 	if (!nx_is_homed(to.number)) {
-		mov(t, r(to.number, to.size), r(NX_R10, to.size));
+		nx_emit_mov(&t->e, nx_op_gpr(to.number, to.size), nx_op_gpr(NX_R10, to.size));
 	} else if (to.size == 2) {
-		mov(t, nx_op_home(to.number, 2), r(NX_R10, 2));
+		nx_emit_mov(&t->e, nx_op_home(to.number, 2), nx_op_gpr(NX_R10, 2));
 	} else {
 		if (to.size == 4)
-			mov(t, r(NX_R10, 4), r(NX_R10, 4));
-		mov(t, nx_op_home(to.number, 8), r(NX_R10, 8));
+			nx_emit_mov(&t->e, nx_op_gpr(NX_R10, 4), nx_op_gpr(NX_R10, 4));
+		nx_emit_mov(&t->e, nx_op_home(to.number, 8), nx_op_gpr(NX_R10, 8));
 	}
 }
 
@@ -246,13 +237,13 @@ static void emit_source(struct nx_translator *t, unsigned scratch, const ZydisDe
 	struct nx_reg reg;
 
 	if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
-		mov(t, r(scratch, 4), nx_op_imm((int32_t)op->imm.value.u));
+		nx_emit_mov(&t->e, nx_op_gpr(scratch, 4), nx_op_imm((int32_t)op->imm.value.u));
 	else if (!nx_reg_of(op->reg.value, &reg))
 		t->e.failed = true;
 	else if (nx_is_homed(reg.number))
-		mov(t, r(scratch, 4), nx_op_home(reg.number, 4));
+		nx_emit_mov(&t->e, nx_op_gpr(scratch, 4), nx_op_home(reg.number, 4));
 	else
-		mov(t, r(scratch, 4), r(reg.number, 4));
+		nx_emit_mov(&t->e, nx_op_gpr(scratch, 4), nx_op_gpr(reg.number, 4));
 }
 
 /* Translate two adjacent 32-bit stores as one of 64 bits. */
@@ -282,10 +273,10 @@ static void lower_store_pair(struct nx_translator *t, const struct nx_insn *insn
 	place = nx_place_of(&half, low, &low->op[0]);
 	operand = nx_emit_access(t, insn, &place, kind);
 	emit_source(t, NX_R10, &high->op[1]);
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_SHL, r(NX_R10, 8), nx_op_imm(32));
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_SHL, nx_op_gpr(NX_R10, 8), nx_op_imm(32));
 	emit_source(t, NX_R11, &low->op[1]);
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_OR, r(NX_R10, 8), r(NX_R11, 8));
-	mov(t, operand, r(NX_R10, 8));
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_OR, nx_op_gpr(NX_R10, 8), nx_op_gpr(NX_R11, 8));
+	nx_emit_mov(&t->e, operand, nx_op_gpr(NX_R10, 8));
 }
 
 /* Moves the stack pointer, by way of r11; the upper part that the stack's width leaves alone stays.
@@ -295,13 +286,13 @@ static void emit_stack_adjust(struct nx_translator *t, int delta)
 	unsigned bits = t->graph->mode.stack_bits;
 	unsigned size = bits == 64 ? 8 : 4;
 
-	mov(t, r(NX_R11, 8), nx_op_home(NX_RSP, 8));
-	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R11, size),
+	nx_emit_mov(&t->e, nx_op_gpr(NX_R11, 8), nx_op_home(NX_RSP, 8));
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, nx_op_gpr(NX_R11, size),
 		 nx_op_mem(ZYDIS_REGISTER_R11, ZYDIS_REGISTER_NONE, 0, delta, 8));
 	if (bits == 16)
-		mov(t, nx_op_home(NX_RSP, 2), r(NX_R11, 2));
+		nx_emit_mov(&t->e, nx_op_home(NX_RSP, 2), nx_op_gpr(NX_R11, 2));
 	else
-		mov(t, nx_op_home(NX_RSP, 8), r(NX_R11, 8));
+		nx_emit_mov(&t->e, nx_op_home(NX_RSP, 8), nx_op_gpr(NX_R11, 8));
 }
 
 static void lower_push(struct nx_translator *t, const struct nx_insn *insn)
@@ -316,21 +307,21 @@ static void lower_push(struct nx_translator *t, const struct nx_insn *insn)
 	if (d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		/* The stack's check needs all scratch registers, so the value waits in the context.
 		 */
-		mov(t, r(NX_R10, size), emit_operand_read(t, insn, d));
-		mov(t, nx_op_slot(NX_CTX_TEMP, size), r(NX_R10, size));
+		nx_emit_mov(&t->e, nx_op_gpr(NX_R10, size), emit_operand_read(t, insn, d));
+		nx_emit_mov(&t->e, nx_op_slot(NX_CTX_TEMP, size), nx_op_gpr(NX_R10, size));
 	}
 	stack = emit_stack_access(t, insn, true);
 	if (d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
-		mov(t, r(NX_R10, size), nx_op_slot(NX_CTX_TEMP, size));
-		mov(t, stack, r(NX_R10, size));
+		nx_emit_mov(&t->e, nx_op_gpr(NX_R10, size), nx_op_slot(NX_CTX_TEMP, size));
+		nx_emit_mov(&t->e, stack, nx_op_gpr(NX_R10, size));
 	} else if (d->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-		mov(t, r(NX_R10, 8), nx_op_imm(d->op[0].imm.value.s));
-		mov(t, stack, r(NX_R10, size));
+		nx_emit_mov(&t->e, nx_op_gpr(NX_R10, 8), nx_op_imm(d->op[0].imm.value.s));
+		nx_emit_mov(&t->e, stack, nx_op_gpr(NX_R10, size));
 	} else if (nx_reg_of(d->op[0].reg.value, &reg) && nx_is_homed(reg.number)) {
-		mov(t, r(NX_R10, 8), nx_op_home(reg.number, 8));
-		mov(t, stack, r(NX_R10, size));
+		nx_emit_mov(&t->e, nx_op_gpr(NX_R10, 8), nx_op_home(reg.number, 8));
+		nx_emit_mov(&t->e, stack, nx_op_gpr(NX_R10, size));
 	} else {
-		mov(t, stack, r(reg.number, size));
+		nx_emit_mov(&t->e, stack, nx_op_gpr(reg.number, size));
 	}
 	emit_stack_adjust(t, -(int)size);
 }
@@ -343,13 +334,14 @@ static void lower_pop(struct nx_translator *t, const struct nx_insn *insn)
 
 	if (!decode(t, insn, d) || !nx_reg_of(d->op[0].reg.value, &reg))
 		return;
-	mov(t, r(NX_R10, size), emit_stack_access(t, insn, false));
+	nx_emit_mov(&t->e, nx_op_gpr(NX_R10, size), emit_stack_access(t, insn, false));
 	/* Adjust first, because the value of POP SP wins over the adjustment. */
 	emit_stack_adjust(t, (int)size);
 	if (!nx_is_homed(reg.number))
-		mov(t, r(reg.number, size), r(NX_R10, size));
+		nx_emit_mov(&t->e, nx_op_gpr(reg.number, size), nx_op_gpr(NX_R10, size));
 	else
-		mov(t, nx_op_home(reg.number, size == 2 ? 2 : 8), r(NX_R10, size == 2 ? 2 : 8));
+		nx_emit_mov(&t->e, nx_op_home(reg.number, size == 2 ? 2 : 8),
+			    nx_op_gpr(NX_R10, size == 2 ? 2 : 8));
 }
 
 /* Translate MOV from a segment register: 16 bits to memory or a 16-bit register, else
@@ -365,11 +357,11 @@ static void lower_mov_from_sreg(struct nx_translator *t, const struct nx_insn *i
 	slot = NX_CTX_SEG + NX_SEG_SELECTOR +
 	       NX_SEG_SIZE * (unsigned)(d->op[1].reg.value - ZYDIS_REGISTER_ES);
 	if (!nx_is_homed(to.number)) {
-		mov(t, r(to.number, to.size), nx_op_slot(slot, to.size));
+		nx_emit_mov(&t->e, nx_op_gpr(to.number, to.size), nx_op_slot(slot, to.size));
 	} else {
-		mov(t, r(NX_R10, 8), nx_op_slot(slot, 8));
-		mov(t, nx_op_home(to.number, to.size == 2 ? 2 : 8),
-		    r(NX_R10, to.size == 2 ? 2 : 8));
+		nx_emit_mov(&t->e, nx_op_gpr(NX_R10, 8), nx_op_slot(slot, 8));
+		nx_emit_mov(&t->e, nx_op_home(to.number, to.size == 2 ? 2 : 8),
+			    nx_op_gpr(NX_R10, to.size == 2 ? 2 : 8));
 	}
 }
 
@@ -378,8 +370,9 @@ void nx_lower_call(struct nx_translator *t, const struct nx_insn *insn)
 {
 	nx_operand stack = emit_stack_access(t, insn, true);
 
-	mov(t, r(NX_R10, 8), nx_op_imm((int64_t)nx_next_rip(&t->graph->mode, insn)));
-	mov(t, stack, r(NX_R10, insn->size));
+	nx_emit_mov(&t->e, nx_op_gpr(NX_R10, 8),
+		    nx_op_imm((int64_t)nx_next_rip(&t->graph->mode, insn)));
+	nx_emit_mov(&t->e, stack, nx_op_gpr(NX_R10, insn->size));
 	emit_stack_adjust(t, -(int)insn->size);
 }
 
@@ -404,20 +397,21 @@ static void lower_indirect_target(struct nx_translator *t, const struct nx_insn 
 							: emit_operand_read(t, insn, d);
 
 		if (size == 2)
-			nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R10, 4), from);
+			nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, nx_op_gpr(NX_R10, 4), from);
 		else
-			mov(t, r(NX_R10, size), from);
+			nx_emit_mov(&t->e, nx_op_gpr(NX_R10, size), from);
 	} else if (nx_reg_of(d->op[0].reg.value, &reg)) {
 		if (nx_is_homed(reg.number))
-			mov(t, r(NX_R10, 8), nx_op_home(reg.number, 8));
+			nx_emit_mov(&t->e, nx_op_gpr(NX_R10, 8), nx_op_home(reg.number, 8));
 		else
-			mov(t, r(NX_R10, 8), r(reg.number, 8));
+			nx_emit_mov(&t->e, nx_op_gpr(NX_R10, 8), nx_op_gpr(reg.number, 8));
 		if (size == 2)
-			nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_R10, 4), r(NX_R10, 2));
+			nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, nx_op_gpr(NX_R10, 4),
+				 nx_op_gpr(NX_R10, 2));
 		else if (size == 4)
-			mov(t, r(NX_R10, 4), r(NX_R10, 4));
+			nx_emit_mov(&t->e, nx_op_gpr(NX_R10, 4), nx_op_gpr(NX_R10, 4));
 	}
-	mov(t, nx_op_slot(NX_CTX_TEMP, 8), r(NX_R10, 8));
+	nx_emit_mov(&t->e, nx_op_slot(NX_CTX_TEMP, 8), nx_op_gpr(NX_R10, 8));
 }
 
 void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d)
@@ -430,22 +424,22 @@ void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d)
 
 	/* lea, mov and jrcxz leave the flags alone. */
 	if (counts && width == 16) {
-		nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_R10, 4),
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, nx_op_gpr(NX_R10, 4),
 			 nx_op_mem(ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_NONE, 0, -1, 8));
-		mov(t, r(NX_RCX, 2), r(NX_R10, 2));
+		nx_emit_mov(&t->e, nx_op_gpr(NX_RCX, 2), nx_op_gpr(NX_R10, 2));
 	} else if (counts) {
-		nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, r(NX_RCX, width / 8),
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, nx_op_gpr(NX_RCX, width / 8),
 			 nx_op_mem(ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_NONE, 0, -1, 8));
 	}
 	/* r10 keeps rcx while only its counting part decides. */
-	mov(t, r(NX_R10, 8), r(NX_RCX, 8));
+	nx_emit_mov(&t->e, nx_op_gpr(NX_R10, 8), nx_op_gpr(NX_RCX, 8));
 	if (width == 16)
-		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, r(NX_RCX, 4), r(NX_RCX, 2));
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_MOVZX, nx_op_gpr(NX_RCX, 4), nx_op_gpr(NX_RCX, 2));
 	else if (width == 32)
-		mov(t, r(NX_RCX, 4), r(NX_RCX, 4));
+		nx_emit_mov(&t->e, nx_op_gpr(NX_RCX, 4), nx_op_gpr(NX_RCX, 4));
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JRCXZ, true);
 	zero = t->e.size;
-	mov(t, r(NX_RCX, 8), r(NX_R10, 8));
+	nx_emit_mov(&t->e, nx_op_gpr(NX_RCX, 8), nx_op_gpr(NX_R10, 8));
 	if (counts) {
 		/* Not zero: taken, if ZF agrees. Zero: the code after that branch. */
 		ZydisMnemonic taken = d->insn.mnemonic == ZYDIS_MNEMONIC_LOOPE ? ZYDIS_MNEMONIC_JZ
@@ -457,7 +451,7 @@ void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d)
 		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
 		over = t->e.size;
 		nx_patch_branch8(&t->e, zero, t->e.size);
-		mov(t, r(NX_RCX, 8), r(NX_R10, 8));
+		nx_emit_mov(&t->e, nx_op_gpr(NX_RCX, 8), nx_op_gpr(NX_R10, 8));
 		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
 		skip = t->e.size;
 		nx_patch_branch8(&t->e, over, t->e.size);
@@ -468,7 +462,7 @@ void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d)
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
 	skip = t->e.size;
 	nx_patch_branch8(&t->e, zero, t->e.size);
-	mov(t, r(NX_RCX, 8), r(NX_R10, 8));
+	nx_emit_mov(&t->e, nx_op_gpr(NX_RCX, 8), nx_op_gpr(NX_R10, 8));
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, false);
 	nx_patch_branch8(&t->e, skip, t->e.size);
 }

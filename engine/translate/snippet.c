@@ -5,11 +5,6 @@
  */
 #include "translate/translator.h"
 
-static nx_operand r(unsigned number)
-{
-	return nx_op_gpr(number, 8);
-}
-
 static nx_operand tlb(unsigned field)
 {
 	return nx_op_mem(NX_HOST_CONTEXT, ZYDIS_REGISTER_R11, 1, NX_CTX_TLB + field, 8);
@@ -21,21 +16,21 @@ static nx_operand tlb(unsigned field)
  */
 static void save_flags(struct nx_emitter *e)
 {
-	nx_emit2(e, ZYDIS_MNEMONIC_MOV, r(NX_R10), r(NX_RAX));
+	nx_emit2(e, ZYDIS_MNEMONIC_MOV, nx_op_gpr(NX_R10, 8), nx_op_gpr(NX_RAX, 8));
 	nx_emit0(e, ZYDIS_MNEMONIC_LAHF);
 	nx_emit1(e, ZYDIS_MNEMONIC_SETO, nx_op_gpr(NX_RAX, 1));
 	nx_emit2(e, ZYDIS_MNEMONIC_MOV, nx_op_slot(NX_CTX_FLAGS, 2), nx_op_gpr(NX_RAX, 2));
-	nx_emit2(e, ZYDIS_MNEMONIC_MOV, r(NX_RAX), r(NX_R10));
+	nx_emit2(e, ZYDIS_MNEMONIC_MOV, nx_op_gpr(NX_RAX, 8), nx_op_gpr(NX_R10, 8));
 }
 
 /* al is 0 or 1: adding 0x7f overflows for 1 only; sahf leaves OF alone. */
 static void restore_flags(struct nx_emitter *e)
 {
-	nx_emit2(e, ZYDIS_MNEMONIC_MOV, r(NX_R10), r(NX_RAX));
+	nx_emit2(e, ZYDIS_MNEMONIC_MOV, nx_op_gpr(NX_R10, 8), nx_op_gpr(NX_RAX, 8));
 	nx_emit2(e, ZYDIS_MNEMONIC_MOVZX, nx_op_gpr(NX_RAX, 4), nx_op_slot(NX_CTX_FLAGS, 2));
 	nx_emit2(e, ZYDIS_MNEMONIC_ADD, nx_op_gpr(NX_RAX, 1), nx_op_imm(0x7f));
 	nx_emit0(e, ZYDIS_MNEMONIC_SAHF);
-	nx_emit2(e, ZYDIS_MNEMONIC_MOV, r(NX_RAX), r(NX_R10));
+	nx_emit2(e, ZYDIS_MNEMONIC_MOV, nx_op_gpr(NX_RAX, 8), nx_op_gpr(NX_R10, 8));
 }
 
 /* Returns the offset of the site's number. A large placeholder keeps the encoder at 32 bits. */
@@ -49,18 +44,19 @@ static uint32_t check(struct nx_emitter *e, unsigned size, bool write, uint32_t 
 {
 	uint32_t branch;
 
-	nx_emit2(e, ZYDIS_MNEMONIC_MOV, r(NX_R11), r(NX_R14));
-	nx_emit2(e, ZYDIS_MNEMONIC_SHR, r(NX_R11), nx_op_imm(NX_TLB_SHIFT));
+	nx_emit2(e, ZYDIS_MNEMONIC_MOV, nx_op_gpr(NX_R11, 8), nx_op_gpr(NX_R14, 8));
+	nx_emit2(e, ZYDIS_MNEMONIC_SHR, nx_op_gpr(NX_R11, 8), nx_op_imm(NX_TLB_SHIFT));
 	nx_emit2(e, ZYDIS_MNEMONIC_AND, nx_op_gpr(NX_R11, 4), nx_op_imm(NX_TLB_MASK));
-	nx_emit2(e, ZYDIS_MNEMONIC_LEA, r(NX_R10),
+	nx_emit2(e, ZYDIS_MNEMONIC_LEA, nx_op_gpr(NX_R10, 8),
 		 nx_op_mem(ZYDIS_REGISTER_R14, ZYDIS_REGISTER_NONE, 0, size - 1, 8));
 	*last_byte = e->size - 4; /* of a large one: 32 bits */
-	nx_emit2(e, ZYDIS_MNEMONIC_AND, r(NX_R10), nx_op_imm(-(int64_t)NX_PAGE_SIZE));
-	nx_emit2(e, ZYDIS_MNEMONIC_ADD, r(NX_R14), tlb(NX_TLB_ADDEND));
-	nx_emit2(e, ZYDIS_MNEMONIC_CMP, r(NX_R10), tlb(write ? NX_TLB_WRITE : NX_TLB_READ));
+	nx_emit2(e, ZYDIS_MNEMONIC_AND, nx_op_gpr(NX_R10, 8), nx_op_imm(-(int64_t)NX_PAGE_SIZE));
+	nx_emit2(e, ZYDIS_MNEMONIC_ADD, nx_op_gpr(NX_R14, 8), tlb(NX_TLB_ADDEND));
+	nx_emit2(e, ZYDIS_MNEMONIC_CMP, nx_op_gpr(NX_R10, 8),
+		 tlb(write ? NX_TLB_WRITE : NX_TLB_READ));
 	nx_emit_branch(e, ZYDIS_MNEMONIC_JNZ, false);
 	branch = e->size;
-	nx_emit2(e, ZYDIS_MNEMONIC_CMOVNZ, r(NX_R14), nx_op_reg(NX_HOST_CONTEXT));
+	nx_emit2(e, ZYDIS_MNEMONIC_CMOVNZ, nx_op_gpr(NX_R14, 8), nx_op_reg(NX_HOST_CONTEXT));
 	return branch;
 }
 
@@ -85,8 +81,8 @@ static uint32_t encode(struct nx_emitter *e, unsigned kind, uint32_t *range)
 		nx_emit1(e, ZYDIS_MNEMONIC_CALL, nx_op_slot(NX_CTX_THUNK_HELPER, 8));
 		break;
 	case NX_SNIPPET_MISS:
-		nx_emit2(e, ZYDIS_MNEMONIC_SUB, r(NX_R14), tlb(NX_TLB_ADDEND));
-		nx_emit2(e, ZYDIS_MNEMONIC_MOV, nx_op_slot(NX_CTX_LINEAR, 8), r(NX_R14));
+		nx_emit2(e, ZYDIS_MNEMONIC_SUB, nx_op_gpr(NX_R14, 8), tlb(NX_TLB_ADDEND));
+		nx_emit2(e, ZYDIS_MNEMONIC_MOV, nx_op_slot(NX_CTX_LINEAR, 8), nx_op_gpr(NX_R14, 8));
 		patch = store_site(e);
 		nx_emit1(e, ZYDIS_MNEMONIC_CALL, nx_op_slot(NX_CTX_THUNK_MISS, 8));
 		nx_emit_branch(e, ZYDIS_MNEMONIC_JMP, false);
