@@ -26,10 +26,13 @@ struct nx_engine;
  */
 enum nx_progress { NX_MORE, NX_DONE, NX_FAILED, NX_BLOCKED };
 
+/* 2^64 divided by the golden ratio: multiplicative hashing takes the product's upper bits. */
+#define NX_HASH_FACTOR 0x9e3779b97f4a7c15ull
+
 /* One step of a hash. */
 static inline uint64_t nx_mix(uint64_t a, uint64_t b)
 {
-	a = (a ^ (b << 23 | b >> 41)) * 0x9e3779b97f4a7c15ull;
+	a = (a ^ (b << 23 | b >> 41)) * NX_HASH_FACTOR;
 	return a ^ a >> 29;
 }
 

@@ -24,7 +24,14 @@
 #define NX_FL_RF (1u << 16)
 #define NX_FL_VM (1u << 17)
 #define NX_FL_AC (1u << 18)
+#define NX_FL_VIF (1u << 19)
+#define NX_FL_VIP (1u << 20)
+#define NX_FL_ID (1u << 21)
 #define NX_FL_ARITHMETIC (NX_FL_CF | NX_FL_PF | NX_FL_AF | NX_FL_ZF | NX_FL_SF | NX_FL_OF)
+/* All flags; the other bits are fixed. */
+#define NX_FL_DEFINED                                                                           \
+	(NX_FL_ARITHMETIC | NX_FL_TF | NX_FL_IF | NX_FL_DF | NX_FL_IOPL | NX_FL_NT | NX_FL_RF | \
+	 NX_FL_VM | NX_FL_AC | NX_FL_VIF | NX_FL_VIP | NX_FL_ID)
 
 /* Control registers and EFER. */
 #define NX_CR0_PE (1ull << 0)

@@ -113,7 +113,12 @@ struct object {
 	} file;
 };
 
-#define STRINGS "\0.text\0.symtab\0.strtab"
+/* The string table begins with the sections' names; sh_name is a place in it. */
+static const struct section_names {
+	char none[1];
+	char text[sizeof(".text")], symbols[sizeof(".symtab")], strings[sizeof(".strtab")];
+} section_names = {"", ".text", ".symtab", ".strtab"};
+
 #define IN_FILE(member) offsetof(struct object, file.member) - offsetof(struct object, file)
 
 static void object_fill(struct object *object, const struct nx_share_cluster *cluster)
@@ -121,8 +126,8 @@ static void object_fill(struct object *object, const struct nx_share_cluster *cl
 	Elf64_Ehdr *header = &object->file.header;
 	Elf64_Shdr *section = object->file.section;
 
-	memcpy(object->file.strings, STRINGS, sizeof(STRINGS));
-	name_of(cluster, object->file.strings + sizeof(STRINGS));
+	memcpy(object->file.strings, &section_names, sizeof(section_names));
+	name_of(cluster, object->file.strings + sizeof(section_names));
 	memcpy(header->e_ident, ELFMAG, SELFMAG);
 	header->e_ident[EI_CLASS] = ELFCLASS64;
 	header->e_ident[EI_DATA] = ELFDATA2LSB;
@@ -135,24 +140,24 @@ static void object_fill(struct object *object, const struct nx_share_cluster *cl
 	header->e_shentsize = sizeof(*section);
 	header->e_shnum = SECTIONS;
 	header->e_shstrndx = SECTION_STRINGS;
-	section[SECTION_TEXT] = (Elf64_Shdr){.sh_name = 1,
+	section[SECTION_TEXT] = (Elf64_Shdr){.sh_name = offsetof(struct section_names, text),
 					     .sh_type = SHT_NOBITS,
 					     .sh_flags = SHF_EXECINSTR | SHF_ALLOC,
 					     .sh_addr = cluster->code,
 					     .sh_size = cluster->code_bytes,
 					     .sh_addralign = 1};
-	section[SECTION_SYMBOLS] = (Elf64_Shdr){.sh_name = 7,
+	section[SECTION_SYMBOLS] = (Elf64_Shdr){.sh_name = offsetof(struct section_names, symbols),
 						.sh_type = SHT_SYMTAB,
 						.sh_offset = IN_FILE(symbol),
 						.sh_size = sizeof(object->file.symbol),
 						.sh_link = SECTION_STRINGS,
 						.sh_info = 1,
 						.sh_entsize = sizeof(Elf64_Sym)};
-	section[SECTION_STRINGS] = (Elf64_Shdr){.sh_name = 15,
+	section[SECTION_STRINGS] = (Elf64_Shdr){.sh_name = offsetof(struct section_names, strings),
 						.sh_type = SHT_STRTAB,
 						.sh_offset = IN_FILE(strings),
 						.sh_size = sizeof(object->file.strings)};
-	object->file.symbol[1] = (Elf64_Sym){.st_name = sizeof(STRINGS),
+	object->file.symbol[1] = (Elf64_Sym){.st_name = sizeof(section_names),
 					     .st_info = ELF64_ST_INFO(STB_GLOBAL, STT_FUNC),
 					     .st_shndx = SECTION_TEXT,
 					     .st_value = cluster->code,

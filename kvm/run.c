@@ -35,7 +35,7 @@
 #define OUR_IMMEDIATE_EXIT 2
 /* KVM_X86_QUIRK_OUT_7E_INC_RIP: QEMU's kvmvapic overwrites the two bytes before rip. */
 #define QUIRKY_PORT 0x7e
-#define TIMED_RESUME 12
+#define TIMED_RESUME 13 /* one in so many is timed */
 
 /* What is left to do. */
 enum step {
@@ -275,7 +275,7 @@ static enum nx_outcome timed_resume(struct nx_kvm_vcpu *vcpu)
 
 	vcpu->resumes_untimed = 0;
 	took = nx_real.now() - began;
-	vcpu->stats->engine_ns += took * (TIMED_RESUME + 1);
+	vcpu->stats->engine_ns += took * TIMED_RESUME;
 	if (outcome != NX_EXIT || made != made_by(counters))
 		return outcome;
 	nx_sample_add(vcpu, NX_COST_RESUME, took);
@@ -299,7 +299,7 @@ static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome, enum nx_h
 	if (vcpu->generation_seen != vm->generation)
 		nx_engine_flush(vcpu->engine);
 	vcpu->generation_seen = vm->generation;
-	if (vcpu->resumes_untimed++ == TIMED_RESUME)
+	if (++vcpu->resumes_untimed == TIMED_RESUME)
 		*outcome = timed_resume(vcpu);
 	else
 		*outcome = nx_engine_resume(vcpu->engine, &vcpu->exit);

@@ -84,7 +84,7 @@ static unsigned read_code(struct former *f, uint64_t rip, uint8_t *bytes)
 
 static unsigned hash_slot(struct nx_form_scratch *s, uint64_t name)
 {
-	unsigned slot = (unsigned)((name * 0x9e3779b97f4a7c15ull) >> 53) % NX_FORM_HASH;
+	unsigned slot = (unsigned)((name * NX_HASH_FACTOR) >> 53) % NX_FORM_HASH;
 
 	while (s->hash[slot] && s->node[s->hash[slot] - 1].insn.path != name)
 		slot = (slot + 1) % NX_FORM_HASH;

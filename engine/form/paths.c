@@ -34,7 +34,7 @@ uint16_t nx_context_pop(const struct nx_contexts *contexts, uint16_t context)
 
 static unsigned first_slot(uint64_t from)
 {
-	return (unsigned)((from * 0x9e3779b97f4a7c15ull) >> 54) % NX_PATH_SLOTS;
+	return (unsigned)((from * NX_HASH_FACTOR) >> 54) % NX_PATH_SLOTS;
 }
 
 static struct nx_path *find(const struct nx_paths *paths, uint64_t from)

@@ -20,7 +20,10 @@
 #define PTE_ACCESSED (1ull << 5)
 #define PTE_DIRTY (1ull << 6)
 #define PTE_LARGE (1ull << 7)
+#define PTE_GLOBAL (1ull << 8)
 #define PTE_NX (1ull << 63)
+/* PDPTEs of PAE paging have neither rights nor accessed bits. */
+#define PDPTE_RESERVED (PTE_WRITE | PTE_USER | PTE_ACCESSED | PTE_DIRTY | PTE_LARGE | PTE_GLOBAL)
 
 #define PTE_KEY_SHIFT 59
 #define PKRU_ACCESS_DISABLE 1u
@@ -148,8 +151,7 @@ static enum nx_status walk_pae(struct walk *walk, uint64_t *gpa)
 	const struct nx_state *state = &walk->engine->state;
 	const uint64_t address = address_reserved(state);
 	const uint64_t reserved = state->efer & NX_EFER_NXE ? address & ~PTE_NX : address;
-	/* PDPTEs have neither rights nor accessed bits: bits 1, 2 and 5 to 8 are reserved. */
-	const uint64_t pdpte_reserved = address | 0x1e6;
+	const uint64_t pdpte_reserved = address | PDPTE_RESERVED;
 	struct step pdpte;
 	enum nx_status status;
 

@@ -90,7 +90,7 @@ enum nx_status nx_help_popf(struct nx_engine *engine, const struct nx_decoded *d
 	if (status != NX_OK)
 		return status;
 	/* Bit 1 is always 1, bits 3, 5 and 15 always 0, whatever is on the stack. */
-	if ((old ^ image) & mask & 0x3f7fd5 & ~ours)
+	if ((old ^ image) & mask & NX_FL_DEFINED & ~ours)
 		return NX_LEAVE_STATE;
 	engine->context.rflags =
 	    (engine->context.rflags & ~(uint64_t)NX_FL_DF) | (image & NX_FL_DF);

@@ -69,7 +69,7 @@ static uint64_t hash(uint64_t pc, const uint8_t *bytes, unsigned len)
 	/* An instruction has at most 15 bytes: its length fits the last place. */
 	word[1] |= (uint64_t)len << 56;
 	/* The constants keep an all-zero input, and pc against word, from cancelling out. */
-	return mix(mix(mix(pc + 0x9e3779b97f4a7c15ull) ^ word[0]) + word[1]) >> (64 - 35);
+	return mix(mix(mix(pc + NX_HASH_FACTOR) ^ word[0]) + word[1]) >> (64 - 35);
 }
 
 static struct nx_tracker_entry *row_of(struct nx_tracker *tracker, uint64_t h)

@@ -92,7 +92,7 @@ static bool is_single(const struct nx_engine *engine, const struct nx_single *si
 static struct nx_single *find_single(struct nx_engine *engine, const struct nx_site *site)
 {
 	unsigned sets = engine->singles.count / NX_SINGLE_WAYS;
-	unsigned set = (unsigned)(site->rip * 0x9e3779b97f4a7c15ull >> 40) % sets * NX_SINGLE_WAYS;
+	unsigned set = (unsigned)(site->rip * NX_HASH_FACTOR >> 40) % sets * NX_SINGLE_WAYS;
 	uint64_t began;
 	unsigned number;
 	bool made;
