@@ -9,7 +9,7 @@
 
 #define CODE_ALIGN 16u
 /* Each re-formation that changed nothing doubles the side-exit cost to wait for. */
-#define MAX_FUTILE 8u
+#define MAX_REFORM_FAILURES 8u
 
 static uint32_t slot_of(uint64_t rip)
 {
@@ -36,7 +36,7 @@ bool nx_mode_is_current(const struct nx_engine *engine, const struct nx_mode *mo
 
 bool nx_cluster_is_current(const struct nx_engine *engine, const struct nx_cluster *cluster)
 {
-	return !cluster->dropped &&
+	return cluster->state == NX_CLUSTER_VALID &&
 	       nx_mode_is_current(engine, &cluster->mode, cluster->cs_base, cluster->cs_limit);
 }
 
@@ -69,7 +69,7 @@ bool nx_cache_has_entry_near(const struct nx_engine *engine, uint64_t rip)
 			    &cache->cluster[cache->bucket[slot].cluster - 1];
 
 			if (cluster->entry[cache->bucket[slot].entry].rip == rip + len &&
-			    !cluster->dropped)
+			    cluster->state == NX_CLUSTER_VALID)
 				return true;
 		}
 	}
@@ -209,7 +209,7 @@ static void find_reach(struct nx_engine *engine, struct nx_entry *entry)
 /* ---- Making and keeping ---- */
 
 /* Hash everything on which the graph's translation depends, except the mode. */
-static uint64_t shape_of(const struct nx_graph *graph)
+static uint64_t hash_of(const struct nx_graph *graph)
 {
 	uint64_t hash = graph->insns + 1u;
 
@@ -237,24 +237,22 @@ static uint64_t shape_of(const struct nx_graph *graph)
 
 struct nx_cluster *nx_cache_revive(struct nx_engine *engine)
 {
-	uint64_t shape = shape_of(&engine->graph);
+	uint64_t hash = hash_of(&engine->graph);
 
 	for (uint32_t i = 0; i < engine->cache.clusters; i++) {
 		struct nx_cluster *cluster = &engine->cache.cluster[i];
 
-		if (!cluster->outgrown || cluster->shape != shape ||
-		    cluster->rip != engine->graph.rip)
+		if (cluster->state != NX_CLUSTER_OUTGROWN || cluster->graph_hash != hash ||
+		    cluster->rip != engine->graph.rip ||
+		    !nx_mode_is_current(engine, &cluster->mode, cluster->cs_base,
+					cluster->cs_limit))
 			continue;
-		cluster->dropped = false;
-		if (nx_cluster_is_current(engine, cluster)) {
-			cluster->outgrown = false;
-			cluster->lost = 0;
-			if (cluster->futile < MAX_FUTILE)
-				cluster->futile++;
-			engine->counters.same++;
-			return cluster;
-		}
-		cluster->dropped = true;
+		cluster->state = NX_CLUSTER_VALID;
+		cluster->side_exit_cost_ns = 0;
+		if (cluster->reform_failures < MAX_REFORM_FAILURES)
+			cluster->reform_failures++;
+		engine->counters.same++;
+		return cluster;
 	}
 	return NULL;
 }
@@ -281,7 +279,7 @@ struct nx_cluster *nx_cache_insert(struct nx_engine *engine, struct nx_cache *ca
 	cluster->rip = graph->rip;
 	/* Only clusters are ever formed again. */
 	if (cache == &engine->cache)
-		cluster->shape = shape_of(graph);
+		cluster->graph_hash = hash_of(graph);
 	cluster->mode = graph->mode;
 	cluster->cs_base = engine->state.seg[NX_CS].base;
 	cluster->cs_limit = engine->state.seg[NX_CS].limit;
@@ -318,7 +316,7 @@ struct nx_cluster *nx_cache_insert(struct nx_engine *engine, struct nx_cache *ca
 
 void nx_cache_drop(struct nx_engine *engine, struct nx_cluster *cluster)
 {
-	cluster->dropped = true;
+	cluster->state = NX_CLUSTER_DROPPED;
 	engine->counters.stale++;
 }
 
@@ -381,7 +379,7 @@ void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_cluster_inf
 	    .stays = cluster->stays,
 	    .made_ns = cluster->made_ns,
 	    .bits = cluster->mode.bits,
-	    .dropped = cluster->dropped,
+	    .dropped = cluster->state != NX_CLUSTER_VALID,
 	    .code_offset = cluster->code,
 	};
 }

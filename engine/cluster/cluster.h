@@ -18,12 +18,15 @@ struct nx_cluster {
 	uint64_t rip, cs_base;
 	uint32_t cs_limit;
 	struct nx_mode mode;
-	bool dropped; /* stale: never found again, its memory comes back with the next flush */
-	/* Dropped for a way that is not in it; the graph was this; forming anew gave the same. */
-	bool outgrown;
-	uint64_t shape;
-	uint8_t futile;
-	uint64_t lost; /* nanoseconds, since it was left at ways that are known but not in it */
+	/* Only a valid one is found. The memory of the others comes back with the next flush. */
+	enum {
+		NX_CLUSTER_VALID,
+		NX_CLUSTER_DROPPED,  /* stale, or of no use */
+		NX_CLUSTER_OUTGROWN, /* to be rebuilt with a path that is not in it */
+	} state;
+	uint64_t graph_hash;
+	uint64_t side_exit_cost_ns; /* of side exits onto paths that are known but not in it */
+	uint8_t reform_failures;    /* rebuilds that gave the same graph: each doubles the wait */
 	uint16_t insns, exiting, blocks, fragments, sites, entries;
 	uint32_t code, code_size; /* offset in the code cache */
 	struct nx_fragment *fragment;

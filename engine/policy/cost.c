@@ -214,9 +214,10 @@ bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster
 {
 	if (!nx_cost_known(engine))
 		return true;
-	cluster->lost += price_of_leaving(engine);
+	cluster->side_exit_cost_ns += price_of_leaving(engine);
 	/* The cost with the new path is unknown, but most of the cluster stays as it is. */
-	return cluster->lost * EAGERNESS >= cluster->made_ns << cluster->futile;
+	return cluster->side_exit_cost_ns * EAGERNESS >= cluster->made_ns
+							     << cluster->reform_failures;
 }
 
 /*

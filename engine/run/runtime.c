@@ -263,7 +263,7 @@ static enum nx_outcome end_with_access(struct nx_engine *engine, const struct nx
 		nx_tracker_note(&engine->tracker, site->rip, site->bytes, site->first_len,
 				NX_TRACK_APART | NX_TRACK_MMIO,
 				engine->host->now(engine->host_data));
-		engine->running->dropped = true;
+		engine->running->state = NX_CLUSTER_DROPPED;
 		return leave(engine, exit, NX_LEAVE_DEVICE_FORM);
 	}
 	exit->kind = NX_EXIT_MMIO;
@@ -312,7 +312,7 @@ static void retire(struct nx_engine *engine, struct nx_cluster *cluster)
 		if (cluster->site[i].kind == NX_SITE_ACCESS && cluster->site[i].mmio_form)
 			nx_tracker_forget(&engine->tracker, cluster->site[i].rip,
 					  cluster->site[i].bytes, cluster->site[i].len);
-	cluster->dropped = true;
+	cluster->state = NX_CLUSTER_DROPPED;
 	engine->counters.retired++;
 	/* Otherwise the next exit would make it again, for nothing. */
 	nx_tracker_barren(&engine->tracker, engine->stay.hot_rip, NULL, 0);
@@ -417,7 +417,7 @@ static bool grow(struct nx_engine *engine, const struct nx_site *site, enum nx_s
 	if (left.reason != NX_LEAVE_GUARD)
 		nx_paths_note(&engine->paths, left.from, left.rip);
 	if (nx_cost_outgrown(engine, cluster)) {
-		cluster->dropped = cluster->outgrown = true;
+		cluster->state = NX_CLUSTER_OUTGROWN;
 		engine->counters.grown++;
 	}
 	return follows;

@@ -165,7 +165,7 @@ static struct nx_cluster *find_block(struct nx_engine *engine, uint32_t *offset,
 		block = nx_cache_find(engine, &engine->blocks, engine->state.rip, offset);
 	*status = block ? nx_check_code(engine, block, *offset) : NX_OK;
 	if (*status == NX_LEAVE_CODE_CHANGED)
-		block->dropped = true;
+		block->state = NX_CLUSTER_DROPPED;
 	else if (block || *status != NX_OK)
 		return *status == NX_OK ? block : NULL;
 	return make_block(engine, offset, status);

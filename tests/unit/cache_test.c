@@ -108,7 +108,7 @@ static void test_drop_and_flush(void **state)
 	assert_null(nx_cluster_next(m->engine, NULL));
 	a = insert(m, 0x2000, 1, 1, 1);
 	assert_ptr_equal(find(m, 0x2000), a);
-	assert_false(a->dropped);
+	assert_int_equal(a->state, NX_CLUSTER_VALID);
 	mock_free(m);
 }
 
@@ -121,15 +121,15 @@ static void test_revive(void **state)
 
 	(void)state;
 	/* Stale is not outgrown. */
-	a->dropped = true;
+	a->state = NX_CLUSTER_DROPPED;
 	assert_null(nx_cache_revive(m->engine));
-	a->outgrown = true;
-	a->lost = 7;
-#define OTHER(change)                                    \
-	do {                                             \
-		change;                                  \
-		assert_null(nx_cache_revive(m->engine)); \
-		assert_true(a->dropped);                 \
+	a->state = NX_CLUSTER_OUTGROWN;
+	a->side_exit_cost_ns = 7;
+#define OTHER(change)                                            \
+	do {                                                     \
+		change;                                          \
+		assert_null(nx_cache_revive(m->engine));         \
+		assert_int_equal(a->state, NX_CLUSTER_OUTGROWN); \
 	} while (0)
 	OTHER(graph->rip++);
 	graph->rip--;
@@ -143,8 +143,8 @@ static void test_revive(void **state)
 	assert_ptr_equal(nx_cache_revive(m->engine), a);
 	assert_int_equal(m->engine->counters.same, 1);
 	assert_ptr_equal(find(m, 0x1000), a);
-	assert_int_equal(a->futile, 1);
-	assert_int_equal(a->lost, 0);
+	assert_int_equal(a->reform_failures, 1);
+	assert_int_equal(a->side_exit_cost_ns, 0);
 	assert_null(nx_cache_revive(m->engine));
 	mock_free(m);
 }
@@ -162,7 +162,7 @@ static void test_shape(void **state)
 	graph->insn[0] = (struct nx_insn){.rip = 0x1000, .len = 2, .bytes = {0x90, 0x91}};
 	graph->block[0] = (struct nx_block){.count = 1, .targets = 1, .target = {0x2000}};
 	a = nx_cache_insert(m->engine, &m->engine->cache);
-	a->dropped = a->outgrown = true;
+	a->state = NX_CLUSTER_OUTGROWN;
 #define OTHER(place)                                     \
 	do {                                             \
 		(place) ^= 1;                            \

@@ -279,20 +279,20 @@ static void test_outgrown(void **state)
 	(void)state;
 	/* Nothing measured: at once. */
 	assert_true(nx_cost_outgrown(m->engine, &cluster));
-	assert_int_equal(cluster.lost, 0);
+	assert_int_equal(cluster.side_exit_cost_ns, 0);
 	/* A leave loses 5 us. */
 	*costs = (struct nx_costs){.exit = {3000, 1000}, .takeover = 2000};
 	for (leaves = 1; !nx_cost_outgrown(m->engine, &cluster); leaves++)
 		;
 	assert_int_equal(leaves, 3);
 	/* Twice as long when it was for nothing. */
-	cluster.lost = 0;
-	cluster.futile = 1;
+	cluster.side_exit_cost_ns = 0;
+	cluster.reform_failures = 1;
 	for (leaves = 1; !nx_cost_outgrown(m->engine, &cluster); leaves++)
 		;
 	assert_int_equal(leaves, 5);
 	m->engine->config.experiment.ignore_costs = true;
-	cluster.lost = 0;
+	cluster.side_exit_cost_ns = 0;
 	assert_true(nx_cost_outgrown(m->engine, &cluster));
 	mock_free(m);
 }
