@@ -86,14 +86,6 @@ enum nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *c
 	return NX_OK;
 }
 
-static void *take(struct nx_cache *cache, uint32_t size)
-{
-	void *at = cache->store + cache->store_used;
-
-	cache->store_used += (size + 7u) & ~7u;
-	return at;
-}
-
 static void index_entries(struct nx_cache *cache, const struct nx_cluster *cluster)
 {
 	for (uint16_t i = 0; i < cluster->entries; i++) {
@@ -257,28 +249,78 @@ struct nx_cluster *nx_cache_revive(struct nx_engine *engine)
 	return NULL;
 }
 
+/* Where the parts of a cluster are, from the free end of the store, and how much they take. */
+struct layout {
+	uint32_t contexts, blocks, shape, fragments, bytes, sites, entries, last, size;
+};
+
+static uint32_t reserve(struct layout *layout, uint32_t count, size_t each)
+{
+	uint32_t at = layout->size;
+
+	layout->size += (count * (uint32_t)each + 7u) & ~7u;
+	return at;
+}
+
+/* Only a block of a trace keeps its last instruction. */
+static struct layout lay_out(const struct nx_graph *graph, const struct nx_translation *made,
+			     bool is_block)
+{
+	struct layout l = {.size = 0};
+
+	l.contexts = reserve(&l, graph->contexts.count, sizeof(struct nx_context_call));
+	l.blocks = reserve(&l, graph->blocks, sizeof(struct nx_cluster_block));
+	l.shape = reserve(&l, graph->insns, 1);
+	l.fragments = reserve(&l, graph->fragments, sizeof(struct nx_fragment));
+	l.bytes = reserve(&l, graph->byte_count, 1);
+	l.sites = reserve(&l, made->sites, sizeof(struct nx_site));
+	l.entries = reserve(&l, made->entries, sizeof(struct nx_entry));
+	l.last = reserve(&l, is_block, sizeof(struct nx_insn));
+	return l;
+}
+
+/* Copy what is kept of the graph and its translation to the store. */
+static void keep_parts(struct nx_engine *engine, struct nx_cluster *cluster,
+		       const struct layout *layout, uint8_t *store, bool is_block)
+{
+	const struct nx_translation *made = &engine->translation;
+	const struct nx_graph *graph = &engine->graph;
+
+	cluster->contexts = graph->contexts.count;
+	cluster->context = nx_memcpy(store + layout->contexts, graph->contexts.call,
+				     cluster->contexts * sizeof(struct nx_context_call));
+	cluster->block = (struct nx_cluster_block *)(store + layout->blocks);
+	keep_blocks(cluster, graph, store + layout->shape);
+	cluster->fragment = nx_memcpy(store + layout->fragments, graph->fragment,
+				      graph->fragments * sizeof(struct nx_fragment));
+	cluster->bytes = nx_memcpy(store + layout->bytes, graph->bytes, graph->byte_count);
+	cluster->site =
+	    nx_memcpy(store + layout->sites, made->site, made->sites * sizeof(struct nx_site));
+	cluster->entry = nx_memcpy(store + layout->entries, made->entry,
+				   made->entries * sizeof(struct nx_entry));
+	find_reach(engine, cluster->entry);
+	if (is_block)
+		cluster->last = nx_memcpy(store + layout->last, &graph->insn[graph->insns - 1],
+					  sizeof(struct nx_insn));
+}
+
 struct nx_cluster *nx_cache_insert(struct nx_engine *engine, struct nx_cache *cache)
 {
 	const struct nx_translation *made = &engine->translation;
 	const struct nx_graph *graph = &engine->graph;
-	uint32_t sites = made->sites * (uint32_t)sizeof(struct nx_site);
-	uint32_t entries = made->entries * (uint32_t)sizeof(struct nx_entry);
-	uint32_t fragments = graph->fragments * (uint32_t)sizeof(struct nx_fragment);
-	uint32_t contexts = graph->contexts.count * (uint32_t)sizeof(struct nx_context_call);
-	uint32_t blocks = graph->blocks * (uint32_t)sizeof(struct nx_cluster_block);
-	uint32_t last = cache == &engine->blocks ? sizeof(struct nx_insn) : 0;
+	const bool is_block = cache == &engine->blocks;
+	const struct layout layout = lay_out(graph, made, is_block);
 	struct nx_cluster *cluster;
 
 	if (cache->clusters == NX_MAX_CLUSTERS ||
 	    cache->entries + made->entries > NX_ENTRY_BUCKETS * 3 / 4 ||
-	    NX_STORE_BYTES - cache->store_used < sites + entries + fragments + contexts + blocks +
-						     last + graph->insns + graph->byte_count + 64u)
+	    NX_STORE_BYTES - cache->store_used < layout.size)
 		return NULL;
 	cluster = &cache->cluster[cache->clusters++];
 	nx_memset(cluster, 0, sizeof(*cluster));
 	cluster->rip = graph->rip;
 	/* Only clusters are ever formed again. */
-	if (cache == &engine->cache)
+	if (!is_block)
 		cluster->graph_hash = hash_of(graph);
 	cluster->mode = graph->mode;
 	cluster->cs_base = engine->state.seg[NX_CS].base;
@@ -291,22 +333,8 @@ struct nx_cluster *nx_cache_insert(struct nx_engine *engine, struct nx_cache *ca
 	cluster->entries = made->entries;
 	cluster->code = cache->code_used;
 	cluster->code_size = made->size;
-	cluster->context = take(cache, contexts);
-	cluster->contexts = graph->contexts.count;
-	nx_memcpy(cluster->context, graph->contexts.call, contexts);
-	cluster->block = take(cache, blocks);
-	keep_blocks(cluster, graph, take(cache, graph->insns));
-	cluster->fragment = take(cache, fragments);
-	nx_memcpy(cluster->fragment, graph->fragment, fragments);
-	cluster->bytes = take(cache, graph->byte_count);
-	nx_memcpy(cluster->bytes, graph->bytes, graph->byte_count);
-	cluster->site = take(cache, sites);
-	nx_memcpy(cluster->site, made->site, sites);
-	cluster->entry = take(cache, entries);
-	nx_memcpy(cluster->entry, made->entry, entries);
-	find_reach(engine, cluster->entry);
-	if (last)
-		cluster->last = nx_memcpy(take(cache, last), &graph->insn[graph->insns - 1], last);
+	keep_parts(engine, cluster, &layout, cache->store + cache->store_used, is_block);
+	cache->store_used += layout.size;
 	cache->code_used += (made->size + CODE_ALIGN - 1) & ~(CODE_ALIGN - 1);
 	if (cache->code_used > cache->code_end)
 		cache->code_used = cache->code_end;
