@@ -181,14 +181,18 @@ enum nx_exit_class {
 /* Instructions that exit as such. X(name, bit, class): the bit of nx_config.exits and the class
  * of cost. The host chooses which of them exit, since a host in userspace sees none of these
  * exits and one inside KVM sees most. */
-#define NX_INSN_EXITS(X)                  \
+#define NX_INSN_EXITS(X)     \
+	NX_INSN_MNEMONICS(X) \
+	X(MOV_CR, CR, CR)    \
+	X(MOV_DR, DR, DR)
+
+/* Those that have a mnemonic of their own. */
+#define NX_INSN_MNEMONICS(X)              \
 	X(CPUID, CPUID, CPUID)            \
 	X(RDMSR, MSR, MSR)                \
 	X(WRMSR, MSR, MSR)                \
-	X(MOV_CR, CR, CR)                 \
 	X(CLTS, CR, CR)                   \
 	X(LMSW, CR, CR)                   \
-	X(MOV_DR, DR, DR)                 \
 	X(HLT, HLT, HLT)                  \
 	X(INVLPG, INVALIDATE, INVALIDATE) \
 	X(INVD, INVALIDATE, INVALIDATE)   \

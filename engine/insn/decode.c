@@ -490,16 +490,13 @@ bool nx_decode_insn_exit(const struct nx_decoded *d, enum nx_insn_exit *insn, ui
 		*class = NX_EXITS_DR;
 		return true;
 	}
-	/* MAX_VALUE is a mnemonic, the last one: numbers that none has stand for those two. */
-	switch ((unsigned)d->insn.mnemonic) {
-#define ZYDIS_MNEMONIC_MOV_CR (ZYDIS_MNEMONIC_MAX_VALUE + 1)
-#define ZYDIS_MNEMONIC_MOV_DR (ZYDIS_MNEMONIC_MAX_VALUE + 2)
+	switch (d->insn.mnemonic) {
 #define NX_X(name, group, price)           \
 	case ZYDIS_MNEMONIC_##name:        \
 		*insn = NX_INSN_##name;    \
 		*class = NX_EXITS_##group; \
 		return true;
-		NX_INSN_EXITS(NX_X)
+		NX_INSN_MNEMONICS(NX_X)
 #undef NX_X
 	default:
 		return false;
