@@ -56,14 +56,41 @@ static void finish_load(struct nx_engine *engine, const struct nx_site *site, ui
 	nx_set_reg(engine->state.gpr, &reg, value);
 }
 
-/* The register that an instruction exit's answer goes to; false: none. */
+/* Return whether the instruction takes data from the host; the others hand it over, or have none.
+ */
+static bool takes_data(const struct nx_decoded *d, enum nx_insn_exit insn)
+{
+	struct nx_reg reg;
+
+	switch (insn) {
+	case NX_INSN_RDMSR:
+	case NX_INSN_VMREAD:
+		return true;
+	case NX_INSN_MOV_CR:
+	case NX_INSN_MOV_DR:
+		/* MOV to a control register has that as its first operand. */
+		return nx_reg_of(d->op[0].reg.value, &reg);
+	default:
+		return false;
+	}
+}
+
+/* Find the one register that the answer goes to; RDMSR has two, and VMREAD may have memory. */
 static bool insn_destination(const struct nx_decoded *d, enum nx_insn_exit insn, struct nx_reg *to)
 {
-	bool reads = insn == NX_INSN_MOV_CR || insn == NX_INSN_MOV_DR || insn == NX_INSN_VMREAD;
+	return insn != NX_INSN_RDMSR && takes_data(d, insn) &&
+	       d->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER && nx_reg_of(d->op[0].reg.value, to);
+}
 
-	/* MOV to a control register has that as its first operand. */
-	return reads && d->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-	       nx_reg_of(d->op[0].reg.value, to);
+/* Return the value of a general register that is an operand, or 0 if it is none. */
+static uint64_t operand_value(const struct nx_engine *engine, const struct nx_decoded *d,
+			      unsigned i)
+{
+	struct nx_reg reg;
+
+	if (d->op[i].type != ZYDIS_OPERAND_TYPE_REGISTER || !nx_reg_of(d->op[i].reg.value, &reg))
+		return 0;
+	return engine->state.gpr[reg.number] & nx_size_mask(reg.size);
 }
 
 static void describe_memory(struct nx_engine *engine, const struct nx_decoded *d,
@@ -84,7 +111,6 @@ void nx_describe_insn(struct nx_engine *engine, const struct nx_site *site, stru
 	const uint64_t *gpr = engine->state.gpr;
 	const ZydisDecodedOperand *memory;
 	struct nx_decoded d;
-	struct nx_reg reg;
 	uint32_t class;
 
 	exit->write = exit->memory = false;
@@ -94,7 +120,7 @@ void nx_describe_insn(struct nx_engine *engine, const struct nx_site *site, stru
 	    !nx_decode_insn_exit(&d, &exit->insn, &class))
 		return;
 	exit->size = (uint8_t)(d.insn.operand_width / 8u);
-	exit->write = !insn_destination(&d, exit->insn, &reg) && exit->insn != NX_INSN_RDMSR;
+	exit->write = !takes_data(&d, exit->insn);
 	memory = nx_memory_operand(&d);
 	if (memory)
 		describe_memory(engine, &d, memory, exit);
@@ -103,8 +129,8 @@ void nx_describe_insn(struct nx_engine *engine, const struct nx_site *site, stru
 	case NX_INSN_MOV_DR:
 		/* CR0 and DR0 begin their classes' ranges. */
 		exit->reg = (uint8_t)ZydisRegisterGetId(d.op[exit->write ? 0 : 1].reg.value);
-		if (exit->write && nx_reg_of(d.op[1].reg.value, &reg))
-			exit->data = gpr[reg.number] & nx_size_mask(reg.size);
+		if (exit->write)
+			exit->data = operand_value(engine, &d, 1);
 		break;
 	case NX_INSN_RDMSR:
 	case NX_INSN_WRMSR:
@@ -113,20 +139,15 @@ void nx_describe_insn(struct nx_engine *engine, const struct nx_site *site, stru
 			exit->data = gpr[NX_RDX] << 32 | (uint32_t)gpr[NX_RAX];
 		break;
 	case NX_INSN_VMREAD:
-		if (nx_reg_of(d.op[1].reg.value, &reg))
-			exit->operand = gpr[reg.number] & nx_size_mask(reg.size);
-		exit->write = false;
+		exit->operand = operand_value(engine, &d, 1);
 		break;
 	case NX_INSN_VMWRITE:
-		if (nx_reg_of(d.op[0].reg.value, &reg))
-			exit->operand = gpr[reg.number] & nx_size_mask(reg.size);
-		if (!memory && nx_reg_of(d.op[1].reg.value, &reg))
-			exit->data = gpr[reg.number] & nx_size_mask(reg.size);
+		exit->operand = operand_value(engine, &d, 0);
+		exit->data = operand_value(engine, &d, 1);
 		break;
 	default:
-		if (d.insn.operand_count_visible && d.op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-		    nx_reg_of(d.op[0].reg.value, &reg))
-			exit->operand = gpr[reg.number] & nx_size_mask(reg.size);
+		if (d.insn.operand_count_visible)
+			exit->operand = operand_value(engine, &d, 0);
 		break;
 	}
 }
