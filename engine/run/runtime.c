@@ -383,36 +383,59 @@ static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 	return outcome;
 }
 
+/* What to do after a side exit at a branch. */
+enum growth {
+	GROWTH_NONE,   /* leave */
+	GROWTH_TRACE,  /* trace on from here: does an exit follow? */
+	GROWTH_FOLLOW, /* it does: run the known path block by block, cheaper than leaving */
+	GROWTH_KNOWN,  /* it does, and leaving is cheaper */
+};
+
+static enum growth choose_growth(struct nx_engine *engine, const struct nx_site *left)
+{
+	uint64_t to = left->reason == NX_LEAVE_GUARD ? engine->context.temp[0] : left->rip;
+
+	if (engine->config.level < NX_LEVEL_PATHS || !left->from)
+		return GROWTH_NONE;
+	if (nx_cost_known(engine) && nx_paths_leads(&engine->paths, left->from, to))
+		return nx_cost_follow(engine) ? GROWTH_FOLLOW : GROWTH_KNOWN;
+	if (nx_make_is_busy(engine) ||
+	    !nx_paths_leave(&engine->paths, left->from, nx_cost_first_leaves(engine)))
+		return GROWTH_NONE;
+	return GROWTH_TRACE;
+}
+
+/* Trace on from a side exit; return whether the trace has met an exit. */
+static bool trace_from(struct nx_engine *engine, const struct nx_site *left, enum growth growth,
+		       enum nx_status *status)
+{
+	uint64_t blocks = engine->counters.blocks;
+	bool known = growth == GROWTH_FOLLOW;
+	bool found = nx_trace(engine, left, known ? NX_MAKE_STEPS : NX_MAKE_TRACE, status);
+
+	engine->counters.followed += known;
+	/* A known path is news only if it has failed; a trace that was cut off says nothing. */
+	if (found && !known)
+		nx_paths_traced(&engine->paths, left->from, true);
+	else if (!found && !was_cut_off(engine, *status, blocks))
+		nx_paths_traced(&engine->paths, left->from, false);
+	return found;
+}
+
 /*
- * The cluster was left at a branch, not for the first time: does an exit follow where it went? Then
- * the cluster is formed anew, with that way in it, as soon as such ways have cost as much as that
- * does. Until then they are followed block by block where that is cheaper than leaving: the blocks
- * are there. Returns whether the guest has run on.
+ * Side exit at a branch. If a trace from here reaches an exit, record the path, and have the
+ * cluster rebuilt with it once such side exits have cost as much as a rebuild. Return whether the
+ * guest has run on.
  */
 static bool grow(struct nx_engine *engine, const struct nx_site *site, enum nx_status *status)
 {
 	struct nx_cluster *cluster = engine->running;
 	const struct nx_site left = *site;
-	uint64_t blocks = engine->counters.blocks;
-	bool found = true, known, follows;
+	enum growth growth = choose_growth(engine, &left);
 
-	if (engine->config.level < NX_LEVEL_PATHS || !left.from)
+	if (growth == GROWTH_NONE)
 		return false;
-	known = nx_cost_known(engine) &&
-		nx_paths_leads(&engine->paths, left.from,
-			       left.reason == NX_LEAVE_GUARD ? engine->context.temp[0] : left.rip);
-	follows = !known || nx_cost_follow(engine);
-	if (!known && nx_make_is_busy(engine))
-		return false;
-	if (!known && !nx_paths_leave(&engine->paths, left.from, nx_cost_first_leaves(engine)))
-		return false;
-	if (follows) {
-		engine->counters.followed += known;
-		found = nx_trace(engine, &left, known ? NX_MAKE_STEPS : NX_MAKE_TRACE, status);
-		if (found ? !known : !was_cut_off(engine, *status, blocks))
-			nx_paths_traced(&engine->paths, left.from, found);
-	}
-	if (!found)
+	if (growth != GROWTH_KNOWN && !trace_from(engine, &left, growth, status))
 		return true;
 	if (left.reason != NX_LEAVE_GUARD)
 		nx_paths_note(&engine->paths, left.from, left.rip);
@@ -420,7 +443,7 @@ static bool grow(struct nx_engine *engine, const struct nx_site *site, enum nx_s
 		cluster->state = NX_CLUSTER_OUTGROWN;
 		engine->counters.grown++;
 	}
-	return follows;
+	return growth != GROWTH_KNOWN;
 }
 
 /* After a translation has ended, perhaps follow it with a trace. */
