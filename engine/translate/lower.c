@@ -414,6 +414,23 @@ static void lower_indirect_target(struct nx_translator *t, const struct nx_insn 
 	nx_emit_mov(&t->e, nx_op_slot(NX_CTX_TEMP, 8), nx_op_gpr(NX_R10, 8));
 }
 
+/*
+ * The emitted sequence. LOOP, by its address size (16: lea r10d, [rcx - 1]; mov cx, r10w):
+ *
+ *	lea	rcx, [rcx - 1]
+ *	mov	r10, rcx
+ *	mov	ecx, ecx		(16: movzx ecx, cx; 64: none)
+ *	jrcxz	zero
+ *	mov	rcx, r10
+ *	jmp	over
+ * zero:	mov	rcx, r10
+ *	jmp	skip
+ * over:	jmp	taken			(LOOPE: jz, LOOPNE: jnz)
+ * skip:
+ *
+ * JCXZ has neither the first instruction nor over: behind jrcxz follow "mov rcx, r10; jmp skip",
+ * and zero is "mov rcx, r10; jmp taken".
+ */
 void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d)
 {
 	bool counts = d->insn.mnemonic == ZYDIS_MNEMONIC_LOOP ||
