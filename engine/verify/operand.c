@@ -17,82 +17,82 @@
  * lzcnt and tzcnt run as bsr and bsf where they are missing.
  */
 static const uint8_t list[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
-    M(MOV, PLAIN),
-    M(MOVZX, PLAIN),
-    M(MOVSX, PLAIN),
-    M(MOVSXD, WIDE),
-    M(LEA, PLAIN),
-    M(ADD, PLAIN),
-    M(OR, PLAIN),
-    M(ADC, PLAIN),
-    M(SBB, PLAIN),
-    M(AND, PLAIN),
-    M(SUB, PLAIN),
-    M(XOR, PLAIN),
-    M(CMP, PLAIN),
-    M(TEST, PLAIN),
-    M(INC, PLAIN),
-    M(DEC, PLAIN),
-    M(NEG, PLAIN),
-    M(NOT, PLAIN),
-    M(SHL, PLAIN),
-    M(SHR, PLAIN),
-    M(SAR, PLAIN),
-    M(ROL, PLAIN),
-    M(ROR, PLAIN),
-    M(RCL, PLAIN),
-    M(RCR, PLAIN),
-    M(SHLD, PLAIN),
-    M(SHRD, PLAIN),
-    M(IMUL, PLAIN),
-    M(MUL, PLAIN),
-    M(XCHG, PLAIN),
-    M(XADD, PLAIN),
-    M(CMPXCHG, PLAIN),
-    M(CMPXCHG8B, PLAIN),
-    M(BSWAP, PLAIN),
-    M(CBW, PLAIN),
-    M(CWDE, PLAIN),
-    M(CDQE, PLAIN),
-    M(CWD, PLAIN),
-    M(CDQ, PLAIN),
-    M(CQO, PLAIN),
-    M(BT, BIT_TEST),
-    M(BTR, BIT_TEST),
-    M(BTS, BIT_TEST),
-    M(BTC, BIT_TEST),
-    M(BSF, KEEPING),
-    M(BSR, KEEPING),
-    M(LZCNT, KEEPING),
-    M(TZCNT, KEEPING),
-    M(LAHF, NO_FORM),
-    M(SAHF, NO_FORM),
-    M(CLC, NO_FORM),
-    M(STC, NO_FORM),
-    M(CMC, NO_FORM),
-    M(PAUSE, NO_FORM),
-    M(MFENCE, NO_FORM),
-    M(LFENCE, NO_FORM),
-    M(SFENCE, NO_FORM),
-    M(ENDBR32, NO_FORM),
-    M(ENDBR64, NO_FORM),
-    M(NOP, HINT),
-    M(PREFETCH, PREFETCH),
-    M(PREFETCHW, PREFETCH),
-    M(PREFETCHNTA, PREFETCH),
-    M(PREFETCHT0, PREFETCH),
-    M(PREFETCHT1, PREFETCH),
-    M(PREFETCHT2, PREFETCH),
-    M(INT3, TRAP),
-    M(LOOP, BRANCH),
-    M(LOOPE, BRANCH),
-    M(LOOPNE, BRANCH),
-    M(JRCXZ, BRANCH),
-    M(JMP, JUMP),
-    M(CALL, CALL),
-    CONDITIONS(J, BRANCH),
-    CONDITIONS(CMOV, PLAIN),
-    CONDITIONS(SET, PLAIN),
+    M(MOV, NXV_PLAIN),
+    M(MOVZX, NXV_PLAIN),
+    M(MOVSX, NXV_PLAIN),
+    M(MOVSXD, NXV_WIDE),
+    M(LEA, NXV_PLAIN),
+    M(ADD, NXV_PLAIN),
+    M(OR, NXV_PLAIN),
+    M(ADC, NXV_PLAIN),
+    M(SBB, NXV_PLAIN),
+    M(AND, NXV_PLAIN),
+    M(SUB, NXV_PLAIN),
+    M(XOR, NXV_PLAIN),
+    M(CMP, NXV_PLAIN),
+    M(TEST, NXV_PLAIN),
+    M(INC, NXV_PLAIN),
+    M(DEC, NXV_PLAIN),
+    M(NEG, NXV_PLAIN),
+    M(NOT, NXV_PLAIN),
+    M(SHL, NXV_PLAIN),
+    M(SHR, NXV_PLAIN),
+    M(SAR, NXV_PLAIN),
+    M(ROL, NXV_PLAIN),
+    M(ROR, NXV_PLAIN),
+    M(RCL, NXV_PLAIN),
+    M(RCR, NXV_PLAIN),
+    M(SHLD, NXV_PLAIN),
+    M(SHRD, NXV_PLAIN),
+    M(IMUL, NXV_PLAIN),
+    M(MUL, NXV_PLAIN),
+    M(XCHG, NXV_PLAIN),
+    M(XADD, NXV_PLAIN),
+    M(CMPXCHG, NXV_PLAIN),
+    M(CMPXCHG8B, NXV_PLAIN),
+    M(BSWAP, NXV_PLAIN),
+    M(CBW, NXV_PLAIN),
+    M(CWDE, NXV_PLAIN),
+    M(CDQE, NXV_PLAIN),
+    M(CWD, NXV_PLAIN),
+    M(CDQ, NXV_PLAIN),
+    M(CQO, NXV_PLAIN),
+    M(BT, NXV_BIT_TEST),
+    M(BTR, NXV_BIT_TEST),
+    M(BTS, NXV_BIT_TEST),
+    M(BTC, NXV_BIT_TEST),
+    M(BSF, NXV_KEEPING),
+    M(BSR, NXV_KEEPING),
+    M(LZCNT, NXV_KEEPING),
+    M(TZCNT, NXV_KEEPING),
+    M(LAHF, NXV_NO_FORM),
+    M(SAHF, NXV_NO_FORM),
+    M(CLC, NXV_NO_FORM),
+    M(STC, NXV_NO_FORM),
+    M(CMC, NXV_NO_FORM),
+    M(PAUSE, NXV_NO_FORM),
+    M(MFENCE, NXV_NO_FORM),
+    M(LFENCE, NXV_NO_FORM),
+    M(SFENCE, NXV_NO_FORM),
+    M(ENDBR32, NXV_NO_FORM),
+    M(ENDBR64, NXV_NO_FORM),
+    M(NOP, NXV_HINT),
+    M(PREFETCH, NXV_PREFETCH),
+    M(PREFETCHW, NXV_PREFETCH),
+    M(PREFETCHNTA, NXV_PREFETCH),
+    M(PREFETCHT0, NXV_PREFETCH),
+    M(PREFETCHT1, NXV_PREFETCH),
+    M(PREFETCHT2, NXV_PREFETCH),
+    M(INT3, NXV_TRAP),
+    M(LOOP, NXV_BRANCH),
+    M(LOOPE, NXV_BRANCH),
+    M(LOOPNE, NXV_BRANCH),
+    M(JRCXZ, NXV_BRANCH),
+    M(JMP, NXV_JUMP),
+    M(CALL, NXV_CALL),
+    CONDITIONS(J, NXV_BRANCH),
+    CONDITIONS(CMOV, NXV_PLAIN),
+    CONDITIONS(SET, NXV_PLAIN),
 };
 
 enum nx_listing nx_verify_listing(ZydisMnemonic mnemonic)
@@ -129,11 +129,11 @@ bool nx_verify_prefixes(const struct nx_verifier *v)
 	const ZydisDecodedInstructionRaw *raw = &v->insn.raw;
 	unsigned allowed = SIZE | LOCK | REX, seen = 0;
 
-	if (v->listing == NO_FORM || v->listing == TRAP || v->listing == BRANCH)
+	if (v->listing == NXV_NO_FORM || v->listing == NXV_TRAP || v->listing == NXV_BRANCH)
 		allowed = 0;
-	else if (v->listing == JUMP || v->listing == CALL)
+	else if (v->listing == NXV_JUMP || v->listing == NXV_CALL)
 		allowed = REX;
-	else if (v->listing == HINT && v->insn.opcode == 0x90)
+	else if (v->listing == NXV_HINT && v->insn.opcode == 0x90)
 		allowed = SIZE; /* with REX.B it exchanges registers */
 	for (unsigned i = 0; i < raw->prefix_count; i++) {
 		uint8_t value = raw->prefixes[i].value;
@@ -160,9 +160,9 @@ bool nx_verify_prefixes(const struct nx_verifier *v)
 
 static enum nx_verify_result use_r14_value(struct nx_verifier *v)
 {
-	if (v->r14 != R14_VALUE)
+	if (v->r14 != NXV_R14_VALUE)
 		return NX_VERIFY_RESERVED_REGISTER;
-	v->map[v->at] |= VALUE;
+	v->map[v->at] |= NXV_VALUE;
 	return NX_VERIFY_OK;
 }
 
@@ -181,7 +181,8 @@ static enum nx_verify_result verify_register(struct nx_verifier *v, unsigned i, 
 	if (number != NX_R14)
 		return NX_VERIFY_OK;
 	/* Only a write of the whole register does not read its old value. */
-	if (op->actions == ZYDIS_OPERAND_ACTION_WRITE && op->size >= 32 && v->listing != KEEPING) {
+	if (op->actions == ZYDIS_OPERAND_ACTION_WRITE && op->size >= 32 &&
+	    v->listing != NXV_KEEPING) {
 		*sets_r14 = true;
 		return NX_VERIFY_OK;
 	}
@@ -237,13 +238,13 @@ static enum nx_verify_result verify_memory(struct nx_verifier *v, unsigned i)
 	unsigned bytes = (op->size + 7u) / 8;
 	bool write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 
-	if (v->listing == HINT ||
-	    (op->mem.type == ZYDIS_MEMOP_TYPE_AGEN && v->listing != PREFETCH)) {
+	if (v->listing == NXV_HINT ||
+	    (op->mem.type == ZYDIS_MEMOP_TYPE_AGEN && v->listing != NXV_PREFETCH)) {
 		enum nx_verify_result result = verify_address_part(v, op->mem.base);
 
 		return result == NX_VERIFY_OK ? verify_address_part(v, op->mem.index) : result;
 	}
-	if (v->listing == PREFETCH) /* touches the line of a byte, and its size is not stated */
+	if (v->listing == NXV_PREFETCH) /* touches the line of a byte, and its size is not stated */
 		bytes = 1;
 	else if (op->mem.type != ZYDIS_MEMOP_TYPE_MEM || bytes == 0)
 		return NX_VERIFY_MEMORY;
@@ -257,11 +258,11 @@ static enum nx_verify_result verify_memory(struct nx_verifier *v, unsigned i)
 			   : NX_VERIFY_MEMORY;
 	if (op->mem.base == ZYDIS_REGISTER_R15)
 		return verify_slot(v, op, bytes);
-	if (op->mem.base != ZYDIS_REGISTER_R14 || v->r14 != R14_POINTER || op->mem.disp.value < 0 ||
-	    op->mem.disp.value > NX_CHECK_BYTES || op->mem.disp.value + bytes > v->pointer_bytes ||
-	    (write && !v->pointer_write))
+	if (op->mem.base != ZYDIS_REGISTER_R14 || v->r14 != NXV_R14_POINTER ||
+	    op->mem.disp.value < 0 || op->mem.disp.value > NX_CHECK_BYTES ||
+	    op->mem.disp.value + bytes > v->pointer_bytes || (write && !v->pointer_write))
 		return NX_VERIFY_MEMORY;
-	v->map[v->at] |= POINTER;
+	v->map[v->at] |= NXV_POINTER;
 	return NX_VERIFY_OK;
 }
 
@@ -273,13 +274,14 @@ enum nx_verify_result nx_verify_operands(struct nx_verifier *v)
 
 	/* A register as bit offset counts from the operand on, in both directions, without limit.
 	 */
-	if (v->listing == BIT_TEST && v->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+	if (v->listing == NXV_BIT_TEST && v->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
 	    v->op[1].type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
 		return NX_VERIFY_MEMORY;
-	if (v->listing == WIDE && !(v->insn.attributes & ZYDIS_ATTRIB_HAS_REX && v->insn.raw.rex.W))
+	if (v->listing == NXV_WIDE &&
+	    !(v->insn.attributes & ZYDIS_ATTRIB_HAS_REX && v->insn.raw.rex.W))
 		return NX_VERIFY_FORBIDDEN;
 	/* Other opcodes that are nops today have become instructions before. */
-	if (v->listing == HINT && v->insn.opcode != 0x90 && v->insn.opcode != 0x1f)
+	if (v->listing == NXV_HINT && v->insn.opcode != 0x90 && v->insn.opcode != 0x1f)
 		return NX_VERIFY_FORBIDDEN;
 	for (unsigned i = 0; i < v->insn.operand_count; i++) {
 		enum nx_verify_result result;
@@ -302,8 +304,8 @@ enum nx_verify_result nx_verify_operands(struct nx_verifier *v)
 			return result;
 	}
 	if (sets_r14) {
-		v->r14 = R14_VALUE;
-		v->map[v->at] |= SETS;
+		v->r14 = NXV_R14_VALUE;
+		v->map[v->at] |= NXV_SETS;
 	}
 	return NX_VERIFY_OK;
 }

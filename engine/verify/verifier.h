@@ -11,53 +11,53 @@
 #include <Zydis/Decoder.h>
 
 /* What is known of a byte of code. */
-#define START (1u << 0)   /* an instruction starts here */
-#define TARGET (1u << 1)  /* a branch lands here, or it is an entry point */
-#define FIXED (1u << 2)   /* only what comes before it may lead here */
-#define BACK (1u << 3)    /* r14 becomes a pointer before this instruction; link: its stub */
-#define STUB (1u << 4)    /* first instruction of a miss stub; link: its back, then its site */
-#define POINTER (1u << 5) /* uses r14 as a pointer */
-#define VALUE (1u << 6)   /* uses r14 as a number */
-#define SETS (1u << 7)    /* overwrites r14 with a number */
-#define CONTROL (1u << 8) /* ends a straight stretch; link + 1: where TAKEN leads */
-#define TAKEN (1u << 9)   /* may go elsewhere */
-#define FALLS (1u << 10)  /* may fall through without counting a turn */
-#define COUNTS (1u << 11) /* falls through with a turn counted */
-#define LEAVES (1u << 12) /* stores the site that the translation is left with */
+#define NXV_START (1u << 0)   /* an instruction starts here */
+#define NXV_TARGET (1u << 1)  /* a branch lands here, or it is an entry point */
+#define NXV_FIXED (1u << 2)   /* only what comes before it may lead here */
+#define NXV_BACK (1u << 3)    /* r14 becomes a pointer before this instruction; link: its stub */
+#define NXV_STUB (1u << 4)    /* first instruction of a miss stub; link: its back, then its site */
+#define NXV_POINTER (1u << 5) /* uses r14 as a pointer */
+#define NXV_VALUE (1u << 6)   /* uses r14 as a number */
+#define NXV_SETS (1u << 7)    /* overwrites r14 with a number */
+#define NXV_CONTROL (1u << 8) /* ends a straight stretch; link + 1: where TAKEN leads */
+#define NXV_TAKEN (1u << 9)   /* may go elsewhere */
+#define NXV_FALLS (1u << 10)  /* may fall through without counting a turn */
+#define NXV_COUNTS (1u << 11) /* falls through with a turn counted */
+#define NXV_LEAVES (1u << 12) /* stores the site that the translation is left with */
 /* Of CONTROL, on the way through the code: */
-#define VISITED (1u << 13)
-#define ON_PATH (1u << 14) /* link: the one before it */
+#define NXV_VISITED (1u << 13)
+#define NXV_ON_PATH (1u << 14) /* link: the one before it */
 
 /* A mispredicted check's accesses go to the first slots (rule 4). */
 _Static_assert(NX_CHECK_BYTES <= NX_CTX_WRITABLE, "that emitted code may write anyway");
 
 enum nx_listing {
-	REFUSED,  /* what is not in the list */
-	PLAIN,    /* reads and writes its operands */
-	KEEPING,  /* may leave the old value in its first operand */
-	BIT_TEST, /* a register bit offset addresses outside the operand */
-	WIDE,     /* without REX.W vendors differ in the operand's size */
-	NO_FORM,  /* no operands of its own, no prefix but a mandatory one */
-	HINT,     /* addresses memory without accessing it */
-	PREFETCH,
-	TRAP,
-	BRANCH,
-	JUMP,
-	CALL,
+	NXV_REFUSED,  /* what is not in the list */
+	NXV_PLAIN,    /* reads and writes its operands */
+	NXV_KEEPING,  /* may leave the old value in its first operand */
+	NXV_BIT_TEST, /* a register bit offset addresses outside the operand */
+	NXV_WIDE,     /* without REX.W vendors differ in the operand's size */
+	NXV_NO_FORM,  /* no operands of its own, no prefix but a mandatory one */
+	NXV_HINT,     /* addresses memory without accessing it */
+	NXV_PREFETCH,
+	NXV_TRAP,
+	NXV_BRANCH,
+	NXV_JUMP,
+	NXV_CALL,
 };
 
 /* The check sequence's instructions, in order; see context.h. */
 enum nx_check_step {
-	CHECK_COPY,
-	CHECK_SHIFT,
-	CHECK_MASK,
-	CHECK_LAST_BYTE,
-	CHECK_PAGE,
-	CHECK_ADD,
-	CHECK_COMPARE,
-	CHECK_BRANCH,
-	CHECK_SELECT,
-	CHECK_STEPS
+	NXV_CHECK_COPY,
+	NXV_CHECK_SHIFT,
+	NXV_CHECK_MASK,
+	NXV_CHECK_LAST_BYTE,
+	NXV_CHECK_PAGE,
+	NXV_CHECK_ADD,
+	NXV_CHECK_COMPARE,
+	NXV_CHECK_BRANCH,
+	NXV_CHECK_SELECT,
+	NXV_CHECK_STEPS
 };
 
 struct nx_verifier {
@@ -77,7 +77,7 @@ struct nx_verifier {
 
 	/* What the instructions before it lead to. */
 	bool falls; /* control may fall through to it */
-	enum { R14_UNKNOWN, R14_VALUE, R14_POINTER } r14;
+	enum { NXV_R14_UNKNOWN, NXV_R14_VALUE, NXV_R14_POINTER } r14;
 	unsigned pointer_bytes;
 	bool pointer_write;
 	enum {
@@ -93,7 +93,7 @@ struct nx_verifier {
 	uint32_t stub;          /* the stub that has begun */
 	/* The check sequence that may have begun. */
 	unsigned step;
-	uint32_t step_at[CHECK_STEPS];
+	uint32_t step_at[NXV_CHECK_STEPS];
 	uint32_t check_bytes, check_stub;
 	bool check_write;
 };

@@ -44,7 +44,7 @@ static bool branch_target(const struct nx_verifier *v, uint32_t *target)
 /* The instruction ends a straight stretch, in these ways. Branches have two bytes at least. */
 static void note_control(struct nx_verifier *v, unsigned ways, uint32_t target)
 {
-	v->map[v->at] |= (uint16_t)(CONTROL | ways);
+	v->map[v->at] |= (uint16_t)(NXV_CONTROL | ways);
 	v->link[v->at + 1] = (uint16_t)target;
 }
 
@@ -80,14 +80,14 @@ static enum nx_verify_result verify_branch(struct nx_verifier *v)
 		return NX_VERIFY_FORBIDDEN;
 	if (!branch_target(v, &target))
 		return NX_VERIFY_BRANCH;
-	v->map[target] |= TARGET;
+	v->map[target] |= NXV_TARGET;
 	if (v->expect == EXPECT_COUNT)
-		note_control(v, TAKEN | COUNTS, target);
+		note_control(v, NXV_TAKEN | NXV_COUNTS, target);
 	else
-		note_control(v, v->listing == JUMP ? TAKEN : TAKEN | FALLS, target);
-	if (v->listing == JUMP) {
+		note_control(v, v->listing == NXV_JUMP ? NXV_TAKEN : NXV_TAKEN | NXV_FALLS, target);
+	if (v->listing == NXV_JUMP) {
 		v->falls = false;
-		v->r14 = R14_UNKNOWN;
+		v->r14 = NXV_R14_UNKNOWN;
 	}
 	return NX_VERIFY_OK;
 }
@@ -99,7 +99,7 @@ static enum nx_verify_result verify_count(struct nx_verifier *v)
 
 	if (v->insn.mnemonic == ZYDIS_MNEMONIC_JB)
 		result = verify_branch(v);
-	v->map[v->at] |= FIXED;
+	v->map[v->at] |= NXV_FIXED;
 	v->expect = EXPECT_ANY;
 	return result;
 }
@@ -119,11 +119,11 @@ static enum nx_verify_result verify_stray_thunk(const struct nx_verifier *v)
 static enum nx_verify_result verify_thunk(struct nx_verifier *v)
 {
 	v->expect = EXPECT_ANY;
-	v->map[v->at] |= FIXED;
-	v->r14 = R14_UNKNOWN;
+	v->map[v->at] |= NXV_FIXED;
+	v->r14 = NXV_R14_UNKNOWN;
 	if (is_thunk(v, ZYDIS_MNEMONIC_JMP, NX_CTX_THUNK_EXIT)) {
 		note_control(v, 0, 0);
-		v->map[v->site_at] |= LEAVES;
+		v->map[v->site_at] |= NXV_LEAVES;
 		v->falls = false;
 		return NX_VERIFY_OK;
 	}
@@ -132,8 +132,8 @@ static enum nx_verify_result verify_thunk(struct nx_verifier *v)
 									    : NX_VERIFY_SITE;
 	if (is_thunk(v, ZYDIS_MNEMONIC_CALL, NX_CTX_THUNK_MISS))
 		return NX_VERIFY_CHECK;
-	return v->listing == CALL || (v->listing == JUMP && !is_direct(v)) ? NX_VERIFY_CALL
-									   : NX_VERIFY_SITE;
+	return v->listing == NXV_CALL || (v->listing == NXV_JUMP && !is_direct(v)) ? NX_VERIFY_CALL
+										   : NX_VERIFY_SITE;
 }
 
 /* After the first instruction of a miss stub, demand exactly the other four. */
@@ -141,7 +141,7 @@ static enum nx_verify_result verify_stub(struct nx_verifier *v)
 {
 	uint32_t back;
 
-	v->map[v->at] |= FIXED;
+	v->map[v->at] |= NXV_FIXED;
 	switch (v->expect) {
 	case EXPECT_STUB_LINEAR:
 		v->expect = EXPECT_STUB_SITE;
@@ -161,16 +161,16 @@ static enum nx_verify_result verify_stub(struct nx_verifier *v)
 		v->expect = EXPECT_STUB_JUMP;
 		return NX_VERIFY_OK;
 	default:
-		if (v->listing != JUMP || !is_direct(v) || v->insn.raw.prefix_count != 0)
+		if (v->listing != NXV_JUMP || !is_direct(v) || v->insn.raw.prefix_count != 0)
 			return NX_VERIFY_CHECK;
 		if (!branch_target(v, &back))
 			return NX_VERIFY_BRANCH;
-		note_control(v, TAKEN, back);
+		note_control(v, NXV_TAKEN, back);
 		v->link[v->stub] = (uint16_t)back;
 		v->link[v->stub + 1] = (uint16_t)v->site;
 		v->expect = EXPECT_ANY;
 		v->falls = false;
-		v->r14 = R14_UNKNOWN;
+		v->r14 = NXV_R14_UNKNOWN;
 		return NX_VERIFY_OK;
 	}
 }
@@ -184,16 +184,16 @@ static bool matches_check(struct nx_verifier *v, unsigned step)
 	int64_t disp;
 
 	switch (step) {
-	case CHECK_COPY:
+	case NXV_CHECK_COPY:
 		return mnemonic == ZYDIS_MNEMONIC_MOV && is_reg(v, 0, ZYDIS_REGISTER_R11) &&
 		       is_reg(v, 1, ZYDIS_REGISTER_R14);
-	case CHECK_SHIFT:
+	case NXV_CHECK_SHIFT:
 		return mnemonic == ZYDIS_MNEMONIC_SHR && is_reg(v, 0, ZYDIS_REGISTER_R11) &&
 		       is_imm(v, 1, NX_TLB_SHIFT);
-	case CHECK_MASK:
+	case NXV_CHECK_MASK:
 		return mnemonic == ZYDIS_MNEMONIC_AND && is_reg(v, 0, ZYDIS_REGISTER_R11D) &&
 		       is_imm(v, 1, NX_TLB_MASK);
-	case CHECK_LAST_BYTE:
+	case NXV_CHECK_LAST_BYTE:
 		if (mnemonic != ZYDIS_MNEMONIC_LEA || !is_reg(v, 0, ZYDIS_REGISTER_R10) ||
 		    v->op[1].mem.base != ZYDIS_REGISTER_R14 ||
 		    v->op[1].mem.index != ZYDIS_REGISTER_NONE)
@@ -203,17 +203,17 @@ static bool matches_check(struct nx_verifier *v, unsigned step)
 			return false;
 		v->check_bytes = (uint32_t)disp + 1;
 		return true;
-	case CHECK_PAGE:
+	case NXV_CHECK_PAGE:
 		return mnemonic == ZYDIS_MNEMONIC_AND && is_reg(v, 0, ZYDIS_REGISTER_R10) &&
 		       is_imm(v, 1, -4096);
-	case CHECK_ADD:
+	case NXV_CHECK_ADD:
 		return is_addend(v, ZYDIS_MNEMONIC_ADD);
-	case CHECK_COMPARE:
+	case NXV_CHECK_COMPARE:
 		v->check_write = is_context(v, 1, ZYDIS_REGISTER_R11, NX_CTX_TLB + NX_TLB_WRITE, 8);
 		return mnemonic == ZYDIS_MNEMONIC_CMP && is_reg(v, 0, ZYDIS_REGISTER_R10) &&
 		       (v->check_write ||
 			is_context(v, 1, ZYDIS_REGISTER_R11, NX_CTX_TLB + NX_TLB_READ, 8));
-	case CHECK_BRANCH:
+	case NXV_CHECK_BRANCH:
 		return mnemonic == ZYDIS_MNEMONIC_JNZ && is_direct(v) &&
 		       v->insn.raw.prefix_count == 0 && branch_target(v, &v->check_stub);
 	default:
@@ -230,30 +230,30 @@ static enum nx_verify_result verify_check(struct nx_verifier *v, bool *taken)
 {
 	*taken = false;
 	if (!matches_check(v, v->step)) {
-		if (v->step > CHECK_ADD)
+		if (v->step > NXV_CHECK_ADD)
 			return NX_VERIFY_CHECK;
-		v->step = CHECK_COPY;
-		if (!matches_check(v, CHECK_COPY))
+		v->step = NXV_CHECK_COPY;
+		if (!matches_check(v, NXV_CHECK_COPY))
 			return NX_VERIFY_OK;
 	}
 	v->step_at[v->step++] = v->at;
-	if (v->step <= CHECK_ADD)
+	if (v->step <= NXV_CHECK_ADD)
 		return NX_VERIFY_OK;
 	*taken = true;
-	if (v->step == CHECK_BRANCH + 1)
-		note_control(v, TAKEN | FALLS, v->check_stub);
-	if (v->step < CHECK_STEPS)
+	if (v->step == NXV_CHECK_BRANCH + 1)
+		note_control(v, NXV_TAKEN | NXV_FALLS, v->check_stub);
+	if (v->step < NXV_CHECK_STEPS)
 		return NX_VERIFY_OK;
-	v->step = CHECK_COPY;
-	for (unsigned i = CHECK_COPY + 1; i < CHECK_STEPS; i++)
-		v->map[v->step_at[i]] |= FIXED;
+	v->step = NXV_CHECK_COPY;
+	for (unsigned i = NXV_CHECK_COPY + 1; i < NXV_CHECK_STEPS; i++)
+		v->map[v->step_at[i]] |= NXV_FIXED;
 	if (v->next >= v->size)
 		return NX_VERIFY_FALLS_OFF;
-	v->map[v->next] |= FIXED | BACK;
+	v->map[v->next] |= NXV_FIXED | NXV_BACK;
 	v->link[v->next] = (uint16_t)v->check_stub;
 	/* The last byte of the selection is nobody's start: room for what the check asked for. */
 	v->link[v->next - 1] = (uint16_t)(v->check_bytes << 1 | v->check_write);
-	v->r14 = R14_POINTER;
+	v->r14 = NXV_R14_POINTER;
 	v->pointer_bytes = v->check_bytes;
 	v->pointer_write = v->check_write;
 	return NX_VERIFY_OK;
@@ -268,11 +268,11 @@ static enum nx_verify_result verify_link(const struct nx_verifier *v, uint32_t b
 	uint32_t stub = v->link[back];
 	const struct nx_site *site;
 
-	if (!(v->map[stub] & STUB) && stub > back) {
-		v->map[stub] |= TARGET;
+	if (!(v->map[stub] & NXV_STUB) && stub > back) {
+		v->map[stub] |= NXV_TARGET;
 		return NX_VERIFY_OK;
 	}
-	if (!(v->map[stub] & STUB) || v->link[stub] != back)
+	if (!(v->map[stub] & NXV_STUB) || v->link[stub] != back)
 		return NX_VERIFY_CHECK;
 	site = &v->translation->site[v->link[stub + 1]];
 	if (site->size < v->link[back - 1] >> 1 || (!site->write && (v->link[back - 1] & 1)))
@@ -287,7 +287,7 @@ static enum nx_verify_result verify_instruction(struct nx_verifier *v)
 	bool taken;
 	enum nx_verify_result result;
 
-	if (v->insn.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || v->listing == REFUSED ||
+	if (v->insn.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || v->listing == NXV_REFUSED ||
 	    !nx_verify_prefixes(v))
 		return NX_VERIFY_FORBIDDEN;
 	if (v->expect == EXPECT_THUNK)
@@ -301,22 +301,22 @@ static enum nx_verify_result verify_instruction(struct nx_verifier *v)
 		return result;
 	if (!v->falls && is_addend(v, ZYDIS_MNEMONIC_SUB)) {
 		/* Only the check's jne may lead here, so that r14 becomes a number. */
-		v->map[v->at] |= STUB | FIXED;
+		v->map[v->at] |= NXV_STUB | NXV_FIXED;
 		v->stub = v->at;
 		v->expect = EXPECT_STUB_LINEAR;
 		v->falls = true;
 		return NX_VERIFY_OK;
 	}
 	switch (v->listing) {
-	case TRAP: /* padding where nothing leads; stops what gets there in spite of all */
-		v->map[v->at] |= FIXED;
+	case NXV_TRAP: /* padding where nothing leads; stops what gets there in spite of all */
+		v->map[v->at] |= NXV_FIXED;
 		return v->falls ? NX_VERIFY_FORBIDDEN : NX_VERIFY_OK;
-	case JUMP:
-	case CALL:
+	case NXV_JUMP:
+	case NXV_CALL:
 		v->falls = true;
-		return v->listing == JUMP && is_direct(v) ? verify_branch(v)
-							  : verify_stray_thunk(v);
-	case BRANCH:
+		return v->listing == NXV_JUMP && is_direct(v) ? verify_branch(v)
+							      : verify_stray_thunk(v);
+	case NXV_BRANCH:
 		v->falls = true;
 		return verify_branch(v);
 	default:
@@ -351,7 +351,7 @@ static enum nx_verify_result verify_code(struct nx_verifier *v)
 		v->at = at;
 		if (!decode(v, at))
 			return NX_VERIFY_UNDECODABLE;
-		v->map[at] |= START;
+		v->map[at] |= NXV_START;
 		result = verify_instruction(v);
 		if (result != NX_VERIFY_OK)
 			return result;
@@ -370,9 +370,9 @@ static enum nx_verify_result verify_entries(struct nx_verifier *v)
 		uint32_t at = t->entry[i].offset;
 
 		v->at = at;
-		if (at >= v->size || (v->map[at] & (START | FIXED)) != START)
+		if (at >= v->size || (v->map[at] & (NXV_START | NXV_FIXED)) != NXV_START)
 			return NX_VERIFY_ENTRY;
-		v->map[at] |= TARGET;
+		v->map[at] |= NXV_TARGET;
 	}
 	return NX_VERIFY_OK;
 }
@@ -388,27 +388,28 @@ static enum nx_verify_result verify_map(struct nx_verifier *v)
 		if (is == 0)
 			continue;
 		v->at = at;
-		if (is & TARGET) {
-			if ((is & (START | FIXED)) != START)
+		if (is & NXV_TARGET) {
+			if ((is & (NXV_START | NXV_FIXED)) != NXV_START)
 				return NX_VERIFY_BRANCH;
 			known = false;
 		}
-		if (is & BACK) {
+		if (is & NXV_BACK) {
 			enum nx_verify_result result = verify_link(v, at);
 
 			if (result != NX_VERIFY_OK)
 				return result;
 			known = true;
 		}
-		if ((is & STUB) && (!(v->map[v->link[at]] & BACK) || v->link[v->link[at]] != at))
+		if ((is & NXV_STUB) &&
+		    (!(v->map[v->link[at]] & NXV_BACK) || v->link[v->link[at]] != at))
 			return NX_VERIFY_CHECK;
-		if ((is & COUNTS) && !(v->map[v->link[at + 1]] & LEAVES))
+		if ((is & NXV_COUNTS) && !(v->map[v->link[at + 1]] & NXV_LEAVES))
 			return NX_VERIFY_COUNT;
-		if (!known && (is & POINTER))
+		if (!known && (is & NXV_POINTER))
 			return NX_VERIFY_MEMORY;
-		if (!known && (is & VALUE))
+		if (!known && (is & NXV_VALUE))
 			return NX_VERIFY_RESERVED_REGISTER;
-		if (is & SETS)
+		if (is & NXV_SETS)
 			known = true;
 	}
 	return NX_VERIFY_OK;
@@ -422,9 +423,9 @@ static void link_stretches(struct nx_verifier *v)
 	uint32_t control = 0;
 
 	for (uint32_t at = v->size; at-- > 0;) {
-		if (v->map[at] & CONTROL)
+		if (v->map[at] & NXV_CONTROL)
 			control = at;
-		else if (v->map[at] & START)
+		else if (v->map[at] & NXV_START)
 			v->link[at] = (uint16_t)control;
 	}
 }
@@ -434,23 +435,23 @@ static bool take_way(struct nx_verifier *v, uint32_t from, uint32_t *to)
 {
 	uint32_t at = from + 1;
 
-	if (v->map[from] & TAKEN) {
-		v->map[from] &= (uint16_t)~TAKEN;
+	if (v->map[from] & NXV_TAKEN) {
+		v->map[from] &= (uint16_t)~NXV_TAKEN;
 		at = v->link[at];
-	} else if (v->map[from] & FALLS) {
-		v->map[from] &= (uint16_t)~FALLS;
-		while (!(v->map[at] & START))
+	} else if (v->map[from] & NXV_FALLS) {
+		v->map[from] &= (uint16_t)~NXV_FALLS;
+		while (!(v->map[at] & NXV_START))
 			at++;
 	} else {
 		return false;
 	}
-	*to = v->map[at] & CONTROL ? at : v->link[at];
+	*to = v->map[at] & NXV_CONTROL ? at : v->link[at];
 	return true;
 }
 
 static void enter(struct nx_verifier *v, uint32_t at, uint32_t before)
 {
-	v->map[at] |= VISITED | ON_PATH;
+	v->map[at] |= NXV_VISITED | NXV_ON_PATH;
 	v->link[at] = (uint16_t)before;
 }
 
@@ -463,13 +464,13 @@ static enum nx_verify_result verify_ways(struct nx_verifier *v, uint32_t root)
 	enter(v, root, root);
 	for (;;) {
 		if (!take_way(v, v->at, &to)) {
-			v->map[v->at] &= (uint16_t)~ON_PATH;
+			v->map[v->at] &= (uint16_t)~NXV_ON_PATH;
 			if (v->link[v->at] == v->at)
 				return NX_VERIFY_OK;
 			v->at = v->link[v->at];
-		} else if (v->map[to] & ON_PATH) {
+		} else if (v->map[to] & NXV_ON_PATH) {
 			return NX_VERIFY_ENDLESS;
-		} else if (!(v->map[to] & VISITED)) {
+		} else if (!(v->map[to] & NXV_VISITED)) {
 			enter(v, to, v->at);
 			v->at = to;
 		}
@@ -483,7 +484,7 @@ static enum nx_verify_result verify_end(struct nx_verifier *v)
 
 	link_stretches(v);
 	for (uint32_t at = 0; at < v->size && result == NX_VERIFY_OK; at++)
-		if ((v->map[at] & (CONTROL | VISITED)) == CONTROL)
+		if ((v->map[at] & (NXV_CONTROL | NXV_VISITED)) == NXV_CONTROL)
 			result = verify_ways(v, at);
 	return result;
 }
@@ -494,7 +495,7 @@ static uint32_t find_branch(struct nx_verifier *v, uint32_t to)
 	uint32_t target;
 
 	for (uint32_t at = 0; at < v->size && decode(v, at); at = v->next)
-		if ((v->listing == BRANCH || v->listing == JUMP) && is_direct(v) &&
+		if ((v->listing == NXV_BRANCH || v->listing == NXV_JUMP) && is_direct(v) &&
 		    branch_target(v, &target) && target == to)
 			return at;
 	return to;
