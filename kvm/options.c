@@ -45,6 +45,18 @@ static const char *parse_NUMBER(const char *text, unsigned *value)
 	return NULL;
 }
 
+/* The options that take one of some words: the words, and what is said of another. */
+#define NX_X(name, word, help) word,
+static const char *const level_words[] = {NX_LEVELS(NX_X)};
+static const char *const limits_words[] = {NX_LIMITS(NX_X)};
+static const char *const fault_words[] = {"none", NX_FAULTS(NX_X)};
+#undef NX_X
+#define NX_X(name, word, help) " " word
+static const char level_error[] = "must be one of" NX_LEVELS(NX_X);
+static const char limits_error[] = "must be one of" NX_LIMITS(NX_X);
+static const char fault_error[] = "must be one of none" NX_FAULTS(NX_X);
+#undef NX_X
+
 /* The word's place in the list, or the number of words. */
 static unsigned find_word(const char *text, const char *const *words, unsigned count)
 {
@@ -55,61 +67,41 @@ static unsigned find_word(const char *text, const char *const *words, unsigned c
 	return i;
 }
 
+static const char *parse_word(const char *text, const char *const *words, unsigned count,
+			      const char *error, unsigned *place)
+{
+	*place = find_word(text, words, count);
+	return *place < count ? NULL : error;
+}
+
 static const char *parse_LEVEL(const char *text, enum nx_level *value)
 {
-	static const char *const words[] = {
-#define NX_X(name, word, help) word,
-	    NX_LEVELS(NX_X)
-#undef NX_X
-	};
-	unsigned found = find_word(text, words, NX_LEVEL_COUNT);
+	unsigned place;
+	const char *error = parse_word(text, level_words, NX_LEVEL_COUNT, level_error, &place);
 
-	if (found == NX_LEVEL_COUNT)
-		return "must be one of"
-#define NX_X(name, word, help) " " word
-		    NX_LEVELS(NX_X)
-#undef NX_X
-			;
-	*value = (enum nx_level)found;
-	return NULL;
+	if (!error)
+		*value = (enum nx_level)place;
+	return error;
 }
 
 static const char *parse_FAULT(const char *text, enum nx_fault *value)
 {
-	static const char *const words[] = {"none",
-#define NX_X(name, word, help) word,
-					    NX_FAULTS(NX_X)
-#undef NX_X
-	};
-	unsigned found = find_word(text, words, NX_FAULT_COUNT);
+	unsigned place;
+	const char *error = parse_word(text, fault_words, NX_FAULT_COUNT, fault_error, &place);
 
-	if (found == NX_FAULT_COUNT)
-		return "must be one of none"
-#define NX_X(name, word, help) " " word
-		    NX_FAULTS(NX_X)
-#undef NX_X
-			;
-	*value = (enum nx_fault)found;
-	return NULL;
+	if (!error)
+		*value = (enum nx_fault)place;
+	return error;
 }
 
 static const char *parse_LIMITS(const char *text, enum nx_limits *value)
 {
-	static const char *const words[] = {
-#define NX_X(name, word, help) word,
-	    NX_LIMITS(NX_X)
-#undef NX_X
-	};
-	unsigned found = find_word(text, words, NX_LIMITS_COUNT);
+	unsigned place;
+	const char *error = parse_word(text, limits_words, NX_LIMITS_COUNT, limits_error, &place);
 
-	if (found == NX_LIMITS_COUNT)
-		return "must be one of"
-#define NX_X(name, word, help) " " word
-		    NX_LIMITS(NX_X)
-#undef NX_X
-			;
-	*value = (enum nx_limits)found;
-	return NULL;
+	if (!error)
+		*value = (enum nx_limits)place;
+	return error;
 }
 
 static const char *parse_KERNEL(const char *text, enum nx_kernel *value)
