@@ -512,6 +512,11 @@ void nx_totals_off(const char *why);
 int nx_kvm_stats_open(const struct nx_kvm_vm *vm, int fd);
 /* Return whether there is a statistic of this name. */
 bool nx_kvm_stats_has(int fd, const char *name);
+
+/* ---- msr.c ---- */
+
+/* Read an MSR: returns KVM's answer, 1 if *value is the MSR's, 0 if KVM does not know it, or -1. */
+int nx_kvm_get_msr(int fd, uint32_t index, uint64_t *value);
 /* Read them into the vCPU's figures; the vCPU may be running. */
 void nx_kvm_stats_read(struct nx_kvm_vcpu *vcpu);
 

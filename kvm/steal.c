@@ -35,22 +35,16 @@ void nx_steal_vcpu_created(struct nx_kvm_vcpu *vcpu, int fd)
 
 bool nx_steal_begin(struct nx_kvm_vcpu *vcpu, int fd)
 {
-	/* struct kvm_msrs ends in a flexible array: room for one entry of it. */
-	union {
-		struct kvm_msrs msrs;
-		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
-	} ask = {.msrs.nmsrs = 1};
+	uint64_t steal_time;
 	int answers;
 
 	vcpu->steal_gpa = 0;
 	if (!vcpu->looks_preempted)
 		return true;
-	ask.msrs.entries[0].index = MSR_KVM_STEAL_TIME;
-	answers = nx_real.ioctl(fd, KVM_GET_MSRS, &ask);
+	answers = nx_kvm_get_msr(fd, MSR_KVM_STEAL_TIME, &steal_time);
 	/* The value is 0 if the guest has not set up steal time. */
-	if (answers == 1 && ask.msrs.entries[0].data & STEAL_ENABLED)
-		vcpu->steal_gpa =
-		    (ask.msrs.entries[0].data & STEAL_ADDRESS & NX_GPA_BITS) + PREEMPTED_AT;
+	if (answers == 1 && steal_time & STEAL_ENABLED)
+		vcpu->steal_gpa = (steal_time & STEAL_ADDRESS & NX_GPA_BITS) + PREEMPTED_AT;
 	if (answers < 0)
 		nx_vcpu_off(vcpu, "KVM does not say where the guest looks whether this processor "
 				  "runs; use Linux 5.19 or newer");

@@ -52,16 +52,11 @@ static bool ask_offset(struct nx_kvm_vcpu *vcpu)
 
 static bool ask_aux(struct nx_kvm_vcpu *vcpu)
 {
-	/* struct kvm_msrs ends in a flexible array: room for one entry of it. */
-	union {
-		struct kvm_msrs msrs;
-		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
-	} ask = {.msrs.nmsrs = 1};
+	uint64_t aux;
 
-	ask.msrs.entries[0].index = MSR_TSC_AUX;
 	if (!vcpu->tsc_aux_known) {
-		vcpu->tsc_aux_known = nx_real.ioctl(vcpu->fd, KVM_GET_MSRS, &ask) == 1;
-		vcpu->tsc_aux = (uint32_t)ask.msrs.entries[0].data;
+		vcpu->tsc_aux_known = nx_kvm_get_msr(vcpu->fd, MSR_TSC_AUX, &aux) == 1;
+		vcpu->tsc_aux = (uint32_t)aux;
 	}
 	return vcpu->tsc_aux_known;
 }
