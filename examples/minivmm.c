@@ -291,7 +291,7 @@ static struct boot_params *load_kernel(const char *path)
 	return params;
 }
 
-/* As high as the kernel allows, and out of its way. */
+/* The address is as high as the kernel allows, and out of its way. */
 static void load_initrd(struct boot_params *params, const char *path)
 {
 	struct setup_header *header = &params->hdr;

@@ -66,7 +66,7 @@ static void code_may_change_around_the_cluster(void **state)
 	const uint8_t value = 0x90;
 
 	(void)state;
-	/* What the cluster was not made from does not matter. */
+	/* A change of bytes that the cluster was not made from does not matter. */
 	mock_poke(m, m->code_gpa, &value, 1);
 	mock_poke(m, (uint32_t)m->stop_rip, &value, 1);
 	mock_run(m);
@@ -93,7 +93,7 @@ static void same_address_with_other_code(void **state)
 		/* Another program there. */
 		mock_poke(m, other + (uint32_t)(patched_here - patched) + 1, &value, 1);
 		check_formed_again(m, value);
-		/* And no page at all. */
+		/* The same holds where there is no page at all. */
 		mock_set_pte(m, MOCK_CODE, 0);
 		mock_run(m);
 		assert_int_equal(m->reason, NX_LEAVE_CODE_UNREADABLE);

@@ -209,7 +209,7 @@ static const struct on_device {
 	 stores},
     RUN_ON_DEVICE(ROW_ON_DEVICE)};
 
-/* What device memory got, in the order of addresses, over what it held. */
+/* Fill in the bytes that device memory got, in the order of addresses, over those that it held. */
 static void replay_stores(const struct mock *m, uint64_t base, uint8_t *bytes, unsigned size,
 			  unsigned *loads, unsigned *stores)
 {
@@ -289,7 +289,8 @@ GUEST(
     "mov ecx, 5; 1: xor [rsi], cl; xchg [rsi+1], bl; xchg [rsi+2], bl; dec ecx; jnz 1b; out dx, al",
     "ret");
 
-/* Each instruction with a device operand is translated once, and another one at its place anew. */
+/* Each instruction with a device operand is translated once; another one at its place is
+ * translated again. */
 static void single_translations_are_kept(void **state)
 {
 	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_LOOPS);
@@ -433,7 +434,7 @@ static struct mock *new_touch(enum mock_page page)
 	mock_check_ended(m);
 	assert_int_equal(m->exits, 1);
 	m->page[LOW_PAGE / 4096] = (uint8_t)page;
-	/* What has become an exit is learnt once more. */
+	/* An access that has become an exit is learnt again. */
 	mock_warm(m);
 	return m;
 }

@@ -45,7 +45,7 @@ static struct mock *make(enum mock_mode mode, unsigned cpl, uint64_t rsi)
 	return m;
 }
 
-/* What the code does, in C, from the memory at the start. */
+/* Compute in C what the code does, from the memory at the start. */
 static void expect(struct mock *m, uint32_t rsi)
 {
 	unsigned width = m->mode == MOCK_LONG64 ? 8 : 4;

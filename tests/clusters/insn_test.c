@@ -127,7 +127,7 @@ static void dense_packing(void **state)
 	mock_free(m);
 }
 
-/* What the host is told, and what it answers, for other classes. */
+/* For other classes, check what the host is told and what it answers. */
 
 GUEST(system_64, 64, "mov rcx, cr0",
       "mov cr3, r10; mov rax, cr4; wrmsr; rdmsr; mov r11, cr8; mov dr7, rbx; vmwrite r14, rax",

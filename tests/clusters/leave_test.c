@@ -542,7 +542,7 @@ static void interrupts_are_neither_enabled_nor_disabled(void **state)
 GUEST(window_same, 64, "in al, dx", "cli; pushfq; popfq; out dx, al", "ret");
 GUEST(window_open, 64, "in al, dx", "pushfq; popfq; out dx, al", "ret");
 
-/* What leaves interrupts as they are is run. */
+/* The engine runs an instruction that leaves interrupts as they are. */
 static void flags_that_stay_do_not_leave(void **state)
 {
 	for (int enabled = 0; enabled < 2; enabled++) {
@@ -566,7 +566,7 @@ static void flags_that_stay_do_not_leave(void **state)
 
 GUEST(lonely, 64, "in al, dx", "inc rbx", "hlt");
 
-/* Whoever asks is told which exits are left to the hardware, and why. */
+/* The engine says which exits it leaves to the hardware, and why. */
 static void what_is_left_alone_is_named(void **state)
 {
 	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);

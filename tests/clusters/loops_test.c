@@ -53,7 +53,7 @@ static void two_polling_loops_in(enum mock_mode mode, unsigned first, unsigned s
 	mock_free(m);
 }
 
-/* As many turns in one execution as the paper has seen. */
+/* The paper saw so many turns in one execution. */
 #define TURNS 20000u
 
 static unsigned turns;
@@ -166,7 +166,8 @@ static void nested_loops_patched(void **state)
 	assert_int_equal(nx_engine_state(m->engine)->rip, store);
 	assert_int_equal(m->ram[jz], 0x74);
 	assert_int_equal(m->exits, 0);
-	/* So far it is what the processor does; the store is its own. */
+	/* Up to here the engine does what the processor does; the store is left to the
+	 * processor. */
 	mock_check_native(m);
 	/* The processor has stored. The next entry fails its check; the one after it jumps. */
 	translated = counters->translated;
@@ -221,7 +222,7 @@ static void copying_from_a_device(void **state)
 	m->want.rflags = nx_engine_state(m->engine)->rflags;
 	mock_check(m);
 	assert_int_equal(counters->retired, 1);
-	/* Nor is it made anew at the next exit. */
+	/* The cluster is not built again at the next exit either. */
 	for (unsigned i = 0; i < 4; i++) {
 		mock_run(m);
 		assert_int_equal(m->reason, NX_LEAVE_COLD);
@@ -257,7 +258,7 @@ static void work_between_registers(void **state)
 	m->start.gpr[NX_RDX] = 0xfeed;
 	m->input[0] = 0x11223344;
 	m->input[1] = 0x55667788;
-	/* What the hardware meets in the executions before: three exits in each. */
+	/* The hardware meets three exits in each of the executions before. */
 	for (unsigned i = 0; i < 2; i++) {
 		mock_run(m);
 		assert_int_equal(m->reason, NX_LEAVE_COLD);

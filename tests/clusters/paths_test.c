@@ -41,7 +41,7 @@
 ACCESSORS(direct64, 64, "r", "call direct64", "call direct64_out", "ret");
 ACCESSORS(pointer64, 64, "r", "call rbx", "call qword ptr [rbp]", "ret");
 ACCESSORS(pointer32, 32, "e", "call ebx", "call dword ptr [ebp]", "ret");
-/* As a kernel does it that does not trust its processor's predictions. */
+/* A kernel that does not trust its processor's predictions does it in this way. */
 ACCESSORS(retpoline64, 64, "r", "call 1f", "mov rax, [rbp]; call 4f", "ret");
 ACCESSORS(thunks64, 64, "r", "call rbx", "call qword ptr [rbp]", "jmp 7f");
 ACCESSORS(both64, 64, "r", "call 1f", "mov rax, [rbp]; call 4f", "jmp 7f");
@@ -117,7 +117,7 @@ static void accessors_behind_pointers_in(const struct accessors *a, enum mock_mo
 	mock_check_native(m);
 	assert_int_equal(nx_engine_counters(m->engine)->refused, 0);
 
-	/* And a stop flag in the midst of it. */
+	/* The stop flag is set in the middle. */
 	m->stop_at = count / 2;
 	mock_run(m);
 	assert_int_equal(m->reason, NX_LEAVE_STOP);

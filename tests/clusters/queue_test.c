@@ -132,7 +132,7 @@ static void without_repetition(void **state)
 	mock_free(m);
 }
 
-/* What finds no room is an exit, in its turn, and the next one is tried again. */
+/* A write that finds no room is an exit, in its turn, and the next write is tried again. */
 static void full_ring(void **state)
 {
 	uint32_t value;

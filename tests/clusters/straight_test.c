@@ -185,7 +185,7 @@ static void branch_in_the_gap_in(enum mock_mode mode, unsigned cpl, enum nx_leve
 		if (level >= NX_LEVEL_BRANCHES)
 			check_shape(m, 6, 1);
 	} else {
-		/* Ends at the branch, or behind it on the way that was not formed. */
+		/* The stay ends at the branch, or behind it on the path that was not formed. */
 		uint64_t target = m->resume_rip + branch + 2 + branch_code(mode)[branch + 1];
 
 		mock_check_log(m, log, 0);

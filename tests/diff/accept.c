@@ -56,7 +56,7 @@ static int moves_stack_by(const struct row *row)
 	}
 }
 
-/* What it writes must not be what addresses are made from. */
+/* It must not write a register from which addresses are made. */
 static bool writes_allowed(struct generator *g, const ZydisDecodedInstruction *decoded,
 			   const ZydisDecodedOperand *operands, const struct row *row)
 {
@@ -196,7 +196,7 @@ bool acceptable(struct generator *g, const struct row *row, struct nx_insn *engi
 		return false;
 	if (processor->differs(decoded, is_relative(decoded, operands), g->on_device))
 		return false;
-	/* What happens once only cannot be in a loop. */
+	/* An instruction that can run once only cannot be in a loop. */
 	if (g->loop_at && (row->form == FORM_POPA || row->mnemonic == ZYDIS_MNEMONIC_LEAVE ||
 			   row->mnemonic == ZYDIS_MNEMONIC_CLI))
 		return false;

@@ -30,7 +30,7 @@ static unsigned registers_of(const struct sequence *seq)
 	return seq->bits == 64 ? NX_GPRS : 8;
 }
 
-/* What a load in real mode changes. */
+/* Compare the parts of a segment that a load in real mode changes. */
 static bool segments_equal(const struct result *a, const struct result *b)
 {
 	for (unsigned i = 0; i < NX_SREGS; i++)

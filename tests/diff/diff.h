@@ -156,7 +156,7 @@ static inline uint64_t sequence_linear(const struct sequence *seq, uint64_t rip)
 	return seq->seg[NX_CS].base + rip;
 }
 
-/* The instruction that begins at rip; NULL: none, and not the end. */
+/* Return the instruction that begins at rip, or NULL if none does and it is not the end. */
 const struct instruction *instruction_at(const struct sequence *seq, uint64_t rip);
 ZydisMachineMode machine_mode(const struct sequence *seq);
 bool decode(const struct sequence *seq, const struct instruction *insn,
@@ -192,7 +192,7 @@ void engine_free(struct engine *engine);
 struct engine_result {
 	struct result r;
 	enum nx_status reason;
-	const char *broken; /* the contract was broken in this way */
+	const char *broken; /* how the contract was broken */
 	bool lost; /* in code that the sequence has changed: no processor can be stopped there */
 };
 
@@ -202,7 +202,7 @@ const uint8_t *engine_page(unsigned page);
 unsigned engine_page_bits(const struct sequence *seq, unsigned page);
 const struct nx_counters *engine_counters(const struct engine *engine);
 struct nx_engine *engine_nx(const struct engine *engine);
-/* What all pages but the code begin with. */
+/* The content with which all pages but the code begin. */
 const uint8_t *initial_page(unsigned page);
 /* The guest-physical address of a page under paging; without it is the linear one. */
 uint64_t page_gpa(unsigned page);
@@ -210,7 +210,7 @@ uint64_t page_gpa(unsigned page);
 void set_control(struct nx_state *state, const struct sequence *seq);
 #define TABLES_AT 0x10000u
 #define TABLES 7u
-/* What the sequence's page tables begin with, and what the engine has made of them. */
+/* The sequence's page tables, as they begin and as the engine has left them. */
 void build_tables(const struct sequence *seq, uint8_t (*to)[PAGE]);
 const uint8_t *engine_tables(void);
 /*
@@ -241,7 +241,7 @@ struct processor_result {
 	struct step step[MAX_STEPS];
 };
 
-/* What the instruction does at which the processor stopped. */
+/* The access of the instruction at which the processor stopped. */
 enum beyond {
 	BEYOND_UNKNOWN, /* not on this processor */
 	BEYOND_RUNS,

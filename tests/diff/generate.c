@@ -87,10 +87,8 @@ static unsigned pick_segment(struct random *random, bool code, bool stack, bool 
 	}
 }
 
-/*
- * As a load in real mode makes it, from which the data (code, the stack) can be reached; now and
- * then with base and limit that only protected mode can have left there.
- */
+/* Make a segment as a load in real mode does, from which the data (code, the stack) can be
+ * reached; now and then with a base and limit that only protected mode can have left there. */
 struct nx_segment real_segment(struct generator *g, enum nx_sreg seg)
 {
 	uint32_t base = LOW;
@@ -324,7 +322,7 @@ static const struct row *io_row(struct generator *g)
 	return &table[table_rows - (in ? 2 : 1)];
 }
 
-/* What is in g->bytes, if it may come here. */
+/* Add the instruction in g->bytes, if it may come here. */
 static bool take(struct generator *g, const struct row *row)
 {
 	ZydisDecodedInstruction decoded;

@@ -65,7 +65,7 @@ struct generator {
 	/* The instruction that is made. */
 	uint8_t bytes[16];
 	unsigned len;
-	/* What its address has to have, and the encoder does not always give it. */
+	/* The requirements on its address that the encoder does not always meet. */
 	bool has_displacement;
 	int64_t displacement;
 	unsigned address_of;
@@ -93,15 +93,15 @@ ZydisEncoderOperand random_register(struct generator *g, unsigned size);
 ZydisEncoderOperand plain_register(unsigned number, unsigned size);
 ZydisEncoderOperand random_immediate(struct generator *g, unsigned size);
 
-/*
- * A memory operand of size bytes; segment gets the prefix, if any (a ZYDIS_ATTRIB). atomic:
- * must not cross a cache line, which modern kernels punish. false: try again.
- */
+/* Make a memory operand of size bytes; segment gets the prefix, if any (a ZYDIS_ATTRIB). An
+ * atomic one must not cross a cache line, which modern kernels punish. Return false if the
+ * caller should try again. */
 bool random_memory(struct generator *g, unsigned size, bool write, bool atomic,
 		   ZydisEncoderOperand *operand, uint64_t *segment);
 /* An address that an access of size bytes may go to, by the sequence's character. */
 uint64_t random_target(struct generator *g, unsigned size, bool write, bool atomic);
-/* Whether seg:offset can be accessed; sets *offset. Anything goes in hostile sequences. */
+/* Return whether seg:offset can be accessed, and set *offset. In hostile sequences every address
+ * can. */
 bool offset_in(struct generator *g, enum nx_sreg seg, uint64_t linear, unsigned size, bool write,
 	       uint64_t *offset);
 /* A segment as a load in real mode makes it. */
@@ -113,7 +113,7 @@ enum nx_sreg random_segment(struct generator *g, bool stack_base);
 unsigned segment_byte(const struct generator *g, enum nx_sreg seg);
 /* Rows that need other instructions before them: prepares all of them. */
 bool compose(struct generator *g, const struct row *row);
-/* What is in g->bytes comes next, after what was prepared before. */
+/* Append the instruction in g->bytes, after those that were prepared before. */
 void prepare(struct generator *g, const struct row *row, bool memory);
 /* Room for so many instructions that no branch goes between. */
 bool room(const struct generator *g, unsigned count);
@@ -140,7 +140,8 @@ bool acceptable(struct generator *g, const struct row *row, struct nx_insn *engi
 		const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands);
 void append(struct generator *g, const struct row *row, const struct nx_insn *engine,
 	    const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands);
-/* Makes the bytes of one instruction of this row at g->at. false: try another. */
+/* Make the bytes of one instruction of this row at g->at. Return false if the caller should try
+ * another row. */
 bool make_instruction(struct generator *g, const struct row *row);
 
 #endif

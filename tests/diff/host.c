@@ -325,10 +325,8 @@ static void insist(struct engine *engine)
 		;
 }
 
-/*
- * The processor takes over, as in a real host: up to behind its next port access. false: it does
- * not come there.
- */
+/* Let the processor run, as in a real host, up to behind its next port access. Return false if
+ * it does not come there. */
 static bool advance(const struct sequence *seq, struct nx_state *state, struct result *r)
 {
 	static struct processor_result native;
@@ -351,7 +349,7 @@ static bool advance(const struct sequence *seq, struct nx_state *state, struct r
 	return true;
 }
 
-/* What comes next may be another instruction now, with a boundary of its own. */
+/* The next instruction may be another one now, with a boundary of its own. */
 static bool code_changed(const struct sequence *seq)
 {
 	return memcmp(pages[0], seq->code, CODE_SIZE) != 0;
@@ -420,7 +418,7 @@ void engine_run(struct engine *engine, const struct sequence *seq, struct engine
 		load_memory(seq);
 		insist(engine);
 		run(engine, seq, seq->jumps && lives < LIVES - 1, result);
-		/* What an earlier sequence left at this address. */
+		/* Forget what an earlier sequence left at this address. */
 		if (result->reason == NX_LEAVE_CODE_CHANGED)
 			continue;
 		/* Paths over indirect jumps are learnt: the last life counts. */

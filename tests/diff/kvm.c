@@ -37,8 +37,8 @@ static struct {
 	bool owing; /* the last exit is not completed */
 	volatile sig_atomic_t ticks;
 	const struct sequence *seq;
-	uint8_t *stop; /* where HLT is put; NULL: nowhere */
-	/* Where the last run stopped, for beyond(). */
+	uint8_t *stop; /* where HLT is put, or NULL */
+	/* The place at which the last run stopped, for beyond(). */
 	struct result at;
 } kvm;
 
@@ -121,7 +121,7 @@ static void answer_memory(struct result *r)
 	log_access(r, &access);
 }
 
-/* One KVM_RUN. false: a signal ended it. */
+/* Do one KVM_RUN; return false if a signal ended it. */
 static bool enter_guest(bool immediate)
 {
 	int status;
@@ -272,7 +272,7 @@ static void start(const struct sequence *seq, unsigned limit, struct processor_r
 	}
 }
 
-/* Whether the place where it stopped is the one that is looked for, this time. */
+/* Return whether it has stopped at the wanted place, this time. */
 static bool is_reached(const struct sequence *seq, const struct result *r,
 		       const struct result *until, unsigned passes)
 {
@@ -348,7 +348,7 @@ static enum beyond kvm_beyond(const struct sequence *seq, struct processor_resul
 	result->vector = step(&r, 0, &result->end);
 	if (result->vector == -1)
 		return BEYOND_RUNS;
-	/* A triple fault: there is no stack for the handler, or no way to it. */
+	/* In a triple fault there is no stack for the handler, or no gate to it. */
 	if (result->vector == -2)
 		return machine.run->exit_reason == KVM_EXIT_SHUTDOWN ? BEYOND_FAULTS
 								     : BEYOND_UNKNOWN;

@@ -22,7 +22,8 @@
 #define TRACE_EVERY 8
 /* An engine's life in sequences, so that caches fill, but a seed alone is enough to replay. */
 #define ENGINE_LIFE 512
-/* So many of those that tell have all rows of the table in them, the rare ones too. */
+/* In so many sequences that say their instructions, all rows of the table occur, the rare ones
+ * too. */
 #define ENOUGH (processor->whole ? 8000u : 2000u)
 /* Out of 100 sequences, strict or not, so many must run to their end in the engine. */
 #define SHARE_TO_END 60
@@ -81,7 +82,7 @@ static bool faults_natively(const struct sequence *seq, const struct engine_resu
 	return !native.stopped && native.r.rip == insn->rip && native.vector == 0;
 }
 
-/* Does this reason say that the instruction faults? */
+/* Return whether this reason says that the instruction faults. */
 static bool claims_fault(enum nx_status reason)
 {
 	return reason == NX_LEAVE_FAULT || reason == NX_LEAVE_PAGE_FAULT ||

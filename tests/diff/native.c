@@ -48,11 +48,11 @@ static struct {
 	bool inside, trace, stepping;
 	uint8_t *stop;    /* where the breakpoint is */
 	uint8_t original; /* what it replaced */
-	unsigned limit;   /* of accesses, after which the run ends; 0: none */
+	unsigned limit;   /* the number of accesses after which the run ends, or 0 */
 	unsigned passes;
-	/* What the instruction that is stepped accesses of the device's memory. */
+	/* The device memory that the stepped instruction accesses. */
 	bool device_open;
-	uint8_t *device_store; /* NULL: it only loads */
+	uint8_t *device_store; /* NULL if it only loads */
 	unsigned device_size;
 	unsigned ticks; /* of the watchdog, since the run began */
 	bool if_flag;
@@ -87,7 +87,8 @@ static const char *native_missing(void)
 
 /* ---- Segments ---- */
 
-/* Where user code may not set bases itself. libc's wrapper sets errno, which is behind FS. */
+/* Some kernels do not let user code set bases itself. libc's wrapper sets errno, which is behind
+ * FS. */
 static BARE inline void arch_prctl(int code, uint64_t argument)
 {
 	long result = SYS_arch_prctl;
@@ -259,10 +260,9 @@ static BARE void log_device(const uint8_t *at, bool write, uint64_t data)
 						   .data = data};
 }
 
-/*
- * Where an operand that is in device memory lies, NULL: it is not. A string instruction's pointer
- * tells; another instruction has only one operand in memory but the stack, and that is at fault.
- */
+/* Return where an operand in device memory lies, or NULL if there is none. A string
+ * instruction's pointer tells; another instruction has only one operand in memory beside the
+ * stack, and that has faulted. */
 static BARE uint8_t *device_operand(const greg_t *g, const ZydisDecodedInstruction *decoded,
 				    const ZydisDecodedOperand *operand, uint8_t *fault)
 {
@@ -392,7 +392,7 @@ static BARE void handle(int signal, const siginfo_t *info, ucontext_t *context)
 				come_back(context, true);
 				return;
 			}
-			/* What was skipped was not stepped. */
+			/* Instructions that were skipped were not stepped. */
 			if (native.stepping)
 				stepped(g);
 			else

@@ -5,16 +5,14 @@
 
 #include "diff.h"
 
-/* Maps what page_use says. false: the addresses are taken. */
+/* Map the pages that page_use names. Return false if the addresses are taken. */
 bool native_map_pages(void);
-/*
- * Puts the segments of segments.c into the local descriptor table. false: the kernel refuses, or it
- * runs in a virtual machine where that table has no effect.
- */
+/* Put the segments of segments.c into the local descriptor table. Return false if the kernel
+ * refuses, or runs in a virtual machine where that table has no effect. */
 bool native_install_segments(void);
-/* Whether code of this mode is run in this segment. */
+/* Return whether code of this mode runs in this segment. */
 bool native_runs_code(enum mode mode, unsigned bits, const struct nx_segment *cs);
-/* Whether the kernel returns to code whose stack pointer is no address. */
+/* Return whether the kernel returns to code whose stack pointer is no address. */
 bool native_bears_wild_stack(const struct nx_segment *long64);
 
 /* native.c: struct processor's run() */

@@ -57,7 +57,7 @@ static bool install_segment(unsigned number)
 	return !syscall(SYS_modify_ldt, 0x11, &descriptor, sizeof(descriptor));
 }
 
-/* Whether the processor sees it, without a fault if it does not. */
+/* Return whether the processor can read there, without a fault if it cannot. */
 static bool is_readable(uint16_t selector)
 {
 	bool readable;
@@ -74,10 +74,9 @@ bool native_install_segments(void)
 	return true;
 }
 
-/*
- * Whether code can be run so at all: a register is set, then OUT and NOP, and back. What cannot be
- * returned to faults as OUT and HLT do, so neither comes where control returns to.
- */
+/* Return whether code runs in this way at all: set a register, then OUT and NOP, and return.
+ * Code that cannot be returned to faults as OUT and HLT do, so neither stands where control
+ * returns. */
 static bool probe(enum mode mode, unsigned bits, const struct nx_segment *cs, const char *set,
 		  unsigned len, const struct result *until)
 {

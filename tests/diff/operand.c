@@ -239,7 +239,7 @@ static void registers_16(struct generator *g, unsigned *base, unsigned *index)
 	}
 }
 
-/* What the registers have, less the address, in an address of this width. */
+/* Return the difference of the registers and the address, in an address of this width. */
 static bool displacement(unsigned width, uint64_t offset, uint64_t have, int64_t *out)
 {
 	int64_t rest = (int64_t)(offset - have);

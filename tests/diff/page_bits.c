@@ -31,7 +31,7 @@ static void add_stack(const struct sequence *seq, const struct step *step,
 
 	switch (decoded->mnemonic) {
 	case ZYDIS_MNEMONIC_ENTER:
-		/* Whether the processor marks the new top, which it checks, is not documented. */
+		/* It is not documented whether the processor marks the new top, which it checks. */
 		if (possible)
 			add_page(bits, base + ((at - size - operands[0].imm.value.u) & mask), size,
 				 true);
@@ -113,7 +113,7 @@ static bool accesses_memory(const ZydisDecodedInstruction *decoded, const struct
 	       decoded->meta.category != ZYDIS_CATEGORY_WIDENOP;
 }
 
-/* How far a bit's number in a register moves the access (BT and relatives). */
+/* Return how far a bit's number in a register moves the access (BT and relatives). */
 static uint64_t bit_offset(const ZydisDecodedInstruction *decoded,
 			   const ZydisDecodedOperand *operands, const struct step *step)
 {
@@ -129,7 +129,8 @@ static uint64_t bit_offset(const ZydisDecodedInstruction *decoded,
 	return (uint64_t)((int64_t)index >> (64 - size * 8) >> __builtin_ctz(size * 8)) * size;
 }
 
-/* What an instruction reads and writes, by its operands and the registers before it. */
+/* Note the pages that an instruction reads and writes, by its operands and the registers before
+ * it. */
 static void add_operands(const struct sequence *seq, const struct step *step, bool possible,
 			 uint8_t *bits)
 {
@@ -182,7 +183,8 @@ bool compare_page_bits(const struct sequence *seq, const struct processor_result
 	if (seq->paging == PAGING_NONE || !native->steps || native->steps == MAX_STEPS)
 		return true;
 	for (unsigned i = 0; i < native->steps; i++) {
-		/* Where the engine left, it may have got as far as marking the pages. */
+		/* An instruction at which the engine left may have got as far as marking the
+		 * pages. */
 		if (i + 1 < native->steps)
 			add_operands(seq, &native->step[i], false, must);
 		add_operands(seq, &native->step[i], true, may);
@@ -213,7 +215,7 @@ static uint64_t entry_at(const uint8_t *tables, unsigned at, unsigned width)
 	return entry;
 }
 
-/* What the entry maps; HOLE: another table. */
+/* The page that the entry maps, or HOLE for another table. */
 static enum page_use use_of(uint64_t entry)
 {
 	for (unsigned page = 0; page < PAGES; page++)
@@ -241,10 +243,8 @@ static uint64_t bits_ignored(const struct sequence *seq, unsigned at, uint64_t e
 	}
 }
 
-/*
- * Whether the processor marks the stack's new top, which ENTER checks, is not documented: the
- * engine does.
- */
+/* It is not documented whether the processor marks the stack's new top, which ENTER checks; the
+ * engine does. */
 static bool enters(const struct sequence *seq)
 {
 	for (unsigned i = 0; i < seq->instructions; i++)

@@ -98,7 +98,7 @@ static void check_leave(const struct machine *m, const struct nx_exit *exit)
 		   "rip is %#llx", (unsigned long long)nx_engine_state(m->engine)->rip);
 }
 
-/* What the script has for this exit. false: the stay ends with it. */
+/* Do what the script has for this exit. Return false if the stay ends with it. */
 static bool act(struct machine *m, struct nx_exit *exit, uint8_t action)
 {
 	switch (action & 7) {

@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 		}                                                \
 	} while (0)
 
-/* As bytes, padding included: for copies of one another that nobody may have written to. */
+/* Compare as bytes, padding included, copies of one another that nobody may have written to. */
 static inline bool fuzz_same(const void *a, const void *b, size_t size)
 {
 	return memcmp(a, b, size) == 0;

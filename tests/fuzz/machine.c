@@ -133,7 +133,7 @@ static void make_memory(void)
 	close(file);
 }
 
-/* What the engine may not write or not touch at all is mapped so: the processor finds it out. */
+/* Pages that the engine may not write, or not touch, are mapped so that the processor faults. */
 void machine_set_page(struct machine *m, unsigned page, enum machine_page kind)
 {
 	static const int protection[PAGE_KINDS] = {[PAGE_RAM] = PROT_READ | PROT_WRITE,

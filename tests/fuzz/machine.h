@@ -35,7 +35,7 @@ struct machine {
 	struct nx_engine *engine;
 	uint64_t device; /* seed of the devices' answers */
 	uint64_t time;
-	unsigned leave_routes; /* one in so many accesses is the kernel's; 0: none */
+	unsigned leave_routes; /* one in so many accesses is the kernel's; 0 for none */
 	unsigned accesses;
 	uint8_t script[MACHINE_SCRIPT]; /* what happens at the exits: engine.c */
 	uint32_t code;                  /* where the code was loaded */

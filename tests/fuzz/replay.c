@@ -18,14 +18,14 @@ static void run_file(const char *path)
 		perror(path);
 		exit(1);
 	}
-	/* As long as the input, so that a sanitizer sees what is read past it. */
+	/* The copy is as long as the input, so that a sanitizer sees reads past it. */
 	data = malloc((size_t)info.st_size + !info.st_size);
 	if (!data || fread(data, 1, (size_t)info.st_size, file) != (size_t)info.st_size) {
 		perror(path);
 		exit(1);
 	}
 	fclose(file);
-	/* Whoever reads the log of a crash wants to know the input. */
+	/* The log of a crash has to name the input. */
 	printf("%s\n", path);
 	fflush(stdout);
 	LLVMFuzzerTestOneInput(data, (size_t)info.st_size);

@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t *code;
 
 	take_header(&input);
-	/* As long as it is said to be: what is read past it is found out. */
+	/* The copy has just the length given, so that reads past it are found. */
 	code = malloc(input.size + !input.size);
 	if (!code)
 		return 0;

@@ -18,7 +18,7 @@ static uint64_t field(uint64_t value, unsigned high, unsigned low)
 	return value >> low & ((2ull << (high - low)) - 1);
 }
 
-/* What the levels add up to. */
+/* The rights of all levels together. */
 struct rights {
 	bool write, user, no_execute;
 	unsigned key;

@@ -23,10 +23,10 @@ struct reference {
 	/* OK: the entries that get bits, from the root on, and which. */
 	unsigned entries;
 	uint64_t entry[REFERENCE_LEVELS], set[REFERENCE_LEVELS];
-	uint64_t pdpte; /* where the PDPTE was read, which gets none; 0: none */
+	uint64_t pdpte; /* where the PDPTE was read, which gets none; or 0 */
 };
 
-/* An entry of guest-physical memory; false: there is none. */
+/* Read an entry of guest-physical memory; return false if there is none. */
 typedef bool reference_read(uint64_t gpa, unsigned size, uint64_t *value);
 
 void reference_walk(const struct nx_state *state, bool user, bool ac, uint64_t linear,

@@ -7,7 +7,7 @@
 #ifndef NX_SELFTEST_H
 #define NX_SELFTEST_H
 
-/* Zeroed, page-aligned; NULL: there is none. */
+/* Return zeroed, page-aligned memory, or NULL. */
 void *selftest_alloc(unsigned long size);
 void selftest_free(void *memory);
 

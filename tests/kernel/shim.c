@@ -27,7 +27,7 @@ GROUPS(NX_X)
 #define FIRST_FILE 3 /* as a file descriptor it must look open */
 #define MAX_FILES 8
 
-/* What a test may leave behind when it fails. */
+/* The memory that a failing test may leave behind. */
 static void *block[MAX_BLOCKS];
 static struct file {
 	struct selftest_code code;
@@ -191,7 +191,7 @@ static void fold_results(const struct mock *m)
 	}
 }
 
-/* What test sources call mock_free(). */
+/* The test sources call this mock_free(). */
 void selftest_mock_free(struct mock *m);
 void selftest_mock_free(struct mock *m)
 {

@@ -63,7 +63,7 @@ static void test_long_time_is_cut(void **state)
 static void test_instructions(void **state)
 {
 	(void)state;
-	/* As long as the fixed part is not known, nothing can be said of the rest. */
+	/* Nothing can be said of the rest until the fixed part is known. */
 	for (unsigned i = 0; i < 16; i++)
 		nx_sample_instructions(&vcpu, 100, 1100);
 	assert_int_equal(stats.cost_ns[NX_COST_THOUSAND], 0);

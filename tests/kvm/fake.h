@@ -86,7 +86,7 @@ struct fake_kernel {
 	enum fake_pending pending;
 	uint64_t pending_linear, pending_rip;
 
-	/* What the tests look at and set. */
+	/* The members that tests read and set. */
 	uint64_t tsc_offset;
 	uint32_t pkru;
 	unsigned asked_pkru, asked_tsc, asked_tpr;
@@ -99,7 +99,7 @@ struct fake_kernel {
 	unsigned runs, immediate_runs, entries;
 	unsigned set_regs, set_sregs, memory_changes;
 	uint8_t tpr; /* of the LAPIC: sregs.cr8 is its upper half */
-	/* What it does about a cr8 that cannot be: kernels so far, and what others might do. */
+	/* How it treats an impossible cr8: as kernels so far do, and as others might. */
 	enum { CR8_LEFT_ALONE, CR8_CUT, CR8_REFUSED } cr8;
 	bool refuses_sregs; /* what KVM gave it does not take back */
 	/*
@@ -152,7 +152,7 @@ void fake_start(const struct model_insn *program, unsigned insns, struct fake_st
 void fake_stop(void);
 struct nx_kvm_vm *fake_vm(void);
 struct nx_kvm_vcpu *fake_vcpu(void);
-/* What the host said since fake_start(). */
+/* The lines that the host has said since fake_start(). */
 extern char fake_said[2048];
 
 /* fake_ring.c, as the kernel's part of coalesced ranges */
@@ -164,7 +164,7 @@ unsigned fake_ring_entries(void);
 
 struct fake_engine {
 	unsigned created, resumes, exits, leaves, segments;
-	/* 1 in leave_every resumes leaves at once; 0: never. */
+	/* One in leave_every resumes leaves at once; none if it is 0. */
 	unsigned leave_every;
 	unsigned exits_per_stay; /* 0: no limit */
 	void (*in_resume)(void);
@@ -192,20 +192,19 @@ struct access {
 struct vmm {
 	/* Called at each exit before it is answered; may do ioctls. */
 	void (*at_exit)(struct vmm *vmm, unsigned index);
-	void (*at_window)(
-	    struct vmm *vmm); /* at KVM_EXIT_IRQ_WINDOW_OPEN; NULL: it wants no more */
-	bool looks;           /* reads the registers at each exit by KVM_GET_REGS */
-	bool syncs;           /* reads them from the run page */
-	unsigned inputs;      /* input accesses answered so far */
+	void (*at_window)(struct vmm *vmm); /* called at KVM_EXIT_IRQ_WINDOW_OPEN, or NULL */
+	bool looks;                         /* reads the registers at each exit by KVM_GET_REGS */
+	bool syncs;                         /* reads them from the run page */
+	unsigned inputs;                    /* input accesses answered so far */
 	unsigned accesses, eintr;
 	unsigned drain_every,
-	    exits_seen; /* looks into the ring at each so-manieth exit; 0: never */
+	    exits_seen; /* look into the ring at one exit in so many; never if it is 0 */
 	struct access access[MAX_ACCESSES];
 	struct kvm_regs end;
 	struct kvm_segment end_es;
 };
 
-/* Runs the guest to its HLT; false: something unexpected, which was printed. */
+/* Run the guest to its HLT; return false after something unexpected, which was printed. */
 bool vmm_run(struct vmm *vmm);
 /* One KVM_RUN with the exit recorded and answered: its result, errno set. */
 int vmm_step(struct vmm *vmm);

@@ -166,7 +166,7 @@ static enum nx_outcome deliver(struct nx_engine *e, struct nx_exit *exit,
 	return NX_EXIT;
 }
 
-/* What a host must have seen to before it lets the engine run. */
+/* Check what a host must have seen to before it lets the engine run. */
 static void check_host(const struct nx_engine *e)
 {
 	struct nx_kvm_vcpu *host = e->host_data;

@@ -134,7 +134,7 @@ static int set_ioeventfd(const struct kvm_ioeventfd *args)
 	return -1;
 }
 
-/* Executes one instruction; true: it exits. */
+/* Execute one instruction; return whether it exits. */
 static bool execute(const struct model_insn *insn)
 {
 	struct kvm_regs *regs = &fake.regs;
@@ -238,8 +238,8 @@ static void deliver(void)
 		fake.at_delivery();
 }
 
-/* What gets in at the boundary that the kernel and the processor stand at; true: an exit instead.
- */
+/* Deliver what gets in at the boundary at which the kernel and the processor stand; return true
+ * for an exit instead. */
 static bool stand(void)
 {
 	bool shadow = fake.events.interrupt.shadow, open = fake.regs.rflags & RFLAGS_IF && !shadow;
@@ -273,7 +273,7 @@ static bool step(void)
 	return exits;
 }
 
-/* complete_userspace_io(); true: it causes a further exit. */
+/* Do what complete_userspace_io() does; return whether that causes a further exit. */
 static bool complete_pending(void)
 {
 	const struct model_insn *insn;
@@ -489,7 +489,7 @@ static int make_statistics(void)
 	return fd;
 }
 
-/* What a stay may ask for. */
+/* The calls that a stay may make. */
 static int ask(uint32_t request, void *argument)
 {
 	struct kvm_device_attr *attribute = argument;

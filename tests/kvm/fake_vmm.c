@@ -11,7 +11,7 @@ int vmm_ioctl(unsigned long request, void *argument)
 	return nx_kvm_ioctl(FAKE_VCPU_FD, request, argument);
 }
 
-/* What devices answer depends on the order of the inputs, so that a lost one is noticed. */
+/* The answers of devices depend on the order of the inputs, so that a lost one is noticed. */
 static uint64_t answer(struct vmm *vmm, uint64_t address)
 {
 	return (++vmm->inputs * 0x9e3779b97f4a7c15ull) ^ address;

@@ -73,7 +73,7 @@ static void make_machine(int bits, int cpl)
 	if (linked) {
 		vm.ioctl = nx_ioctl;
 		vm.close = nx_close;
-		/* As real_test.py runs the others. */
+		/* real_test.py gives the others the same limits. */
 		check(!nx_kvm_option("limits", "unweighed"), "nx_kvm_option");
 	}
 	failed = tinyvm_open(&vm, bits, cpl, code, (size_t)(end - code));
@@ -135,7 +135,7 @@ static void unmap_stack(void)
 		nx_kvm_memory_changed(vm.memory, TINYVM_CODE);
 }
 
-/* false: the end. */
+/* Return false at the end. */
 static bool handle(void)
 {
 	if (looks || syncs)
@@ -146,7 +146,7 @@ static bool handle(void)
 		unmap_stack();
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
-		/* How many elements come at once is up to the kernel, or to the engine. */
+		/* The kernel, or the engine, decides how many elements come at once. */
 		for (unsigned i = 0; i < run->io.count; i++)
 			access_data("io", run->io.port, run->io.size, run->io.direction,
 				    (char *)run + run->io.data_offset + (size_t)i * run->io.size);
@@ -161,7 +161,7 @@ static bool handle(void)
 	}
 }
 
-/* What KVM says that the guest wrote to. */
+/* The pages to which, as KVM says, the guest wrote. */
 static void print_log(void)
 {
 	uint64_t bits[TINYVM_MEMORY / 4096 / 64] = {0};

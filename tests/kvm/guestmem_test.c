@@ -168,7 +168,7 @@ static void test_ports_of_the_kernel(void **state)
 		vm.irqchip_full = true;
 		assert_int_equal(port(pic[i], 1), NX_ROUTE_LEAVE);
 	}
-	/* Whatever touches one of them. */
+	/* An access that touches one of these ports is the kernel's. */
 	assert_int_equal(port(0x1f, 1), NX_ROUTE_EXIT);
 	assert_int_equal(port(0x1f, 2), NX_ROUTE_LEAVE);
 	assert_int_equal(port(0x22, 4), NX_ROUTE_EXIT);

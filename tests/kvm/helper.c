@@ -145,7 +145,7 @@ static const char *handler_name(void (*handler)(int))
 								     : "unknown";
 }
 
-/* Whoever asks for a handler gets what was set, and a signal gets to it. */
+/* A caller that asks for a handler gets the one that was set, and a signal reaches it. */
 static int signals(void)
 {
 	struct sigaction action = {.sa_flags = SA_SIGINFO | SA_RESETHAND}, old;

@@ -114,7 +114,7 @@ static void test_hyperv_flush_of_second(void **state)
 	expect_off("hv-tlbflush");
 }
 
-/* As QEMU does it: a vCPU has its CPUID before the next one is made. */
+/* As in QEMU, a vCPU has its CPUID before the next one is made. */
 static void test_hyperv_flush_before_second(void **state)
 {
 	(void)state;

@@ -15,7 +15,7 @@ static int watched_ioctl(int fd, unsigned long request, void *argument)
 	calls++;
 	last_fd = (unsigned)fd;
 	last_request = request;
-	/* What the fake kernel does not know. */
+	/* These are calls that the fake kernel does not know. */
 	if (fd == 77 || fd == -1) {
 		errno = EXDEV;
 		return -1;

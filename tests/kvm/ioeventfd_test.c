@@ -95,7 +95,7 @@ static void test_signals(void **state)
 {
 	(void)state;
 	compare(0x21, 4, PIO, 0, TURNS);
-	/* What only the kernel's own turns did not signal. */
+	/* The engine signalled in all turns but the first ones, in which the kernel did. */
 	assert_true(fake_vcpu()->stats->signalled >= TURNS - 2);
 	compare(0x21, 0, PIO, 0, TURNS);
 	compare(0x21, 2, PIO, 0, 0);

@@ -68,7 +68,7 @@ static void test_time(void **state)
 	check_leaves(NX_HOST_LEAVE_BOUND);
 }
 
-/* Where an exit takes long, making something goes on for as long as some exits do. */
+/* Where an exit takes long, building goes on for as long as some exits take. */
 static void test_time_is_up(void **state)
 {
 	(void)state;
@@ -122,7 +122,7 @@ static void test_signals(void **state)
 	signal(SIGUSR1, SIG_DFL);
 }
 
-/* What the VMM did comes before what would only be polite. */
+/* The VMM's changes come before reasons of mere courtesy. */
 static void test_order(void **state)
 {
 	(void)state;
@@ -141,7 +141,7 @@ static void test_order(void **state)
 	check_leaves(NX_HOST_LEAVE_TURNED_OFF);
 }
 
-/* Whoever runs between these two finds the engine's stop flag. */
+/* A thread that runs between these two finds the engine's stop flag. */
 static void test_stop_flag(void **state)
 {
 	volatile int *stop = nx_engine_stop_flag(vcpu->engine);
@@ -164,7 +164,7 @@ static void test_stop_flag(void **state)
 	nx_close_to_stop(vcpu);
 }
 
-/* What came while the flag was being cleared has counted itself. */
+/* An event that came while the flag was being cleared has been counted. */
 static void test_must_not_resume(void **state)
 {
 	enum nx_host_leave why = NX_HOST_LEAVE_COUNT;

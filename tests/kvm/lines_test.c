@@ -64,7 +64,7 @@ static void test_again(void **state)
 	/* The call without a status is the same call. */
 	assert_int_equal(nx_kvm_ioctl(FAKE_VM_FD, KVM_IRQ_LINE, &level), 0);
 	assert_int_equal(fake.line_calls, 2);
-	/* What cannot be remembered. */
+	/* A line beyond the table is not remembered. */
 	assert_int_equal(set(NX_LINES, 0), 1);
 	assert_int_equal(set(NX_LINES, 0), 1);
 }
@@ -79,7 +79,7 @@ static void test_raised(void **state)
 	assert_int_equal(set(4, 0), 0);
 }
 
-/* What may touch the interrupt controllers in between. */
+/* These calls may touch the interrupt controllers in between. */
 static void test_touched(void **state)
 {
 	struct kvm_irqchip chip = {0};

@@ -58,7 +58,7 @@ static void test_words(void **state)
 	assert_int_equal(options.fault, NX_FAULT_MEMFD);
 	assert_null(nx_option_set(&options, NX_OPTION_FAULT, "none"));
 	assert_int_equal(options.fault, 0);
-	/* What is wrong ends a sentence that the command begins, and names what would be right. */
+	/* The error ends a sentence that the command begins, and names what would be right. */
 	error = nx_option_set(&options, NX_OPTION_LEVEL, "pair");
 	assert_non_null(error);
 	assert_non_null(strstr(error, "must be one of pairs "));

@@ -64,11 +64,11 @@ static void test_others_lock(void **state)
 
 	(void)state;
 	assert_true(nx_vcpu_acquire(vcpu));
-	/* Who must not wait for ever gives up. */
+	/* A caller that must not wait for ever gives up. */
 	assert_int_equal(pthread_create(&thread, NULL, acquire_soon, NULL), 0);
 	pthread_join(thread, &result);
 	assert_null(result);
-	/* Who waits gets it, and this thread does not have it any more. */
+	/* A waiting thread gets the lock, and this thread does not hold it any more. */
 	assert_int_equal(pthread_create(&thread, NULL, acquire, NULL), 0);
 	nx_vcpu_release(vcpu);
 	pthread_join(thread, &result);

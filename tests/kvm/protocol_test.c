@@ -134,7 +134,7 @@ static void test_registers_in_run_page(void **state)
 	fake_stop();
 }
 
-/* What KVM has done by the time of the exit: the registers say so. */
+/* The registers show how far KVM has got by the time of the exit. */
 static const struct model_insn finals[] = {
     {M_IN, 0x10},     {M_ADD, 3},       {M_OUT, 0x7e}, {M_OUT, 0x11},  {M_OUTS, 0x12},
     {M_OUT, 0x7e},    {M_STORE, 0x510}, {M_IN, 0x13},  {M_OUTS, 0x7e}, {M_LOAD, 0x508},
@@ -188,7 +188,7 @@ static void change_rbx(struct vmm *vmm, unsigned index)
 	}
 }
 
-/* As QEMU's vmport device does during an IN. */
+/* QEMU's vmport device does this during an IN. */
 static void test_set_regs_same_rip(void **state)
 {
 	(void)state;
@@ -566,7 +566,7 @@ static void test_messages(void **state)
 	}
 }
 
-/* What the run page says besides the access, with each kind of interrupt controller. */
+/* Check what the run page says besides the access, with each kind of interrupt controller. */
 static void test_exit_fields(void **state)
 {
 	struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {24}};

@@ -185,7 +185,7 @@ static void test_raised_within(void **state)
 /* ---- From another thread ---- */
 
 static atomic_bool over;
-static atomic_uint wanted, raised; /* raised: those that are all done */
+static atomic_uint wanted, raised; /* raised: how many raises are complete */
 static unsigned met;
 
 static void *raise_when_wanted(void *data)

@@ -117,7 +117,7 @@ static void test_full_ring(void **state)
 	assert_true(fake_vcpu()->stats->queued > FAKE_RING_ENTRIES);
 }
 
-/* Only the order counts, not by which way each write came. */
+/* Only the order counts, not the path by which each write came. */
 static void compare_writes(void)
 {
 	assert_int_equal(vmm.accesses, without.accesses);
@@ -193,7 +193,7 @@ static void test_routes(void **state)
 	assert_int_equal(mmio(DEVICE - 1, 2, true), NX_ROUTE_EXIT);
 	assert_int_equal(mmio(DEVICE, 4, false), NX_ROUTE_EXIT);
 	assert_int_equal(mmio(PORTS, 1, true), NX_ROUTE_EXIT);
-	/* Which of the two KVM asks first is not for us to know; an exit is always legal. */
+	/* It is not defined which of the two KVM asks first; an exit is always legal. */
 	assert_int_equal(vm_ioctl(KVM_IOEVENTFD, &event), 0);
 	assert_int_equal(mmio(DEVICE + 0x10, 4, true), NX_ROUTE_EXIT);
 	assert_int_equal(mmio(DEVICE + 0x10, 2, true), NX_ROUTE_QUEUE);

@@ -184,7 +184,7 @@ static void test_host_rights(void **state)
 	munmap(some, 4 * 4096);
 }
 
-/* What preload.c does around mprotect() and the like. */
+/* preload.c does this around mprotect() and the like. */
 static void test_mapping_changes(void **state)
 {
 	char *some =
@@ -305,7 +305,7 @@ static void test_apic_pages(void **state)
 	assert_int_equal(page_at(0xfee00000).kind, NX_PAGE_LEAVE);
 	assert_int_equal(mmio(0xfee00020, 4, false, 0), NX_ROUTE_LEAVE);
 	assert_int_equal(mmio(0xfec00000, 4, false, 0), NX_ROUTE_EXIT);
-	/* Where the guest moved it to, not where it was. */
+	/* The guest has moved it there; its old place does not count. */
 	fake_vcpu()->sregs.apic_base = 0xfed00000 | 1 << 11;
 	assert_int_equal(mmio(0xfee00020, 4, false, 0), NX_ROUTE_EXIT);
 	assert_int_equal(mmio(0xfed00020, 4, false, 0), NX_ROUTE_LEAVE);
@@ -321,7 +321,8 @@ static void test_apic_pages(void **state)
 	assert_int_equal(page_at(0xfec00000).kind, NX_PAGE_DEVICE);
 }
 
-/* What a patched guest writes its task priority to, KVM has to see before it delivers anything. */
+/* KVM has to see the page to which a patched guest writes its task priority before it delivers
+ * anything. */
 static void test_vapic_page(void **state)
 {
 	struct kvm_vapic_addr address = {.vapic_addr = 0xca080};

@@ -34,7 +34,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* What another process would see of the file. */
+/* This is what another process would see of the file. */
 static const void *look(uint64_t offset, size_t size)
 {
 	const void *part =
@@ -137,7 +137,7 @@ static void test_unwatched(void **state)
 	check_private();
 }
 
-/* Whoever closes our descriptor and gets its number for something else keeps that. */
+/* A VMM that closes our descriptor and gets its number for another file keeps that file. */
 static void test_number_of_somebody_else(void **state)
 {
 	int fd = fake_vm()->share_fd, pipes[2];

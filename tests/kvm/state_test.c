@@ -185,7 +185,8 @@ static void test_smm_exits(void **state)
 	fake_stop();
 }
 
-/* What the VMM has in the page for the kernel, and what the kernel left there, stays. */
+/* The registers that the VMM has put into the page for the kernel, and those that the kernel
+ * left there, stay. */
 static void test_task_priority_in_the_page(void **state)
 {
 	(void)state;

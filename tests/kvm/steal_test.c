@@ -59,7 +59,8 @@ static int reset(void **state)
 	return 0;
 }
 
-/* kvm_flush_tlb_multi() on another of the guest's vCPUs; true: it goes on without waiting. */
+/* Do what kvm_flush_tlb_multi() does on another of the guest's vCPUs; return true if it goes on
+ * without waiting. */
 static bool flush(void)
 {
 	uint8_t seen = 1;
@@ -126,7 +127,7 @@ static void test_flush_left_at_an_exit(void **state)
 	fake_stop();
 }
 
-/* Before Linux 5.6 each look at the vCPU says "preempted" anew. */
+/* Before Linux 5.6 each look at the vCPU says "preempted" again. */
 static void look_and_flush(struct vmm *vmm, unsigned index)
 {
 	struct kvm_regs regs;

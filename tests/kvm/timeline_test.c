@@ -15,7 +15,7 @@ static const struct model_insn program[] = {{M_IN, 0x10}, {M_OUT, 0x11}, {M_LOOP
 static struct vmm vmm;
 static char text[65536];
 
-/* What is printed now; each time it is printed a sample is added. */
+/* Print the samples; each time they are printed, one is added. */
 static void print(void)
 {
 	static struct nx_json out;

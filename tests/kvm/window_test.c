@@ -24,7 +24,7 @@
 #define MAX_INSNS 24
 #define HIGH_PRIORITY 0xf0
 
-/* What an instruction does about interrupts. */
+/* The effect of an instruction on interrupts. */
 struct way {
 	const char *name;
 	struct model_insn insn;
@@ -104,7 +104,7 @@ static void note_delivery(void)
 	record->delivery[record->deliveries++] = (struct delivery){fake.regs.rdx, fake.regs.rip};
 }
 
-/* As a VMM does it that has the interrupt controller. */
+/* A VMM that has the interrupt controller does this. */
 static void inject_if_ready(struct vmm *vmm)
 {
 	(void)vmm;
@@ -232,7 +232,7 @@ static void check_all(void)
 		for (unsigned c = 0; c < COUNT(closes); c++) {
 			bool priority = opens[o].insn.op == M_TPR;
 
-			/* Two ways that have nothing to do with each other. */
+			/* Two independent ways to let interrupts in. */
 			if (priority != (closes[c].insn.op == M_TPR))
 				continue;
 			/* A VMM that has the controller has the priority, too. */

@@ -27,7 +27,7 @@ static void pause_some(void)
 	nanosleep(&time, NULL);
 }
 
-/* false: there are none any more. */
+/* Return false if there are none left. */
 static bool kick_threads(int process)
 {
 	const struct dirent *entry;

@@ -299,7 +299,7 @@ void mock_want_memory(struct mock *m, uint32_t gpa, unsigned size, uint64_t valu
 	memcpy(m->want_ram + gpa, &value, size);
 }
 
-/* Whatever the engine hands out must make sense before it is believed. */
+/* Check that what the engine hands out makes sense. */
 static void answer(struct mock *m, struct nx_exit *exit)
 {
 	struct mock_access *access = &m->log[m->exits];
@@ -322,7 +322,7 @@ static void answer(struct mock *m, struct nx_exit *exit)
 				    ? exit->reg
 				    : exit->operand;
 	}
-	/* What lies above the size is not looked at; an MSR has 64 bits whatever the size. */
+	/* Bits above the size are ignored; an MSR has 64 bits whatever the size. */
 	access->data = exit->data;
 	if (exit->kind != NX_EXIT_INSN && exit->size < 8)
 		access->data &= (1ull << 8 * exit->size) - 1;

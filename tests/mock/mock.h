@@ -104,7 +104,7 @@ struct mock {
 	enum nx_exit_class first_class;     /* of the exit that the hardware delivers */
 	unsigned stop_at;   /* sets the stop flag at the exit of this number, from 1 */
 	int leave_port;     /* the kernel handles it; -1: none */
-	uint64_t leave_gpa; /* likewise for device memory; 0: none */
+	uint64_t leave_gpa; /* likewise for device memory; 0 if there is none */
 	/* Called at each exit, before it is answered: the world changing meanwhile. */
 	void (*on_exit)(struct mock *m, unsigned number);
 

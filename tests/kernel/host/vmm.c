@@ -185,7 +185,7 @@ static struct disturber {
 	unsigned rounds;
 } disturber;
 
-/* What the guest has there moves along, so it never notices. */
+/* The content moves along, so the guest never notices. */
 static void flip(struct machine *m)
 {
 	uint8_t *page =
@@ -198,7 +198,7 @@ static void flip(struct machine *m)
 		die("mremap");
 }
 
-/* A slot that the guest does not use: deleting it makes KVM build the roots anew. */
+/* The guest does not use this slot; deleting it makes KVM build new roots. */
 static void change_slots(struct machine *m)
 {
 	struct kvm_userspace_memory_region region = {.slot = 1,
