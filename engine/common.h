@@ -20,16 +20,14 @@ struct nx_engine;
 #define nx_memset __builtin_memset
 #define nx_memcmp __builtin_memcmp
 
-/*
- * What a step of the translation pipeline has led to. A step takes some microseconds. NX_BLOCKED:
- * the host refused the session that the step needs; it can be repeated.
- */
+/* The result of a step of the translation pipeline. A step takes some microseconds. NX_BLOCKED:
+ * the host refused the session that the step takes; the step can be repeated. */
 enum nx_progress { NX_MORE, NX_DONE, NX_FAILED, NX_BLOCKED };
 
 /* 2^64 divided by the golden ratio: multiplicative hashing takes the product's upper bits. */
 #define NX_HASH_FACTOR 0x9e3779b97f4a7c15ull
 
-/* One step of a hash. */
+/* Do one step of a hash. */
 static inline uint64_t nx_mix(uint64_t a, uint64_t b)
 {
 	a = (a ^ (b << 23 | b >> 41)) * NX_HASH_FACTOR;

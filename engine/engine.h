@@ -21,7 +21,7 @@ struct nx_engine {
 	struct nx_state state;
 	volatile int stop;
 
-	/* What the host has given. */
+	/* The host's callbacks, configuration and memory. */
 	struct nx_memory memory;
 	const struct nx_host *host;
 	void *host_data;
@@ -84,7 +84,7 @@ static inline void nx_session_end(struct nx_engine *engine)
 		nx_session_close(engine);
 }
 
-/* The linear address of guest code. */
+/* Return the linear address of guest code. */
 static inline uint64_t nx_code_linear(const struct nx_engine *engine, uint64_t rip)
 {
 	uint64_t linear = engine->state.seg[NX_CS].base + rip;

@@ -18,14 +18,15 @@ struct nx_cluster {
 	uint64_t rip, cs_base;
 	uint32_t cs_limit;
 	struct nx_mode mode;
-	/* Only a valid one is found. The memory of the others comes back with the next flush. */
+	/* Lookup finds valid clusters only. The memory of the others is reclaimed by the next
+	 * flush. */
 	enum {
 		NX_CLUSTER_VALID,
 		NX_CLUSTER_DROPPED,  /* stale, or of no use */
 		NX_CLUSTER_OUTGROWN, /* to be rebuilt with a path that is not in it */
 	} state;
 	uint64_t graph_hash;
-	uint64_t side_exit_cost_ns; /* of side exits onto paths that are known but not in it */
+	uint64_t side_exit_cost_ns; /* the cost of side exits onto known paths that it lacks */
 	uint8_t reform_failures;    /* rebuilds that gave the same graph: each doubles the wait */
 	uint16_t insns, exiting, blocks, fragments, sites, entries;
 	uint32_t code, code_size; /* offset in the code cache */
@@ -36,7 +37,8 @@ struct nx_cluster {
 	uint8_t *bytes; /* of the fragments, one after the other */
 	struct nx_site *site;
 	struct nx_entry *entry;
-	const struct nx_insn *last; /* of a trace's block: what decides where control goes on */
+	const struct nx_insn
+	    *last; /* of a trace's block: the instruction that decides where control goes */
 	uint64_t executions, exits;
 	uint64_t stays, exits_mmio, exits_insn, made_ns; /* as nx_cluster_info has them */
 };
@@ -45,7 +47,7 @@ struct nx_cache {
 	uint32_t code_begin, code_end, code_used; /* offsets in the code memory */
 	struct nx_cluster cluster[NX_MAX_CLUSTERS];
 	uint32_t clusters;
-	/* Open hash of entry points: cluster + 1 (0: free) and its entry's index. */
+	/* Open hash of entry points: cluster + 1 (0 if free) and its entry's index. */
 	struct nx_bucket {
 		uint16_t cluster, entry;
 	} bucket[NX_ENTRY_BUCKETS];
@@ -54,70 +56,64 @@ struct nx_cache {
 	uint32_t store_used;
 };
 
-/* A cluster that is being made: make.c. */
+/* A cluster that is being built (make.c). */
 struct nx_maker {
 	enum { NX_MAKER_IDLE, NX_MAKER_FORMS, NX_MAKER_TRANSLATES, NX_MAKER_VERIFIES } stage;
 	uint64_t rip, cs_base; /* the mode is the graph's */
 	uint32_t cs_limit;
 	bool earned; /* exits have cost enough for it */
 	uint64_t spent_ns;
-	unsigned others; /* that wanted to make something, since this one was gone on with */
+	unsigned others; /* other build requests since work on this one went on */
 };
 
 /* ---- make.c ---- */
 
-/*
- * The pipeline's last stages: translates the vCPU's graph in scratch memory, has it verified, and
- * only then copies the code to the code cache's free end. NX_OK, or why there is no code:
- * NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED, NX_LEAVE_CACHE_FULL.
- */
+/* Run the pipeline's last stages: translate the vCPU's graph in scratch memory, have it
+ * verified, and only then copy the code to the code cache's free end. Return NX_OK, or why there
+ * is no code: NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED, NX_LEAVE_CACHE_FULL. */
 enum nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache);
-/* The same, but for the copy: the verified code is in the scratch memory (emitted). */
+/* Do the same without the copy: the verified code is in the scratch memory (emitted). */
 enum nx_status nx_make_emitted(struct nx_engine *engine);
-/* nx_make_code(), and kept; a full cache is flushed. NULL: *status says why. */
+/* Do nx_make_code() and keep the result; a full cache is flushed. On NULL *status says why. */
 struct nx_cluster *nx_make_block(struct nx_engine *engine, enum nx_status *status);
-/*
- * The cluster that begins at rip, for exits at pc, made as far as time permits and, if that was not
- * enough, from there on by later calls. NULL: *status is a pause (nx_is_pause()) where it goes on
- * next time; NX_LEAVE_COLD where making one has not been earned (unless this one is:
- * earned) or another one is being made; NX_LEAVE_NO_CLUSTER where formation has found nothing; or
- * as nx_make_code().
- */
+/* Return the cluster that begins at rip, for exits at pc, building it as far as time permits;
+ * later calls go on from there. On NULL *status is a pause (nx_is_pause()) if building goes on
+ * next time; NX_LEAVE_COLD if it has not been earned (unless earned says that it has) or another
+ * one is being built; NX_LEAVE_NO_CLUSTER if formation has found nothing; or that of
+ * nx_make_code(). */
 struct nx_cluster *nx_make_cluster(struct nx_engine *engine, uint64_t rip, uint64_t pc, bool earned,
 				   enum nx_status *status);
-/* Is another cluster being made, and not for too long? Whoever makes something asks first. */
+/* Return whether another cluster is being built, and not for too long. Call this before
+ * building. */
 bool nx_make_is_busy(struct nx_engine *engine);
-/* Something else needs the scratch memory: what was being made is begun anew some time. */
+/* Give up the cluster that is being built, because something else needs the scratch memory. */
 void nx_make_abandon(struct nx_engine *engine);
 
 /* ---- cache.c ---- */
 
-/* An empty cache for the code memory from begin to end, offsets. */
+/* Make an empty cache for the code memory between the offsets begin and end. */
 void nx_cache_init(struct nx_cache *cache, uint32_t begin, uint32_t end);
-/* The cluster with an entry at rip, in the vCPU's current mode; *offset: of its code. */
+/* Return the cluster with an entry at rip in the vCPU's current mode, and its code's *offset. */
 struct nx_cluster *nx_cache_find(struct nx_engine *engine, const struct nx_cache *cache,
 				 uint64_t rip, uint32_t *offset);
-/* Is there an entry, in whatever mode, at rip or behind an instruction at rip? */
+/* Return whether there is an entry, in any mode, at rip or behind an instruction at rip. */
 bool nx_cache_has_entry_near(const struct nx_engine *engine, uint64_t rip);
-/* Would guest code be read now as it was then, in this mode and code segment? */
+/* Return whether guest code would be read now as it was then, in this mode and code segment. */
 bool nx_mode_is_current(const struct nx_engine *engine, const struct nx_mode *mode,
 			uint64_t cs_base, uint32_t cs_limit);
-/* Is it valid, in the vCPU's current mode? */
+/* Return whether it is valid in the vCPU's current mode. */
 bool nx_cluster_is_current(const struct nx_engine *engine, const struct nx_cluster *cluster);
-/*
- * Copies verified code (nx_make_code()) to the code cache's free end; NX_OK or NX_LEAVE_CACHE_FULL.
- */
+/* Copy verified code (nx_make_code()) to the code cache's free end; return NX_OK or
+ * NX_LEAVE_CACHE_FULL. */
 enum nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *cache);
-/* Keeps what has been placed there; NULL: no room. */
+/* Keep the code that has been placed there; return NULL if there is no room. */
 struct nx_cluster *nx_cache_insert(struct nx_engine *engine, struct nx_cache *cache);
-/*
- * Both: the vCPU's graph, whose code has been verified, becomes a cluster of the cache. A full
- * cache is flushed, and it is tried once more. NULL: *status says why.
- */
+/* Do both: the vCPU's graph, whose code has been verified, becomes a cluster of the cache. A
+ * full cache is flushed, and this is tried once more. On NULL *status says why. */
 struct nx_cluster *nx_cache_add(struct nx_engine *engine, struct nx_cache *cache,
 				enum nx_status *status);
 void nx_cache_drop(struct nx_engine *engine, struct nx_cluster *cluster);
-/* The cluster that was outgrown, if what has been formed in its place is the same; else NULL. */
+/* Return the outgrown cluster if the one formed in its place is the same, else NULL. */
 struct nx_cluster *nx_cache_revive(struct nx_engine *engine);
 void nx_cache_flush(struct nx_engine *engine, struct nx_cache *cache);
 

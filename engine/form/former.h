@@ -8,7 +8,7 @@
 /* An instruction while the graph grows. Edges are node numbers. */
 struct nx_node {
 	struct nx_insn insn;
-	uint16_t gap;      /* instructions since the last exiting one, on the shortest way */
+	uint16_t gap;      /* instructions since the last exiting one, on the shortest path */
 	uint16_t accesses; /* memory accesses likewise */
 	uint16_t edge[NX_EDGES];
 	uint16_t block;
@@ -31,19 +31,17 @@ struct nx_form_scratch {
 	struct nx_insn peek;
 	unsigned nodes, limit, head, tail;
 	bool begun;           /* the entry's node is there */
-	uint64_t code_linear; /* page that code points to; 1: none */
+	uint64_t code_linear; /* page that code points to, or 1 */
 	const uint8_t *code;
 };
 
-/* Instructions of one block of a trace. */
+/* The instructions of one block of a trace. */
 #define NX_TRACE_BLOCK 64
 
 bool nx_make_graph(const struct nx_engine *engine, struct nx_form_scratch *s,
 		   struct nx_graph *graph);
-/*
- * Adds an instruction's bytes to the fragments: contiguous stretches within pages. They come in the
- * order of their rip; false: no room.
- */
+/* Add an instruction's bytes to the fragments, which are contiguous stretches within pages. They
+ * come in the order of their rip. Return false if there is no room. */
 bool nx_graph_add_bytes(const struct nx_engine *engine, const struct nx_insn *insn,
 			struct nx_graph *graph);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* graph.h - what formation makes and translation takes: the graph of a cluster. */
+/* graph.h - the result of formation: the graph of a cluster. */
 #ifndef NX_GRAPH_H
 #define NX_GRAPH_H
 
@@ -21,18 +21,16 @@ struct nx_fragment {
 	uint16_t bytes; /* offset of the copy in the cluster's bytes */
 };
 
-/* Where control goes after an instruction that decides about it. */
+/* The edges of an instruction that decides where control goes. */
 enum nx_edge {
-	NX_EDGE_NEXT,   /* falling through, also after an exit */
+	NX_EDGE_NEXT,   /* the fall-through, also after an exit */
 	NX_EDGE_TAKEN,  /* a direct branch or call */
-	NX_EDGE_TARGET, /* and the ones behind it: observed targets of an indirect one */
+	NX_EDGE_TARGET, /* and those behind it: observed targets of an indirect branch */
 	NX_EDGES = NX_EDGE_TARGET + NX_MAX_TARGETS,
 };
 
-/*
- * A block: instructions first..first+count-1 of the graph, entered at the first only. The last
- * one's edges lead to blocks, or NX_NOWHERE: leave there.
- */
+/* A block: instructions first..first+count-1 of the graph, entered at the first only. The last
+ * one's edges lead to blocks, or out of the cluster (NX_NOWHERE). */
 struct nx_block {
 	uint16_t first, count;
 	bool entry; /* begins after an exiting instruction, or where formation began */
@@ -58,18 +56,14 @@ struct nx_graph {
 	struct nx_contexts contexts;
 };
 
-/*
- * Forms the cluster that begins at rip, a step after the other: DONE: it is in *graph; FAILED: no
- * exiting instruction is in reach. Guest memory and its mapping may change between two steps; what
- * came of both is found out where the cluster is entered (consistency.c).
- */
+/* Form the cluster that begins at rip, step by step. DONE: it is in *graph. FAILED: no exiting
+ * instruction is in reach. Guest memory and its mapping may change between two steps; the check
+ * at the cluster's entry finds that (consistency.c). */
 void nx_form_begin(struct nx_engine *engine, const struct nx_mode *mode, uint64_t rip,
 		   struct nx_graph *graph);
 enum nx_progress nx_form_step(struct nx_engine *engine, struct nx_graph *graph);
-/*
- * For tracing: one block from rip up to and with the first exiting instruction or decision about
- * control, all of whose edges leave. false: the first instruction is none that we run.
- */
+/* Form one block for tracing, from rip up to and including the first exiting instruction or
+ * branch, whose edges all leave. Return false if the engine does not run the first instruction. */
 bool nx_form_block(struct nx_engine *engine, const struct nx_mode *mode, uint64_t rip,
 		   struct nx_graph *graph);
 

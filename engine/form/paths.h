@@ -10,15 +10,13 @@
 
 #define NX_MAX_TARGETS 4 /* of one indirect branch */
 
-/*
- * The calls that a path has made and not returned from, innermost first: a list by index; 0 is the
- * outermost, whatever it is. Small functions that everybody calls (accessors, return thunks) are
- * told apart by it, as if they were inlined.
- */
+/* The calls that a path has made and not returned from, innermost first, as a list by index; 0
+ * is the outermost, which is unknown. It tells apart the callers of small functions (accessors,
+ * return thunks), as if these were inlined. */
 #define NX_MAX_CONTEXTS 64
 
 struct nx_context_call {
-	uint64_t back; /* where the call returns to */
+	uint64_t back; /* the call's return address */
 	uint64_t hash; /* of this and all outer ones */
 	uint16_t outer;
 };
@@ -28,24 +26,20 @@ struct nx_contexts {
 	uint16_t count; /* with the outermost, which is never looked at */
 };
 
-/* The context after a call that returns to back; the same one when there is no room. */
+/* Return the context after a call that returns to back, or the same one if there is no room. */
 uint16_t nx_context_push(struct nx_contexts *contexts, uint16_t context, uint64_t back);
-/* The context after a return. */
+/* Return the context after a return. */
 uint16_t nx_context_pop(const struct nx_contexts *contexts, uint16_t context);
 static inline uint64_t nx_context_hash(const struct nx_contexts *contexts, uint16_t context)
 {
 	return context ? contexts->call[context].hash : 0;
 }
-/*
- * A branch's name: its rip, the calls around it, and the jump that led straight to it (0: none),
- * which tells the users of a shared return instruction apart.
- */
+/* Return a branch's name, made of its rip, the calls around it, and the jump that led straight
+ * to it (or 0), which tells the users of a shared return instruction apart. */
 uint64_t nx_path_name(uint64_t rip, uint64_t context_hash, uint64_t via);
 
-/*
- * Observed control flow: for branches, by name, which ways they went on paths that led from one
- * exit to the next. Lossy: an old branch gives way to a new one.
- */
+/* Observed control flow: the edges that branches, by name, took on paths from one exit to the
+ * next. The table is lossy: a new branch replaces an old one. */
 #define NX_PATH_SLOTS 1024
 #define NX_PATH_PROBES 8
 
@@ -54,7 +48,7 @@ struct nx_path {
 	uint64_t to[NX_MAX_TARGETS];
 	uint8_t targets;
 	uint16_t leaves; /* how often clusters were left here since the last trace */
-	uint8_t traces;  /* made from here: each doubles the leaves to wait for */
+	uint8_t traces;  /* traces from here: each doubles the number of side exits to wait for */
 	bool failed;     /* the latest one met no exit */
 };
 
@@ -65,13 +59,14 @@ struct nx_paths {
 
 void nx_paths_note(struct nx_paths *paths, uint64_t from, uint64_t to);
 bool nx_paths_seen(const struct nx_paths *paths, uint64_t from, uint64_t to);
-/* Copies the targets seen; returns how many. */
+/* Copy the observed targets; return how many there are. */
 unsigned nx_paths_targets(const struct nx_paths *paths, uint64_t from, uint64_t *to);
-/* A cluster was left at this branch, the first time after so many: time to trace on from there? */
+/* Count a side exit at this branch, the first one after so many; return whether to trace from
+ * there. */
 bool nx_paths_leave(struct nx_paths *paths, uint64_t from, unsigned first);
-/* found: the trace met an exit. */
+/* Note the end of a trace; found says that it met an exit. */
 void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found);
-/* The way was seen, and following it from here has not failed lately. */
+/* Return whether the edge was observed and following it from here has not failed lately. */
 bool nx_paths_leads(const struct nx_paths *paths, uint64_t from, uint64_t to);
 
 #endif

@@ -25,14 +25,14 @@ enum nx_status nx_help(struct nx_engine *engine, enum nx_helper_id id, const str
 
 /* ---- For helpers ---- */
 
-/* Offset of a memory operand in its segment, truncated to the address size. */
+/* Return the offset of a memory operand in its segment, truncated to the address size. */
 uint64_t nx_effective_address(const struct nx_engine *engine, const struct nx_decoded *d,
 			      const ZydisDecodedOperand *memory);
-/* A general register's value, zero-extended. */
+/* Return a general register's value, zero-extended. */
 uint64_t nx_get_reg(const struct nx_engine *engine, const struct nx_reg *reg);
-/* Writes a general register as the processor does: 32 bits clear the upper half. */
+/* Write a general register as the processor does: 32 bits clear the upper half. */
 void nx_set_reg(uint64_t *gpr, const struct nx_reg *reg, uint64_t value);
-/* rflags, whole. */
+/* Return the whole of rflags. */
 uint64_t nx_get_rflags(const struct nx_engine *engine);
 void nx_set_arithmetic_flags(struct nx_engine *engine, uint64_t rflags);
 

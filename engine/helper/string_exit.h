@@ -7,10 +7,11 @@
 
 #include "common.h"
 
-/* Of repeated string instructions from one exit to the next: some microseconds. */
+/* The elements of repeated string instructions from one exit to the next, which take some
+ * microseconds. */
 #define NX_STRING_ELEMENTS 4096
 
-/* What remains to be done of a string instruction's elements when the device has answered. */
+/* The work that remains for a string instruction's elements when the device has answered. */
 struct nx_string_pending {
 	uint32_t count;
 	uint8_t size, address_bytes;
@@ -18,21 +19,21 @@ struct nx_string_pending {
 	bool source, destination; /* rSI, rDI move on */
 	bool backwards;
 	enum { NX_INPUT_NONE, NX_INPUT_MEMORY, NX_INPUT_RAX, NX_INPUT_DEVICE } input;
-	uint64_t gpa;        /* MEMORY, DEVICE: where the input goes, within one page */
+	uint64_t gpa;        /* MEMORY, DEVICE: the input's destination, within one page */
 	enum nx_route route; /* DEVICE: of the store */
 };
 
 struct nx_string {
 	struct nx_string_pending pending;
-	unsigned elements; /* that string instructions may still do in this resume */
+	unsigned elements; /* elements that string instructions may still do in this resume */
 	uint8_t bytes[NX_STRING_BYTES];
 };
 
-/* Return whether the string exit is finished; false: the host refused the session. */
+/* Finish a string exit; return false if the host refused the session. */
 bool nx_finish_string(struct nx_engine *engine, const struct nx_exit *exit);
-/* The element's load is done, the store is to come: *exit is that. */
+/* Prepare in *exit the store of an element whose load is done. */
 void nx_finish_string_load(struct nx_engine *engine, struct nx_exit *exit);
-/* Prepares the exit of a string instruction's elements on a device, or of INS and OUTS. */
+/* Prepare the exit of a string instruction's elements on a device, or of INS and OUTS. */
 enum nx_status nx_string_exit(struct nx_engine *engine, const struct nx_string_pending *pending,
 			      const struct nx_exit *exit);
 

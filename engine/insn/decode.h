@@ -19,18 +19,18 @@ struct nx_decoded {
 	ZydisDecodedOperand op[NX_MAX_OPERANDS];
 };
 
-/* false: not an instruction, or not all of it is there. */
+/* Decode; return false if the bytes are no instruction, or only a part of one. */
 bool nx_decode_full(const struct nx_mode *mode, const uint8_t *bytes, unsigned available,
 		    struct nx_decoded *out);
 
-/* A general register: its number, its size in bytes, and whether it is AH, CH, DH or BH. */
+/* A general register with its number, its size in bytes, and whether it is AH, CH, DH or BH. */
 struct nx_reg {
 	uint8_t number;
 	uint8_t size;
 	bool high;
 };
 
-/* false: not a general register. */
+/* Return false if it is no general register. */
 bool nx_reg_of(ZydisRegister reg, struct nx_reg *out);
 ZydisRegister nx_zydis_reg(unsigned number, unsigned size);
 
@@ -41,14 +41,14 @@ static inline bool nx_is_homed(unsigned number)
 	       number == NX_R15;
 }
 
-/* The explicit memory operand, NULL if there is none. LEA's counts. */
+/* Return the explicit memory operand, LEA's included, or NULL. */
 const ZydisDecodedOperand *nx_memory_operand(const struct nx_decoded *decoded);
 
-/* Arithmetic flags that an instruction reads, and writes in whatever way. */
+/* Return the arithmetic flags that an instruction reads, and those that it writes in any way. */
 uint32_t nx_flags_read(const struct nx_decoded *decoded);
 uint32_t nx_flags_written(const struct nx_decoded *decoded);
 
-/* Whether a string instruction has a repeat prefix. */
+/* Return whether a string instruction has a repeat prefix. */
 static inline bool nx_is_repeated(const struct nx_decoded *decoded)
 {
 	return (decoded->insn.attributes &
@@ -59,15 +59,15 @@ static inline bool nx_is_repeated(const struct nx_decoded *decoded)
 bool nx_decode_insn_exit(const struct nx_decoded *decoded, enum nx_insn_exit *insn,
 			 uint32_t *class);
 
-/* Where a store's displacement leads, from its registers or, relative to rip, at all. */
+/* Return the offset of a store from its registers, or its address if it is relative to rip. */
 int64_t nx_store_place(const struct nx_decoded *decoded, uint64_t next_rip);
 
-/* The helper that executes an instruction in this mode, or NX_HELP_NONE. */
+/* Return the helper that executes an instruction in this mode, or NX_HELP_NONE. */
 enum nx_helper_id nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *decoded);
-/* How often an instruction with a helper accesses memory. */
+/* Return how often an instruction with a helper accesses memory. */
 uint8_t nx_helper_accesses(ZydisMnemonic mnemonic);
 
-/* The segment that a memory operand goes through. */
+/* Return the segment of a memory operand. */
 enum nx_sreg nx_segment_of(const ZydisDecodedOperand *memory);
 
 #endif

@@ -48,7 +48,7 @@ struct nx_insn {
 	uint64_t path, via;
 };
 
-/* How guest code is to be read: part of a translation's key. */
+/* The mode in which guest code is decoded: a part of a translation's key. */
 struct nx_mode {
 	uint8_t bits;       /* 16, 32 or 64: of the code segment */
 	uint8_t stack_bits; /* 16, 32 or 64 */
@@ -67,39 +67,38 @@ struct nx_mode {
  */
 #define NX_HAS_TSC (1u << 31)
 
-/* Decodes one instruction of at most 15 bytes. Never fails: what is not ours is NX_OP_LEAVE. */
+/* Decode one instruction of at most 15 bytes. This never fails: an instruction that the engine
+ * does not run is NX_OP_LEAVE. */
 void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, unsigned available,
 	       struct nx_insn *insn);
 
-/* Exits whenever it is executed. */
+/* Return whether it exits whenever it is executed. */
 static inline bool nx_op_exits(unsigned op)
 {
 	return op == NX_OP_IN || op == NX_OP_OUT || op == NX_OP_INSN_EXIT;
 }
 
-/* Exits, or was seen to. */
+/* Return whether it exits, or was observed to. */
 static inline bool nx_insn_exits(const struct nx_insn *insn)
 {
 	return nx_op_exits(insn->op) || insn->weak || insn->string_io;
 }
 
-/* Where it goes is known only when it is executed. */
+/* Return whether its target is known only when it is executed. */
 static inline bool nx_is_indirect(unsigned op)
 {
 	return op == NX_OP_RET || op == NX_OP_JMP_INDIRECT || op == NX_OP_CALL_INDIRECT;
 }
 
-/* Decides where control goes. */
+/* Return whether it decides where control goes. */
 static inline bool nx_decides(unsigned op)
 {
 	return op == NX_OP_JMP || op == NX_OP_JCC || op == NX_OP_CALL || op == NX_OP_RET ||
 	       op == NX_OP_JMP_INDIRECT || op == NX_OP_CALL_INDIRECT;
 }
 
-/*
- * The rip after an instruction. It is not truncated to 16 bits: running past a segment's end is
- * a fault there, which formation meets as code beyond the limit.
- */
+/* Return the rip after an instruction. It is not truncated to 16 bits: running past a segment's
+ * end is a fault there, which formation meets as code beyond the limit. */
 static inline uint64_t nx_next_rip(const struct nx_mode *mode, const struct nx_insn *insn)
 {
 	uint64_t next = insn->rip + insn->len;
@@ -107,7 +106,8 @@ static inline uint64_t nx_next_rip(const struct nx_mode *mode, const struct nx_i
 	return mode->bits == 64 ? next : (uint32_t)next;
 }
 
-/* Do two stores fill adjacent halves of a quadword? Bytes of both, one after the other. */
+/* Return whether two stores fill adjacent halves of a quadword. bytes has both, one after the
+ * other. */
 bool nx_is_store_pair(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes,
 		      unsigned first_len, unsigned len);
 

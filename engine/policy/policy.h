@@ -50,36 +50,36 @@ enum nx_track_verdict {
 	NX_TRACK_FORCE, /* translate: we leak */
 };
 
-/*
- * Notes an exit at pc, whose instruction bytes (may be unknown: len 0) are hashed with it, at
- * time now in nanoseconds.
- */
+/* Note an exit at pc, whose instruction bytes (len 0 if unknown) are hashed with it, at time now
+ * in nanoseconds. */
 enum nx_track_verdict nx_tracker_note(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
 				      unsigned len, unsigned properties, uint64_t now);
-/* It has been translated before: if it is known since its last exit only, it is hot. */
+/* Note that it has been translated before: if the tracker knows it since its last exit only, it
+ * is hot. */
 bool nx_tracker_remember(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
 			 unsigned len);
-/* Properties noted for this instruction, 0: none. Counts nothing. */
+/* Return the properties noted for this instruction, or 0. This counts nothing. */
 unsigned nx_tracker_properties(const struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
 			       unsigned len);
-/* The instruction's accesses go to memory after all. */
+/* Note that the instruction's accesses go to memory after all. */
 void nx_tracker_forget(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len);
-/* Formation found nothing for this pc: passes over it for a while that doubles each time. */
+/* Note that formation found nothing for this pc. It is passed over for a while that doubles each
+ * time. */
 void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len);
 
-/* Whether a formation for this pc found nothing the last time. */
+/* Return whether the last formation for this pc found nothing. */
 bool nx_tracker_is_barren(const struct nx_tracker *tracker, uint64_t pc);
 
 /* ---- alone.c ---- */
 
-/* A place was left to the hardware. */
+/* Note that a place was left to the hardware. */
 void nx_alone_count(struct nx_engine *engine, uint64_t pc);
-/* What a search for an exit behind such a place ended with. */
+/* Note the result of a search for an exit behind such a place. */
 void nx_alone_ended(struct nx_engine *engine, uint64_t pc, enum nx_status status);
 
 /* ---- cost.c ---- */
 
-/* What the engine makes once, with the median of the nanoseconds that each takes. */
+/* The things that the engine builds once, with the median of the nanoseconds that each takes. */
 enum nx_making {
 	NX_MAKE_INSN,  /* an instruction of a cluster formed, translated and verified */
 	NX_MAKE_TRACE, /* a path followed that may lead nowhere */
@@ -89,7 +89,7 @@ enum nx_making {
 
 #define NX_ACCOUNTS 1024
 
-/* Of an exiting instruction that stays begin at: cost.c. */
+/* The account of an exiting instruction at which stays begin (cost.c). */
 struct nx_account {
 	uint64_t pc;
 	int64_t saved; /* nanoseconds net of the engine's, by the stays since the last decision */
@@ -108,7 +108,7 @@ struct nx_account {
 	uint8_t class;  /* enum nx_exit_class: of the exits there */
 };
 
-/* What the exits of the open stay, which began at nx_stay.hot_rip, are worth, and all accounts. */
+/* The value of the exits of the open stay, which began at nx_stay.hot_rip, and all accounts. */
 struct nx_accounts {
 	bool open, timed; /* the stay: until the next one begins; whether its resumes are timed */
 	uint64_t saved;   /* nanoseconds, by the exits delivered in it */
@@ -121,44 +121,41 @@ struct nx_accounts {
 	uint8_t making_seen[NX_MAKINGS]; /* measurements, up to what makes no difference */
 };
 
-/* Why the account of a place keeps it from being taken over; COLD: it does not. */
+/* Return why the account of a place keeps stays from beginning there, or COLD if it does not. */
 enum nx_alone_reason nx_cost_alone(const struct nx_engine *engine, uint64_t pc);
-/* The hardware's exit at pc may be taken over, as far as cost goes: then a stay is open. */
+/* Return whether a stay may begin at the hardware's exit at pc, as far as cost goes; if so, a
+ * stay is open. */
 bool nx_cost_open(struct nx_engine *engine, uint64_t pc);
-/* An exit of the engine's class is delivered in the stay, by the way that the host has named
- * (routed). */
+/* Count an exit of that class that the engine has delivered in the stay, by the route that the
+ * host named. */
 void nx_cost_avoided(struct nx_engine *engine);
-/* Likewise, for the write half of what the hardware met as one exit. */
+/* Do so for the write half of what the hardware meets as one exit. */
 void nx_cost_avoided_half(struct nx_engine *engine);
-/* Making something has taken so long: on the account of where the stay began. */
+/* Charge the time of building to the account of the place where the stay began. */
 void nx_cost_made(struct nx_engine *engine, uint64_t ns);
-/* A resume of a timed stay has, what was made in it aside. */
+/* Charge the time of a resume of a timed stay, without the building in it. */
 void nx_cost_spent(struct nx_engine *engine, uint64_t ns);
-/* The stay, if one is open, is over: into the account of where it began. */
+/* End the stay, if one is open, and enter it into the account of the place where it began. */
 void nx_cost_settle(struct nx_engine *engine);
-/* Making count of it has taken so long. */
+/* Note how long building count of these has taken. */
 void nx_cost_learn(struct nx_engine *engine, enum nx_making making, unsigned count, uint64_t ns);
-/*
- * Have exits at pc cost enough for so many of it to be made? If so, count anew; else the next exits
- * there wait.
- */
+/* Return whether exits at pc have cost enough for building so many of these. If so, the count
+ * starts over; else the next exits there wait. */
 bool nx_cost_ripe(struct nx_engine *engine, uint64_t pc, enum nx_making making, unsigned count);
-/* Counts an exit at pc. Does it wait for something that is not ripe yet? */
+/* Count an exit at pc; return whether it waits for something that is not earned yet. */
 bool nx_cost_waits(struct nx_engine *engine, uint64_t pc);
-/* Leaves at one branch that have cost enough for a first trace from there. */
+/* Return how many side exits at one branch cost as much as a first trace from there. */
 unsigned nx_cost_first_leaves(const struct nx_engine *engine);
-/* Is following a known path cheaper than leaving? */
+/* Return whether following a known path is cheaper than leaving. */
 bool nx_cost_follow(const struct nx_engine *engine);
-/* Turns of a loop without an exit, as many as take the time of an exit. */
+/* Return how many turns of a loop without an exit take the time of an exit. */
 uint32_t nx_cost_idle_turns(const struct nx_engine *engine);
-/*
- * A cluster was left on a way that is known but not in it: have such ways cost as much by now as
- * forming it did?
- */
+/* Count a side exit onto a known path that the cluster lacks; return whether such side exits
+ * have cost as much by now as forming it did. */
 bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster);
-/* Have costs been measured, and do they count? */
+/* Return whether costs have been measured and are used. */
 bool nx_cost_known(const struct nx_engine *engine);
-/* Instructions on a path between two exits, likewise. */
+/* Return how many instructions on a path between two exits take as long. */
 unsigned nx_cost_max_path(const struct nx_engine *engine);
 
 /* ---- stay.c ---- */
@@ -173,7 +170,7 @@ struct nx_stay {
 	uint64_t exits; /* delivered since the last one of the hardware's */
 	uint64_t instructions;
 	uint64_t began;   /* time of the first resume, if latency_ns is set */
-	bool resume_flag; /* RF was set when the stay began, here: */
+	bool resume_flag; /* RF was set when the stay began, at this rip. */
 	uint64_t resume_rip;
 	enum nx_exit_class class; /* of the exit that the guest met last */
 	enum nx_route routed;     /* what the host said of the exit that is about to be delivered */
@@ -181,9 +178,9 @@ struct nx_stay {
 
 /* Begin a stay: the first resume since the hardware delivered an exit. */
 void nx_stay_begin(struct nx_engine *engine);
-/* Have interrupts waited for as long as nx_config.latency_ns lets them? */
+/* Return whether interrupts have waited for as long as nx_config.latency_ns allows. */
 bool nx_stay_is_long(struct nx_engine *engine);
-/* Between two steps: NX_OK, or the reason to leave. */
+/* Return NX_OK between two steps, or the reason to leave. */
 enum nx_status nx_must_pause(struct nx_engine *engine);
 static inline bool nx_is_pause(enum nx_status status)
 {

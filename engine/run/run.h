@@ -23,18 +23,18 @@ enum nx_pending_kind {
 	NX_PENDING_BOUNCE_WRITE, /* it has run: what it wrote goes to the device */
 };
 
-/* An exit that the host owes, and what completes it. */
+/* An exit whose emulation the host owes, and the way in which it is completed. */
 struct nx_pending {
 	enum nx_pending_kind kind;
 	struct nx_site site;
 	bool flushes; /* nx_exit_flushes() */
 	bool done;    /* the host has executed it: nx_engine_exit_done() */
-	/* The code after the exit that was delivered last; cluster NULL: to be looked up. */
+	/* The code after the exit that was delivered last; it is looked up if cluster is NULL. */
 	struct nx_cluster *cluster;
 	uint32_t offset;
 };
 
-/* What emitted code asked for at its last site, and the miss handler or a helper decided. */
+/* The request of emitted code at its last site, as the miss handler or a helper has decided it. */
 struct nx_stopped {
 	enum nx_status reason;
 	bool is_mmio; /* reason aside: the access at the site is a device's, at gpa */
@@ -61,7 +61,7 @@ struct nx_single {
 	struct nx_site site[NX_SINGLE_SITES];
 };
 
-/* The table of them. */
+/* The table of callbacks. */
 struct nx_singles {
 	struct nx_single single[NX_SINGLES];
 	uint32_t code; /* offset of their code, in the order of the table */
@@ -92,11 +92,11 @@ struct nx_trace_state {
 
 /* ---- execute.c, enter.S, and what it calls ---- */
 
-/* Runs the cluster's code from an offset; the state is up to date before and after. */
+/* Run the cluster's code from an offset; the state is up to date before and after. */
 void nx_run(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offset);
 /* Fill the context from the state: walks need its rflags (AC). */
 void nx_load_context(struct nx_engine *engine);
-/* Runs emitted code until it stores a site and exits; the site is in the context then. */
+/* Run emitted code until it stores a site and exits; the site is in the context then. */
 void nx_enter(struct nx_engine *engine, const void *code);
 void nx_thunk_exit(void);
 void nx_thunk_miss(void);
@@ -104,36 +104,32 @@ void nx_thunk_helper(void);
 /* callback.c: the pointer for the access at the context's site; NULL: stopped.reason says why not.
  */
 void *nx_runtime_miss(struct nx_engine *engine);
-/* Runs the instruction at the context's site; false: stop before it. */
+/* Run the instruction at the context's site; return false to stop before it. */
 bool nx_runtime_helper(struct nx_engine *engine);
 
 /* ---- complete.c ---- */
 
-/* Describes the instruction exit at a site. */
+/* Describe the instruction exit at a site. */
 void nx_describe_insn(struct nx_engine *engine, const struct nx_site *site, struct nx_exit *exit);
-/* What a device store at the site would write. */
+/* Return the value that a device store at the site would write. */
 uint64_t nx_store_value(struct nx_engine *engine, const struct nx_site *site);
-/* Finishes a pending exit of the simple kinds with the host's data: registers and rip. */
+/* Finish a pending exit of the simple kinds with the host's data: set registers and rip. */
 void nx_finish_pending(struct nx_engine *engine, uint64_t data);
 
 /* ---- device.c ---- */
 
-/*
- * Begins a device access, at the site and stopped.gpa, by an instruction that is not a mere MOV:
- * fills *exit and returns its pending kind, or NX_PENDING_NONE: leave before it.
- */
+/* Begin a device access, at the site and stopped.gpa, by an instruction that is not a mere MOV.
+ * Fill *exit and return its pending kind, or NX_PENDING_NONE to leave before it. */
 unsigned nx_begin_bounce(struct nx_engine *engine, const struct nx_site *site,
 			 struct nx_exit *exit);
-/* The device has answered: runs the instruction. Returns whether *exit is now the write half. */
+/* Run the instruction after the device has answered; return whether *exit is now the write half. */
 bool nx_finish_bounce_read(struct nx_engine *engine, struct nx_exit *exit);
 
 /* ---- trace.c ---- */
 
-/*
- * Runs the guest on from the state's rip to its next exiting instruction and notes the way. true:
- * the running translation stands at the site of the exit. false: *status says why not; the state is
- * at an instruction boundary.
- */
+/* Run the guest from the state's rip to its next exiting instruction and note the path. Return
+ * true if the running translation stands at the site of the exit; otherwise *status says why
+ * not, and the state is at an instruction boundary. */
 bool nx_trace(struct nx_engine *engine, const struct nx_site *from, enum nx_making making,
 	      enum nx_status *status);
 

@@ -65,13 +65,13 @@ static inline nx_operand nx_op_mem(ZydisRegister base, ZydisRegister index, unsi
 			    .value = displacement};
 }
 
-/* A context slot. */
+/* Return a context slot as an operand. */
 static inline nx_operand nx_op_slot(unsigned offset, unsigned size)
 {
 	return nx_op_mem(NX_HOST_CONTEXT, ZYDIS_REGISTER_NONE, 0, offset, size);
 }
 
-/* A guest register's home. */
+/* Return a guest register's home as an operand. */
 static inline nx_operand nx_op_home(unsigned number, unsigned size)
 {
 	return nx_op_slot(NX_CTX_GPR + 8 * number, size);
@@ -88,9 +88,10 @@ static inline void nx_emit_mov(struct nx_emitter *e, nx_operand to, nx_operand f
 	nx_emit2(e, ZYDIS_MNEMONIC_MOV, to, from);
 }
 
-/* A direct branch; its displacement, of 4 bytes (8 bits: 1 byte), ends where the code ends now. */
+/* Emit a direct branch; its displacement, of 4 bytes (or one, if of 8 bits), ends where the code
+ * ends now. */
 void nx_emit_branch(struct nx_emitter *e, ZydisMnemonic mnemonic, bool short_form);
-/* Makes the displacement that ends at offset end lead to target. */
+/* Make the displacement that ends at offset end lead to target. */
 void nx_patch_branch(struct nx_emitter *e, uint32_t end, uint32_t target);
 void nx_patch_branch8(struct nx_emitter *e, uint32_t end, uint32_t target);
 

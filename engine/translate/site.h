@@ -16,7 +16,7 @@ enum nx_site_kind {
 	NX_SITE_HELPER, /* a helper call for the instruction at rip */
 };
 
-/* What the runtime knows of a point in emitted code. */
+/* A point in emitted code at which the runtime is called. */
 struct nx_site {
 	uint64_t rip;  /* of the instruction; LEAVE: where to go on */
 	uint64_t from; /* LEAVE at a branch: its name (nx_path_name()); 0: at none */

@@ -15,13 +15,12 @@ struct nx_snippet {
 	uint8_t bytes[61];
 };
 
-/*
- * Emits host code for the graph to code_rw, which will run wherever it is (position
- * independent). false: something could not be encoded, or it did not fit.
- */
+/* Emit position-independent host code for the graph to code_rw. Return false if something could
+ * not be encoded, or did not fit. */
 bool nx_translate(struct nx_engine *engine, const struct nx_graph *graph, uint8_t *code_rw,
 		  size_t capacity, struct nx_translation *out);
-/* The same in steps. Everything that was passed stays as it is until the last one. */
+/* Do the same in steps. The caller keeps everything that it passed unchanged until the last
+ * step. */
 void nx_translate_begin(struct nx_engine *engine, const struct nx_graph *graph, uint8_t *code_rw,
 			size_t capacity, struct nx_translation *out);
 enum nx_progress nx_translate_step(struct nx_engine *engine);

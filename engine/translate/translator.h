@@ -9,7 +9,7 @@
 #include "engine.h"
 #include "translate/emit.h"
 
-/* Code out of line: behind the blocks. */
+/* Code out of line, behind the blocks. */
 struct nx_stub {
 	enum { NX_STUB_MISS, NX_STUB_LEAVE, NX_STUB_EDGE, NX_STUB_GROUP } kind;
 	uint32_t from; /* end of the branch that leads here */
@@ -30,7 +30,7 @@ struct nx_fixup {
 #define NX_MAX_STUBS 1536
 #define NX_MAX_FIXUPS (NX_MAX_BLOCKS * NX_EDGES)
 
-/* Where an operand is in guest memory; registers by enum nx_gpr, NX_GPRS: none. */
+/* The place of an operand in guest memory; registers by enum nx_gpr, or NX_GPRS. */
 struct nx_place {
 	uint8_t base, index, scale;
 	uint8_t seg;   /* enum nx_sreg */
@@ -53,9 +53,7 @@ struct nx_translator {
 	struct nx_translate_scratch *s;
 	struct nx_emitter e;
 	uint16_t insn; /* index of the instruction being translated */
-	/*
-	 * Where the guest's arithmetic flags are (context.h, rule 5): in one place at least.
-	 */
+	/* The places of the guest's arithmetic flags (context.h, rule 5), at least one of them. */
 	bool flags_in_host, flags_in_context;
 	struct nx_group group;
 };
@@ -71,7 +69,7 @@ struct nx_translate_scratch {
 	/* Too large for a kernel's stack: the instruction at hand, and how it is encoded. */
 	struct nx_decoded decoded[2];
 	ZydisEncoderRequest request, encoded; /* of emit.c, of lower.c */
-	/* Between two steps. */
+	/* The translator's position between two steps. */
 	struct nx_translator translator;
 	unsigned blocks_done, stubs_done;
 };
@@ -81,9 +79,9 @@ _Static_assert(sizeof(struct nx_translate_scratch) <= NX_TRANSLATE_SCRATCH_SIZE,
 
 /* translate.c */
 uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const struct nx_insn *insn);
-/* A miss goes on where the code ends now. */
+/* Let a miss go on where the code ends now. */
 void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint16_t site);
-/* Stores the site and leaves the translation; the flags must be in the context. */
+/* Store the site and leave the translation; the flags must be in the context. */
 void nx_emit_exit(struct nx_translator *t, uint16_t site);
 void nx_keep_flags_in_context(struct nx_translator *t);
 void nx_keep_flags_in_host(struct nx_translator *t);
@@ -98,14 +96,14 @@ struct nx_access_kind {
 
 struct nx_place nx_place_of(const struct nx_insn *insn, const struct nx_decoded *d,
 			    const ZydisDecodedOperand *m);
-/* The stack pointer plus displacement. */
+/* Return the place at the stack pointer plus displacement. */
 struct nx_place nx_stack_place(const struct nx_translator *t, int64_t displacement);
 /* Without effect on addresses, and allows any. */
 bool nx_seg_is_flat(const struct nx_mode *mode, unsigned seg, bool write);
 bool nx_is_locked(const struct nx_decoded *d);
-/* The offset in its segment, to a scratch register but r11, which it uses. */
+/* Compute the offset in its segment in a scratch register other than r11, which this uses. */
 void nx_emit_address(struct nx_translator *t, const struct nx_place *place, unsigned to);
-/* The host's operand for an access at a place, which may leave before the instruction. */
+/* Return the host's operand for an access at a place, which may leave before the instruction. */
 nx_operand nx_emit_access(struct nx_translator *t, const struct nx_insn *insn,
 			  const struct nx_place *place, struct nx_access_kind kind);
 /* r14 points to bytes at the place; returns the end of the branch that is taken if not. */
@@ -114,7 +112,7 @@ uint32_t nx_emit_range_check(struct nx_translator *t, const struct nx_place *pla
 
 /* group.c: the group that begins at an instruction; returns its instructions, 0: none. */
 unsigned nx_emit_group(struct nx_translator *t, uint16_t first, unsigned available);
-/* Its instructions with a check each, out of line. */
+/* Emit its instructions with a check each, out of line. */
 void nx_emit_apart(struct nx_translator *t, const struct nx_stub *stub);
 
 /*
@@ -122,11 +120,11 @@ void nx_emit_apart(struct nx_translator *t, const struct nx_stub *stub);
  * goes, noted in the context; nothing has happened otherwise.
  */
 void nx_lower(struct nx_translator *t, const struct nx_insn *insn);
-/* LOOP and JCXZ families: to host code whose last instruction is a 32-bit branch that is taken if
- * the guest's is; the flags are in the host. */
+/* Emit LOOP and JCXZ families as host code whose last instruction is a 32-bit branch that is
+ * taken if the guest's is; the flags are in the host. */
 void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d);
 
-/* What a call, and a return whose target is known, do to the stack. */
+/* Emit the effect on the stack of a call, and of a return whose target is known. */
 void nx_lower_call(struct nx_translator *t, const struct nx_insn *insn);
 void nx_lower_ret(struct nx_translator *t, const struct nx_insn *insn);
 
@@ -142,13 +140,13 @@ enum nx_snippet_kind {
 	NX_SNIPPET_COUNT = NX_SNIPPET_RANGE + 2,
 };
 
-/* Appends a snippet; returns the offset that its patch has in the code. */
+/* Append a snippet; return the offset that its patch has in the code. */
 uint32_t nx_emit_snippet(struct nx_translator *t, unsigned kind);
-/* Appends a snippet with a site. */
+/* Append a snippet with a site. */
 void nx_emit_site_snippet(struct nx_translator *t, unsigned kind, uint16_t site);
-/* The check for a group; returns the end of the branch. */
+/* Emit the check for a group; return the end of the branch. */
 uint32_t nx_emit_range_snippet(struct nx_translator *t, unsigned bytes, bool write);
-/* The check for an access of size bytes. */
+/* Emit the check for an access of size bytes. */
 unsigned nx_check_snippet(unsigned size, bool write);
 
 #endif

@@ -10,7 +10,7 @@
 
 #include <Zydis/Decoder.h>
 
-/* What is known of a byte of code. */
+/* Facts about a byte of code. */
 #define NXV_START (1u << 0)   /* an instruction starts here */
 #define NXV_TARGET (1u << 1)  /* a branch lands here, or it is an entry point */
 #define NXV_FIXED (1u << 2)   /* only what comes before it may lead here */
@@ -142,10 +142,10 @@ static inline bool is_count(const struct nx_verifier *v)
 		is_context(v, 0, ZYDIS_REGISTER_NONE, NX_CTX_IDLE_TURNS, 4));
 }
 
-/* How the instruction is listed; REFUSED: it is not. */
+/* Return how the instruction is listed, or REFUSED. */
 enum nx_listing nx_verify_listing(ZydisMnemonic mnemonic);
 bool nx_verify_prefixes(const struct nx_verifier *v);
-/* All operands, hidden ones included, of an instruction without effect on control. */
+/* Check all operands, hidden ones included, of an instruction without effect on control. */
 enum nx_verify_result nx_verify_operands(struct nx_verifier *v);
 
 #endif

@@ -31,22 +31,18 @@ enum nx_verify_result {
 /* Scratch memory for the verifier, from the arena. */
 #define NX_VERIFY_MAX_BYTES 65536
 struct nx_verify_scratch {
-	uint16_t map[NX_VERIFY_MAX_BYTES];  /* per byte of code: what is known of it */
+	uint16_t map[NX_VERIFY_MAX_BYTES];  /* facts about each byte of code */
 	uint16_t link[NX_VERIFY_MAX_BYTES]; /* other places in the code that belong to it */
 	uint64_t state[320];                /* struct nx_verifier */
 };
 
-/*
- * Proves that the code obeys the rules of context.h. *where is the offset of the offending
- * instruction. Reads the sites' kind, size and write, and the entries' offset.
- */
+/* Prove that the code obeys the rules of context.h. *where is the offset of the offending
+ * instruction. This reads the sites' kind, size and write, and the entries' offset. */
 enum nx_verify_result nx_verify(const uint8_t *code, uint32_t size,
 				const struct nx_translation *translation,
 				struct nx_verify_scratch *scratch, uint32_t *where);
-/*
- * The same in steps, between which nobody touches what was passed. Proven: DONE. FAILED: the result
- * is in *result.
- */
+/* Do the same in steps, between which the caller leaves everything that it passed unchanged.
+ * DONE: proven. FAILED: the result is in *result. */
 void nx_verify_begin(const uint8_t *code, uint32_t size, const struct nx_translation *translation,
 		     struct nx_verify_scratch *scratch);
 enum nx_progress nx_verify_step(struct nx_verify_scratch *scratch, enum nx_verify_result *result);
