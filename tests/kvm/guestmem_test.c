@@ -32,6 +32,7 @@ static int teardown(void **state)
 	(void)state;
 	munmap(memory, (size_t)PAGES * 4096);
 	free(vm.slot);
+	free(vm.slot_gpa);
 	return 0;
 }
 
