@@ -161,6 +161,7 @@ static bool absorbed(struct nx_kvm_vcpu *vcpu)
 	pthread_rwlock_unlock(&vm->lock);
 	vcpu->stats->signalled += signalled;
 	vcpu->stats->queued += queued;
+	vcpu->stats->internal += signalled || queued;
 	return signalled || queued;
 }
 
@@ -239,7 +240,9 @@ static enum step present(struct nx_kvm_vcpu *vcpu)
 	vcpu->exit_open = true;
 	vcpu->flushed = false;
 	/* The hardware's exit for such a write would not have reached the VMM: none is avoided. */
-	if (!instead)
+	if (instead)
+		vcpu->stats->internal++;
+	else
 		nx_stats_avoided(vcpu->stats, &vcpu->exit);
 	if (vcpu->run->kvm_valid_regs & KVM_SYNC_X86_REGS)
 		nx_exit_settle(vcpu);

@@ -100,6 +100,9 @@ static void test_as_kvm(void **state)
 	run(&vmm);
 	assert_true(vmm_equal(&without, &vmm));
 	assert_true(fake_vcpu()->stats->queued > TURNS);
+	/* Each exit of the engine's is avoided or is no exit to the VMM in KVM either. */
+	assert_int_equal(fake_vcpu()->stats->internal + nx_stats_avoided_total(fake_vcpu()->stats),
+			 fake_engine.exits);
 	/* What the kernel still queued are the turns before the engine took over, and after leaves.
 	 */
 	assert_true(fake.queued - queued < fake_vcpu()->stats->queued);
@@ -142,6 +145,8 @@ static void test_two_vcpus(void **state)
 	 */
 	assert_true(nx_stats_avoided_total(fake_vcpu()->stats) * 3 < fake_engine.exits * 2);
 	assert_true(nx_stats_avoided_total(fake_vcpu()->stats) > TURNS);
+	assert_int_equal(fake_vcpu()->stats->internal + nx_stats_avoided_total(fake_vcpu()->stats),
+			 fake_engine.exits);
 }
 
 static void second_vcpu_comes(struct vmm *me, unsigned index)
