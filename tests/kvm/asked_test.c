@@ -5,27 +5,12 @@
  */
 #include <cpuid.h>
 
-#include "unit.h"
+#include "exits.h"
 
 #define CR4_PKE (1u << 22)
 #define EFER_SVME (1u << 12)
-#define TURNS 10u
 
-static const struct model_insn program[] = {
-    {M_OUT, 0x20},  {M_OUT, 0x21}, {M_STORE, 0x500}, {M_OUT, 0x22},
-    {M_RMW, 0x700}, {M_ADD, 1},    {M_LOOP, 0},      {M_HLT, 0},
-};
 static struct vmm vmm, without;
-
-static void start(bool on)
-{
-	nx_options_default(&nx_options);
-	nx_options.off = !on;
-	fake_engine = (struct fake_engine){0};
-	fake_start(program, sizeof(program) / sizeof(*program), (struct fake_style){false, false});
-	fake.regs.rdx = TURNS;
-	fake.regs.rax = 100;
-}
 
 static int setup(void **state)
 {
@@ -41,12 +26,6 @@ static int teardown(void **state)
 	(void)state;
 	fake_stop();
 	return 0;
-}
-
-static void restart(bool on)
-{
-	fake_stop();
-	start(on);
 }
 
 /* ---- Protection keys ---- */

@@ -148,7 +148,9 @@ extern const char *fake_statistic;
 
 /* A fresh kernel and host with one VM and one vCPU that runs the program. */
 void fake_start(const struct model_insn *program, unsigned insns, struct fake_style style);
-/* Closes what fake_start() opened. */
+/* Start with default options, off unless noexit is on, a new engine, and so many turns in rdx. */
+void fake_begin(const struct model_insn *program, unsigned insns, unsigned turns, bool on);
+/* Close what fake_start() opened. */
 void fake_stop(void);
 struct nx_kvm_vm *fake_vm(void);
 struct nx_kvm_vcpu *fake_vcpu(void);

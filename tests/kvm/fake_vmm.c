@@ -6,6 +6,15 @@
 
 #include "fake.h"
 
+void fake_begin(const struct model_insn *program, unsigned insns, unsigned turns, bool on)
+{
+	nx_options_default(&nx_options);
+	nx_options.off = !on;
+	fake_engine = (struct fake_engine){0};
+	fake_start(program, insns, (struct fake_style){false, false});
+	fake.regs.rdx = turns;
+}
+
 int vmm_ioctl(unsigned long request, void *argument)
 {
 	return nx_kvm_ioctl(FAKE_VCPU_FD, request, argument);

@@ -7,26 +7,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "unit.h"
+#include "exits.h"
 
-#define TURNS 10u
-
-static const struct model_insn program[] = {
-    {M_OUT, 0x20},  {M_OUT, 0x21}, {M_STORE, 0x500}, {M_OUT, 0x22},
-    {M_RMW, 0x700}, {M_ADD, 1},    {M_LOOP, 0},      {M_HLT, 0},
-};
 static struct vmm vmm, without;
 static int event;
-
-static void start(bool on)
-{
-	nx_options_default(&nx_options);
-	nx_options.off = !on;
-	fake_engine = (struct fake_engine){0};
-	fake_start(program, sizeof(program) / sizeof(*program), (struct fake_style){false, false});
-	fake.regs.rdx = TURNS;
-	fake.regs.rax = 100;
-}
 
 static int setup(void **state)
 {
@@ -44,12 +28,6 @@ static int teardown(void **state)
 	fake_stop();
 	close(event);
 	return 0;
-}
-
-static void restart(bool on)
-{
-	fake_stop();
-	start(on);
 }
 
 static uint64_t signals(void)

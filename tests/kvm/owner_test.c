@@ -13,10 +13,7 @@ static int setup(void **state)
 
 	(void)state;
 	memset(&vmm, 0, sizeof(vmm));
-	nx_options_default(&nx_options);
-	fake_engine = (struct fake_engine){0};
-	fake_start(program, sizeof(program) / sizeof(*program), (struct fake_style){false, false});
-	fake.regs.rdx = 100;
+	fake_begin(program, sizeof(program) / sizeof(*program), 100, true);
 	while (!fake_engine.exits)
 		assert_int_equal(vmm_step(&vmm), 0);
 	vcpu = fake_vcpu();

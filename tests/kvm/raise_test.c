@@ -26,10 +26,7 @@ static struct vmm vmm;
 
 static void start(bool takes_interrupts)
 {
-	nx_options_default(&nx_options);
-	fake_engine = (struct fake_engine){0};
-	fake_start(ports, COUNT(ports), (struct fake_style){false, false});
-	fake.regs.rdx = 20;
+	fake_begin(ports, COUNT(ports), 20, true);
 	fake.regs.rflags |= takes_interrupts ? RFLAGS_IF : 0;
 	vmm = (struct vmm){0};
 }

@@ -23,10 +23,7 @@ static int setup(void **state)
 {
 	(void)state;
 	memset(&vmm, 0, sizeof(vmm));
-	nx_options_default(&nx_options);
-	fake_engine = (struct fake_engine){0};
-	fake_start(ports, sizeof(ports) / sizeof(*ports), (struct fake_style){false, false});
-	fake.regs.rdx = 5;
+	fake_begin(ports, sizeof(ports) / sizeof(*ports), 5, true);
 	return 0;
 }
 

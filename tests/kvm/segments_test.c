@@ -33,11 +33,7 @@ static struct vmm with, without;
 
 static void start(const struct model_insn *program, size_t insns, bool on)
 {
-	nx_options_default(&nx_options);
-	nx_options.off = !on;
-	fake_engine = (struct fake_engine){0};
-	fake_start(program, (unsigned)insns, (struct fake_style){false, false});
-	fake.regs.rdx = 20;
+	fake_begin(program, (unsigned)insns, 20, on);
 	fake.sregs.cr8 = 3;
 	fake.tpr = 0x30;
 	fake.vmm_sets = true;

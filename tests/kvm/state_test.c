@@ -28,11 +28,7 @@ static char argument[65536] __attribute__((aligned(64)));
 
 static void start(const struct model_insn *program, size_t insns, bool on)
 {
-	nx_options_default(&nx_options);
-	nx_options.off = !on;
-	fake_engine = (struct fake_engine){0};
-	fake_start(program, (unsigned)insns, (struct fake_style){false, false});
-	fake.regs.rdx = 20;
+	fake_begin(program, (unsigned)insns, 20, on);
 }
 
 static int reset(void **state)

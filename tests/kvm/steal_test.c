@@ -39,13 +39,9 @@ static void set_slot(uint32_t flags)
 
 static void start(bool on, bool marks)
 {
-	nx_options_default(&nx_options);
-	nx_options.off = !on;
-	fake_engine = (struct fake_engine){0};
 	memset(memory, 0, sizeof(memory));
-	fake_start(ports, COUNT(ports), (struct fake_style){false, false});
+	fake_begin(ports, COUNT(ports), 50, on);
 	set_slot(0);
-	fake.regs.rdx = 50;
 	fake.steal_msr = STEAL_GPA | 1;
 	fake.preempted = byte;
 	fake.marks = marks;

@@ -10,10 +10,7 @@ static int setup(void **state)
 	(void)state;
 	memset(&vmm, 0, sizeof(vmm));
 	memset(&nx_totals, 0, sizeof(nx_totals));
-	nx_options_default(&nx_options);
-	fake_engine = (struct fake_engine){0};
-	fake_start(program, sizeof(program) / sizeof(*program), (struct fake_style){false, false});
-	fake.regs.rdx = 20;
+	fake_begin(program, sizeof(program) / sizeof(*program), 20, true);
 	return 0;
 }
 

@@ -3,25 +3,9 @@
  */
 #include <x86intrin.h>
 
-#include "unit.h"
+#include "exits.h"
 
-#define TURNS 10u
-
-static const struct model_insn program[] = {
-    {M_OUT, 0x20},  {M_OUT, 0x21}, {M_STORE, 0x500}, {M_OUT, 0x22},
-    {M_RMW, 0x700}, {M_ADD, 1},    {M_LOOP, 0},      {M_HLT, 0},
-};
 static struct vmm vmm;
-
-static void start(bool on)
-{
-	nx_options_default(&nx_options);
-	nx_options.off = !on;
-	fake_engine = (struct fake_engine){0};
-	fake_start(program, sizeof(program) / sizeof(*program), (struct fake_style){false, false});
-	fake.regs.rdx = TURNS;
-	fake.regs.rax = 100;
-}
 
 static int setup(void **state)
 {
@@ -40,9 +24,8 @@ static int teardown(void **state)
 
 static void begin_stay(bool has_tsc)
 {
-	fake_stop();
 	fake_has_tsc_offset = has_tsc;
-	start(true);
+	restart(true);
 	fake.tsc_offset = 1ull << 60;
 	assert_int_equal(vmm_step(&vmm), 0);
 	assert_int_equal(vmm_step(&vmm), 0);
