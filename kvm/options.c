@@ -50,11 +50,13 @@ static const char *parse_NUMBER(const char *text, unsigned *value)
 static const char *const level_words[] = {NX_LEVELS(NX_X)};
 static const char *const limits_words[] = {NX_LIMITS(NX_X)};
 static const char *const fault_words[] = {"none", NX_FAULTS(NX_X)};
+static const char *const kernel_words[] = {"off", "on", "auto"};
 #undef NX_X
 #define NX_X(name, word, help) " " word
 static const char level_error[] = "must be one of" NX_LEVELS(NX_X);
 static const char limits_error[] = "must be one of" NX_LIMITS(NX_X);
 static const char fault_error[] = "must be one of none" NX_FAULTS(NX_X);
+static const char kernel_error[] = "must be one of off on auto";
 #undef NX_X
 
 /* The word's place in the list, or the number of words. */
@@ -106,13 +108,12 @@ static const char *parse_LIMITS(const char *text, enum nx_limits *value)
 
 static const char *parse_KERNEL(const char *text, enum nx_kernel *value)
 {
-	static const char *const words[] = {"off", "on", "auto"};
-	unsigned found = find_word(text, words, NX_KERNEL_COUNT);
+	unsigned place;
+	const char *error = parse_word(text, kernel_words, NX_KERNEL_COUNT, kernel_error, &place);
 
-	if (found == NX_KERNEL_COUNT)
-		return "must be one of off on auto";
-	*value = (enum nx_kernel)found;
-	return NULL;
+	if (!error)
+		*value = (enum nx_kernel)place;
+	return error;
 }
 
 const char *nx_option_set(struct nx_options *options, enum nx_option option, const char *text)
