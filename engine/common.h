@@ -27,6 +27,12 @@ enum nx_progress { NX_MORE, NX_DONE, NX_FAILED, NX_BLOCKED };
 /* 2^64 divided by the golden ratio: multiplicative hashing takes the product's upper bits. */
 #define NX_HASH_FACTOR 0x9e3779b97f4a7c15ull
 
+/* Return the row of a table with so many rows, at most 4096, in which a guest rip is looked for. */
+static inline uint32_t nx_hash_row(uint64_t rip, uint32_t rows)
+{
+	return (uint32_t)(rip * NX_HASH_FACTOR >> 52) % rows;
+}
+
 /* Do one step of a hash. */
 static inline uint64_t nx_mix(uint64_t a, uint64_t b)
 {

@@ -13,7 +13,7 @@
 
 static uint32_t slot_of(uint64_t rip)
 {
-	return (uint32_t)((rip * NX_HASH_FACTOR) >> 52) % NX_ENTRY_BUCKETS;
+	return nx_hash_row(rip, NX_ENTRY_BUCKETS);
 }
 
 static bool same_mode(const struct nx_mode *a, const struct nx_mode *b)

@@ -9,7 +9,7 @@
 
 static struct nx_alone *row_of(struct nx_engine *engine, uint64_t pc)
 {
-	return &engine->alone[(pc * NX_HASH_FACTOR >> 52) % NX_ALONE_PLACES];
+	return &engine->alone[nx_hash_row(pc, NX_ALONE_PLACES)];
 }
 
 void nx_alone_count(struct nx_engine *engine, uint64_t pc)

@@ -96,7 +96,7 @@ unsigned nx_cost_max_path(const struct nx_engine *engine)
 
 static unsigned account_number(uint64_t pc)
 {
-	return (pc * NX_HASH_FACTOR >> 52) % NX_ACCOUNTS;
+	return nx_hash_row(pc, NX_ACCOUNTS);
 }
 
 static struct nx_account *account_of(struct nx_engine *engine, uint64_t pc)
