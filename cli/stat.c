@@ -277,7 +277,7 @@ static bool print_kernel_alone(const struct options *options)
 	struct nx_json out = {.fd = STDOUT_FILENO};
 	struct kernel_figures kernel;
 
-	if (!options->look.pid || !watch_is_shown(options->look.pid) ||
+	if (!options->look.pid || watch_is_shown(options->look.pid) == WATCH_OK ||
 	    !cli_read_kernel(options->look.pid, &kernel))
 		return false;
 	if (!options->json) {

@@ -44,10 +44,10 @@ enum watch_result {
 enum watch_result watch_read(pid_t pid, bool clusters, struct watch *watch);
 void watch_free(struct watch *watch);
 
-/* Return whether a process maps its counter files. A forked child has the descriptors, but not
- * the mapping. */
+/* Return WATCH_OK if a process maps its counter files, or why it is not known to. A forked child
+ * has the descriptors, but not the mapping. */
 enum watch_result watch_is_shown(pid_t pid);
-/* Return whether the process shows a VM. */
+/* Return WATCH_OK if the process shows a VM, or why it is not known to. */
 enum watch_result watch_has_vm(pid_t pid);
 /* Return the process's name, or "?". */
 void watch_command(pid_t pid, char *to, size_t size);
