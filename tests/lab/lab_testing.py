@@ -31,6 +31,17 @@ def need_lab(cpu="amd", release=None):
         skip(f"no lab on this machine: {error}")
 
 
+def write_initrd(path, init):
+    """Writes a guest's initial file system: busybox, a console, and a script as its first process."""
+    from image import Cpio
+    with open(path, "wb") as out:
+        archive = Cpio(out)
+        archive.copy("/bin/busybox", "/bin/busybox")
+        archive.device("/dev/console", 5, 1)
+        archive.add("/init", init, 0o755)
+        archive.finish()
+
+
 def main():
     """unittest says "OK" for a run without tests; that must not pass."""
     result = unittest.main(exit=False).result

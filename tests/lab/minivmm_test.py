@@ -9,10 +9,9 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from lab_testing import BUILD, ROOT, main, need_lab
+from lab_testing import BUILD, ROOT, main, need_lab, write_initrd
 
 import transcript
-from image import Cpio
 
 INIT = b"""#!/bin/busybox sh
 /bin/busybox mkdir /proc
@@ -49,12 +48,7 @@ class MinivmmTest(unittest.TestCase):
     def setUpClass(cls):
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory)
-            with open(path / "initrd", "wb") as out:
-                archive = Cpio(out)
-                archive.copy("/bin/busybox", "/bin/busybox")
-                archive.device("/dev/console", 5, 1)
-                archive.add("/init", INIT, 0o755)
-                archive.finish()
+            write_initrd(path / "initrd", INIT)
             cls.result = subprocess.run(
                 [ROOT / "lab/run", *(["--release", RELEASE] if RELEASE else []), "--timeout", "1200",
                  "--share", path / "out", "--put", f"{path / 'initrd'}:/initrd", "--", SCRIPT],

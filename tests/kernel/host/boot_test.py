@@ -20,11 +20,11 @@ HERE = Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE.parents[2] / part) for part in ("kernel", "tests/lab", "tools")]
 
-from lab_testing import BUILD, ROOT, main, need_lab, skip  # noqa: E402
+from lab_testing import BUILD, ROOT, main, need_lab, skip, write_initrd  # noqa: E402
 
 import build_module  # noqa: E402
 import transcript  # noqa: E402
-from image import Cpio, LabError  # noqa: E402
+from image import LabError  # noqa: E402
 
 INIT = b"""#!/bin/busybox sh
 n=0
@@ -98,12 +98,7 @@ class BootTest(unittest.TestCase):
     def setUpClass(cls):
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory)
-            with open(path / "initrd", "wb") as out:
-                archive = Cpio(out)
-                archive.copy("/bin/busybox", "/bin/busybox")
-                archive.device("/dev/console", 5, 1)
-                archive.add("/init", INIT, 0o755)
-                archive.finish()
+            write_initrd(path / "initrd", INIT)
             result = subprocess.run(
                 [str(ROOT / "lab/run"), "--timeout", "1500", "--share", str(path / "out"),
                  "--put", f"{MODULE}:/root/noexit.ko", "--put", f"{path / 'initrd'}:/initrd",
