@@ -3,10 +3,10 @@
 """Builds noexit.ko: build_module.py BUILD [--kernel NAME | --source DIR]
 
 The module is built for one of the lab's kernels, from headers that are fetched with the system's
-apt and unpacked below BUILD, not installed. Its path is printed; what the compiler says goes to the
+apt and unpacked below BUILD, not installed. Its path is printed; the compiler's messages go to the
 standard error.
 
-The sources are put together in one folder first, because kbuild writes its objects beside the
+The sources are assembled in one folder first, because kbuild writes its objects beside the
 sources, and because the engine's files are spread over several folders.
 """
 
@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT / "lab"))
 
 from image import Images, LabError, locked, run_tool  # noqa: E402
 
-# All of zydis but the part that writes text.
+# The sources of zydis but for those that write text.
 ZYDIS_SOURCES = ("Decoder", "DecoderData", "Encoder", "EncoderData", "MetaInfo", "Mnemonic",
                  "Register", "Segment", "SharedData", "Utils")
 
@@ -37,7 +37,7 @@ def say(text):
     print(f"kernel: {text}", file=sys.stderr, flush=True)
 
 
-# ---- What has to be fetched ----
+# ---- Fetching ----
 
 def kernel_version(images, name):
     """Returns (release, package version) of a kernel of the lab."""
@@ -50,7 +50,7 @@ def kernel_version(images, name):
 
 
 def download(work, *packages):
-    """Returns the .deb files of these packages; apt drops its rights, so it must reach the place."""
+    """Returns the .deb files of these packages. apt drops its rights, so all may write to the folder."""
     os.chmod(work, 0o777)
     run_tool("apt-get", "-q", "download", *packages, cwd=work)
     return sorted(Path(work).glob("*.deb"))
@@ -67,7 +67,7 @@ def offered(package, version):
 
 
 def dependencies(deb, version):
-    """Returns what a headers package needs of its kernel's other packages."""
+    """Returns the packages of its kernel that a headers package depends on."""
     depends = run_tool("dpkg-deb", "-f", str(deb), "Depends")
     names = re.findall(r"\b(linux-(?:headers|kbuild|compiler)-[\w.+-]+)", depends)
     return [offered(name, version) for name in dict.fromkeys(names)]
@@ -156,7 +156,7 @@ def fetch_zydis(target, version):
 # ---- The folder that kbuild works in ----
 
 def refresh(source, target):
-    """Copies a file, or bytes, unless the text is the same: make then has nothing to do."""
+    """Copies a file, or bytes, unless the target is equal: make then has nothing to do."""
     data = source.read_bytes() if isinstance(source, Path) else source
     if not target.exists() or target.read_bytes() != data:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +165,7 @@ def refresh(source, target):
 
 
 def assemble(work, zydis):
-    """Puts the module's sources together in one folder."""
+    """Assembles the module's sources in one folder."""
     kept = set()
 
     def put(source, name):
@@ -196,14 +196,14 @@ def assemble(work, zydis):
         # Newer versions divide by Linux' own headers in a kernel, whose types are not the compiler's.
         text = file.read_bytes().replace(b"defined(ZYAN_LINUX) && defined(ZYAN_KERNEL)", b"0")
         put(text, Path("include/Zycore") / file.relative_to("/usr/include/Zycore"))
-    # A source that is gone must not be built any more.
+    # Kbuild must not find a source that has been removed.
     for stale in {*work.glob("*.[cS]"), *(work / "engine").rglob("*.[hS]")} - kept:
         if not stale.name.endswith(".mod.c"):
             stale.unlink()
 
 
 def compile_module(work, release, headers, kvm):
-    """Builds as DKMS does; returns the module's path and what the compiler and objtool said."""
+    """Builds as DKMS does; returns the module's path and the messages of the compiler and objtool."""
     for tool in ("make", compiler(headers)):
         if not shutil.which(tool):
             raise LabError(f"{tool}, which this kernel's modules are built with, is not installed")
@@ -218,7 +218,7 @@ def compile_module(work, release, headers, kvm):
 
 
 def build(build_directory, kernel="cloud"):
-    """Builds the module for a kernel of the lab; returns its path and the compiler's words."""
+    """Builds the module for a kernel of the lab; returns its path and the compiler's messages."""
     images = Images(Path(build_directory), say)
     release, version = kernel_version(images, kernel)
     cache = Path(build_directory) / "kernel-module"
@@ -238,7 +238,7 @@ def build(build_directory, kernel="cloud"):
 
 
 def write_source(build_directory, target):
-    """Puts a source tree together that DKMS builds the module from, for any kernel."""
+    """Writes a source tree from which DKMS builds the module for any kernel."""
     cache = Path(build_directory) / "kernel-module"
     cache.mkdir(exist_ok=True)
     zydis = cache / f"zydis-{zydis_version()}"

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * device.h - /dev/noexit: two requests, with the number of a file descriptor of a VM as argument.
- * Whoever has such a descriptor is the VMM, or may trace it.
+ * device.h - /dev/noexit: two requests, with a VM's file descriptor as argument. A process that has
+ * such a descriptor is the VMM, or may trace it.
  *
- * Read, it is text about the vCPUs of the reader's user, or of all for root: for each a line
- * "vcpu PROCESS NUMBER" and why it is off, if it is; then a line "NAME FIGURE" for each of
- * kernel_stats.h.
+ * Reading it gives text about the vCPUs of the reader's user, or about all vCPUs for root. For each
+ * vCPU there is a line "vcpu PROCESS NUMBER", with the reason if it is off, and then a line "NAME
+ * FIGURE" for each counter of kernel_stats.h.
  */
 #ifndef NXK_DEVICE_H
 #define NXK_DEVICE_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* kernel_stats.h - what the module counts, per vCPU. X(name, text). */
+/* kernel_stats.h - the module's counters for each vCPU. X(name, description). */
 #ifndef NXK_STATS_H
 #define NXK_STATS_H
 

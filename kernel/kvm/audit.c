@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * audit.c - audit_us=N: before a session ends it is held open for N microseconds, and its pages are
- * looked at before and after. With the protocol none may have been freed or have changed, however
- * often the VMM takes them away meanwhile: the entry in the page table goes, and whoever removed it
- * waits for the session.
+ * audit.c - audit_us=N: a session is held open for N microseconds before it ends, and its pages are
+ * compared before and after. With the protocol of memory.c no page may have been freed or changed,
+ * even if the VMM takes pages away meanwhile: the page-table entry disappears, and the task that
+ * has removed it waits for the session.
  */
 #include "host.h"
 

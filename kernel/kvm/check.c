@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * check.c - check=N: of every N exits of the engine one is left to the hardware, which then has to
- * deliver it at once: the same exit, at the same instruction, with the same registers.
+ * check.c - check=N: one of every N exits of the engine is left to the hardware, which then has to
+ * deliver the same exit at once, at the same instruction and with the same registers.
  *
- * In between an interrupt may be injected, and then the guest is elsewhere at its next exit. KVM
- * counts those; a comparison that one of them spoils is counted as lost.
+ * If KVM injects an interrupt in between, the guest is elsewhere at its next exit. KVM counts
+ * injections, so such a comparison is counted as lost.
  */
 #include "host.h"
 
@@ -52,7 +52,7 @@ void nxk_check_compare(struct nxk_vcpu *v, enum nxk_class class)
 			    nxk_class_of(&v->exit), v->exit.rip, class, nxk_rip(vcpu));
 }
 
-/* Another exit came first, and KVM's work on it has executed the instruction or gone elsewhere. */
+/* Another exit came first. If KVM's handler has moved rip, the expected exit will not come. */
 void nxk_check_handled(struct nxk_vcpu *v)
 {
 	if (!v->expecting || nxk_rip(v->vcpu) == v->exit.rip)

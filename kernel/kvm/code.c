@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * code.c - memory that translations run in.
+ * code.c - the memory that translations run in.
  *
  * A module cannot make memory executable: set_memory_x() and module_alloc() are not exported, and
- * vmap() takes the right to execute away. But a module has a text. A slice of it (code_area.S) is
- * read-only and executable as the loader maps it, and the same pages are mapped writable elsewhere.
+ * vmap() removes the right to execute. But the module's text is executable. A vCPU gets a slice of
+ * it (code_area.S), which the loader maps read-only and executable; a second mapping of the same
+ * pages is writable.
  */
 #include "host.h"
 
@@ -63,7 +64,7 @@ void nxk_code_put(struct nx_memory *memory)
 {
 	if (!memory->code_rw)
 		return;
-	/* Nothing of this guest's is left for the next one to find. */
+	/* Let the next vCPU find none of this guest's code. */
 	memset(memory->code_rw, 0xcc, memory->code_size);
 	vunmap(memory->code_rw);
 	clear_bit(slice_of(memory->code_rx), taken);

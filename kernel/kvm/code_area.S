@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * code_area.S - part of the module's text, for code that is made later. The loader maps it read-only
- * and executable, like all text; code.c maps the same pages writable elsewhere.
+ * code_area.S - the part of the module's text that translations are written into. The loader maps it
+ * read-only and executable, like all text; code.c maps the same pages writable elsewhere.
  */
 #include "code_area.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* code_area.h - the module's room for translations: how many vCPUs, and how much for each. */
+/* code_area.h - the code cache of the module: the number of slices, one per vCPU, and their size.
+ */
 #ifndef NXK_CODE_AREA_H
 #define NXK_CODE_AREA_H
 

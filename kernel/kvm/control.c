@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-/* control.c - how VMs are switched on, and the figures for people. */
+/* control.c - /dev/noexit, which enables VMs, and the counters in debugfs. */
 #include "device.h"
 #include "host.h"
 
@@ -37,7 +37,8 @@ void nxk_totals_add(const struct nxk_vcpu *v)
 	spin_unlock(&lock);
 }
 
-/* Of vCPUs that are gone: tests look here when the VMM has ended. */
+/* Show the engine counters of vCPUs that have been freed: tests read them when the VMM has ended.
+ */
 static int engine_show(struct seq_file *file, void *unused)
 {
 	static const char *const reasons[] = {
@@ -97,7 +98,7 @@ static int device_show(struct seq_file *file, void *unused)
 
 static int device_open(struct inode *inode, struct file *file)
 {
-	/* A device of its kind finds its own structure there. */
+	/* misc_open() has stored its own structure there. */
 	file->private_data = NULL;
 	return single_open(file, device_show, NULL);
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * deliver.c - the engine's exits, emulated by KVM's own handlers.
+ * deliver.c - has KVM's own handlers emulate the engine's exits.
  *
- * Before the handler the vCPU is as it is after a hardware exit on the same instruction. The
- * handler moves rip on through the static call that hooks.c redirects, and there the engine
- * completes its exit. A handler that has not done so when it returns has raised an exception, or
- * asks the VMM first: then the stay ends, and if the VMM answers, KVM's completion moves rip on in
- * the next KVM_RUN, through the same hook.
+ * When the handler is called, the vCPU is in the state that a hardware exit on the same instruction
+ * leaves. The handler advances rip through the static call that hooks.c redirects, and the hook
+ * sets the engine's next rip. If the handler returns without having done so, it has raised an
+ * exception or has to ask the VMM: then the stay ends. When the VMM has answered, KVM's completion
+ * advances rip in the next KVM_RUN through the same hook.
  */
 #include "host.h"
 
@@ -14,8 +14,8 @@
 #include <asm/msr-index.h>
 
 /*
- * Registers whose new value changes nothing that the engine or a stay relies on. After a write to
- * any other one the stay ends, and the guest's next exit begins one with the state as it is then.
+ * Return whether a write to the MSR changes no state that the engine or a stay relies on. After a
+ * write to any other MSR the stay ends, and the next stay reads the new state.
  */
 static bool write_is_harmless(u32 msr)
 {
@@ -95,8 +95,8 @@ int nxk_deliver(struct nxk_vcpu *v)
 
 	nxk_write_state(v);
 	/*
-	 * String elements of ports are KVM's emulator's, and an answer that goes to memory needs a
-	 * session that may be refused: the guest goes on to the hardware's exit.
+	 * KVM's emulator alone executes string instructions on ports, and input that goes to memory
+	 * needs a session that may be refused: both are left to the hardware's exit.
 	 */
 	if (v->exit.string || v->exit.to_memory) {
 		v->skipped = false;
@@ -110,7 +110,7 @@ int nxk_deliver(struct nxk_vcpu *v)
 		nxk_read_registers(v);
 		nxk_engine_done(v);
 	} else if (result == 1 && v->skipped) {
-		/* The engine has completed it, and KVM's copy of the registers is up to date. */
+		/* mmio.c has completed the exit and written the registers back. */
 	} else if (result == 1) {
 		v->delivering = false;
 		v->stats.aborted++;

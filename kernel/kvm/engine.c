@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-/* engine.c - the engine's side: its memory, its settings and the callbacks that it makes. */
+/* engine.c - the engine's memory, its settings and its callbacks. */
 #include "host.h"
 
 #include <linux/ktime.h>
 #include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
 
-/* Every port is KVM's business to hand on: to a device in the kernel or to the VMM. */
+/* Take every port access as an exit: KVM hands it to a device in the kernel or to the VMM. */
 static enum nx_route route_io(void *data, uint16_t port, unsigned int size, bool write,
 			      uint64_t value)
 {
@@ -52,7 +52,7 @@ static const struct nx_host callbacks = {
     .guest_leave = guest_leave,
 };
 
-/* Arenas that have not been freed. */
+/* The number of arenas that have not been freed. */
 static atomic_t arenas;
 
 bool nxk_engines_unused(void)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* fail.h - steps that can be made to fail, to try what becomes of it. X(NAME, word, what). */
+/* fail.h - fault injection: the steps that can be made to fail. X(NAME, word, description). */
 #ifndef NXK_FAIL_H
 #define NXK_FAIL_H
 

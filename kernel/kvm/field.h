@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* field.h - fields of structures that are private to KVM, by the offsets of offsets.h. */
+/* field.h - accesses fields of KVM's private structures by the offsets of offsets.h. */
 #ifndef NXK_FIELD_H
 #define NXK_FIELD_H
 
 #include "offsets.h"
 
-/* The structures of the two makes begin with the common one, which KVM's own build asserts. */
+/* The vendors' structures begin with the common one, which KVM's own build asserts. */
 #define NXK_FIELD(object, name, type) (*(type *)((char *)(object) + NXK_##name))
 
 #endif

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * hooks.c - KVM's static calls lead to us first.
+ * hooks.c - redirects KVM's static calls to wrappers.
  *
  * KVM calls its vendor module through static calls, direct calls that are patched when that module
- * is loaded. Four of them are redirected while this module is loaded. A wrapper ends in a tail jump
- * for a VM that is not enabled: then no frame of ours is on the stack while KVM's function sleeps,
- * and when the calls have been patched back it is enough to wait for every task to have been
- * outside of kernel text that it was preempted in (synchronize_rcu_tasks()).
+ * is loaded. Five of them are redirected while this module is loaded. For a VM that is not enabled
+ * a wrapper ends in a tail jump: no frame of ours is on the stack while KVM's function sleeps.
+ * Hence, after the calls have been patched back, synchronize_rcu_tasks() suffices: it waits until
+ * no task is preempted inside a wrapper any more.
  */
 #include "host.h"
 
@@ -58,7 +58,7 @@ static int no_walk(struct kvm_vcpu *vcpu, u64 gpa, u64 *sptes, int *root)
 	return -1;
 }
 
-/* What KVM called before, and what we call of KVM's by name. */
+/* The functions that KVM called before, and KVM's functions that are found by name. */
 DEFINE_STATIC_CALL(nxk_orig_handle_exit, no_exit);
 DEFINE_STATIC_CALL(nxk_orig_pre_run, no_vcpu);
 DEFINE_STATIC_CALL(nxk_orig_skip, no_vcpu);
@@ -74,7 +74,7 @@ DEFINE_STATIC_CALL(nxk_get_walk, no_walk);
 
 /* ---- The wrappers ---- */
 
-/* An exit of ours that the VMM has not let KVM complete is none any more. */
+/* Drop an exit of the engine's that KVM has not completed, since the VMM has changed the state. */
 static void overtaken(struct nxk_vcpu *v)
 {
 	v->delivering = false;
@@ -170,7 +170,7 @@ static void vm_destroy(struct kvm *kvm)
 struct hook {
 	const char *key_name, *trampoline_name;
 	void *ours;
-	struct static_call_key *our_key; /* through which we call what was there */
+	struct static_call_key *our_key; /* of our call to the original function */
 	void *our_trampoline;
 	struct static_call_key *key;
 	void *trampoline, *original;
@@ -189,7 +189,7 @@ static struct hook hooks[] = {
     HOOK(vm_destroy, vm_destroy, nxk_orig_destroy),
 };
 
-/* Operations of KVM's that we call as well, and a function: found by name, called statically. */
+/* Operations and functions of KVM's that we call: found by name, called through static calls. */
 static const struct {
 	const char *name;
 	bool is_key;
@@ -246,7 +246,7 @@ static int find_calls(void)
 	return 0;
 }
 
-/* Another module that redirects the same calls must not be mistaken for KVM. */
+/* Refuse if another module has redirected the same calls: it must not be mistaken for KVM. */
 static int expected(void)
 {
 	char name[KSYM_SYMBOL_LEN];

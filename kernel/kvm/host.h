@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * host.h - the kernel host's own interfaces: enabled VMs, their vCPUs, and what the two makes of
- * processors do differently.
+ * host.h - the kernel host's own interfaces: enabled VMs, their vCPUs, and the differences
+ * between the two vendors' processors.
  *
- * Who owns what. A struct nxk_vcpu belongs to the thread that is in KVM_RUN for that vCPU; it is
- * made and used there alone, and freed by KVM's teardown of the vCPU. A struct nxk_vm is shared by
- * its vCPUs. None of our locks is held in a session or while a handler of KVM's runs.
+ * Ownership: a struct nxk_vcpu belongs to the thread that is in KVM_RUN for that vCPU. That thread
+ * alone creates and uses it, and KVM's teardown of the vCPU frees it. A struct nxk_vm is shared by
+ * its vCPUs. None of our locks is held in a session or while one of KVM's handlers runs.
  */
 #ifndef NXK_HOST_H
 #define NXK_HOST_H
@@ -23,7 +23,7 @@
 #undef pr_fmt
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-/* What a hardware exit was, as far as a stay may begin behind it. */
+/* The class of a hardware exit. A stay may begin after an exit of any class but OTHER and HLT. */
 enum nxk_class {
 	NXK_CLASS_OTHER,
 	NXK_CLASS_CPUID,
@@ -31,44 +31,44 @@ enum nxk_class {
 	NXK_CLASS_CR,
 	NXK_CLASS_IO,
 	NXK_CLASS_MMIO,
-	NXK_CLASS_HLT, /* no stay begins behind it */
+	NXK_CLASS_HLT,
 };
 
 struct nxk_vm {
 	struct kvm *kvm;
 	struct hlist_node node;
 	refcount_t count; /* one for being enabled, one for each nxk_vcpu */
-	const char *off;  /* why no stay begins any more; NULL: they do */
+	const char *off;  /* the reason why no stay begins any more; NULL: stays begin */
 };
 
 struct nxk_vcpu {
 	struct kvm_vcpu *vcpu;
 	struct nxk_vm *vm;
 	struct hlist_node node;
-	struct pid *process; /* the VMM's, and whose it is */
-	kuid_t user;
+	struct pid *process; /* the VMM */
+	kuid_t user;         /* the VMM's user */
 	struct nx_engine *engine;
 	struct nx_state *state;
 	struct nx_exit exit;
 	struct nx_memory memory;
 	const char *off;
 	/*
-	 * The engine's exit is being emulated by KVM, which advances rip through our hook: then the
-	 * length is the engine's, not what the processor says of its own last exit.
+	 * KVM is emulating an exit of the engine's and advances rip through our hook. The hook then
+	 * takes the engine's instruction length, since the processor reports the length for its own
+	 * last exit only.
 	 */
 	bool delivering;
 	bool skipped;
-	bool
-	    answer_due; /* by the VMM, to a load from device memory that is pending in the engine */
-	bool last;      /* the stay ends with this exit, which changes what the engine relies on */
+	bool answer_due; /* the VMM owes the data of a device-memory load pending in the engine */
+	bool last; /* the stay ends with this exit, which changes state that the engine uses */
 	unsigned long deliver_rip; /* linear */
 	/* The last KVM_RUN ended with an exit for the VMM, of this class, at this rip. */
 	enum nxk_class returned;
 	unsigned long returned_rip;
 	bool in_session;
 	bool kicked; /* fail=kick */
-	/* check.c: the exit that the hardware has to deliver next, and what would excuse another
-	 * one. */
+	/* check.c: the hardware has to deliver v->exit next. An injection since then excuses
+	 * another exit. */
 	bool expecting;
 	unsigned int unchecked;
 	u64 injections;
@@ -84,18 +84,19 @@ struct nxk_vcpu {
 	struct nxk_stats stats;
 };
 
-/* What the two makes do differently. */
+/* The operations that depend on the vendor. */
 struct nxk_vendor {
 	const char *module; /* kvm_amd or kvm_intel */
 	const char *build_id;
-	const char *handle_exit; /* the functions that KVM's static calls have to lead to */
-	/* The class of the exit that the hardware has just delivered. */
+	const char *handle_exit; /* the function that KVM's static call has to lead to */
+	/* Return the class of the exit that the hardware has just delivered. */
 	enum nxk_class (*class_of)(struct kvm_vcpu *vcpu);
-	/* Does something that only this make knows stand against a stay? */
+	/* Return whether vendor-specific state forbids a stay. */
 	bool (*busy)(struct kvm_vcpu *vcpu);
-	/* Is the hardware's exit, of the same class and place, the engine's in all else? */
+	/* Return whether the hardware's exit, of the same class at the same rip, equals the
+	 * engine's in all else. */
 	bool (*same)(struct kvm_vcpu *vcpu, const struct nx_exit *exit);
-	/* Is this VM one of which no stay may ever begin? */
+	/* Return why no stay may ever begin in this VM, or NULL. */
 	const char *(*refuse)(struct kvm *kvm);
 	u64 spte_read, spte_dirty;
 };
@@ -111,7 +112,7 @@ extern enum nxk_user_cpuid nxk_user_cpuid;
 extern bool nxk_all;
 extern unsigned int nxk_check, nxk_audit_us;
 
-/* ---- names.c: what the kernel does not export is found by name, once, at load ---- */
+/* ---- names.c: symbols that the kernel does not export are looked up by name at load ---- */
 
 int nxk_names_init(void);
 void *nxk_lookup(const char *name);
@@ -133,18 +134,18 @@ DECLARE_STATIC_CALL(nxk_get_walk, int(struct kvm_vcpu *, u64, u64 *, int *));
 
 int nxk_enable(struct kvm *kvm);
 void nxk_disable(struct kvm *kvm);
-/* The vCPU's side of ours, made when it is first asked for; NULL: the VM is not enabled. */
+/* Return the vCPU's structure, created at the first call; NULL: the VM is not enabled. */
 struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu);
-/* The same without making one, whether or not stays may begin. */
+/* Return the same without creating it, whether or not stays may begin. */
 struct nxk_vcpu *nxk_vcpu_known(struct kvm_vcpu *vcpu);
 void nxk_vcpu_gone(struct kvm_vcpu *vcpu);
 void nxk_vm_gone(struct kvm *kvm);
 void nxk_vcpu_off(struct nxk_vcpu *v, const char *why);
 bool nxk_any_vm(void);
 bool nxk_tables_empty(void);
-/* Writes about the vCPUs that the reader may know of, as device.h has it. */
+/* Write the figures of the vCPUs that the reader may see, in device.h's format. */
 void nxk_vcpus_show(struct seq_file *file);
-/* Adds to the figures of vCPUs that are gone. */
+/* Add to the totals of vCPUs that have been freed. */
 void nxk_totals_add(const struct nxk_vcpu *v);
 
 /* ---- code.c ---- */
@@ -153,18 +154,18 @@ bool nxk_code_get(struct nx_memory *memory);
 void nxk_code_put(struct nx_memory *memory);
 bool nxk_code_unused(void);
 
-/* ---- engine.c: all that is known of the engine's callbacks and settings ---- */
+/* ---- engine.c: the engine's memory, settings and callbacks ---- */
 
 bool nxk_engine_make(struct nxk_vcpu *v);
 void nxk_engine_free(struct nxk_vcpu *v);
 bool nxk_engines_unused(void);
 bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class);
 enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v);
-/* KVM has executed the exit's instruction: the state is the guest's after it. */
+/* Note that KVM has executed the exit's instruction: the state is the guest's after it. */
 void nxk_engine_done(struct nxk_vcpu *v);
-/* Completes the exit with its data; the state is the guest's after the instruction. */
+/* Complete the exit with its data; then the state is the guest's after the instruction. */
 enum nx_completion nxk_engine_complete(struct nxk_vcpu *v);
-/* The stay is over: nothing of it is pending in the engine. */
+/* Drop the pending exit at the end of a stay. */
 void nxk_engine_forget(struct nxk_vcpu *v);
 
 /* ---- state.c ---- */
@@ -172,47 +173,48 @@ void nxk_engine_forget(struct nxk_vcpu *v);
 unsigned long nxk_rip(struct kvm_vcpu *vcpu);
 void nxk_set_rip(struct kvm_vcpu *vcpu, unsigned long rip);
 void nxk_read_state(struct nxk_vcpu *v);
-/* Makes all of vcpu->arch.regs valid. */
+/* Make all of vcpu->arch.regs valid. */
 void nxk_need_registers(struct kvm_vcpu *vcpu);
 void nxk_read_registers(struct nxk_vcpu *v);
 void nxk_write_state(struct nxk_vcpu *v);
 
 /* ---- memory.c ---- */
 
-/* false: something that waits for this vCPU to come out of guest mode forbids it. */
+/* Begin a session. Return false if a pending request forbids it. */
 bool nxk_session_begin(struct nxk_vcpu *v);
 void nxk_session_end(struct nxk_vcpu *v);
-/* The host memory of the page, and whether the hardware would store there; NULL: none to be had. */
+/* Return the page's host memory and whether the hardware would store there; NULL: it has none. */
 void *nxk_guest_page(struct kvm_vcpu *vcpu, u64 gpa, bool *writable);
-/* Is the address in the page of the vCPU's APIC registers? */
+/* Return whether the address is in the page of the vCPU's APIC registers. */
 bool nxk_is_lapic(const struct kvm_vcpu *vcpu, u64 gpa);
 void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page);
-/* The bit that the hardware sets in an entry at the first store; 0: it has none. */
+/* Return the dirty bit of the hardware's page-table entries; 0: they have none. */
 u64 nxk_dirty_mask(void);
 
 /* ---- stay.c ---- */
 
-/* After KVM has handled an exit of this class: returns what the handler has to return. */
+/* Run the guest after an exit that KVM has handled. Return the value that KVM's exit handler has
+ * to return. */
 int nxk_stay(struct nxk_vcpu *v);
 bool nxk_may_begin(struct nxk_vcpu *v);
 
-/* ---- check.c: the hardware as a witness ---- */
+/* ---- check.c: the engine's exits compared with the hardware's ---- */
 
-/* Is this exit of the engine's one that the hardware delivers instead, to be compared? */
+/* Return whether the hardware has to deliver this exit instead of the engine, to be compared. */
 bool nxk_check_due(struct nxk_vcpu *v);
-/* The hardware has delivered one. */
+/* Compare the exit that the hardware has delivered with the expected one. */
 void nxk_check_compare(struct nxk_vcpu *v, enum nxk_class class);
-/* KVM has handled it. */
+/* Note that KVM has handled the hardware's exit. */
 void nxk_check_handled(struct nxk_vcpu *v);
 
-/* ---- audit.c: are the pages of a session what they were? ---- */
+/* ---- audit.c: a session's pages compared at its end ---- */
 
 void nxk_audit_note(struct nxk_vcpu *v, u64 gpa, const void *host);
 void nxk_audit(struct nxk_vcpu *v);
 
 /* ---- mmio.c ---- */
 
-/* As nxk_deliver(), for an exit to device memory; the state has been written back. */
+/* Do the same as nxk_deliver() for an access to device memory; the state has been written back. */
 int nxk_deliver_mmio(struct nxk_vcpu *v);
 
 /* ---- control.c ---- */
@@ -224,7 +226,7 @@ enum nxk_class nxk_class_of(const struct nx_exit *exit);
 
 /* ---- deliver.c ---- */
 
-/* Has KVM emulate the engine's exit; returns KVM's answer: 1 to go on, 0 for the VMM. */
+/* Have KVM emulate the engine's exit. Return KVM's result: 1 to go on, 0 to return to the VMM. */
 int nxk_deliver(struct nxk_vcpu *v);
 
 #endif

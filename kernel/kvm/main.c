@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * main.c - loading and unloading: what is refused, with one sentence each, and in which order
- * things are put in place.
+ * main.c - loads and unloads the module. A KVM or a machine that is not supported is refused with
+ * one sentence.
  */
 #include "host.h"
 
@@ -17,7 +17,7 @@ u64 nxk_dirty_mask(void)
 	return *dirty_mask;
 }
 
-/* ---- Is this the KVM that the module was built for? ---- */
+/* ---- Refusing another KVM than the module was built for ---- */
 
 /* The build ID lies at the end of the note: 20 bytes after the header and "GNU". */
 static bool build_id_is(const char *module, const char *expected)
@@ -63,8 +63,8 @@ static int find_vendor(void)
 }
 
 /*
- * While hooks are attached the vendor module must not go: another one's calls would overwrite ours,
- * and ours would be written back into memory that is no longer its.
+ * Keep the vendor module loaded while hooks are attached. Otherwise loading it again would
+ * overwrite our hooks, and detaching would write back pointers into memory that has been freed.
  */
 static int pin_vendor(void)
 {
@@ -80,7 +80,7 @@ static int pin_vendor(void)
 
 static int check_machine(void)
 {
-	/* What npt and ept have come to, and the parameter tdp_mmu, which stays on without them. */
+	/* The first holds what npt or ept allow. The parameter tdp_mmu stays on without them. */
 	const bool *hardware = nxk_lookup("tdp_enabled"), *tdp = nxk_lookup("tdp_mmu_enabled");
 
 	dirty_mask = nxk_lookup("shadow_dirty_mask");
@@ -135,7 +135,7 @@ static void __exit noexit_exit(void)
 	nxk_control_exit();
 	nxk_hooks_detach();
 	module_put(pinned);
-	/* A VM that is enabled holds the module, so nothing of any can be left. */
+	/* An enabled VM holds a reference on the module, so no VM can have left anything. */
 	WARN_ON(!nxk_code_unused() || !nxk_engines_unused() || !nxk_tables_empty());
 }
 

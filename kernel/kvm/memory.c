@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * memory.c - sessions, and what a guest's page is in one.
+ * memory.c - sessions, and the look-up of guest pages in them.
  *
- * A session is to KVM what guest mode is: interrupts are off and vcpu->mode is IN_GUEST_MODE.
- * Whoever takes a page away from the guest or restricts it removes the entry in the page table that
- * the hardware uses, and then makes a request of all vCPUs that are in guest mode and waits until
- * each has taken an interrupt. That is, until our session is over. So an entry that is found in a
- * session is good to its end, without a reference and without a lock.
+ * To KVM a vCPU in a session is in guest mode: interrupts are off and vcpu->mode is IN_GUEST_MODE.
+ * Before KVM takes a page away from the guest or restricts access to it, it removes the entry from
+ * the page table that the hardware uses, makes a request of all vCPUs in guest mode and waits until
+ * each has taken an interrupt, hence until our session is over. So an entry that is found in a
+ * session is valid to the session's end, without a reference and without a lock.
  */
 #include "host.h"
 
 #include <linux/mm.h>
 
-#define SPTE_PRESENT BIT_ULL(11) /* KVM's own: neither absent, nor a device's, nor removed */
+#define SPTE_PRESENT BIT_ULL(11) /* KVM's: not absent, removed or a device's */
 #define SPTE_WRITABLE BIT_ULL(1)
 #define SPTE_LARGE BIT_ULL(7)
 #define SPTE_ADDRESS GENMASK_ULL(51, 12)
 #define LEVELS 6
 
 #define REQUEST(name) BIT_ULL(KVM_REQ_##name &KVM_REQUEST_MASK)
-/* Requests that KVM may serve after the stay: it is as if they had come a moment later. */
+/* Requests that KVM may serve after the stay, as if they had been made a moment later. */
 #define MAY_WAIT                                                                              \
 	(REQUEST(TLB_FLUSH) | REQUEST(TLB_FLUSH_CURRENT) | REQUEST(TLB_FLUSH_GUEST) |         \
 	 REQUEST(MMU_SYNC) | REQUEST(LOAD_MMU_PGD) | REQUEST(CLOCK_UPDATE) |                  \
@@ -73,7 +73,7 @@ void nxk_session_end(struct nxk_vcpu *v)
 	v->kicked |= nxk_fails(NXK_FAIL_KICK);
 }
 
-/* The leaf that the hardware would use for the page; 0: there is none. */
+/* Return the leaf entry that the hardware would use for the page; 0: there is none. */
 static u64 leaf_of(struct kvm_vcpu *vcpu, u64 gpa, int *level)
 {
 	u64 sptes[LEVELS] = {0};
@@ -99,7 +99,7 @@ static void *memory_of(u64 spte, u64 gpa, int level)
 	return page_address(page);
 }
 
-/* The registers' page, which may lie over memory and has an ordinary entry where APICv uses it. */
+/* The page of APIC registers may overlap memory, and with APICv it has an ordinary entry. */
 bool nxk_is_lapic(const struct kvm_vcpu *vcpu, u64 gpa)
 {
 	u64 base = vcpu->arch.apic_base;
@@ -138,7 +138,7 @@ void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page)
 		page->kind = NX_PAGE_DEVICE;
 		return;
 	}
-	/* KVM's own slots are pages that the hardware treats apart. */
+	/* KVM's internal slots hold pages that the hardware treats specially. */
 	if (slot->id >= KVM_USER_MEM_SLOTS || slot->flags & KVM_MEMSLOT_INVALID)
 		return;
 	page->host = nxk_guest_page(vcpu, gpa, &page->writable);

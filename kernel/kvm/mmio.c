@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * mmio.c - accesses to device memory: by KVM's devices in the kernel, or by the VMM.
+ * mmio.c - accesses to device memory, emulated by KVM's devices in the kernel or by the VMM.
  *
- * KVM has no function that takes an address and data and does what its emulator does with them, so
- * the three steps are made here: the vCPU's LAPIC, the buses of the VM, and then the VMM by way of
- * the run page. The completion of such an exit is ours, since KVM's goes back into an emulator that
- * has never seen the instruction.
+ * KVM has no function that takes an address and data and routes them as its emulator does. So the
+ * three steps are made here: the vCPU's LAPIC, the buses of the VM, and then the VMM through the
+ * run page. Such an exit has a completion of ours, since KVM's returns to an emulator that has not
+ * decoded the instruction.
  */
 #include "host.h"
 
@@ -15,7 +15,7 @@
 
 static struct kvm_io_device *lapic_of(struct kvm_vcpu *vcpu)
 {
-	/* The device is a member, so this is its address. */
+	/* The device is a member of struct kvm_lapic, not a pointer. */
 	return vcpu->arch.apic ? &NXK_FIELD(vcpu->arch.apic, LAPIC_DEV, struct kvm_io_device)
 			       : NULL;
 }
@@ -27,7 +27,7 @@ static bool write_in_kernel(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 
 	if (lapic && !kvm_iodevice_write(vcpu, lapic, exit->gpa, exit->size, &data))
 		return true;
-	/* An eventfd that is signalled by any write, whatever its length. */
+	/* This bus has eventfds that a write of any length signals. */
 	if (!kvm_io_bus_write(vcpu, KVM_FAST_MMIO_BUS, exit->gpa, 0, NULL))
 		return true;
 	return !kvm_io_bus_write(vcpu, KVM_MMIO_BUS, exit->gpa, exit->size, &data);
@@ -46,8 +46,8 @@ static bool read_in_kernel(struct kvm_vcpu *vcpu, struct nx_exit *exit)
 }
 
 /*
- * The instruction is completed with the registers as they are now: 1, with rip past it, or what
- * nxk_deliver_mmio() returns for the write half of a read-modify-write.
+ * Complete the instruction with the current registers. Return 1 with rip past it, or the result of
+ * nxk_deliver_mmio() for the write half of a read-modify-write.
  */
 static int finish(struct nxk_vcpu *v)
 {
@@ -64,8 +64,8 @@ static int finish(struct nxk_vcpu *v)
 	}
 }
 
-/* The VMM has answered. It may have loaded another state meanwhile: then the exit is none any more.
- */
+/* Complete a load with the VMM's answer. If the VMM has loaded another state meanwhile, drop the
+ * exit. */
 static int complete_read(struct kvm_vcpu *vcpu)
 {
 	struct nxk_vcpu *v = nxk_vcpu_known(vcpu);
@@ -107,7 +107,7 @@ static int to_vmm(struct nxk_vcpu *v)
 	memset(run->mmio.data, 0, sizeof(run->mmio.data));
 	if (exit->write) {
 		memcpy(run->mmio.data, &exit->data, exit->size);
-		/* KVM's rip is past a store by the time that the VMM sees it. */
+		/* KVM has advanced rip past a store before the VMM sees it. */
 		if (finish(v) != 1)
 			return -EIO;
 		vcpu->arch.complete_userspace_io = complete_write;

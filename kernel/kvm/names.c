@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * names.c - addresses of what KVM has and does not export.
+ * names.c - finds symbols of KVM's that are not exported.
  *
- * kallsyms_lookup_name() is not exported either, but a probe may be put on it, and a probe knows
- * the address that it was put on. It is taken off again at once. What is found is called through
- * static calls of ours only: functions whose address the kernel never takes have no landing pad for
- * indirect branches.
+ * kallsyms_lookup_name() is not exported either. But a kprobe may be registered on it and then
+ * holds its address; it is unregistered at once. Functions that are found are called through static
+ * calls of ours only, since a function whose address the kernel never takes has no ENDBR for an
+ * indirect call.
  */
 #include "host.h"
 

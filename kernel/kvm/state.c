@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * state.c - registers between KVM's vCPU and the engine's state.
+ * state.c - copies registers between KVM's vCPU and the engine's state.
  *
- * KVM fills its copies lazily on Intel's processors: a bit in regs_avail says whether one is there,
- * the exported static call cache_reg brings it, and regs_dirty has it written back at the next
- * entry. On AMD's all of them are there after each exit.
+ * On Intel's processors KVM reads registers lazily: a bit in regs_avail says whether its copy is
+ * valid, the exported static call cache_reg reads the register, and a bit in regs_dirty has it
+ * written back at the next entry. On AMD's processors all copies are valid after each exit.
  */
 #include "host.h"
 
@@ -57,7 +57,7 @@ static void read_segment(struct kvm_vcpu *vcpu, struct nx_segment *to, int numbe
 	};
 }
 
-/* Both number the general registers as the processor encodes them. */
+/* KVM and the engine number the general registers as the processor encodes them. */
 static_assert(VCPU_REGS_RAX == (int)NX_RAX && VCPU_REGS_RSP == (int)NX_RSP &&
 	      VCPU_REGS_R15 == (int)NX_R15);
 
@@ -74,7 +74,7 @@ void nxk_read_registers(struct nxk_vcpu *v)
 
 void nxk_read_state(struct nxk_vcpu *v)
 {
-	/* The engine's order of segment registers is the processor's, KVM's has one of its own. */
+	/* The engine numbers segment registers as the processor encodes them, KVM does not. */
 	static const int segment[NX_SREGS] = {
 	    [NX_ES] = VCPU_SREG_ES, [NX_CS] = VCPU_SREG_CS, [NX_SS] = VCPU_SREG_SS,
 	    [NX_DS] = VCPU_SREG_DS, [NX_FS] = VCPU_SREG_FS, [NX_GS] = VCPU_SREG_GS,

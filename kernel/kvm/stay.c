@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * stay.c - from an exit that KVM has handled to the guest's next real entry.
+ * stay.c - a stay: from an exit that KVM has handled to the next hardware entry of the guest.
  *
  * The engine touches guest memory in sessions (memory.c), one from each exit to the next. Between
- * two sessions KVM's own handler emulates the exit with interrupts on, as after a hardware exit,
- * and everything that KVM looks at before it enters the guest is looked at here: whatever is due
- * ends the stay, and KVM deals with it on its usual way.
+ * two sessions KVM's own handler emulates the exit with interrupts enabled, as after a hardware
+ * exit. The conditions that KVM tests before it enters the guest are tested here as well: if one
+ * holds, the stay ends, and KVM deals with it on its usual path.
  */
 #include "host.h"
 
 #include <linux/sched/signal.h>
 
-/* What only KVM can do something about: the same things that make it leave its inner loop. */
+/* Return whether there is work for which KVM leaves its inner loop. */
 static bool work_is_due(struct kvm_vcpu *vcpu)
 {
 	return need_resched() || signal_pending(current) || test_thread_flag(TIF_NOTIFY_RESUME) ||
@@ -27,7 +27,7 @@ static bool event_is_due(struct kvm_vcpu *vcpu)
 	       arch->nmi_pending || arch->smi_pending;
 }
 
-/* An interrupt that the guest would take before its next instruction. */
+/* Return whether the guest would take an interrupt before its next instruction. */
 static bool interrupt_is_due(struct kvm_vcpu *vcpu, unsigned long rflags)
 {
 	return rflags & X86_EFLAGS_IF &&
@@ -46,8 +46,8 @@ static bool state_forbids(struct kvm_vcpu *vcpu, unsigned long rflags)
 	       nxk_vendor->busy(vcpu);
 }
 
-/* An event counter of the guest's would miss what the engine executes; rr relies on CPUID's exits.
- */
+/* Return whether the guest counts events. Its counters would miss the instructions that the engine
+ * executes, and rr relies on CPUID's exits. */
 static bool pmu_is_active(const struct kvm_vcpu *vcpu)
 {
 	const struct kvm_pmu *pmu = &vcpu->arch.pmu;
@@ -82,7 +82,7 @@ bool nxk_may_begin(struct nxk_vcpu *v)
 	return true;
 }
 
-/* Between two exits: has KVM's handler, or anybody else meanwhile, made something that is due? */
+/* Return whether nothing has become due since the last exit, by KVM's handler or otherwise. */
 static bool may_continue(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
@@ -91,8 +91,8 @@ static bool may_continue(struct nxk_vcpu *v)
 	       !state_forbids(vcpu, v->state->rflags) && !interrupt_is_due(vcpu, v->state->rflags);
 }
 
-/* Run until the guest has to be entered, or until the VMM has to be asked: what KVM's loop is told.
- */
+/* Run until the guest has to be entered or the VMM has to be asked. Return the result for KVM's
+ * loop. */
 static int run(struct nxk_vcpu *v)
 {
 	int result;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-/* svm.c - what is particular to AMD's processors. */
+/* svm.c - the operations for AMD's processors. */
 #include "host.h"
 
 #include <asm/svm.h>
@@ -37,7 +37,8 @@ static bool busy(struct kvm_vcpu *vcpu)
 	       NXK_FIELD(vcpu, SVM_NMI_SINGLESTEP, bool) || NXK_FIELD(vcpu, SVM_SOFT_INT, bool);
 }
 
-/* Of a port access: SVM_IOIO_*; of a write to an MSR: 1; of a page fault: the address. */
+/* EXITINFO1 holds SVM_IOIO_* for a port access, 1 for WRMSR and the error code for a page fault,
+ * whose address is in EXITINFO2. */
 static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 {
 	const struct vmcb_control_area *control = &vmcb_of(vcpu)->control;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-/* vm.c - which VMs are enabled, and their vCPUs. */
+/* vm.c - the tables of enabled VMs and of their vCPUs. */
 #include "host.h"
 
 #include <linux/cred.h>
@@ -12,7 +12,7 @@
 
 static DEFINE_HASHTABLE(vms, TABLE_BITS);
 static DEFINE_HASHTABLE(vcpus, TABLE_BITS);
-static DEFINE_SPINLOCK(lock); /* the two tables, for writing */
+static DEFINE_SPINLOCK(lock); /* serializes writers of the two tables */
 static atomic_t enabled;
 
 bool nxk_any_vm(void)
@@ -27,7 +27,7 @@ bool nxk_tables_empty(void)
 
 /* ---- VMs ---- */
 
-/* The caller has the lock, or is in an RCU reader. */
+/* Find the VM; the caller holds the lock or is an RCU reader. */
 static struct nxk_vm *find_vm(const struct kvm *kvm)
 {
 	struct nxk_vm *vm;
@@ -45,7 +45,7 @@ static void put_vm(struct nxk_vm *vm)
 	}
 }
 
-/* Returns NULL for one that noexit keeps away from, and says so. */
+/* Enable a VM. If it is of a kind that the module does not support, log why and return an error. */
 int nxk_enable(struct kvm *kvm)
 {
 	struct nxk_vm *vm, *known;
@@ -76,7 +76,7 @@ int nxk_enable(struct kvm *kvm)
 	return 0;
 }
 
-/* No stay begins from here on. The vCPUs' engines stay until the VM ends. */
+/* Let no stay begin from here on. The vCPUs' engines are kept until the VM is destroyed. */
 void nxk_disable(struct kvm *kvm)
 {
 	struct nxk_vm *vm;
@@ -124,7 +124,7 @@ void nxk_vcpu_off(struct nxk_vcpu *v, const char *why)
 		v->vcpu->vcpu_id, task_tgid_nr(current), why);
 }
 
-/* The thread of the vCPU calls it, so nobody else makes one for the same vCPU. */
+/* Create the vCPU's structure. Only the vCPU's own thread calls this, so there is no race. */
 static struct nxk_vcpu *make_vcpu(struct kvm_vcpu *vcpu)
 {
 	struct nxk_vcpu *v;
@@ -158,8 +158,8 @@ static struct nxk_vcpu *make_vcpu(struct kvm_vcpu *vcpu)
 }
 
 /*
- * A VM that cannot be enabled is asked about at each exit while all=1 is set: that is for tests and
- * appliances.
+ * With all=1 a VM that cannot be enabled is tried again at each exit, which costs time; the
+ * parameter is for tests and appliances.
  */
 struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-/* vmx.c - what is particular to Intel's processors. */
+/* vmx.c - the operations for Intel's processors. */
 #include "host.h"
 
 #include <asm/vmx.h>
@@ -32,7 +32,7 @@ static enum nxk_class class_of(struct kvm_vcpu *vcpu)
 	case EXIT_REASON_EPT_MISCONFIG:
 		return NXK_CLASS_MMIO;
 	case EXIT_REASON_EPT_VIOLATION:
-		/* A memory slot of KVM's own lies there, which it maps for APICv only. */
+		/* KVM has an internal memory slot there, which it maps for APICv only. */
 		return nxk_is_lapic(vcpu, vmcs_read(GUEST_PHYSICAL_ADDRESS)) ? NXK_CLASS_MMIO
 									     : NXK_CLASS_OTHER;
 	case EXIT_REASON_HLT:
@@ -48,8 +48,8 @@ static bool busy(struct kvm_vcpu *vcpu)
 	       NXK_FIELD(vcpu, VMX_EMULATION, bool);
 }
 
-/* Of a port access (SDM vol. 3, table 28-5): size, direction and port; of device memory: the
- * address. */
+/* The exit qualification of a port access holds its size, direction and port (SDM vol. 3, table
+ * 28-5). */
 static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 {
 	u64 info;

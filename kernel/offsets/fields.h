@@ -3,8 +3,8 @@
  * fields.h - the private layouts that the module depends on: fields of structures that no public
  * header declares. X(module, structure, path of the field, name of the constant).
  *
- * A kernel that has renamed or moved one into another structure fails the build with the name.
- * OPTIONAL ones become -1 where they do not exist; that one constant then says so.
+ * If a kernel has renamed a field or moved it into another structure, the build fails and names it.
+ * The constant of an OPTIONAL field is -1 where the field does not exist.
  */
 #ifndef NX_OFFSETS_FIELDS_H
 #define NX_OFFSETS_FIELDS_H

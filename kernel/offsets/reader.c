@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * reader.c - writes offsets.h from the type information (BTF) of the very modules that are
- * installed: reader RELEASE KERNEL KVM KVM_AMD KVM_INTEL
+ * reader.c - writes offsets.h from the type information (BTF) of the installed modules:
+ * reader RELEASE KERNEL KVM KVM_AMD KVM_INTEL
  *
  * KERNEL is a vmlinuz, a vmlinux or /sys/kernel/btf/vmlinux; the modules may be packed with xz. A
  * module's types continue the kernel's: numbers and string offsets go on where those end.
@@ -44,7 +44,7 @@ struct btf_member {
 	uint32_t name, type, offset;
 };
 
-/* One file's types; base is the kernel's for a module's. */
+/* The types of one file; the base of a module's types are the kernel's. */
 struct btf {
 	const struct btf *base;
 	const char *strings;
@@ -157,7 +157,7 @@ static struct bytes load(const char *path)
 	return bytes;
 }
 
-/* An ELF file's section; data NULL: it has none of that name. */
+/* Return a section of an ELF file; data is NULL if it has none of that name. */
 static struct bytes section(struct bytes file, const char *wanted)
 {
 	const Elf64_Ehdr *header = (const void *)file.data;
@@ -190,7 +190,7 @@ static unsigned members_of(const struct btf_type *type)
 	return type->info & 0xffff;
 }
 
-/* Bytes that follow a type's three words, by its kind (Documentation/bpf/btf.rst). */
+/* Return how many bytes follow a type's three words, by its kind (Documentation/bpf/btf.rst). */
 static size_t extra(const struct btf_type *type, const char *path)
 {
 	unsigned count = members_of(type);
@@ -280,7 +280,7 @@ static bool is_structure(const struct btf_type *type)
 	return type && (kind_of(type) == 4 || kind_of(type) == 5);
 }
 
-/* Looks through typedefs, const and the like. */
+/* Return the structure that a type is, through typedefs and qualifiers; NULL: it is none. */
 static const struct btf_type *structure_of(const struct btf *btf, uint32_t number)
 {
 	const struct btf_type *type = type_of(btf, number);
@@ -304,7 +304,7 @@ static const struct btf_type *find(const struct btf *btf, const char *name)
 	return NULL;
 }
 
-/* The member of that name, anonymous structures included: its bits from the start, or -1. */
+/* Return the bit offset of the member of that name, also in anonymous structures, or -1. */
 static int64_t member(const struct btf *btf, const struct btf_type *type, const char *name,
 		      size_t length, const struct btf_type **inner)
 {
@@ -347,7 +347,7 @@ static int64_t offset(const struct btf *btf, const char *structure, const char *
 	return -1;
 }
 
-/* ---- What is written ---- */
+/* ---- The output ---- */
 
 static void print_field(const struct btf *btf, const char *module, const char *structure,
 			const char *path, const char *constant, bool optional)
@@ -361,8 +361,8 @@ static void print_field(const struct btf *btf, const char *module, const char *s
 }
 
 /*
- * The linker's checksum over the module, which the kernel shows of a loaded one in
- * /sys/module/NAME/notes: Debian's modules have no srcversion.
+ * Print the module's build ID, which the kernel shows for a loaded module in
+ * /sys/module/NAME/notes. Debian's modules have no srcversion.
  */
 static void print_build_id(const char *path, const char *module)
 {

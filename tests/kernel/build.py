@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "kernel")]
 from build_module import check_kernel, compiler  # noqa: E402
 from image import Images, LabError, locked, run_tool  # noqa: E402
 
-# Of zydis: all but what writes text.
+# The sources of zydis but for those that write text.
 ZYDIS_SOURCES = ("Decoder", "DecoderData", "Encoder", "EncoderData", "MetaInfo", "Mnemonic",
                  "Register", "Segment", "SharedData", "Utils")
 
@@ -34,7 +34,7 @@ def say(text):
 
 
 def kernel_version(images):
-    """(release, package version) of the lab's kernel."""
+    """Returns (release, package version) of the lab's kernel."""
     name = (images.kernel() / "package").read_text(encoding="ascii")
     match = re.match(r"linux-image-([^_]+)_([^_]+)_", name)
     if not match:
@@ -44,25 +44,25 @@ def kernel_version(images):
 
 
 def download(work, *packages):
-    """The .deb files of these packages; apt drops its rights, so its user must reach the place."""
+    """Returns the .deb files of these packages. apt drops its rights, so all may write to the folder."""
     os.chmod(work, 0o777)
     run_tool("apt-get", "-q", "download", *packages, cwd=work)
     return sorted(Path(work).glob("*.deb"))
 
 
 def fits(version, relation, bound):
-    """Whether a version is in a package's relation to a bound, as dpkg judges it."""
+    """Returns whether a version is in a package's relation to a bound, by dpkg's rules."""
     return subprocess.run(["dpkg", "--compare-versions", version, relation, bound],
                           check=False).returncode == 0
 
 
 def available(name):
-    """The versions that apt can fetch, the newest first."""
+    """Returns the versions that apt can fetch, the newest first."""
     return re.findall(rf"^ *{re.escape(name)} \| *(\S+)", run_tool("apt-cache", "madison", name), re.M)
 
 
 def dependencies(deb):
-    """What a headers package needs of its own kernel's other packages, as package=version.
+    """Returns the packages of its own kernel that a headers package depends on, as package=version.
 
     The package's own relations are kept: common headers are of the same revision, tools may be of
     a later one, which is all that a mirror has when the kernel was fetched some time ago.
@@ -100,7 +100,7 @@ def fetch_headers(target, release, version):
 
 
 def source_list(parts):
-    """The system's package sources again, as sources of source packages."""
+    """Writes the system's package sources again, as sources of source packages."""
     for file in [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]:
         if not file.is_file():
             continue
@@ -115,7 +115,7 @@ def source_list(parts):
 
 
 def fetch_zydis(target, version):
-    """The zydis source of this version; apt's own state is left alone."""
+    """Fetches the zydis source of this version; apt's own state is left alone."""
     say(f"fetching the source of zydis {version} (once)")
     with tempfile.TemporaryDirectory(dir=target.parent) as name:
         work = Path(name)
@@ -149,7 +149,7 @@ def zydis_version():
 
 
 def refresh(source, target):
-    """A copy that keeps its time while the text is the same: make then has nothing to do."""
+    """Copies a file, or bytes, unless the target is equal: make then has nothing to do."""
     data = source.read_bytes() if isinstance(source, Path) else source
     if not target.exists() or target.read_bytes() != data:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -158,12 +158,12 @@ def refresh(source, target):
 
 
 def wrapped(name, path):
-    """Assembly with the kernel's returns."""
+    """Returns assembly with the kernel's return thunks, and its name."""
     return (f'#include "thunk.S"\n#include "{path}"\n').encode(), name
 
 
 def assemble(work, zydis):
-    """Puts the sources together in one folder, as kbuild likes them."""
+    """Assembles the sources in one folder, as kbuild needs them."""
     kept = set()
 
     def put(source, name):
@@ -198,14 +198,14 @@ def assemble(work, zydis):
         # In a kernel, newer versions divide by Linux' own headers, whose types are not the compiler's.
         text = file.read_bytes().replace(b"defined(ZYAN_LINUX) && defined(ZYAN_KERNEL)", b"0")
         put(text, Path("include/Zycore") / file.relative_to("/usr/include/Zycore"))
-    # A source that is gone must not be built any more.
+    # Kbuild must not find a source that has been removed.
     for stale in set(work.glob("*.[cS]")) - kept:
         if not stale.name.endswith(".mod.c"):
             stale.unlink()
 
 
 def build(build_directory):
-    """Builds the module; returns its path and what the compiler and objtool said."""
+    """Builds the module; returns its path and the messages of the compiler and objtool."""
     images = Images(build_directory, say)
     cache = images.cache / "selftest"
     cache.mkdir(exist_ok=True)
@@ -226,7 +226,7 @@ def build(build_directory):
         result = subprocess.run(
             ["make", "-C", str(headers / f"usr/src/linux-headers-{release}"), f"M={work}",
              f"-j{os.cpu_count() or 1}",
-             # Type information, which newer headers want made by tools that are not here, is not used.
+             # Newer headers generate type information with tools that are not installed; it is not used.
              "PAHOLE=true", "RESOLVE_BTFIDS=true", "modules"], stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, check=False)
     if result.returncode:

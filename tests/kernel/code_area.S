@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* code_area.S - part of the module's text, for code that is made later: see module.c. */
+/* code_area.S - the part of the module's text that translations are written into (module.c). */
 #include "code_area.h"
 
 	.section .text.selftest_code, "ax", @progbits

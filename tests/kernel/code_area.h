@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* code_area.h - the module's room for code caches: how many, and of what size. */
+/* code_area.h - the code caches of the module: their number and size. */
 #ifndef NX_SELFTEST_CODE_AREA_H
 #define NX_SELFTEST_CODE_AREA_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * jump.S - the way out of a test that failed, for places without setjmp().
+ * jump.S - setjmp() and longjmp() for the self-test, which leaves a failed test by them.
  *
- * int shim_save(uint64_t state[8]): 0, and 1 when shim_leave(state) comes back to it.
+ * int shim_save(uint64_t state[8]) returns 0, and 1 when shim_leave(state) returns to it.
  */
 	.intel_syntax noprefix
 	.text

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * module.c - the self-test as a kernel module: loading it runs everything.
+ * module.c - the self-test as a kernel module: loading it runs all tests.
  *
- * Executable memory is not to be had by a module: set_memory_x() and module_alloc() are not
- * exported, and vmap() takes the right to execute away. But a module has a text. The code cache is
- * a part of it, read-only and executable as the loader maps it, and vmap() maps the same pages
+ * A module cannot make memory executable: set_memory_x() and module_alloc() are not exported, and
+ * vmap() removes the right to execute. But the module's text is executable. The code cache is a
+ * part of it, which the loader maps read-only and executable, and vmap() maps the same pages
  * writable.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -46,7 +46,7 @@ void selftest_code_free(struct selftest_code *code)
 		slot_used[slot_of(code->rx)] = false;
 }
 
-/* The same pages again, writable: the module's text itself stays read-only. */
+/* Map the same pages a second time, writable; the mapping of the text stays read-only. */
 static void *map_writable(const char *text, unsigned long size)
 {
 	unsigned long count = size / PAGE_SIZE;
@@ -82,10 +82,10 @@ void selftest_print(const char *line)
 	cond_resched();
 }
 
-/* ---- How deep the engine's stack gets: a kernel has little of it ---- */
+/* ---- The engine's stack depth ---- */
 
 #define PAINT 0x6e6f65786974706cul
-#define OWN_FRAME 256 /* of the function that paints, and what an interrupt may find below it */
+#define OWN_FRAME 256 /* of the function that paints, with a margin */
 
 static noinline void paint_stack(void)
 {

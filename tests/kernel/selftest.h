@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * selftest.h - between the self-test and what it runs on: module.c in a kernel, user.c in a
- * process. Plain types only, since the kernel's headers and the freestanding ones disagree on
- * uint64_t.
+ * selftest.h - the interface between the self-test and its platform: module.c in a kernel, user.c
+ * in a process. It has plain types only, since the kernel's headers and the freestanding ones
+ * disagree on uint64_t.
  */
 #ifndef NX_SELFTEST_H
 #define NX_SELFTEST_H
@@ -11,7 +11,7 @@
 void *selftest_alloc(unsigned long size);
 void selftest_free(void *memory);
 
-/* Pages that are mapped twice, writable and executable: never both in one mapping. */
+/* Pages with two mappings, one writable and one executable. */
 struct selftest_code {
 	void *rw, *rx;
 	unsigned long size;
@@ -19,12 +19,12 @@ struct selftest_code {
 int selftest_code_make(struct selftest_code *code, unsigned long size);
 void selftest_code_free(struct selftest_code *code);
 
-/* One line, without its end. */
+/* Print a line, which has no newline at its end. */
 void selftest_print(const char *line);
 
 /*
- * Runs everything and prints a line for each test and one at the end. Returns the number of
- * tests that failed. Not reentrant.
+ * Run all tests and print a line for each and one at the end. Return the number of tests that
+ * failed. This function is not reentrant.
  */
 int selftest_run(void);
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""The engine inside a kernel: the self-test module prints there what the process prints."""
+"""The self-test module has to print the same lines in a kernel as the self-test process."""
 
 import re
 import subprocess
@@ -31,7 +31,7 @@ LOG = re.compile(r"^(?:\[[ .\d]+\] )?noexit_selftest: (\| |stack: )(.*)$")
 
 class SelftestTest(unittest.TestCase):
     def test_same_results_in_the_kernel(self):
-        # Neither the compiler nor objtool may have anything to say about code of ours.
+        # Neither the compiler nor objtool may warn about code of ours.
         self.assertEqual([line for line in WORDS.splitlines()
                           if "warning" in line.lower() and "Assembler" not in line
                           and "shortened to" not in line], [])
@@ -50,9 +50,9 @@ class SelftestTest(unittest.TestCase):
         self.assertRegex(process[-1], r"^[1-9]\d+ passed, 0 failed, 0 skipped$")
         self.assertIn("module: 0", lines)
         self.assertIn("removed: 0", lines)
-        # Of 16 KiB; the rest is for whoever calls the engine.
+        # The stack has 16 KiB; the engine's caller needs the rest.
         self.assertLess(int(stack[0].split()[0]), 12288)
-        # The kernel has seen nothing that it complains of.
+        # The kernel has logged no complaint.
         for word in ("BUG", "WARNING", "Oops", "Call Trace"):
             self.assertNotIn(word, "\n".join(lines[middle:]))
 

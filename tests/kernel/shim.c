@@ -2,9 +2,9 @@
 /*
  * shim.c - runs the test sources of tests/clusters without libc and without cmocka.
  *
- * Each test's line ends with a digest of what all its guests were at their ends: registers, memory,
- * device accesses, reasons, clusters. So two runs that print the same lines had the same results,
- * beyond both having passed.
+ * Each test's line ends with a digest of the final states of its guests: registers, memory, device
+ * accesses, reasons for leaving, clusters. So two runs that print the same lines had the same
+ * results, beyond both having passed.
  */
 #include "groups.h"
 #include "selftest.h"
@@ -18,16 +18,17 @@
 int shim_save(uint64_t state[8]) __attribute__((returns_twice));
 void shim_leave(const uint64_t state[8]);
 
-/* groups.h is made from groups: the test sources; each has its main() under this name. */
+/* The build generates groups.h from the file groups, which lists the test sources. Each source has
+ * its main() under this name. */
 #define NX_X(name) int selftest_group_##name(void);
 GROUPS(NX_X)
 #undef NX_X
 
 #define MAX_BLOCKS 64
-#define FIRST_FILE 3 /* as a file descriptor it must look open */
+#define FIRST_FILE 3 /* the lowest number that is not a standard stream */
 #define MAX_FILES 8
 
-/* The memory that a failing test may leave behind. */
+/* All memory, which is freed after a test that has failed as well. */
 static void *block[MAX_BLOCKS];
 static struct file {
 	struct selftest_code code;
@@ -145,7 +146,7 @@ static void free_all(void)
 		free_file(&file[i]);
 }
 
-/* ---- What a guest came to ---- */
+/* ---- The digest of a guest's final state ---- */
 
 static void fold(uint64_t value)
 {
@@ -200,8 +201,8 @@ void selftest_mock_free(struct mock *m)
 }
 
 /*
- * The comparison with the processor under us takes segments of our own: the user-space run of the
- * same tests does it. Here what would be compared goes into the digest.
+ * Comparing with native code needs segments of the process's own, so only the user-space run of the
+ * same tests does it. Here the state goes into the digest instead.
  */
 bool mock_check_native(const struct mock *m)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * user.c - the self-test as a process: what the module prints in a kernel must be what this prints.
+ * user.c - the self-test as a process: the module has to print the same lines in a kernel.
  */
 #define _GNU_SOURCE
 #include "selftest.h"
@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* The size in front of the memory: munmap() wants it back. */
+/* The size of the mapping is stored in front of the memory, for munmap(). */
 #define HEADER 4096ul
 
 void *selftest_alloc(unsigned long size)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 """Debian's kernel and a userspace boot beside the module, without anything preloaded.
 
-Once under QEMU, every VM enabled; and once under a VMM that is linked statically, enabled while it
-runs by 'noexit on', with each exit of the engine's left to the hardware and compared (check=1). The
-transcripts have to be equal to those without the module. What the hardware's exits were is counted by
-KVM's own tracepoints.
+QEMU boots it with every VM enabled. A statically linked VMM boots it as well; 'noexit on' enables it
+while it runs, and each exit of the engine's is left to the hardware and compared (check=1). The
+transcripts have to be equal to those without the module. KVM's own tracepoints count the hardware's
+exits.
 """
 
 import collections
@@ -36,7 +36,7 @@ done
 /bin/busybox reboot -f
 """
 
-# The bound of a stay is a matter of time, which an emulated machine has less of.
+# An emulated machine is slow, so a stay's bound in microseconds is raised.
 SCRIPT = """
 events=/sys/kernel/debug/tracing/events/kvm
 keys="kvm_exit:exit_reason kvm_userspace_exit:reason,errno kvm_msr:ecx,write"
@@ -82,14 +82,14 @@ rmmod noexit || exit 1
 dmesg >/out/log
 """
 HITS = re.compile(r"^(stock|with) (kvm_\w+) (.*) } hitcount: *(\d+)$")
-# SVM_EXIT_*: what KVM handles for a guest that cannot be avoided by emulating instructions.
+# SVM_EXIT_*: exits that emulating instructions cannot avoid.
 INTR, VINTR, HLT, NPF = 0x60, 0x64, 0x78, 0x400
 TSC_DEADLINE = 0x6e0
 KVM_EXIT_IO = 2
 
 
 def numbers(text):
-    """The keys of a histogram's line."""
+    """Returns the keys of a histogram's line."""
     return tuple(int(number) for number in re.findall(r": *(\d+)", text))
 
 
@@ -124,12 +124,12 @@ class BootTest(unittest.TestCase):
         return self.totals.get(run, {}).get(name, 0)
 
     def to_vmm(self, run):
-        """Exits that the hardware delivered and the VMM handled; those with an errno are none."""
+        """Returns how many exits the hardware delivered and the VMM handled, without errors."""
         returns = self.sum(run, "kvm_userspace_exit", lambda key: key[1] == 0)
         return returns - self.by_engine(run, "to_vmm")
 
     def avoidable(self, run):
-        """Exits that the hardware delivered and KVM handled by itself, but for those of time."""
+        """Returns how many exits the hardware delivered and KVM handled, without those of time."""
         exits = self.sum(run, "kvm_exit", lambda key: key[0] not in (INTR, VINTR, HLT, NPF))
         deadlines = (self.sum(run, "kvm_msr", lambda key: key == (TSC_DEADLINE, 1))
                      - self.by_engine(run, "delivered_deadline"))

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * guests.S - what the guests of vmm.c run: each program once for 16, 32 and 64 bits.
+ * guests.S - the programs of vmm.c's guests, each assembled for 16, 32 and 64 bits.
  *
- * EDI is the number of turns, ESI becomes a digest of everything that the program has seen. It ends
- * by handing the digest to port 0xf4. EBP carries the address of a device where one is used.
+ * EDI holds the number of turns, and ESI a digest of all values that the program has read. A program
+ * ends by writing the digest to port 0xf4. EBP holds the address of a device if the program uses
+ * one.
  */
 	.intel_syntax noprefix
 	.section .rodata
@@ -28,7 +29,7 @@
 	out	dx, eax
 	.endm
 
-	/* Sixteen without anything in between. */
+	/* Sixteen CPUIDs back to back. */
 	.macro program_cpuid16
 1:	mov	eax, 1
 	xor	ecx, ecx
@@ -39,7 +40,7 @@
 	again	1b
 	.endm
 
-	/* With instructions in between, and a store. */
+	/* CPUIDs with instructions and a store in between. */
 	.macro program_cpuid_gap
 1:	xor	eax, eax
 	cpuid
@@ -55,7 +56,7 @@
 	again	1b
 	.endm
 
-	/* APIC base, PAT, an MTRR, the microcode's version. */
+	/* Reads of the APIC base, PAT, an MTRR and the microcode's version. */
 	.macro program_msr
 1:	mov	ecx, 0x1b
 	rdmsr
@@ -73,7 +74,7 @@
 	again	1b
 	.endm
 
-	/* Writes whose effect a read shows: the APIC base, and an MTRR with a new value in each turn. */
+	/* Writes to the APIC base and to an MTRR, with a new value in each turn, read back. */
 	.macro program_wrmsr
 1:	mov	ecx, 0x1b
 	rdmsr

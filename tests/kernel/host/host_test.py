@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 """The module beside the lab's own KVM: host_test.py amd|intel
 
-Every guest runs twice, without the module and with it. What guest and devices have seen has to be the
-same, and the exits that KVM counts have to be fewer.
+Every guest runs twice, without the module and with it. The digests of the data that guest and devices
+have seen have to be equal, and KVM has to count fewer exits.
 """
 
 import re
@@ -32,7 +32,7 @@ DEVICE_MODES = ("32", "64", "64u")
 GUESTS = [(program, mode) for program in PROGRAMS for mode in MODES
           if not (program in KERNEL_ONLY and mode.endswith("u"))
           and not (program.startswith("mmio") and mode not in DEVICE_MODES)]
-# What runs in each mode on the emulated Intel processor, which is slow.
+# The emulated Intel processor is slow: one program runs in each mode, the others in one.
 FEW = [("cpuid16", mode) for mode in MODES] + [(program, "64") for program in PROGRAMS[1:]]
 
 SCRIPT = """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""Loading: the vendor module stays while noexit.ko is there, and what is refused is refused in one
-sentence. And steps that fail (fail=NAME): the guest sees the same, and nothing is left at unloading."""
+"""Loading: the vendor module cannot be unloaded before noexit.ko, and each refusal is one sentence.
+Fault injection (fail=NAME): the guest sees the same, and unloading finds nothing left."""
 
 import subprocess
 import sys
@@ -51,7 +51,7 @@ echo "removed: $?"
 
 
 STEPS = ("arena", "code", "cache", "verify", "session", "page", "kick", "handler")
-# Those in spite of which the engine delivers exits.
+# With these faults the engine delivers exits all the same.
 DELIVERS = ("kick", "handler")
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""Guest pages that the VMM takes away while sessions are held open (audit_us).
+"""The VMM takes guest pages away while sessions are held open (audit_us).
 
 No page may be freed and no byte may change before the session is over. With the protocol switched off
-(fail=protocol) the same audit has to find violations, which shows that it can see them.
+(fail=protocol) the same audit has to find violations, which shows that it can find them.
 """
 
 import subprocess
@@ -30,7 +30,7 @@ for way in flip slots dirty; do
 	totals
 	rmmod noexit || exit 1
 done
-# A page has to be freed, and not only to be taken away, while the session is open: that is by chance.
+# A page has to be freed, not only taken away, while the session is open, which happens by chance.
 way=off
 insmod /root/noexit.ko all=1 audit_us=2000 latency_us=1000000 fail=protocol || exit 1
 for round in 1 2 3 4 5 6 7 8; do

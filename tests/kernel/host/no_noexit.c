@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* no_noexit.c - what examples/minivmm.c takes from the library, without noexit in it. */
+/* no_noexit.c - the functions of the library that examples/minivmm.c calls, without noexit. */
 #include <noexit-kvm.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * vmm.c - a VMM of its own, statically linked, for the kernel host's tests:
+ * vmm.c - a statically linked VMM for the kernel host's tests:
  * vmm PROGRAM MODE TURNS [flip|slots|dirty]
  *
- * Runs one program of guests.S in one mode: 16, 32, 64 (kernel mode), 32u, 64u (user mode, IOPL 3).
- * Prints one line: what the guest and its devices have seen as a digest, then the exits that KVM
- * counted and those that reached this process. With a fourth argument a second thread takes the
- * guest's pages away while it runs: flip puts another page with the same code in the code's place,
- * slots deletes and adds the memory slot of the guest's stack page, dirty switches dirty logging on
- * and off.
+ * It runs one program of guests.S in one mode: 16, 32, 64 (kernel mode), 32u, 64u (user mode,
+ * IOPL 3). It prints one line: a digest of the data that the guest and its devices have seen, the
+ * number of exits that KVM has counted and the number that reached this process. With a fourth
+ * argument a second thread takes the guest's pages away while it runs: flip replaces the code's
+ * page by another one with the same code, slots adds and deletes a memory slot, dirty switches
+ * dirty logging on and off.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -78,7 +78,7 @@ static void set_cpuid(const struct machine *m)
 	cpuid->nent = MAX_CPUID;
 	if (ioctl(m->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
 		die("CPUID");
-	/* KVM reports the APIC ID of the processor that it was asked on, which is by chance. */
+	/* KVM reports the APIC ID of the processor that runs this thread, which differs by run. */
 	for (unsigned i = 0; i < cpuid->nent; i++)
 		if (cpuid->entries[i].function == 1)
 			cpuid->entries[i].ebx &= 0xffffff;
@@ -129,7 +129,7 @@ static struct kvm_segment flat(unsigned type, unsigned bits, unsigned dpl)
 				    .g = 1};
 }
 
-/* The first 4 MiB onto themselves, for user and kernel. */
+/* Map the first 4 MiB identically, for user and kernel mode. */
 static void make_tables(struct machine *m, struct kvm_sregs *sregs, unsigned bits)
 {
 	uint64_t *wide = (uint64_t *)(void *)(m->memory + TABLES);
@@ -185,7 +185,7 @@ static struct disturber {
 	unsigned rounds;
 } disturber;
 
-/* The content moves along, so the guest never notices. */
+/* Replace the page of the code by a copy, which the guest does not notice. */
 static void flip(struct machine *m)
 {
 	uint8_t *page =
@@ -198,7 +198,7 @@ static void flip(struct machine *m)
 		die("mremap");
 }
 
-/* The guest does not use this slot; deleting it makes KVM build new roots. */
+/* Add and delete a slot that the guest does not use: KVM then builds new roots. */
 static void change_slots(struct machine *m)
 {
 	struct kvm_userspace_memory_region region = {.slot = 1,
@@ -245,7 +245,8 @@ static uint64_t fold(uint64_t digest, uint64_t value)
 	return (digest << 7 | digest >> 57) + value * 0x9e3779b97f4a7c15ull;
 }
 
-/* The answers depend on all that was written, so a lost or doubled access shows. */
+/* Emulate a port access. Input depends on all earlier output, so that a lost or doubled access
+ * changes the digest. */
 static void port(struct kvm_run *run, uint64_t *digest)
 {
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
@@ -299,7 +300,7 @@ static unsigned run_guest(struct machine *m, uint64_t *digest)
 	return exits;
 }
 
-/* A statistic of the vCPU by its name. */
+/* Return a statistic of the vCPU by its name. */
 static uint64_t statistic(const struct machine *m, const char *name)
 {
 	struct kvm_stats_header header;

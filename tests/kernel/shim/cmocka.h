@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * cmocka.h - as much of cmocka's interface as tests/mock and tests/clusters use, without libc: the
- * same test sources run inside a kernel. shim.c implements it.
+ * cmocka.h - the part of cmocka's interface that tests/mock and tests/clusters use, without libc,
+ * so that the same test sources run inside a kernel. shim.c implements it.
  */
 #ifndef NX_SHIM_CMOCKA_H
 #define NX_SHIM_CMOCKA_H
@@ -19,9 +19,9 @@ struct CMUnitTest {
 };
 
 /*
- * End the running test. They do not return, but are not said not to: objtool believes that of the
- * kernel's own functions only. The sentence is printed without its figures: there is no printf
- * here.
+ * End the running test. These functions do not return, but have no attribute that says so, since
+ * objtool believes it of the kernel's own functions only. The sentence is printed without its
+ * figures, since there is no printf().
  */
 void shim_fail(const char *file, int line, const char *what, ...);
 void shim_skip(void);
