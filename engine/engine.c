@@ -68,6 +68,7 @@ struct nx_engine *nx_engine_create(const struct nx_memory *memory, const struct 
 	nx_cache_init(&engine->blocks, traces, engine->singles.code);
 	engine->tracker.skip_first = config->experiment.skip_first;
 	engine->tracker.give_up = config->experiment.give_up;
+	nx_engine_set_costs(engine, &(struct nx_costs){.takeover = 0});
 	nx_snippets_init(engine);
 	return engine;
 }
@@ -80,11 +81,6 @@ struct nx_state *nx_engine_state(struct nx_engine *engine)
 volatile int *nx_engine_stop_flag(struct nx_engine *engine)
 {
 	return &engine->stop;
-}
-
-struct nx_costs *nx_engine_costs(struct nx_engine *engine)
-{
-	return &engine->costs;
 }
 
 const struct nx_counters *nx_engine_counters(const struct nx_engine *engine)

@@ -26,7 +26,7 @@ struct nx_engine {
 	const struct nx_host *host;
 	void *host_data;
 	struct nx_config config;
-	struct nx_costs costs;
+	struct nx_costs costs; /* nx_engine_set_costs() */
 	struct nx_counters counters;
 
 	/* guest/ */
@@ -36,6 +36,7 @@ struct nx_engine {
 
 	/* policy/ */
 	struct nx_tracker tracker;
+	struct nx_prices prices;
 	struct nx_accounts accounts;
 	struct nx_stay stay;
 	struct nx_alone alone[NX_ALONE_PLACES];
@@ -82,6 +83,12 @@ static inline void nx_session_end(struct nx_engine *engine)
 {
 	if (engine->guest.in_session)
 		nx_session_close(engine);
+}
+
+/* Return how many turns of a loop without an exit take the time of an exit like the last one. */
+static inline uint32_t nx_cost_idle_turns(const struct nx_engine *engine)
+{
+	return engine->prices.idle_turns[engine->stay.class];
 }
 
 /* Return the linear address of guest code. */

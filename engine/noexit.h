@@ -643,8 +643,9 @@ NX_API void nx_engine_flush(struct nx_engine *engine);
 
 NX_API const struct nx_counters *nx_engine_counters(const struct nx_engine *engine);
 
-/* Return the vCPU's costs, which the host fills in and keeps up to date between calls. */
-NX_API struct nx_costs *nx_engine_costs(struct nx_engine *engine);
+/* Tell the engine the vCPU's costs, which the host keeps up to date between calls. Until then
+ * none has been measured. */
+NX_API void nx_engine_set_costs(struct nx_engine *engine, const struct nx_costs *costs);
 
 /* One cluster, as shown to people. nx_cluster_next() walks the clusters, starting from NULL. */
 struct nx_cluster_info {

@@ -49,13 +49,14 @@ void nx_sample_instructions(struct nx_kvm_vcpu *vcpu, uint64_t instructions, uin
 void nx_sample_tell(struct nx_kvm_vcpu *vcpu)
 {
 	const uint32_t *cost = vcpu->stats->cost_ns;
-
 	/* The other classes are the kernel's: none of them is met here. */
-	*nx_engine_costs(vcpu->engine) = (struct nx_costs){
+	const struct nx_costs costs = {
 	    .exit = {[NX_CLASS_IO] = cost[NX_COST_IO], [NX_CLASS_MMIO] = cost[NX_COST_MMIO]},
 	    .takeover = cost[NX_COST_TAKEOVER],
 	    .resume = cost[NX_COST_RESUME],
 	    .thousand = cost[NX_COST_THOUSAND],
 	    .client = cost[NX_COST_CLIENT],
 	};
+
+	nx_engine_set_costs(vcpu->engine, &costs);
 }

@@ -92,8 +92,8 @@ enum nx_status nx_io_permitted(struct nx_engine *engine, uint16_t port, unsigned
 /* Return whether there is such a bitmap. */
 bool nx_io_bitmap_exists(const struct nx_state *state);
 
-/* Fill in mode, cpl and the context's segments; return NX_OK, or why the engine does not run in
- * this state. */
+/* Fill in mode, cpl, and the context's segments and rflags (walks need AC); return NX_OK, or why
+ * the engine does not run in this state. */
 enum nx_status nx_load_mode(struct nx_engine *engine);
 
 /* Compare the guest code under the cluster with the bytes from which it was made, through the

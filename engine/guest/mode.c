@@ -62,6 +62,7 @@ enum nx_status nx_load_mode(struct nx_engine *engine)
 		mode->bits = s->seg[NX_CS].db ? 32 : 16;
 		mode->stack_bits = s->seg[NX_SS].db ? 32 : 16;
 	}
+	engine->context.rflags = s->rflags & ~(uint64_t)NX_FL_ARITHMETIC;
 	mode->lower = 0;
 	for (unsigned i = 0; i < NX_SREGS; i++)
 		load_segment(engine, i);

@@ -48,18 +48,48 @@ static uint32_t dearest_exit(const struct nx_costs *costs)
 {
 	uint32_t dearest = 0;
 
-	for (unsigned i = 0; i < sizeof(costs->exit) / sizeof(costs->exit[0]); i++)
+	for (unsigned i = 0; i < NX_EXIT_CLASS_COUNT; i++)
 		if (costs->exit[i] > dearest)
 			dearest = costs->exit[i];
 	return dearest;
 }
 
+/* Return how many instructions in clusters take as long as an exit of that price. */
+static uint64_t instructions_worth(const struct nx_engine *engine, uint32_t price)
+{
+	uint32_t thousand = engine->costs.thousand ? engine->costs.thousand : THOUSAND_NS;
+
+	return price * 1000ull / thousand;
+}
+
+/* Return how many turns of a loop without an exit take the time of an exit of that price. */
+static uint32_t idle_turns(const struct nx_engine *engine, uint32_t price)
+{
+	uint64_t turns = instructions_worth(engine, price) / TURN;
+
+	if (turns < NX_IDLE_TURNS || engine->config.experiment.ignore_costs)
+		return NX_IDLE_TURNS;
+	return turns < MAX_IDLE_TURNS ? (uint32_t)turns : MAX_IDLE_TURNS;
+}
+
+/* Each delivered exit asks for what follows from the costs, so it is computed here. */
+void nx_engine_set_costs(struct nx_engine *engine, const struct nx_costs *costs)
+{
+	uint32_t dearest = dearest_exit(costs);
+
+	engine->costs = *costs;
+	for (unsigned i = 0; i < NX_EXIT_CLASS_COUNT; i++) {
+		uint32_t price = costs->exit[i] ? costs->exit[i] : dearest;
+
+		engine->prices.exit[i] = price;
+		engine->prices.idle_turns[i] = idle_turns(engine, price);
+	}
+}
+
 /* Return what an exit of a class costs, in ns, or 0 if nothing has been measured. */
 static uint32_t price(const struct nx_engine *engine, unsigned class)
 {
-	uint32_t measured = engine->costs.exit[class];
-
-	return measured ? measured : dearest_exit(&engine->costs);
+	return engine->prices.exit[class];
 }
 
 /* Return the cost of leaving now: an exit like the last one, and the next take-over. */
@@ -68,26 +98,9 @@ static uint32_t price_of_leaving(const struct nx_engine *engine)
 	return price(engine, engine->stay.class) + engine->costs.takeover;
 }
 
-/* Return how many instructions in clusters take as long as an exit. */
-static uint64_t instructions_worth(const struct nx_engine *engine)
-{
-	uint32_t thousand = engine->costs.thousand ? engine->costs.thousand : THOUSAND_NS;
-
-	return price(engine, engine->stay.class) * 1000ull / thousand;
-}
-
-uint32_t nx_cost_idle_turns(const struct nx_engine *engine)
-{
-	uint64_t turns = instructions_worth(engine) / TURN;
-
-	if (turns < NX_IDLE_TURNS || engine->config.experiment.ignore_costs)
-		return NX_IDLE_TURNS;
-	return turns < MAX_IDLE_TURNS ? (uint32_t)turns : MAX_IDLE_TURNS;
-}
-
 unsigned nx_cost_max_path(const struct nx_engine *engine)
 {
-	uint64_t pays = instructions_worth(engine);
+	uint64_t pays = instructions_worth(engine, price(engine, engine->stay.class));
 
 	if (!pays || pays > engine->config.max_path || engine->config.experiment.ignore_costs)
 		return engine->config.max_path;
@@ -121,7 +134,8 @@ enum nx_alone_reason nx_cost_alone(const struct nx_engine *engine, uint64_t pc)
 
 bool nx_cost_known(const struct nx_engine *engine)
 {
-	return dearest_exit(&engine->costs) && !engine->config.experiment.ignore_costs;
+	/* If one class has been measured, every class has a price. */
+	return price(engine, NX_CLASS_IO) && !engine->config.experiment.ignore_costs;
 }
 
 /* In what making_ns counts. */

@@ -121,6 +121,12 @@ struct nx_accounts {
 	uint8_t making_seen[NX_MAKINGS]; /* measurements, up to what makes no difference */
 };
 
+/* What follows from the host's costs for the exits of each class (nx_engine_set_costs()). */
+struct nx_prices {
+	uint32_t exit[NX_EXIT_CLASS_COUNT];       /* in nanoseconds; all 0: none was measured */
+	uint32_t idle_turns[NX_EXIT_CLASS_COUNT]; /* as nx_cost_idle_turns() returns them */
+};
+
 /* Return why the account of a place keeps stays from beginning there, or COLD if it does not. */
 enum nx_alone_reason nx_cost_alone(const struct nx_engine *engine, uint64_t pc);
 /* Return whether a stay may begin at the hardware's exit at pc, as far as cost goes; if so, a
@@ -148,8 +154,6 @@ bool nx_cost_waits(struct nx_engine *engine, uint64_t pc);
 unsigned nx_cost_first_leaves(const struct nx_engine *engine);
 /* Return whether following a known path is cheaper than leaving. */
 bool nx_cost_follow(const struct nx_engine *engine);
-/* Return how many turns of a loop without an exit take the time of an exit. */
-uint32_t nx_cost_idle_turns(const struct nx_engine *engine);
 /* Count a side exit onto a known path that the cluster lacks; return whether such side exits
  * have cost as much by now as forming it did. */
 bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster);

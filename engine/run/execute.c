@@ -2,7 +2,7 @@
 /* execute.c - load the guest's state, run a translation, and store the state. */
 #include "engine.h"
 
-void nx_load_context(struct nx_engine *engine)
+static void load_context(struct nx_engine *engine)
 {
 	for (unsigned i = 0; i < NX_GPRS; i++)
 		engine->context.gpr[i] =
@@ -26,7 +26,7 @@ void nx_run(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offse
 	engine->running = cluster;
 	engine->stopped.reason = NX_LEAVE_FAULT;
 	engine->stopped.is_mmio = false;
-	nx_load_context(engine);
+	load_context(engine);
 	nx_enter(engine, (const uint8_t *)engine->memory.code_rx + cluster->code + offset);
 	store_context(engine);
 }

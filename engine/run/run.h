@@ -94,8 +94,6 @@ struct nx_trace_state {
 
 /* Run the cluster's code from an offset; the state is up to date before and after. */
 void nx_run(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offset);
-/* Fill the context from the state: walks need its rflags (AC). */
-void nx_load_context(struct nx_engine *engine);
 /* Run emitted code until it stores a site and exits; the site is in the context then. */
 void nx_enter(struct nx_engine *engine, const void *code);
 void nx_thunk_exit(void);

@@ -525,7 +525,6 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 	status = nx_load_mode(engine);
 	if (status != NX_OK)
 		return leave(engine, exit, status);
-	nx_load_context(engine); /* walks need rflags (AC) */
 	if (engine->config.experiment.uncached)
 		return step_on(engine, exit);
 	cluster = find_cluster(engine, &offset, &status);

@@ -47,9 +47,9 @@ void nx_config_limits(struct nx_config *config, enum nx_limits limits)
 	assert(config->max_gap && limits == NX_LIMITS_ADAPTIVE);
 }
 
-struct nx_costs *nx_engine_costs(struct nx_engine *e)
+void nx_engine_set_costs(struct nx_engine *e, const struct nx_costs *costs)
 {
-	return &e->costs;
+	e->costs = *costs;
 }
 
 struct nx_engine *nx_engine_create(const struct nx_memory *memory, const struct nx_host *host,

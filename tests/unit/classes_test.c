@@ -67,7 +67,7 @@ static uint64_t declined(const struct nx_costs *costs)
 	m->first_class = NX_CLASS_VMCS;
 	mock_warm(m);
 	assert_int_equal(m->exits, 2);
-	*nx_engine_costs(m->engine) = *costs;
+	nx_engine_set_costs(m->engine, costs);
 	for (unsigned i = 0; i < 60; i++)
 		mock_run(m);
 	declined = nx_engine_counters(m->engine)->declined;
@@ -96,13 +96,13 @@ static void each_class_has_its_price(void **state)
 static void waiting_follows_the_class(void **state)
 {
 	struct mock *m = mock_new_exits(MOCK_LONG64, 0, NX_LEVEL_PATHS, CLASSES);
-	struct nx_costs *costs = nx_engine_costs(m->engine);
+	struct nx_costs costs = {.thousand = 500};
 	uint32_t dear, cheap;
 
 	(void)state;
-	costs->thousand = 500;
-	costs->exit[NX_CLASS_IO] = 20000;
-	costs->exit[NX_CLASS_CPUID] = 1000;
+	costs.exit[NX_CLASS_IO] = 20000;
+	costs.exit[NX_CLASS_CPUID] = 1000;
+	nx_engine_set_costs(m->engine, &costs);
 	mock_worth_resuming(m, MOCK_CODE, NX_CLASS_IO);
 	dear = nx_cost_idle_turns(m->engine);
 	mock_worth_resuming(m, MOCK_CODE, NX_CLASS_CPUID);

@@ -8,8 +8,9 @@ static struct mock *begin(uint32_t exit_ns, uint32_t takeover_ns)
 {
 	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);
 
-	*nx_engine_costs(m->engine) =
-	    (struct nx_costs){.exit = {exit_ns, exit_ns}, .takeover = takeover_ns, .resume = 100};
+	nx_engine_set_costs(
+	    m->engine,
+	    &(struct nx_costs){.exit = {exit_ns, exit_ns}, .takeover = takeover_ns, .resume = 100});
 	/* The third exit is hot. */
 	assert_false(mock_worth_resuming(m, PC, NX_CLASS_IO));
 	assert_false(mock_worth_resuming(m, PC, NX_CLASS_IO));
@@ -239,29 +240,33 @@ static void test_queued(void **state)
 	}
 }
 
+static void set_costs(struct mock *m, uint32_t exit_ns, uint32_t thousand_ns)
+{
+	nx_engine_set_costs(m->engine, &(struct nx_costs){.exit = {[NX_CLASS_MMIO] = exit_ns},
+							  .thousand = thousand_ns});
+}
+
 /* Limits that follow from the cost of an exit. */
 static void test_limits(void **state)
 {
 	struct mock *m = begin(0, 0);
-	struct nx_costs *costs = nx_engine_costs(m->engine);
 
 	(void)state;
 	assert_int_equal(nx_cost_idle_turns(m->engine), NX_IDLE_TURNS);
 	assert_int_equal(nx_cost_max_path(m->engine), m->engine->config.max_path);
-	costs->exit[NX_EXIT_MMIO] = 40000;
+	set_costs(m, 40000, 0);
 	assert_int_equal(nx_cost_idle_turns(m->engine), 10000);
 	assert_int_equal(nx_cost_max_path(m->engine), m->engine->config.max_path);
-	costs->exit[NX_EXIT_MMIO] = 400;
+	set_costs(m, 400, 0);
 	assert_int_equal(nx_cost_max_path(m->engine), 200);
-	costs->exit[NX_EXIT_MMIO] = 4;
+	set_costs(m, 4, 0);
 	assert_int_equal(nx_cost_max_path(m->engine), m->engine->config.max_gap);
 	/* Instructions at a quarter of the time that is taken for granted, and at four times. */
-	costs->exit[NX_EXIT_MMIO] = 400;
-	costs->thousand = 500;
+	set_costs(m, 400, 500);
 	assert_int_equal(nx_cost_max_path(m->engine), m->engine->config.max_path);
-	costs->thousand = 8000;
+	set_costs(m, 400, 8000);
 	assert_int_equal(nx_cost_max_path(m->engine), 50);
-	costs->exit[NX_EXIT_MMIO] = 400000;
+	set_costs(m, 400000, 8000);
 	assert_int_equal(nx_cost_idle_turns(m->engine), 25000);
 	m->engine->config.experiment.ignore_costs = true;
 	assert_int_equal(nx_cost_max_path(m->engine), m->engine->config.max_path);
@@ -272,7 +277,7 @@ static void test_limits(void **state)
 static void test_outgrown(void **state)
 {
 	struct mock *m = begin(0, 0);
-	struct nx_costs *costs = nx_engine_costs(m->engine);
+	const struct nx_costs costs = {.exit = {3000, 1000}, .takeover = 2000};
 	struct nx_cluster cluster = {.made_ns = 100000};
 	unsigned leaves;
 
@@ -281,7 +286,7 @@ static void test_outgrown(void **state)
 	assert_true(nx_cost_outgrown(m->engine, &cluster));
 	assert_int_equal(cluster.side_exit_cost_ns, 0);
 	/* A leave loses 5 us. */
-	*costs = (struct nx_costs){.exit = {3000, 1000}, .takeover = 2000};
+	nx_engine_set_costs(m->engine, &costs);
 	for (leaves = 1; !nx_cost_outgrown(m->engine, &cluster); leaves++)
 		;
 	assert_int_equal(leaves, 3);
