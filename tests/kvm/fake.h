@@ -165,7 +165,8 @@ unsigned fake_ring_entries(void);
 /* ---- The engine ---- */
 
 struct fake_engine {
-	unsigned created, resumes, exits, leaves, segments;
+	unsigned created, resumes, exits, leaves, segments, flushes;
+	struct nx_config config; /* what the host asked for */
 	/* One in leave_every resumes leaves at once; none if it is 0. */
 	unsigned leave_every;
 	unsigned exits_per_stay; /* 0: no limit */

@@ -39,7 +39,8 @@ size_t nx_engine_arena_size(void)
 
 void nx_config_default(struct nx_config *config)
 {
-	*config = (struct nx_config){.max_gap = 16, .max_gap_accesses = 4};
+	*config =
+	    (struct nx_config){.level = NX_LEVEL_COUNT - 1, .max_gap = 16, .max_gap_accesses = 4};
 }
 
 void nx_config_limits(struct nx_config *config, enum nx_limits limits)
@@ -61,6 +62,7 @@ struct nx_engine *nx_engine_create(const struct nx_memory *memory, const struct 
 				    .fail = config->experiment.fail,
 				    .segment_loads = config->segment_loads};
 	fake_engine.created++;
+	fake_engine.config = *config;
 	return &engine;
 }
 
@@ -115,6 +117,7 @@ enum nx_completion nx_engine_complete_exit(struct nx_engine *e, struct nx_exit *
 void nx_engine_flush(struct nx_engine *e)
 {
 	(void)e;
+	fake_engine.flushes++;
 }
 
 void nx_engine_forget_exit(struct nx_engine *e)

@@ -152,3 +152,10 @@ def misnamed(root, tests):
                 any((root / "tests" / f"{path}{ending}").is_file() for ending in endings))
 
     return [name for name in tests if not stands_for(name)]
+
+
+def untested(root):
+    """Returns the files of kvm/ that have no unit test of their name."""
+    root = Path(root)
+    return [str(file.relative_to(root)) for file in sorted((root / "kvm").glob("*.c"))
+            if not (root / "tests/kvm" / f"{file.stem}_test.c").is_file()]

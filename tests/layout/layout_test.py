@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""The layout of the sources: dependencies point one way, private headers stay private, and a test has
-the name of its file.
+"""The layout of the sources: dependencies point one way, private headers stay private, a test has the
+name of its file, and a file of kvm/ has a test of its name.
 
 usage: layout_test.py SOURCES BUILD CC...
 """
@@ -31,6 +31,7 @@ TREE = {
     "figures/stats.h": "#define STATS 1\n",
     "cli/main.c": '#include "stats.h"\nint main(void)\n{\n\treturn 0;\n}\n',
     "tests/kvm/fake.c": '#include "host.h"\nint fake;\n',
+    "tests/kvm/run_test.c": '#include "host.h"\nint run;\n',
     "tests/kvm/look_test.py": "",
     "tests/unit/a_test.c": '#include "one/inner.h"\nint unit;\n',
 }
@@ -120,9 +121,15 @@ class MadeUpTree(unittest.TestCase):
             "engine/two/c.c includes absent.h, which is outside engine/"])
 
     def test_misnamed_tests(self):
-        right = ["unit/a", "unit/a-again", "kvm/look", "kvm/fake", "kvm", "valgrind/unit/a"]
+        right = ["unit/a", "unit/a-again", "kvm/look", "kvm/run", "kvm/fake", "kvm", "valgrind/unit/a"]
         wrong = ["a", "unit-a", "unit/a_test", "unit/b", "kvm/look.py", "fuzz/unit/a"]
         self.assertEqual(layout.misnamed(self.root, right + wrong), wrong)
+
+    def test_untested_file(self):
+        self.assertEqual(layout.untested(self.root), [])
+        for name in ("kvm/look.c", "kvm/two.c", "tests/kvm/three_test.c"):
+            (self.root / name).write_text("", encoding="utf-8")
+        self.assertEqual(layout.untested(self.root), ["kvm/look.c", "kvm/two.c"])
 
 
 class RealTree(unittest.TestCase):
@@ -156,6 +163,9 @@ class RealTree(unittest.TestCase):
         names = [test["name"] for test in tests]
         self.assertEqual(layout.misnamed(ROOT, names), [])
         self.assertEqual(len(names), len(set(names)))
+
+    def test_each_file_of_the_host_has_a_test(self):
+        self.assertEqual(layout.untested(ROOT), [])
 
     def test_there_are_private_headers(self):
         private = layout.private_of(ROOT, layout.find_headers(ROOT))
