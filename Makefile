@@ -2,7 +2,7 @@
 # A thin front for Meson. `make demo` and `make check` are all that a newcomer needs.
 BUILD ?= build
 
-.PHONY: all deps demo check check-debian13 soak install clean kernel
+.PHONY: all deps demo check check-debian13 soak deb install clean kernel
 
 all: deps
 	@sh tools/configure.sh $(BUILD)
@@ -30,6 +30,10 @@ soak: all
 kernel:
 	@mkdir -p $(BUILD)
 	@python3 kernel/build_module.py $(BUILD)
+
+# The Debian packages, in BUILD/deb (debian/).
+deb: all
+	@sh tools/deb.sh $(BUILD)
 
 # To PREFIX (/usr/local), below DESTDIR if that is set.
 install: all

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""Builds noexit.ko: build_module.py BUILD [--kernel NAME | --source DIR]
+"""Builds noexit.ko: build_module.py BUILD [--kernel NAME | --source DIR | --fetch-zydis DIR]
+Without a network: build_module.py --zydis DIR --source DIR
 
 The module is built for one of the lab's kernels, from headers that are fetched with the system's
 apt and unpacked below BUILD, not installed. Its path is printed; the compiler's messages go to the
@@ -237,28 +238,51 @@ def build(build_directory, kernel="cloud"):
                               images.kernel(kernel))
 
 
-def write_source(build_directory, target):
-    """Writes a source tree from which DKMS builds the module for any kernel."""
+def fetched_zydis(build_directory):
+    """Return the folder of zydis' source, of the version that is installed."""
     cache = Path(build_directory) / "kernel-module"
     cache.mkdir(exist_ok=True)
     zydis = cache / f"zydis-{zydis_version()}"
     with locked(cache / "lock"):
         if not zydis.exists():
             fetch_zydis(zydis, zydis_version())
+    return zydis
+
+
+def write_zydis(zydis, target):
+    """Copy what the module needs of zydis' source, and its licence."""
+    for name in ("include", "src"):
+        shutil.copytree(zydis / name, target / name)
+    shutil.copy(zydis / "LICENSE", target)
+
+
+def write_source(zydis, target):
+    """Writes a source tree from which DKMS builds the module for any kernel."""
     target.mkdir(parents=True, exist_ok=True)
     assemble(target, zydis)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("build", type=Path)
+    parser.add_argument("build", type=Path, nargs="?")
     parser.add_argument("--kernel", default="cloud", help="which of the lab's kernels")
     parser.add_argument("--source", type=Path, metavar="DIR",
                         help="build nothing, but put a source tree for DKMS there")
+    parser.add_argument("--fetch-zydis", type=Path, metavar="DIR",
+                        help="build nothing, but put what is needed of zydis' source there")
+    parser.add_argument("--zydis", type=Path, metavar="DIR",
+                        help="where zydis' source is; it is not fetched then")
     options = parser.parse_args()
+    if not options.build and not (options.source and options.zydis):
+        parser.error("BUILD is needed for what has to be fetched")
     try:
+        if options.source or options.fetch_zydis:
+            zydis = options.zydis or fetched_zydis(options.build.resolve())
+        if options.fetch_zydis:
+            write_zydis(zydis, options.fetch_zydis)
+            return 0
         if options.source:
-            write_source(options.build.resolve(), options.source)
+            write_source(zydis, options.source)
             return 0
         module, words = build(options.build.resolve(), options.kernel)
     except (LabError, RuntimeError) as error:

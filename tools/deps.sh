@@ -16,8 +16,10 @@ CHECK_PACKAGES="clang libclang-rt-dev clang-format-14|- clang-tidy-14|- shellche
 LAB_PACKAGES="qemu-system-x86 seabios busybox-static dpkg libelf1t64|libelf1 lz4 zstd"
 # Bochs and what makes the disc image that it boots from: lab/run --cpu intel.
 INTEL_PACKAGES="bochs bochsbios vgabios bochs-x grub-common grub-pc-bin xorriso mtools"
+# What `make deb` and its test take.
+DEB_PACKAGES="git build-essential debhelper dh-dkms dkms lintian xz-utils zstd apparmor"
 
-wanted="$BUILD_PACKAGES $CHECK_PACKAGES $LAB_PACKAGES $INTEL_PACKAGES"
+wanted="$BUILD_PACKAGES $CHECK_PACKAGES $LAB_PACKAGES $INTEL_PACKAGES $DEB_PACKAGES"
 
 # The names that a list of words may stand for.
 names()

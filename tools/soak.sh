@@ -17,6 +17,8 @@
 #   busy                  SOAK_CHECKS (5) times make check, with two busy loops beside it; busy-nokvm:
 #                         the same with /dev/kvm hidden
 #   debian13              make demo and make check in a chroot of Debian 13
+#   deb-bookworm deb-trixie   the packages, built in a chroot of that Debian release and installed in
+#                         another one, which has nothing but a kernel with its headers
 #   load                  a guest of 4 vCPUs under load and disturbed, for SOAK_MINUTES (30)
 # SOAK_KEEP: where consoles and the like go (soak, below BUILD).
 # Exit status: 1 if a part failed.
@@ -87,6 +89,18 @@ minivmm_of()
 	done
 }
 
+# The packages of another release: RELEASE. Built in a chroot that has everything, installed in one
+# that has a kernel with headers.
+deb_of()
+{
+	export CHECK_RELEASE="$1"
+	sh "$root/tools/debian13.sh" "$build" \
+		"sh tools/deps.sh && mkdir -p build && python3 tests/deb/deb_test.py -v Packages" || return
+	base=$build/lab/debian13/$1
+	CHECK_KERNEL=cloud-amd64 python3 "$root/tests/deb/deb_test.py" -v --system "$base" \
+		--packages "$base.root/root/noexit/build/deb" Chroot
+}
+
 # The whole check again and again on a machine that is busy: prefix of the command line.
 busy()
 {
@@ -148,6 +162,7 @@ part()
 	busy) busy ;;
 	busy-nokvm) busy_nokvm ;;
 	debian13) sh "$root/tools/debian13.sh" "$build" ;;
+	deb-*) (deb_of "${1#deb-}") ;;
 	load) python3 "$root/lab/guests" --minutes "${SOAK_MINUTES:-30}" --keep "$keep" load ;;
 	*)
 		echo "soak: there is no part '$1'; 'sh tools/soak.sh' has a list at its top" >&2
@@ -157,7 +172,7 @@ part()
 }
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
-	guests guests-trixie minivmm-trixie selftests selftests-module boots load busy busy-nokvm debian13
+	guests guests-trixie minivmm-trixie selftests selftests-module deb-bookworm deb-trixie boots load busy busy-nokvm debian13
 status=0
 summary=
 for name; do
