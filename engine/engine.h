@@ -91,6 +91,14 @@ static inline uint32_t nx_cost_idle_turns(const struct nx_engine *engine)
 	return engine->prices.idle_turns[engine->stay.class];
 }
 
+/* Return whether clusters have run as many instructions as nx_experiment allows in one stay. */
+static inline bool nx_stay_is_long(const struct nx_engine *engine)
+{
+	uint32_t most = engine->config.experiment.max_stay;
+
+	return most && engine->stay.instructions > most;
+}
+
 /* Return the linear address of guest code. */
 static inline uint64_t nx_code_linear(const struct nx_engine *engine, uint64_t rip)
 {

@@ -383,8 +383,8 @@ struct nx_host {
 	bool (*read_tsc)(void *data, uint64_t *tsc, uint32_t *aux);
 	/* Return true to interrupt the building of a cluster or a trace: the engine leaves, and
 	 * builds the rest at the next exits there. Asked between the steps of building, which
-	 * take some microseconds each; for a host that has a latency bound of its own. May be
-	 * NULL. */
+	 * take some microseconds each. May be NULL. A host that bounds how long a stay lasts
+	 * also looks at its clock itself, between an exit and the next resume. */
 	bool (*time_is_up)(void *data);
 	/* These two bracket a session: the engine reads and writes guest memory between them
 	 * only. A session covers one comparison of guest code and the run of its translation,
@@ -446,11 +446,6 @@ struct nx_config {
 				run */
 	uint32_t guest_features; /* NX_FEATURE_*: features of the guest's processor */
 	struct nx_experiment experiment;
-	/* The latency bound in nanoseconds: when the stay that began at the hardware's exit has
-	 * lasted longer, or twenty times longer with interrupts disabled in the guest, a resume
-	 * leaves instead of running, and building is interrupted. 0 if the host keeps a bound of
-	 * its own. */
-	uint64_t latency_ns;
 };
 
 /* Fill *config with the defaults. */

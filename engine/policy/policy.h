@@ -173,7 +173,6 @@ struct nx_stay {
 	bool active;
 	uint64_t exits; /* delivered since the last one of the hardware's */
 	uint64_t instructions;
-	uint64_t began;   /* time of the first resume, if latency_ns is set */
 	bool resume_flag; /* RF was set when the stay began, at this rip. */
 	uint64_t resume_rip;
 	enum nx_exit_class class; /* of the exit that the guest met last */
@@ -182,8 +181,6 @@ struct nx_stay {
 
 /* Begin a stay: the first resume since the hardware delivered an exit. */
 void nx_stay_begin(struct nx_engine *engine);
-/* Return whether interrupts have waited for as long as nx_config.latency_ns allows. */
-bool nx_stay_is_long(struct nx_engine *engine);
 /* Return NX_OK between two steps, or the reason to leave. */
 enum nx_status nx_must_pause(struct nx_engine *engine);
 static inline bool nx_is_pause(enum nx_status status)

@@ -18,20 +18,6 @@ void nx_stay_begin(struct nx_engine *engine)
 	engine->state.rflags &= ~(uint64_t)NX_FL_RF;
 	engine->context.turns = NX_WEAK_TURNS;
 	engine->stay.exits = engine->stay.instructions = 0;
-	if (engine->config.latency_ns)
-		engine->stay.began = engine->host->now(engine->host_data);
-}
-
-bool nx_stay_is_long(struct nx_engine *engine)
-{
-	uint64_t bound = engine->config.latency_ns;
-
-	if (engine->config.experiment.max_stay &&
-	    engine->stay.instructions > engine->config.experiment.max_stay)
-		return true;
-	if (!(engine->state.rflags & NX_FL_IF))
-		bound *= 20;
-	return bound && engine->host->now(engine->host_data) - engine->stay.began > bound;
 }
 
 enum nx_status nx_must_pause(struct nx_engine *engine)

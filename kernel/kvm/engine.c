@@ -6,6 +6,9 @@
 #include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
 
+/* A stay may last so many times longer while the guest takes no interrupts. */
+#define MASKED_FACTOR 20
+
 /* Take every port access as an exit: KVM hands it to a device in the kernel or to the VMM. */
 static enum nx_route route_io(void *data, uint16_t port, unsigned int size, bool write,
 			      uint64_t value)
@@ -24,12 +27,21 @@ static uint64_t now(void *data)
 	return ktime_get_ns();
 }
 
+bool nxk_stay_is_long(const struct nxk_vcpu *v)
+{
+	u64 bound = READ_ONCE(nxk_latency_us) * 1000ull;
+
+	if (!(v->state->rflags & X86_EFLAGS_IF))
+		bound *= MASKED_FACTOR;
+	return bound && ktime_get_ns() - v->stay_began > bound;
+}
+
 static bool time_is_up(void *data)
 {
 	const struct nxk_vcpu *v = data;
 
 	return need_resched() || signal_pending(current) ||
-	       READ_ONCE(v->vcpu->mode) == EXITING_GUEST_MODE;
+	       READ_ONCE(v->vcpu->mode) == EXITING_GUEST_MODE || nxk_stay_is_long(v);
 }
 
 static bool guest_enter(void *data)
@@ -70,7 +82,6 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 		config.exits |= NX_EXITS_HLT;
 	config.user_exits = nxk_user_cpuid == NXK_USER_CPUID_OFF ? 0 : NX_EXITS_CPUID;
 	config.experiment.ignore_costs = true;
-	config.latency_ns = nxk_latency_us * 1000ull;
 	v->memory.arena_size = PAGE_ALIGN(nx_engine_arena_size());
 	if (nxk_fails(NXK_FAIL_CACHE))
 		config.experiment.fail = NX_FAIL_CACHE;

@@ -66,7 +66,8 @@ struct nxk_vcpu {
 	enum nxk_class returned;
 	unsigned long returned_rip;
 	bool in_session;
-	bool kicked; /* fail=kick */
+	bool kicked;    /* fail=kick */
+	u64 stay_began; /* in nanoseconds */
 	/* check.c: the hardware has to deliver v->exit next. An injection since then excuses
 	 * another exit. */
 	bool expecting;
@@ -160,6 +161,8 @@ bool nxk_engine_make(struct nxk_vcpu *v);
 void nxk_engine_free(struct nxk_vcpu *v);
 bool nxk_engines_unused(void);
 bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class);
+/* Return whether the stay has lasted longer than latency_us allows. */
+bool nxk_stay_is_long(const struct nxk_vcpu *v);
 enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v);
 /* Note that KVM has executed the exit's instruction: the state is the guest's after it. */
 void nxk_engine_done(struct nxk_vcpu *v);

@@ -82,13 +82,15 @@ bool nxk_may_begin(struct nxk_vcpu *v)
 	return true;
 }
 
-/* Return whether nothing has become due since the last exit, by KVM's handler or otherwise. */
+/* Return whether nothing has become due since the last exit, by KVM's handler or otherwise, and the
+ * stay may last longer. */
 static bool may_continue(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 
 	return !v->kicked && !event_is_due(vcpu) && !work_is_due(vcpu) &&
-	       !state_forbids(vcpu, v->state->rflags) && !interrupt_is_due(vcpu, v->state->rflags);
+	       !state_forbids(vcpu, v->state->rflags) &&
+	       !interrupt_is_due(vcpu, v->state->rflags) && !nxk_stay_is_long(v);
 }
 
 /* Run until the guest has to be entered or the VMM has to be asked. Return the result for KVM's
@@ -114,6 +116,7 @@ int nxk_stay(struct nxk_vcpu *v)
 
 	nxk_read_state(v);
 	v->kicked = false;
+	v->stay_began = ktime_get_ns();
 	v->stats.stays++;
 	result = run(v);
 	if (!v->answer_due)

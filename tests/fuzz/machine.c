@@ -72,6 +72,14 @@ static uint64_t now(void *data)
 	return ((struct machine *)data)->time += 100;
 }
 
+/* Interrupt building at every twentieth step. */
+static bool time_is_up(void *data)
+{
+	struct machine *m = data;
+
+	return m->hurried && ++m->steps % 20 == 0;
+}
+
 static bool read_tsc(void *data, uint64_t *tsc, uint32_t *aux)
 {
 	*tsc = now(data) << 32 | 0xfffffff0;
@@ -84,7 +92,8 @@ static const struct nx_host host = {.map_page = map_page,
 				    .route_io = route_io,
 				    .route_mmio = route_mmio,
 				    .now = now,
-				    .read_tsc = read_tsc};
+				    .read_tsc = read_tsc,
+				    .time_is_up = time_is_up};
 
 static void *map_at(void *want, size_t size, int protection, int flags, int file, off_t at)
 {
@@ -297,7 +306,8 @@ static void make_engine(struct machine *m, uint8_t level, uint8_t options)
 	config.exits = options >> 1;
 	/* Most inputs' guests have all of them: helpers run them, not this processor. */
 	config.guest_features = ~(uint32_t)(options >> 4 & level >> 4);
-	config.latency_ns = options & 8 ? 2000 : 0;
+	m->hurried = options & 8;
+	m->steps = 0;
 	memset(memory.arena, 0, memory.arena_size);
 	m->engine = nx_engine_create(&memory, &host, m, &config);
 	FUZZ_CHECK(m->engine, "no vCPU in memory that does");

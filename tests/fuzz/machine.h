@@ -37,6 +37,8 @@ struct machine {
 	uint64_t time;
 	unsigned leave_routes; /* one in so many accesses is the kernel's; 0 for none */
 	unsigned accesses;
+	bool hurried; /* building is interrupted now and then */
+	unsigned steps;
 	uint8_t script[MACHINE_SCRIPT]; /* what happens at the exits: engine.c */
 	uint32_t code;                  /* where the code was loaded */
 };

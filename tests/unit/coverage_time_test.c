@@ -1,96 +1,94 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * Time: how long a guest stays in the engine while it could take an interrupt, and how the tracker
- * behaves over time when a guest never executes the same code again.
+ * Time: what bounds a stay and the building in it, and how the tracker behaves over time when a
+ * guest never executes the same code again.
  */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "mock.h"
 
-#define BOUND 50000u /* ns */
-#define IF 0x200u
+#define MAX_STAY 16u
+#define TURN 3u /* instructions of the loops below */
 
 /* Two polling loops whose device is never ready. */
 GUEST(polls, 32, "in al, dx", "test al, 8; jz polls; 1: in al, dx; test al, 8; jnz 1b", "ret");
 
-static struct mock *new_poll(uint64_t latency_ns)
+static struct mock *new_poll(uint32_t max_stay)
 {
 	struct nx_config config;
 	struct mock *m;
 
 	nx_config_default(&config);
-	config.latency_ns = latency_ns;
+	config.experiment.max_stay = max_stay;
 	m = mock_new_config(MOCK_FLAT32, 0, &config);
 	MOCK_LOAD(m, polls);
 	m->start.gpr[NX_RDX] = 0x3da;
 	m->start.gpr[NX_RAX] = 0;
 	memset(m->input, 0, sizeof(m->input));
-	/* Translated within the bound: warmed up with a device that is ready soon. */
+	/* Warmed up with a device that is ready soon. */
 	m->input[1] = 8;
 	mock_warm(m);
 	m->input[1] = 0;
 	return m;
 }
 
-static uint64_t tick;
-
-static void take_time(struct mock *m, unsigned number)
+static void stop_in_the_end(struct mock *m, unsigned number)
 {
 	(void)number;
-	m->time += tick;
 	if (m->exits == MOCK_LOG - 1)
 		*nx_engine_stop_flag(m->engine) = 1;
 }
 
-static void bound_by_the_clock(void **state)
+static void bound_by_instructions(void **state)
 {
-	struct mock *m = new_poll(BOUND);
+	struct mock *m = new_poll(MAX_STAY);
 
 	(void)state;
-	m->on_exit = take_time;
-	/* Each exit takes 10 us, and each look at the clock a little. */
-	tick = 10000;
+	m->on_exit = stop_in_the_end;
 	mock_run(m);
 	assert_int_equal(m->reason, NX_LEAVE_LATENCY);
-	assert_int_equal(m->exits, 5);
+	assert_int_equal(m->exits, MAX_STAY / TURN + 1);
 	/* Left between two instructions: the input has arrived, the loop has not turned. */
 	m->want.gpr[NX_RAX] = 0;
 	m->want.rip = m->resume_rip;
 	m->want.rflags = nx_engine_state(m->engine)->rflags;
 	mock_check(m);
-	/* Interrupts disabled: twenty times as long. */
-	m->start.rflags &= ~(uint64_t)IF;
-	mock_run(m);
-	assert_int_equal(m->reason, NX_LEAVE_LATENCY);
-	assert_int_equal(m->exits, 100);
-	/* The bound is never reached, or there is none. */
-	tick = 1;
-	mock_run(m);
-	assert_int_equal(m->reason, NX_LEAVE_STOP);
 	mock_free(m);
+	/* There is no bound. */
 	m = new_poll(0);
-	m->on_exit = take_time;
-	tick = 10000000;
+	m->on_exit = stop_in_the_end;
 	mock_run(m);
 	assert_int_equal(m->reason, NX_LEAVE_STOP);
 	mock_free(m);
 }
 
-static uint64_t slow_now(void *data)
+static bool always(void *data)
 {
-	struct mock *m = data;
-
-	return m->time += 10 * BOUND;
+	(void)data;
+	return true;
 }
 
-/* Whatever time it is, each stay runs up to its first exit. */
-static void each_stay_makes_progress(void **state)
+/* A host whose time is up interrupts building only: what has been built runs on. */
+static void time_is_up_for_building_only(void **state)
 {
-	struct mock *m = new_poll(BOUND);
+	struct mock *m = new_poll(0);
 
 	(void)state;
-	m->host.now = slow_now;
+	m->on_exit = stop_in_the_end;
+	m->host.time_is_up = always;
+	mock_run(m);
+	assert_int_equal(m->reason, NX_LEAVE_STOP);
+	assert_int_equal(m->exits, MOCK_LOG - 1);
+	mock_free(m);
+}
+
+/* However short the bound is, each stay runs up to its first exit. */
+static void each_stay_makes_progress(void **state)
+{
+	struct mock *m = new_poll(1);
+
+	(void)state;
 	for (unsigned i = 0; i < 4; i++) {
 		mock_run(m);
 		assert_int_equal(m->reason, NX_LEAVE_LATENCY);
@@ -102,7 +100,7 @@ static void each_stay_makes_progress(void **state)
 /* The host completes the exits itself before it resumes: the same stay all the same. */
 static void completed_exits_do_not_begin_a_stay(void **state)
 {
-	struct mock *m = new_poll(BOUND);
+	struct mock *m = new_poll(MAX_STAY);
 	struct nx_exit exit = {.size = 0};
 	unsigned exits = 0;
 
@@ -113,10 +111,9 @@ static void completed_exits_do_not_begin_a_stay(void **state)
 	while (nx_engine_resume(m->engine, &exit) == NX_EXIT && ++exits < 1000) {
 		exit.data = 0;
 		assert_int_equal(nx_engine_complete_exit(m->engine, &exit), NX_COMPLETION_DONE);
-		m->time += 10000;
 	}
 	assert_int_equal(exit.reason, NX_LEAVE_LATENCY);
-	assert_int_equal(exits, 5);
+	assert_int_equal(exits, MAX_STAY / TURN + 1);
 	mock_free(m);
 }
 
@@ -124,32 +121,29 @@ static void completed_exits_do_not_begin_a_stay(void **state)
 
 GUEST(far_away, 64, "in al, dx", ".rept 24; jc 1f; 1:; .endr; out dx, al", "ret");
 
-static uint64_t step_ns;
+/* Building may go on for so many steps. */
+static unsigned steps_left;
 
-static uint64_t stepping_now(void *data)
+static bool few_steps(void *data)
 {
-	struct mock *m = data;
-
-	return m->time += step_ns;
+	(void)data;
+	return steps_left-- == 0;
 }
 
 static void traces_are_bounded(void **state)
 {
-	struct nx_config config;
 	struct mock *m;
 
 	(void)state;
-	nx_config_default(&config);
-	config.latency_ns = BOUND;
 	for (unsigned i = 0; i < 2; i++) {
-		m = mock_new_config(MOCK_LONG64, 0, &config);
+		m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);
 		MOCK_LOAD(m, far_away);
-		m->host.now = stepping_now;
-		/* The clock is looked at before each of the 25 blocks. */
-		step_ns = i ? BOUND / 10 : BOUND / 30;
-		do
+		m->host.time_is_up = few_steps;
+		/* The host is asked before each of the 25 blocks but the first. */
+		do {
+			steps_left = i ? 10 : 60;
 			mock_run(m);
-		while (m->reason == NX_LEAVE_COLD && !m->exits);
+		} while (m->reason == NX_LEAVE_COLD && !m->exits);
 		if (i) {
 			assert_int_equal(m->exits, 0);
 			assert_int_equal(m->reason, NX_LEAVE_LATENCY);
@@ -183,50 +177,6 @@ static void strings_are_bounded(void **state)
 	assert_int_equal(m->reason, NX_LEAVE_LATENCY);
 	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], 3);
 	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RSI], MOCK_DATA + 3096);
-	mock_free(m);
-}
-
-/* However a stay's exits and its looks at the clock fall together, no stay is longer than the
- * bound. */
-static void longest_stay(void **state)
-{
-	const uint64_t exit_ns = 911, look_ns = 137;
-	struct mock *m = new_poll(BOUND);
-	uint64_t longest = 0, shortest = UINT64_MAX, turns = 0;
-	unsigned stays = 0;
-
-	(void)state;
-	m->host.now = stepping_now;
-	step_ns = look_ns;
-	*nx_engine_state(m->engine) = m->start;
-	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	for (; turns < 200000; stays++) {
-		struct nx_exit exit = {.size = 0};
-		uint64_t began = m->time, exits = 0, length;
-
-		/* The hardware's exit: it has executed the IN that the guest stands at the next of.
-		 */
-		nx_engine_state(m->engine)->rip = m->resume_rip;
-		nx_engine_state(m->engine)->gpr[NX_RAX] = 0;
-		assert_true(mock_worth_resuming(m, m->code_rip, NX_CLASS_IO));
-		for (; nx_engine_resume(m->engine, &exit) == NX_EXIT; exits++) {
-			exit.data = 0;
-			m->time += exit_ns;
-		}
-		assert_int_equal(exit.reason, NX_LEAVE_LATENCY);
-		assert_true(exits > 0);
-		turns += exits;
-		length = m->time - began;
-		longest = length > longest ? length : longest;
-		shortest = length < shortest ? length : shortest;
-	}
-	printf("%llu turns in %u stays of at most %u ns: %llu to %llu ns\n",
-	       (unsigned long long)turns, stays, BOUND, (unsigned long long)shortest,
-	       (unsigned long long)longest);
-	/* An exit and the look that ends the stay come on top; what is left over was not waited
-	 * for. */
-	assert_true(longest <= BOUND + 2 * (exit_ns + look_ns));
-	assert_true(shortest >= BOUND - 2 * (exit_ns + look_ns));
 	mock_free(m);
 }
 
@@ -336,12 +286,12 @@ static void leaks_force_translation(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(bound_by_the_clock),
+	    cmocka_unit_test(bound_by_instructions),
+	    cmocka_unit_test(time_is_up_for_building_only),
 	    cmocka_unit_test(each_stay_makes_progress),
 	    cmocka_unit_test(completed_exits_do_not_begin_a_stay),
 	    cmocka_unit_test(traces_are_bounded),
 	    cmocka_unit_test(strings_are_bounded),
-	    cmocka_unit_test(longest_stay),
 	    cmocka_unit_test(forgotten_by_the_tracker),
 	    cmocka_unit_test(leaks_force_translation),
 	};
