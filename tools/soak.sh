@@ -89,13 +89,15 @@ minivmm_of()
 	done
 }
 
-# The packages of another release: RELEASE. Built in a chroot that has everything, installed in one
-# that has a kernel with headers.
+# The packages of another release: RELEASE. Built in a chroot that has what their control file asks for,
+# installed in one that has a kernel with headers.
 deb_of()
 {
 	export CHECK_RELEASE="$1"
 	sh "$root/tools/debian13.sh" "$build" \
-		"sh tools/deps.sh && mkdir -p build && python3 tests/deb/deb_test.py -v Packages" || return
+		'apt-get -q update && apt-get -qq install -y --no-install-recommends lintian &&
+		apt-get -qq build-dep -y --no-install-recommends ./ && mkdir -p build &&
+		python3 tests/deb/deb_test.py -v Packages' || return
 	base=$build/lab/debian13/$1
 	CHECK_KERNEL=cloud-amd64 python3 "$root/tests/deb/deb_test.py" -v --system "$base" \
 		--packages "$base.root/root/noexit/build/deb" Chroot
