@@ -96,6 +96,16 @@ for kind in shared static; do
 	[ "$(/packages/program)" = 1 ] || problem "$kind: the program answers wrongly"
 done
 
+if command -v apparmor_parser >/dev/null; then
+	cat >/packages/profile <<-'END'
+	#include <tunables/global>
+	profile vmm { include <abstractions/base>
+	include <abstractions/noexit> }
+	END
+	apparmor_parser --skip-kernel-load --skip-cache /packages/profile >/dev/null ||
+		problem "apparmor_parser does not take the abstraction"
+fi
+
 dkms status | grep "^noexit/$upstream" || problem "DKMS does not know of noexit: $(dkms status)"
 # With a kernel of the distribution's and its headers DKMS has built the module, unless dkms.conf
 # leaves that kernel out.
