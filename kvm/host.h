@@ -270,14 +270,35 @@ int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argum
 
 /* ---- vcpu.c, run.c ---- */
 
-/* Where the guest's registers are. */
-enum nx_owner {
-	NX_OWNER_KERNEL,
-	/* The engine has them, at an exit that it delivered and that the VMM is emulating. */
-	NX_OWNER_ENGINE,
-	/* As ENGINE, but the VMM has changed the vCPU since: the kernel's registers count, and
-	 * only the exit's completion is still ours. */
-	NX_OWNER_DISTURBED,
+/*
+ * Whose the guest's registers are, and what is due at the exit that the VMM is emulating. An exit
+ * of the engine's is open until it is completed.
+ *
+ *   KERNEL, RESUMABLE   KVM_RUN returns: RESUMABLE if the engine may enter at that exit
+ *   RESUMABLE           the engine enters: ENGINE
+ *   ENGINE              the engine delivers an exit: EXIT
+ *   EXIT                it is completed: ENGINE
+ *   EXIT, ENGINE        the VMM marked registers of the run page dirty: LAST, ENDING
+ *   LAST                it is completed: ENDING
+ *   ENGINE, ENDING      the stay ends: KERNEL
+ *   EXIT, LAST          an ioctl of the VMM's changes the vCPU: DISTURBED
+ *   ENGINE, ENDING      likewise: KERNEL
+ *   DISTURBED           KVM_RUN: KERNEL, or LAST if completing the exit brings another one
+ *
+ * The thread that holds the owner lock changes it, or the one in KVM_RUN between KERNEL and
+ * RESUMABLE, for which others need not look.
+ */
+enum nx_phase {
+	/* The kernel has the registers. */
+	NX_PHASE_KERNEL,
+	NX_PHASE_RESUMABLE,
+	/* The engine has them, and the kernel has those in vcpu->regs. */
+	NX_PHASE_ENGINE, /* in KVM_RUN, or at an exit that KVM completes before it returns */
+	NX_PHASE_ENDING, /* as ENGINE, and the stay ends with the next KVM_RUN */
+	NX_PHASE_EXIT,   /* an exit is open */
+	NX_PHASE_LAST,   /* as EXIT, and the stay ends with the next KVM_RUN */
+	/* The kernel has them, and the engine has no more than the exit's completion to do. */
+	NX_PHASE_DISTURBED,
 };
 
 /* The result of writing segment registers back unchanged. */
@@ -308,22 +329,14 @@ struct nx_kvm_vcpu {
 	bool engine_tried;
 	atomic_bool interruptible; /* in nx_engine_resume(), begun with interrupts enabled */
 
-	enum nx_owner owner;
-	struct nx_exit exit; /* ENGINE: the exit delivered */
-	enum nx_route route; /* the route of that exit */
-	/* ENGINE: since when the VMM handles a write that KVM would have put into its ring */
+	_Atomic(enum nx_phase) phase; /* nx_phase() */
+	struct nx_exit exit;          /* the engine's last exit */
+	enum nx_route route;          /* the route of that exit */
+	/* Since when the VMM handles a write that KVM would have put into its ring, or 0. */
 	uint64_t instead_since;
-	bool exit_open; /* ENGINE: its completion is due */
-	bool flushed;   /* ENGINE: the kernel's registers equal the engine's */
-	/* The VMM changed the vCPU during this stay, which therefore ends at the exit; all of the
-	 * state is written back. */
-	bool stay_over;
 	unsigned generation_seen; /* the vm->generation that the engine knows */
 
-	/* KERNEL: whether the engine may take over at the exit that the VMM is emulating, and
-	 * its rip. */
-	bool resumable;
-	uint64_t kernel_rip;
+	uint64_t kernel_rip; /* of the kernel's last exit */
 	/* How many calls by which the VMM changes this vCPU have begun or ended, and how many
 	 * are in progress. The engine takes over only if there has been none since the exit. */
 	atomic_uint disturbances, disturbing;
@@ -378,6 +391,22 @@ struct nx_kvm_vcpu {
 	unsigned runs_seen;
 	bool reported; /* at the end of the process */
 };
+
+static inline enum nx_phase nx_phase(const struct nx_kvm_vcpu *vcpu)
+{
+	return atomic_load_explicit(&vcpu->phase, memory_order_relaxed);
+}
+
+static inline void nx_phase_set(struct nx_kvm_vcpu *vcpu, enum nx_phase phase)
+{
+	atomic_store_explicit(&vcpu->phase, phase, memory_order_relaxed);
+}
+
+/* Return whether the kernel's registers are all that there is of the guest's. */
+static inline bool nx_kernel_has_regs(const struct nx_kvm_vcpu *vcpu)
+{
+	return nx_phase(vcpu) <= NX_PHASE_RESUMABLE;
+}
 
 /* ---- owner.c ---- */
 
@@ -439,6 +468,9 @@ int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request, v
 int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument);
 /* Complete an open exit that KVM would have completed before its VMM saw it. */
 void nx_exit_settle(struct nx_kvm_vcpu *vcpu);
+/* Note that the VMM is about to change the vCPU, whose registers nx_vcpu_flush() has written back.
+ */
+void nx_stay_disturb(struct nx_kvm_vcpu *vcpu);
 /* Make the kernel's registers current; the owner lock is held. */
 void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd);
 

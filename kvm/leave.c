@@ -86,7 +86,7 @@ bool nx_must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 	if (atomic_load_explicit(&vcpu->off, memory_order_relaxed) ||
 	    atomic_load_explicit(&vm->off, memory_order_relaxed))
 		*why = NX_HOST_LEAVE_TURNED_OFF;
-	else if (vcpu->stay_over)
+	else if (nx_phase(vcpu) == NX_PHASE_LAST || nx_phase(vcpu) == NX_PHASE_ENDING)
 		*why = NX_HOST_LEAVE_VMM_STATE;
 	else if (__atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_ACQUIRE))
 		*why = NX_HOST_LEAVE_KICK;

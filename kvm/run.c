@@ -86,10 +86,11 @@ static void export_check(struct nx_kvm_vcpu *vcpu, int fd)
 NX_HOT static void note_exit(struct nx_kvm_vcpu *vcpu, bool calm)
 {
 	const struct kvm_run *run = vcpu->run;
+	bool resumable = calm && !(run->flags & KVM_RUN_X86_SMM) &&
+			 (run->exit_reason == KVM_EXIT_IO || run->exit_reason == KVM_EXIT_MMIO);
 
 	nx_stats_taken(vcpu->stats, run);
-	vcpu->resumable = calm && !(run->flags & KVM_RUN_X86_SMM) &&
-			  (run->exit_reason == KVM_EXIT_IO || run->exit_reason == KVM_EXIT_MMIO);
+	nx_phase_set(vcpu, resumable ? NX_PHASE_RESUMABLE : NX_PHASE_KERNEL);
 	vcpu->kernel_rip = run->s.regs.regs.rip;
 	vcpu->irq_seen = atomic_load(&vcpu->vm->irq_epoch);
 }
@@ -109,7 +110,7 @@ NX_HOT static int real_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	uint64_t valid = run->kvm_valid_regs, began;
 	int result;
 
-	vcpu->resumable = false;
+	nx_phase_set(vcpu, NX_PHASE_KERNEL);
 	vcpu->disturbances_seen = atomic_load(&vcpu->disturbances);
 	calm = on && !atomic_load(&vcpu->disturbing);
 	told = __atomic_load_n(&run->immediate_exit, __ATOMIC_RELAXED);
@@ -173,11 +174,10 @@ static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 
 	stay_account(vcpu);
 	nx_vcpu_engine_check(vcpu);
-	vcpu->owner = NX_OWNER_KERNEL;
-	vcpu->exit_open = false;
+	nx_phase_set(vcpu, NX_PHASE_KERNEL);
 	nx_state_export_regs(vcpu->state, &regs);
 	/* Nothing ran: then nothing is written, and no pending event is cleared by it. */
-	if (vcpu->stay_over || memcmp(&regs, &vcpu->regs, sizeof(regs)) != 0) {
+	if (memcmp(&regs, &vcpu->regs, sizeof(regs)) != 0) {
 		run->s.regs.regs = regs;
 		vcpu->exported = KVM_SYNC_X86_REGS;
 	}
@@ -190,23 +190,33 @@ static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 	return STEP_ENTER;
 }
 
+static bool exit_is_open(const struct nx_kvm_vcpu *vcpu)
+{
+	return nx_phase(vcpu) == NX_PHASE_EXIT || nx_phase(vcpu) == NX_PHASE_LAST;
+}
+
 /*
- * Returns whether the instruction goes on with another exit, which the VMM has to get. A completion
- * may touch guest memory (INS).
+ * Complete the exit if one is open. Return whether the instruction goes on with another one, which
+ * the VMM has to get. A completion may touch guest memory (INS).
  */
 static bool complete(struct nx_kvm_vcpu *vcpu)
 {
-	enum nx_completion completion = NX_COMPLETION_NONE;
+	enum nx_phase phase = nx_phase(vcpu);
+	enum nx_completion completion;
 
+	if (!exit_is_open(vcpu))
+		return false;
 	do {
-		if (vcpu->exit_open) {
-			pthread_rwlock_rdlock(&vcpu->vm->lock);
-			completion = nx_engine_complete_exit(vcpu->engine, &vcpu->exit);
-			pthread_rwlock_unlock(&vcpu->vm->lock);
+		pthread_rwlock_rdlock(&vcpu->vm->lock);
+		completion = nx_engine_complete_exit(vcpu->engine, &vcpu->exit);
+		pthread_rwlock_unlock(&vcpu->vm->lock);
+		if (completion != NX_COMPLETION_EXIT) {
+			nx_phase_set(vcpu,
+				     phase == NX_PHASE_EXIT ? NX_PHASE_ENGINE : NX_PHASE_ENDING);
+			return false;
 		}
-		vcpu->exit_open = completion == NX_COMPLETION_EXIT;
-	} while (vcpu->exit_open && absorbed(vcpu));
-	return vcpu->exit_open;
+	} while (absorbed(vcpu));
+	return true;
 }
 
 /*
@@ -236,9 +246,6 @@ static enum step present(struct nx_kvm_vcpu *vcpu)
 {
 	bool instead = vcpu->exit.write && vcpu->route == NX_ROUTE_INSTEAD;
 
-	vcpu->owner = NX_OWNER_ENGINE;
-	vcpu->exit_open = true;
-	vcpu->flushed = false;
 	/* The hardware's exit for such a write would not have reached the VMM: none is avoided. */
 	if (instead)
 		vcpu->stats->internal++;
@@ -322,7 +329,7 @@ static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 			return stay_end_completed(vcpu, why);
 		if (outcome == NX_LEAVE)
 			return stay_end(vcpu);
-		vcpu->exit_open = true;
+		nx_phase_set(vcpu, NX_PHASE_EXIT);
 		if (!absorbed(vcpu))
 			return present(vcpu);
 		if (nx_must_leave(vcpu, &why))
@@ -338,18 +345,18 @@ static enum step stay_overruled(struct nx_kvm_vcpu *vcpu)
 	uint64_t old = base + vcpu->state->rip;
 
 	vcpu->stats->disturbed++;
-	vcpu->stay_over = true;
 	if (run->kvm_dirty_regs & KVM_SYNC_X86_REGS) {
 		nx_state_import_regs(vcpu->state, &run->s.regs.regs);
 		run->kvm_dirty_regs &= ~(uint64_t)KVM_SYNC_X86_REGS;
 	}
 	if (run->kvm_dirty_regs & KVM_SYNC_X86_SREGS)
 		base = run->s.regs.sregs.cs.base;
-	if (base + vcpu->state->rip == old) {
+	if (exit_is_open(vcpu) && base + vcpu->state->rip == old) {
+		nx_phase_set(vcpu, NX_PHASE_LAST);
 		nx_exit_consume(vcpu);
 	} else {
 		nx_engine_forget_exit(vcpu->engine);
-		vcpu->exit_open = false;
+		nx_phase_set(vcpu, NX_PHASE_ENDING);
 	}
 	return stay_end_completed(vcpu, NX_HOST_LEAVE_VMM_STATE);
 }
@@ -368,6 +375,20 @@ static enum step stay_continue(struct nx_kvm_vcpu *vcpu)
 	return stay_resume(vcpu);
 }
 
+void nx_stay_disturb(struct nx_kvm_vcpu *vcpu)
+{
+	if (nx_phase(vcpu) == NX_PHASE_DISTURBED)
+		return;
+	vcpu->stats->disturbed++;
+	vcpu->stats->leaves[NX_HOST_LEAVE_VMM_STATE]++;
+	if (exit_is_open(vcpu)) {
+		nx_phase_set(vcpu, NX_PHASE_DISTURBED);
+		return;
+	}
+	stay_account(vcpu);
+	nx_phase_set(vcpu, NX_PHASE_KERNEL);
+}
+
 /*
  * The VMM changed the vCPU while an engine's exit was open, and the kernel has its state. What is
  * ours is the exit's completion, if rip still is on the instruction.
@@ -378,27 +399,23 @@ static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 
-	vcpu->owner = NX_OWNER_KERNEL;
-	vcpu->stats->disturbed++;
-	vcpu->stats->leaves[NX_HOST_LEAVE_VMM_STATE]++;
-	if (vcpu->exit_open && !nx_real.ioctl(fd, KVM_GET_REGS, &regs) &&
-	    !nx_real.ioctl(fd, KVM_GET_SREGS, &sregs) &&
+	if (!nx_real.ioctl(fd, KVM_GET_REGS, &regs) && !nx_real.ioctl(fd, KVM_GET_SREGS, &sregs) &&
 	    regs.rip + sregs.cs.base == state->rip + state->seg[NX_CS].base) {
 		nx_state_import_regs(state, &regs);
 		nx_exit_consume(vcpu);
+		nx_phase_set(vcpu, NX_PHASE_LAST);
 		/* The write half of a read-modify-write: it is all that the engine still does. */
 		if (complete(vcpu)) {
 			vcpu->regs = regs;
 			vcpu->sregs = sregs;
 			nx_state_import_sregs(state, &sregs);
-			vcpu->stay_over = true;
 			return present(vcpu);
 		}
 		nx_state_export_regs(state, &regs);
 		nx_real.ioctl(fd, KVM_SET_REGS, &regs);
 	}
 	nx_engine_forget_exit(vcpu->engine);
-	vcpu->exit_open = false;
+	nx_phase_set(vcpu, NX_PHASE_KERNEL);
 	stay_account(vcpu);
 	return STEP_ENTER;
 }
@@ -410,7 +427,7 @@ NX_HOT static bool may_take_over(struct nx_kvm_vcpu *vcpu, uint64_t *now)
 {
 	const struct kvm_run *run = vcpu->run;
 
-	if (!vcpu->resumable || vcpu->guest_debug || !clustering(vcpu))
+	if (vcpu->guest_debug || !clustering(vcpu))
 		return false;
 	if (atomic_load(&vcpu->disturbing) ||
 	    atomic_load(&vcpu->disturbances) != vcpu->disturbances_seen)
@@ -483,7 +500,7 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument, uin
 	step = kernel_complete(vcpu, fd, argument, &kicked);
 	if (step != STEP_COMPLETED)
 		return step;
-	vcpu->resumable = false;
+	nx_phase_set(vcpu, NX_PHASE_KERNEL);
 	if (kicked)
 		return STEP_EINTR;
 	vcpu->regs = run->s.regs.regs;
@@ -504,8 +521,7 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument, uin
 	vcpu->stats->takeovers++;
 	vcpu->stay_began = nx_real.now();
 	nx_sample_add(vcpu, NX_COST_TAKEOVER, vcpu->stay_began - began);
-	vcpu->stay_over = false;
-	vcpu->exit_open = false;
+	nx_phase_set(vcpu, NX_PHASE_ENGINE);
 	return stay_resume(vcpu);
 }
 
@@ -515,11 +531,20 @@ NX_HOT static enum step decide(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
 	uint64_t now;
 
-	if (vcpu->owner == NX_OWNER_ENGINE)
+	switch (nx_phase(vcpu)) {
+	case NX_PHASE_RESUMABLE:
+		return may_take_over(vcpu, &now) ? take_over(vcpu, fd, argument, now) : STEP_ENTER;
+	case NX_PHASE_ENGINE:
+	case NX_PHASE_ENDING:
+	case NX_PHASE_EXIT:
+	case NX_PHASE_LAST:
 		return stay_continue(vcpu);
-	if (vcpu->owner == NX_OWNER_DISTURBED)
+	case NX_PHASE_DISTURBED:
 		return stay_disturbed(vcpu, fd);
-	return may_take_over(vcpu, &now) ? take_over(vcpu, fd, argument, now) : STEP_ENTER;
+	case NX_PHASE_KERNEL:
+		break;
+	}
+	return STEP_ENTER;
 }
 
 /* The kernel takes our registers, finishes what is due, and returns. */
@@ -543,7 +568,7 @@ NX_HOT static int run_once(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	enum step step;
 
 	vcpu->stats->runs++;
-	if (!clustering(vcpu) && vcpu->owner == NX_OWNER_KERNEL)
+	if (!clustering(vcpu) && nx_kernel_has_regs(vcpu))
 		return real_run(vcpu, fd, argument);
 	if (!nx_vcpu_acquire(vcpu)) {
 		nx_vcpu_off(vcpu, "the VMM uses a vCPU from a signal handler");

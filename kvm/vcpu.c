@@ -2,11 +2,11 @@
 /*
  * vcpu.c - a vCPU's life, and every ioctl on it but KVM_RUN.
  *
- * While the engine holds the guest's registers (NX_OWNER_ENGINE) the kernel's are old. So before
+ * While the engine holds the guest's registers (enum nx_phase) the kernel's are old. So before
  * any ioctl is forwarded they are written back, with rip where KVM itself would have it at such
  * an exit: past it for what KVM has done by then (final_at_exit() in run.c), else on the
  * instruction. Ioctls that only look leave it at that. After one that changes something the
- * kernel's state is the truth (NX_OWNER_DISTURBED), and the next KVM_RUN only finishes the exit, by
+ * kernel's state is the truth (NX_PHASE_DISTURBED), and the next KVM_RUN only finishes the exit, by
  * the rule of KVM's fast path: if rip still is on the instruction.
  */
 #define _GNU_SOURCE
@@ -99,16 +99,20 @@ void nx_vcpu_created(struct nx_kvm_vm *vm, int fd)
 void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd)
 {
 	struct kvm_sregs sregs;
+	struct kvm_regs regs;
 
-	if (vcpu->owner != NX_OWNER_ENGINE || vcpu->flushed)
+	if (nx_kernel_has_regs(vcpu) || nx_phase(vcpu) == NX_PHASE_DISTURBED)
 		return;
 	nx_exit_settle(vcpu);
-	nx_state_export_regs(vcpu->state, &vcpu->regs);
-	nx_real.ioctl(fd, KVM_SET_REGS, &vcpu->regs);
+	nx_state_export_regs(vcpu->state, &regs);
+	/* Otherwise it has them already, from an earlier look at the same exit. */
+	if (memcmp(&regs, &vcpu->regs, sizeof(regs)) != 0) {
+		vcpu->regs = regs;
+		nx_real.ioctl(fd, KVM_SET_REGS, &regs);
+		vcpu->stats->flushes++;
+	}
 	if (nx_segments_due(vcpu, &sregs))
 		nx_real.ioctl(fd, KVM_SET_SREGS, &sregs);
-	vcpu->flushed = true;
-	vcpu->stats->flushes++;
 }
 
 /* ---- Ioctls ---- */
@@ -277,11 +281,11 @@ NX_HOT int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long req
 		nx_vcpu_off(vcpu, "the VMM uses a vCPU from a signal handler");
 		return nx_real.ioctl(fd, request, argument);
 	}
-	if (vcpu->owner != NX_OWNER_KERNEL) {
+	if (!nx_kernel_has_regs(vcpu)) {
 		/* Nobody is in the real KVM_RUN, so this does not block, and the lock may stay. */
 		nx_vcpu_flush(vcpu, fd);
 		if (effect != LOOKS)
-			vcpu->owner = NX_OWNER_DISTURBED;
+			nx_stay_disturb(vcpu);
 		result = forward(vcpu, fd, request, argument);
 		nx_vcpu_release(vcpu);
 		return result;

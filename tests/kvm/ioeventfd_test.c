@@ -186,7 +186,7 @@ static void test_and_the_end_of_a_stay(void **state)
 	fake.run->immediate_exit = 1;
 	assert_int_equal(vmm_step(&vmm), -1);
 	assert_int_equal(signals(), 1);
-	assert_int_equal(fake_vcpu()->owner, NX_OWNER_KERNEL);
+	assert_true(nx_kernel_has_regs(fake_vcpu()));
 	assert_int_equal(fake.regs.rip, MODEL_BASE + 5 * MODEL_LEN);
 }
 

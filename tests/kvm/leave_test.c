@@ -23,7 +23,7 @@ static int setup(void **state)
 	vcpu->stay_began = nx_real.now();
 	vcpu->irq_seen = atomic_load(&vcpu->vm->irq_epoch);
 	vcpu->handlers_seen = nx_handlers_run();
-	vcpu->stay_over = false;
+	nx_phase_set(vcpu, NX_PHASE_EXIT);
 	fake.run->immediate_exit = 0;
 	memset(vcpu->stats->cost_ns, 0, sizeof(vcpu->stats->cost_ns));
 	return 0;
@@ -132,7 +132,9 @@ static void test_order(void **state)
 	check_leaves(NX_HOST_LEAVE_INTERRUPT);
 	fake.run->immediate_exit = 1;
 	check_leaves(NX_HOST_LEAVE_KICK);
-	vcpu->stay_over = true;
+	nx_phase_set(vcpu, NX_PHASE_LAST);
+	check_leaves(NX_HOST_LEAVE_VMM_STATE);
+	nx_phase_set(vcpu, NX_PHASE_ENDING);
 	check_leaves(NX_HOST_LEAVE_VMM_STATE);
 	nx_vm_off(vcpu->vm, "a test");
 	check_leaves(NX_HOST_LEAVE_TURNED_OFF);

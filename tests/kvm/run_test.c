@@ -290,7 +290,7 @@ static void test_registers_go_back(void **state)
 	step();
 	assert_int_equal(fake_engine.leaves, 1);
 	assert_int_equal(dirty_in_kernel, KVM_SYNC_X86_REGS);
-	assert_int_equal(vcpu->owner, NX_OWNER_KERNEL);
+	assert_int_equal(nx_phase(vcpu), NX_PHASE_RESUMABLE);
 }
 
 /* Registers in the run page that the VMM did not ask for are as it left them. */

@@ -265,7 +265,7 @@ static void test_task_priority(void **state)
 		assert_true(fake_engine.segments > 0);
 		assert_int_equal(fake.tpr, 0x30);
 		assert_int_equal(fake.sregs.cr8, 3);
-		while (fake_vcpu()->owner != NX_OWNER_KERNEL)
+		while (!nx_kernel_has_regs(fake_vcpu()))
 			assert_int_equal(vmm_step(&with), 0);
 		/* The guest has made itself one in between. */
 		fake.tpr = 0x39;

@@ -209,14 +209,17 @@ static void test_flushed_once(void **state)
 
 	(void)state;
 	enter_engine();
+	/* The kernel has them from completing its own exit. */
+	assert_int_equal(vmm_ioctl(KVM_GET_REGS, &regs), 0);
 	assert_int_equal(fake.set_regs, 0);
+	assert_int_equal(vmm_step(&vmm), 0);
 	assert_int_equal(vmm_ioctl(KVM_GET_REGS, &regs), 0);
 	assert_int_equal(vmm_ioctl(KVM_GET_REGS, &regs), 0);
 	assert_int_equal(fake.set_regs, 1);
 	assert_int_equal(vcpu->stats->flushes, 1);
 	/* Looking ends no stay. */
 	assert_int_equal(vmm_step(&vmm), 0);
-	assert_int_equal(fake_engine.exits, 2);
+	assert_int_equal(fake_engine.exits, 3);
 	assert_int_equal(vmm_ioctl(KVM_GET_REGS, &regs), 0);
 	assert_int_equal(vcpu->stats->flushes, 2);
 }
@@ -240,12 +243,13 @@ static void test_change_at_an_exit_of_the_engines(void **state)
 
 	(void)state;
 	enter_engine();
+	assert_int_equal(vmm_step(&vmm), 0);
 	assert_int_equal(vmm_ioctl(KVM_SET_MP_STATE, &mp_state), 0);
 	assert_int_equal(fake.set_regs, 1);
-	assert_int_equal(vcpu->owner, NX_OWNER_DISTURBED);
+	assert_int_equal(nx_phase(vcpu), NX_PHASE_DISTURBED);
 	assert_int_equal(vmm_step(&vmm), 0);
 	assert_int_equal(vcpu->stats->disturbed, 1);
-	assert_int_equal(vcpu->owner, NX_OWNER_KERNEL);
+	assert_true(nx_kernel_has_regs(vcpu));
 }
 
 /* The kernel has the registers: nothing is written back, and a change is counted around the call.
@@ -280,7 +284,7 @@ static void test_look_of_a_signal_handler(void **state)
 	assert_int_equal(vmm_ioctl(KVM_GET_REGS, &regs), 0);
 	nx_vcpu_release(vcpu);
 	assert_int_equal(fake.set_regs, 0);
-	assert_int_equal(vcpu->owner, NX_OWNER_ENGINE);
+	assert_int_equal(nx_phase(vcpu), NX_PHASE_EXIT);
 	assert_non_null(strstr(fake_said, "signal handler"));
 }
 
