@@ -39,7 +39,7 @@
  *       sub r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
  *       mov [r15 + NX_CTX_LINEAR], r14
  *       mov dword [r15 + NX_CTX_SITE], K
- *       call [r15 + NX_CTX_THUNK_MISS]
+ *       call [r15 + NX_CTX_THUNK_MISS], or what rule 6 has in its place
  *       jmp back
  *     where site K is an access of at least N bytes, for writing if the check is (then it may be
  *     read as well). N is 1 to NX_CHECK_BYTES. Each check has a stub of its own. Nothing falls
@@ -59,10 +59,13 @@
  *     them in ax, in NX_CTX_FLAGS; the rest of rflags never leaves memory. DF of the host is 0.
  *  6. Calls are call [r15 + NX_CTX_THUNK_MISS] and call [r15 + NX_CTX_THUNK_HELPER], the latter
  *     with a site in NX_CTX_SITE, stored by the instruction before it. After the helper, no
- *     pointer is valid.
- *  7. A translation ends a path with jmp [r15 + NX_CTX_THUNK_EXIT], the instruction before it
- *     having stored a site in NX_CTX_SITE. Every other branch is direct, to the start of an
- *     instruction of the same translation. No path falls off the end.
+ *     pointer is valid. With direct branches (nx_memory.branches) they are call nx_thunk_miss and
+ *     call nx_thunk_helper, the displacement counted from where the code will run.
+ *  7. A translation ends a path with jmp [r15 + NX_CTX_THUNK_EXIT], or with direct branches jmp
+ *     nx_thunk_exit, the instruction before it having stored a site in NX_CTX_SITE. Every other
+ *     branch is direct, to the start of an instruction of the same translation. No path falls off
+ *     the end. With direct branches int3 follows each jmp (straight-line speculation). With
+ *     tracked ones each entry is an endbr64, and the bytes of one occur nowhere else.
  *  8. Instructions are integer instructions of user mode only, from the list in
  *     verify/operand.c: none that faults on valid operands (div, idiv; cmpxchg16b when
  *     misaligned), none that some processors lack (popcnt, movbe), no string instruction, no push
@@ -148,6 +151,14 @@ struct nx_context {
 	const void *thunk_exit, *thunk_miss, *thunk_helper;
 	uint64_t host_rsp;
 	uint64_t target;
+};
+
+/* What rules 6 and 7 depend on: the form of the branches to the thunks, and for direct ones where
+ * the translation will run and where the thunks are. */
+struct nx_thunks {
+	enum nx_branches branches;
+	uint64_t code;
+	uint64_t exit, miss, helper;
 };
 
 #define NX_AT(member, offset) \

@@ -31,6 +31,23 @@ void nx_config_limits(struct nx_config *config, enum nx_limits limits)
 	}
 }
 
+/* Return whether a direct branch leads from everywhere in the code memory to the address. */
+static bool is_in_reach(const struct nx_memory *memory, const void *to)
+{
+	uint64_t first = (uintptr_t)to - (uintptr_t)memory->code_rx;
+	uint64_t last = first - memory->code_size;
+
+	return (int64_t)first == (int32_t)first && (int64_t)last == (int32_t)last;
+}
+
+static bool branches_reach(const struct nx_memory *memory)
+{
+	return memory->branches == NX_BRANCHES_INDIRECT ||
+	       (is_in_reach(memory, (const void *)nx_thunk_exit) &&
+		is_in_reach(memory, (const void *)nx_thunk_miss) &&
+		is_in_reach(memory, (const void *)nx_thunk_helper));
+}
+
 size_t nx_engine_arena_size(void)
 {
 	return sizeof(struct nx_engine);
@@ -44,7 +61,7 @@ struct nx_engine *nx_engine_create(const struct nx_memory *memory, const struct 
 
 	if (!engine || (uintptr_t)engine % 64 || memory->arena_size < sizeof(*engine) ||
 	    !memory->code_rw || !memory->code_rx || memory->code_size < 65536 ||
-	    memory->code_size > INT32_MAX)
+	    memory->code_size > INT32_MAX || !branches_reach(memory))
 		return NULL;
 	/* Most of the memory is never touched: the host has zeroed it. */
 	traces = (uint32_t)(memory->code_size / 4 * 3);
@@ -55,6 +72,10 @@ struct nx_engine *nx_engine_create(const struct nx_memory *memory, const struct 
 	engine->context.thunk_exit = nx_thunk_exit;
 	engine->context.thunk_miss = nx_thunk_miss;
 	engine->context.thunk_helper = nx_thunk_helper;
+	engine->thunks = (struct nx_thunks){.branches = memory->branches,
+					    .exit = (uintptr_t)nx_thunk_exit,
+					    .miss = (uintptr_t)nx_thunk_miss,
+					    .helper = (uintptr_t)nx_thunk_helper};
 	for (unsigned i = 0; i < NX_TLB_ENTRIES; i++)
 		engine->context.tlb[i].read = engine->context.tlb[i].write =
 		    engine->context.tlb[i].guarded = 1;

@@ -62,7 +62,9 @@ struct nx_engine {
 	struct nx_graph graph;
 	uint64_t form_scratch[NX_FORM_SCRATCH_SIZE / 8];
 
-	/* translate/ What was emitted is no code until it is verified. */
+	/* translate/ What was emitted is no code until it is verified; direct branches make it code
+	 * for one place only. */
+	struct nx_thunks thunks;
 	struct nx_snippet snippet[NX_SNIPPETS];
 	struct nx_translation translation;
 	uint64_t translate_scratch[NX_TRANSLATE_SCRATCH_SIZE / 8];

@@ -555,6 +555,17 @@ struct nx_alone {
 	uint32_t leave;  /* BARREN: enum nx_status that the search for an exit ended with */
 };
 
+/* How translations branch to the engine. */
+enum nx_branches {
+	NX_BRANCHES_INDIRECT, /* through pointers, which reach the engine from everywhere */
+	/* Directly, and int3 stops what goes straight on behind a jump: for a host that protects
+	 * its indirect branches. All of code_rx has to be within 2 GiB of the engine's own code. */
+	NX_BRANCHES_DIRECT,
+	/* Likewise, and each entry is an endbr64, which occurs nowhere else: for a host whose
+	 * processor tracks indirect branches (IBT). */
+	NX_BRANCHES_TRACKED,
+};
+
 /* The memory of one vCPU's engine. The host owns it and releases it after the last call. arena
  * is zeroed, 64-byte aligned and at least nx_engine_arena_size() bytes long. code_rw and code_rx
  * are the same code_size bytes (at least 64 KiB, at most 2 GiB), mapped writable and executable;
@@ -565,6 +576,7 @@ struct nx_memory {
 	void *code_rw;
 	void *code_rx;
 	size_t code_size;
+	enum nx_branches branches;
 };
 
 struct nx_engine;

@@ -76,10 +76,18 @@ bool nx_cache_has_entry_near(const struct nx_engine *engine, uint64_t rip)
 	return false;
 }
 
+/* Return whether the emitted code can run at this offset of the code memory. */
+static bool is_made_for(const struct nx_engine *engine, uint32_t place)
+{
+	return engine->memory.branches == NX_BRANCHES_INDIRECT ||
+	       engine->thunks.code == (uintptr_t)engine->memory.code_rx + place;
+}
+
 enum nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *cache)
 {
 	if (engine->config.experiment.fail & NX_FAIL_CACHE ||
-	    engine->translation.size > cache->code_end - cache->code_used)
+	    engine->translation.size > cache->code_end - cache->code_used ||
+	    !is_made_for(engine, cache->code_used))
 		return NX_LEAVE_CACHE_FULL;
 	nx_memcpy((uint8_t *)engine->memory.code_rw + cache->code_used, engine->emitted,
 		  engine->translation.size);
@@ -379,6 +387,10 @@ struct nx_cluster *nx_cache_add(struct nx_engine *engine, struct nx_cache *cache
 		if (cluster)
 			return cluster;
 		nx_cache_flush(engine, cache);
+		if (!is_made_for(engine, cache->code_used)) {
+			*status = NX_OK;
+			return NULL;
+		}
 	}
 	*status = NX_LEAVE_CACHE_FULL;
 	return NULL;

@@ -72,8 +72,9 @@ struct nx_maker {
  * verified, and only then copy the code to the code cache's free end. Return NX_OK, or why there
  * is no code: NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED, NX_LEAVE_CACHE_FULL. */
 enum nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache);
-/* Do the same without the copy: the verified code is in the scratch memory (emitted). */
-enum nx_status nx_make_emitted(struct nx_engine *engine);
+/* Do the same without the copy: the verified code is in the scratch memory (emitted), and is for
+ * this offset of the code memory if its branches are direct. */
+enum nx_status nx_make_emitted(struct nx_engine *engine, uint32_t place);
 /* Do nx_make_code() and keep the result; a full cache is flushed. On NULL *status says why. */
 struct nx_cluster *nx_make_block(struct nx_engine *engine, enum nx_status *status);
 /* Return the cluster that begins at rip, for exits at pc, building it as far as time permits;
@@ -109,7 +110,8 @@ enum nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *c
 /* Keep the code that has been placed there; return NULL if there is no room. */
 struct nx_cluster *nx_cache_insert(struct nx_engine *engine, struct nx_cache *cache);
 /* Do both: the vCPU's graph, whose code has been verified, becomes a cluster of the cache. A
- * full cache is flushed, and this is tried once more. On NULL *status says why. */
+ * full cache is flushed, and this is tried once more. On NULL *status says why; NX_OK: there is
+ * room now, but the code is for another place, and has to be made again. */
 struct nx_cluster *nx_cache_add(struct nx_engine *engine, struct nx_cache *cache,
 				enum nx_status *status);
 void nx_cache_drop(struct nx_engine *engine, struct nx_cluster *cluster);

@@ -7,7 +7,8 @@
  * the intermediate result, and the next exit at the same place continues with it.
  *
  * Invariant: while the maker is not idle, it owns the scratch memory (form_scratch,
- * translate_scratch, the graph, the translation, the emitted code, the verifier's state). Any other
+ * translate_scratch, the graph, the translation, the emitted code and its place, the verifier's
+ * state). Any other
  * user must call nx_make_abandon() first. The verifier therefore sees exactly what was translated,
  * whatever happened in between.
  */
@@ -36,8 +37,15 @@ bool nx_make_is_busy(struct nx_engine *engine)
 
 /* ---- Translation and verification of the graph ---- */
 
-static void begin_translating(struct nx_engine *engine)
+/* Emit code that is to run at this offset of the code memory, as far as that matters to it. */
+static void set_place(struct nx_engine *engine, uint32_t place)
 {
+	engine->thunks.code = (uintptr_t)engine->memory.code_rx + place;
+}
+
+static void begin_translating(struct nx_engine *engine, uint32_t place)
+{
+	set_place(engine, place);
 	nx_translate_begin(engine, &engine->graph, engine->emitted, sizeof(engine->emitted),
 			   &engine->translation);
 }
@@ -45,7 +53,7 @@ static void begin_translating(struct nx_engine *engine)
 static void begin_verifying(struct nx_engine *engine)
 {
 	nx_verify_begin(engine->emitted, engine->translation.size, &engine->translation,
-			&engine->verify);
+			&engine->thunks, &engine->verify);
 }
 
 static enum nx_progress verify_step(struct nx_engine *engine)
@@ -60,10 +68,11 @@ static enum nx_progress verify_step(struct nx_engine *engine)
 }
 
 /* Translate and verify the graph without pausing. */
-enum nx_status nx_make_emitted(struct nx_engine *engine)
+enum nx_status nx_make_emitted(struct nx_engine *engine, uint32_t place)
 {
 	enum nx_progress progress;
 
+	set_place(engine, place);
 	if (!nx_translate(engine, &engine->graph, engine->emitted, sizeof(engine->emitted),
 			  &engine->translation))
 		return NX_LEAVE_UNTRANSLATED;
@@ -76,15 +85,21 @@ enum nx_status nx_make_emitted(struct nx_engine *engine)
 
 enum nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache)
 {
-	enum nx_status status = nx_make_emitted(engine);
+	enum nx_status status = nx_make_emitted(engine, cache->code_used);
 
 	return status == NX_OK ? nx_cache_place(engine, cache) : status;
 }
 
 struct nx_cluster *nx_make_block(struct nx_engine *engine, enum nx_status *status)
 {
-	*status = nx_make_emitted(engine);
-	return *status == NX_OK ? nx_cache_add(engine, &engine->blocks, status) : NULL;
+	struct nx_cluster *block = NULL;
+
+	do {
+		*status = nx_make_emitted(engine, engine->blocks.code_used);
+		if (*status == NX_OK)
+			block = nx_cache_add(engine, &engine->blocks, status);
+	} while (!block && *status == NX_OK);
+	return block;
 }
 
 /* ---- Clusters ---- */
@@ -114,6 +129,10 @@ static struct nx_cluster *keep(struct nx_engine *engine, enum nx_status *status)
 {
 	struct nx_cluster *cluster = nx_cache_add(engine, &engine->cache, status);
 
+	if (!cluster && *status == NX_OK) {
+		begin_translating(engine, engine->cache.code_used);
+		engine->maker.stage = NX_MAKER_TRANSLATES;
+	}
 	if (!cluster)
 		return NULL;
 	engine->counters.translated++;
@@ -135,7 +154,7 @@ static struct nx_cluster *formed(struct nx_engine *engine, uint64_t pc, enum nx_
 	engine->counters.formed++;
 	cluster = nx_cache_revive(engine);
 	if (!cluster)
-		begin_translating(engine);
+		begin_translating(engine, engine->cache.code_used);
 	return cluster;
 }
 

@@ -73,7 +73,8 @@ static bool make_single(struct nx_engine *engine, const struct nx_site *site, un
 	    (d.insn.attributes & ZYDIS_ATTRIB_HAS_LOCK))
 		return false;
 	engine->counters.singles++;
-	return form_single(engine, site) && nx_make_emitted(engine) == NX_OK &&
+	return form_single(engine, site) &&
+	       nx_make_emitted(engine, engine->singles.code + number * NX_SINGLE_CODE) == NX_OK &&
 	       keep_single(engine, site, number);
 }
 

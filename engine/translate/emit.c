@@ -89,6 +89,14 @@ void nx_emit_branch(struct nx_emitter *e, ZydisMnemonic mnemonic, bool short_for
 	nx_emit_request(e, request);
 }
 
+void nx_emit_trap(struct nx_emitter *e)
+{
+	static const uint8_t int3 = 0xcc;
+
+	if (e->traps)
+		nx_emit_bytes(e, &int3, 1);
+}
+
 void nx_patch_branch(struct nx_emitter *e, uint32_t end, uint32_t target)
 {
 	int32_t displacement = (int32_t)(target - end);

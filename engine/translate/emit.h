@@ -17,6 +17,7 @@ struct nx_emitter {
 	size_t capacity;
 	uint32_t size;
 	bool failed;
+	bool traps;                   /* int3 behind each jump */
 	ZydisEncoderRequest *request; /* scratch: it has 400 bytes, and a kernel's stack few */
 };
 
@@ -91,6 +92,8 @@ static inline void nx_emit_mov(struct nx_emitter *e, nx_operand to, nx_operand f
 /* Emit a direct branch; its displacement, of 4 bytes (or one, if of 8 bits), ends where the code
  * ends now. */
 void nx_emit_branch(struct nx_emitter *e, ZydisMnemonic mnemonic, bool short_form);
+/* End what a jump ends: nothing goes straight on. */
+void nx_emit_trap(struct nx_emitter *e);
 /* Make the displacement that ends at offset end lead to target. */
 void nx_patch_branch(struct nx_emitter *e, uint32_t end, uint32_t target);
 void nx_patch_branch8(struct nx_emitter *e, uint32_t end, uint32_t target);

@@ -264,4 +264,5 @@ void nx_emit_apart(struct nx_translator *t, const struct nx_stub *stub)
 		nx_keep_flags_in_context(t);
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, false);
 	nx_patch_branch(&t->e, t->e.size, stub->back);
+	nx_emit_trap(&t->e);
 }

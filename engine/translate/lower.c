@@ -431,13 +431,13 @@ static void lower_indirect_target(struct nx_translator *t, const struct nx_insn 
  * JCXZ has neither the first instruction nor over: behind jrcxz follow "mov rcx, r10; jmp skip",
  * and zero is "mov rcx, r10; jmp taken".
  */
-void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d)
+uint32_t nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d)
 {
 	bool counts = d->insn.mnemonic == ZYDIS_MNEMONIC_LOOP ||
 		      d->insn.mnemonic == ZYDIS_MNEMONIC_LOOPE ||
 		      d->insn.mnemonic == ZYDIS_MNEMONIC_LOOPNE;
 	unsigned width = d->insn.address_width;
-	uint32_t zero, skip = 0;
+	uint32_t zero, skip, end;
 
 	/* lea, mov and jrcxz leave the flags alone. */
 	if (counts && width == 16) {
@@ -467,21 +467,30 @@ void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d)
 
 		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
 		over = t->e.size;
+		nx_emit_trap(&t->e);
 		nx_patch_branch8(&t->e, zero, t->e.size);
 		nx_emit_mov(&t->e, nx_op_gpr(NX_RCX, 8), nx_op_gpr(NX_R10, 8));
 		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
 		skip = t->e.size;
+		nx_emit_trap(&t->e);
 		nx_patch_branch8(&t->e, over, t->e.size);
 		nx_emit_branch(&t->e, taken, false);
+		end = t->e.size;
+		if (taken == ZYDIS_MNEMONIC_JMP)
+			nx_emit_trap(&t->e);
 		nx_patch_branch8(&t->e, skip, t->e.size);
-		return;
+		return end;
 	}
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
 	skip = t->e.size;
+	nx_emit_trap(&t->e);
 	nx_patch_branch8(&t->e, zero, t->e.size);
 	nx_emit_mov(&t->e, nx_op_gpr(NX_RCX, 8), nx_op_gpr(NX_R10, 8));
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, false);
+	end = t->e.size;
+	nx_emit_trap(&t->e);
 	nx_patch_branch8(&t->e, skip, t->e.size);
+	return end;
 }
 
 void nx_lower(struct nx_translator *t, const struct nx_insn *insn)

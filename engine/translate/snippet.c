@@ -60,8 +60,20 @@ static uint32_t check(struct nx_emitter *e, unsigned size, bool write, uint32_t 
 	return branch;
 }
 
-/* Returns what is to be patched; *range as well, where the number of bytes is. */
-static uint32_t encode(struct nx_emitter *e, unsigned kind, uint32_t *range)
+/* Emit jmp or call, as the mnemonic says, to a thunk. Returns the end of a direct branch, or 0. */
+static uint32_t reach_thunk(struct nx_emitter *e, ZydisMnemonic mnemonic, unsigned slot)
+{
+	/* Traps and direct branches come together. */
+	if (!e->traps) {
+		nx_emit1(e, mnemonic, nx_op_slot(slot, 8));
+		return 0;
+	}
+	nx_emit_branch(e, mnemonic, false);
+	return e->size;
+}
+
+/* Returns what is to be patched; *range and *thunk as well, as in struct nx_snippet. */
+static uint32_t encode(struct nx_emitter *e, unsigned kind, uint32_t *range, uint32_t *thunk)
 {
 	uint32_t patch = 0;
 
@@ -74,17 +86,18 @@ static uint32_t encode(struct nx_emitter *e, unsigned kind, uint32_t *range)
 		break;
 	case NX_SNIPPET_EXIT:
 		patch = store_site(e);
-		nx_emit1(e, ZYDIS_MNEMONIC_JMP, nx_op_slot(NX_CTX_THUNK_EXIT, 8));
+		*thunk = reach_thunk(e, ZYDIS_MNEMONIC_JMP, NX_CTX_THUNK_EXIT);
+		nx_emit_trap(e);
 		break;
 	case NX_SNIPPET_HELPER:
 		patch = store_site(e);
-		nx_emit1(e, ZYDIS_MNEMONIC_CALL, nx_op_slot(NX_CTX_THUNK_HELPER, 8));
+		*thunk = reach_thunk(e, ZYDIS_MNEMONIC_CALL, NX_CTX_THUNK_HELPER);
 		break;
 	case NX_SNIPPET_MISS:
 		nx_emit2(e, ZYDIS_MNEMONIC_SUB, nx_op_gpr(NX_R14, 8), tlb(NX_TLB_ADDEND));
 		nx_emit2(e, ZYDIS_MNEMONIC_MOV, nx_op_slot(NX_CTX_LINEAR, 8), nx_op_gpr(NX_R14, 8));
 		patch = store_site(e);
-		nx_emit1(e, ZYDIS_MNEMONIC_CALL, nx_op_slot(NX_CTX_THUNK_MISS, 8));
+		*thunk = reach_thunk(e, ZYDIS_MNEMONIC_CALL, NX_CTX_THUNK_MISS);
 		nx_emit_branch(e, ZYDIS_MNEMONIC_JMP, false);
 		break;
 	case NX_SNIPPET_RANGE:
@@ -107,11 +120,13 @@ void nx_snippets_init(struct nx_engine *engine)
 		struct nx_snippet *snippet = &engine->snippet[kind];
 		struct nx_emitter e = {.to = snippet->bytes,
 				       .capacity = sizeof(snippet->bytes),
+				       .traps = engine->memory.branches != NX_BRANCHES_INDIRECT,
 				       .request = &s->request};
-		uint32_t range = 0;
+		uint32_t range = 0, thunk = 0;
 
-		snippet->patch = (uint8_t)encode(&e, kind, &range);
+		snippet->patch = (uint8_t)encode(&e, kind, &range, &thunk);
 		snippet->range = (uint8_t)range;
+		snippet->thunk = (uint8_t)thunk;
 		snippet->len = e.failed ? 0 : (uint8_t)e.size;
 	}
 }
@@ -129,10 +144,19 @@ uint32_t nx_emit_snippet(struct nx_translator *t, unsigned kind)
 
 void nx_emit_site_snippet(struct nx_translator *t, unsigned kind, uint16_t site)
 {
-	uint32_t at = nx_emit_snippet(t, kind), number = site;
+	const struct nx_thunks *thunks = &t->engine->thunks;
+	uint32_t end = t->e.size + t->engine->snippet[kind].thunk, number = site;
+	uint32_t at = nx_emit_snippet(t, kind);
 
-	if (!t->e.failed)
-		nx_memcpy(t->e.to + at, &number, 4);
+	if (t->e.failed)
+		return;
+	nx_memcpy(t->e.to + at, &number, 4);
+	if (t->engine->snippet[kind].thunk)
+		nx_patch_branch(&t->e, end,
+				(uint32_t)((kind == NX_SNIPPET_EXIT     ? thunks->exit
+					    : kind == NX_SNIPPET_HELPER ? thunks->helper
+									: thunks->miss) -
+					   thunks->code));
 }
 
 uint32_t nx_emit_range_snippet(struct nx_translator *t, unsigned bytes, bool write)

@@ -41,13 +41,13 @@ static uint16_t add_leave(struct nx_translator *t, const struct nx_insn *insn, u
 	return number;
 }
 
-static void add_fixup(struct nx_translator *t, uint16_t block)
+static void add_fixup(struct nx_translator *t, uint32_t from, uint16_t block)
 {
 	if (t->s->fixups == NX_MAX_FIXUPS) {
 		t->e.failed = true;
 		return;
 	}
-	t->s->fixup[t->s->fixups++] = (struct nx_fixup){t->e.size, block};
+	t->s->fixup[t->s->fixups++] = (struct nx_fixup){from, block};
 }
 
 /* Go to a block: move the flags to where it expects them, and branch unless it follows. */
@@ -60,7 +60,8 @@ static void go_to(struct nx_translator *t, uint16_t block, uint16_t following)
 	if (block == following)
 		return;
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, false);
-	add_fixup(t, block);
+	add_fixup(t, t->e.size, block);
+	nx_emit_trap(&t->e);
 }
 
 /* Count a turn at a limited backedge, and leave when the turns are used up. */
@@ -91,19 +92,19 @@ static void emit_edge(struct nx_translator *t, const struct nx_insn *insn,
 }
 
 /*
- * Direct the guest's branch, which was just emitted: straight to the block if possible, else to
- * code out of line that does the same as emit_edge().
+ * Direct the guest's branch, which was just emitted and ends at from: straight to the block if
+ * possible, else to code out of line that does the same as emit_edge().
  */
 static void link_taken(struct nx_translator *t, const struct nx_insn *insn,
-		       const struct nx_block *block)
+		       const struct nx_block *block, uint32_t from)
 {
 	uint16_t to = block->edge[NX_EDGE_TAKEN];
 
 	if (to != NX_NOWHERE && !block->counted[NX_EDGE_TAKEN] && !t->s->flags_in_context[to]) {
-		add_fixup(t, to);
+		add_fixup(t, from, to);
 		return;
 	}
-	nx_add_stub(t, NX_STUB_EDGE, t->e.size, 0);
+	nx_add_stub(t, NX_STUB_EDGE, from, 0);
 	if (!t->e.failed) {
 		struct nx_stub *stub = &t->s->stub[t->s->stubs - 1];
 
@@ -113,13 +114,14 @@ static void link_taken(struct nx_translator *t, const struct nx_insn *insn,
 	}
 }
 
-static void emit_conditional(struct nx_translator *t, const struct nx_insn *insn)
+/* Return the end of the branch that is taken if the guest's is. */
+static uint32_t emit_conditional(struct nx_translator *t, const struct nx_insn *insn)
 {
 	struct nx_decoded *d = &t->s->decoded[0];
 
 	if (!nx_decode_full(&t->graph->mode, insn->bytes, insn->len, d)) {
 		t->e.failed = true;
-		return;
+		return 0;
 	}
 	nx_keep_flags_in_host(t);
 	switch (d->insn.mnemonic) {
@@ -129,11 +131,10 @@ static void emit_conditional(struct nx_translator *t, const struct nx_insn *insn
 	case ZYDIS_MNEMONIC_JCXZ:
 	case ZYDIS_MNEMONIC_JECXZ:
 	case ZYDIS_MNEMONIC_JRCXZ:
-		nx_lower_count_branch(t, d);
-		break;
+		return nx_lower_count_branch(t, d);
 	default:
 		nx_emit_branch(&t->e, d->insn.mnemonic, false);
-		break;
+		return t->e.size;
 	}
 }
 
@@ -200,8 +201,7 @@ static void end_block(struct nx_translator *t, const struct nx_block *block,
 		emit_edge(t, insn, block, NX_EDGE_TAKEN, insn->target, following);
 		break;
 	case NX_OP_JCC:
-		emit_conditional(t, insn);
-		link_taken(t, insn, block);
+		link_taken(t, insn, block, emit_conditional(t, insn));
 		emit_edge(t, insn, block, NX_EDGE_NEXT, next, following);
 		break;
 	case NX_OP_CALL:
@@ -222,6 +222,8 @@ static void add_entry(struct nx_translator *t, uint64_t rip)
 {
 	/* A block has at most one of these. */
 	t->out->entry[t->out->entries++] = (struct nx_entry){.rip = rip, .offset = t->e.size};
+	if (t->engine->memory.branches == NX_BRANCHES_TRACKED)
+		nx_emit0(&t->e, ZYDIS_MNEMONIC_ENDBR64);
 }
 
 static void emit_block(struct nx_translator *t, uint16_t number)
@@ -231,9 +233,9 @@ static void emit_block(struct nx_translator *t, uint16_t number)
 
 	t->flags_in_context = t->s->flags_in_context[number];
 	t->flags_in_host = !t->flags_in_context;
+	t->s->block_offset[number] = t->e.size;
 	if (block->entry)
 		add_entry(t, t->graph->insn[block->first].rip);
-	t->s->block_offset[number] = t->e.size;
 	for (unsigned i = block->first; i <= last; i++)
 		t->s->block_of[i] = number;
 	for (unsigned i = block->first; i <= last && !t->e.failed;) {
@@ -281,6 +283,7 @@ static void emit_stub(struct nx_translator *t, const struct nx_stub *stub)
 	case NX_STUB_MISS:
 		nx_emit_site_snippet(t, NX_SNIPPET_MISS, stub->site);
 		nx_patch_branch(&t->e, t->e.size, stub->back);
+		nx_emit_trap(&t->e);
 		break;
 	case NX_STUB_LEAVE:
 		nx_emit_exit(t, stub->site);
@@ -323,7 +326,10 @@ void nx_translate_begin(struct nx_engine *engine, const struct nx_graph *graph, 
 	    .graph = graph,
 	    .out = out,
 	    .s = s,
-	    .e = {.to = code_rw, .capacity = capacity, .request = &s->request},
+	    .e = {.to = code_rw,
+		  .capacity = capacity,
+		  .traps = engine->memory.branches != NX_BRANCHES_INDIRECT,
+		  .request = &s->request},
 	};
 	out->sites = out->entries = 0;
 	s->stubs = s->fixups = s->blocks_done = s->stubs_done = 0;

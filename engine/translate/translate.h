@@ -12,11 +12,13 @@
 struct nx_snippet {
 	uint8_t len, patch;
 	uint8_t range; /* RANGE: where the bytes' number less 1 is */
-	uint8_t bytes[61];
+	uint8_t thunk; /* end of a direct branch to a thunk; 0: there is none */
+	uint8_t bytes[60];
 };
 
-/* Emit position-independent host code for the graph to code_rw. Return false if something could
- * not be encoded, or did not fit. */
+/* Emit host code for the graph to code_rw. It is for the place in engine->thunks if its branches
+ * are direct, and position-independent otherwise. Return false if something could not be encoded,
+ * or did not fit. */
 bool nx_translate(struct nx_engine *engine, const struct nx_graph *graph, uint8_t *code_rw,
 		  size_t capacity, struct nx_translation *out);
 /* Do the same in steps. The caller keeps everything that it passed unchanged until the last

@@ -120,9 +120,9 @@ void nx_emit_apart(struct nx_translator *t, const struct nx_stub *stub);
  * goes, noted in the context; nothing has happened otherwise.
  */
 void nx_lower(struct nx_translator *t, const struct nx_insn *insn);
-/* Emit LOOP and JCXZ families as host code whose last instruction is a 32-bit branch that is
- * taken if the guest's is; the flags are in the host. */
-void nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d);
+/* Emit LOOP and JCXZ families as host code that ends with a 32-bit branch that is taken if the
+ * guest's is; the flags are in the host. Return the end of that branch. */
+uint32_t nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded *d);
 
 /* Emit the effect on the stack of a call, and of a return whose target is known. */
 void nx_lower_call(struct nx_translator *t, const struct nx_insn *insn);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * verifier.h - private to verify/: what its two files share. verify.c follows control, operand.c
- * knows instructions and operands.
+ * verifier.h - private to verify/: what its files share. verify.c follows control, operand.c knows
+ * instructions and operands, end.c proves that the code ends.
  */
 #ifndef NX_VERIFIER_H
 #define NX_VERIFIER_H
@@ -27,6 +27,7 @@
 /* Of CONTROL, on the way through the code: */
 #define NXV_VISITED (1u << 13)
 #define NXV_ON_PATH (1u << 14) /* link: the one before it */
+#define NXV_ENTRY (1u << 15)   /* an entry point */
 
 /* A mispredicted check's accesses go to the first slots (rule 4). */
 _Static_assert(NX_CHECK_BYTES <= NX_CTX_WRITABLE, "that emitted code may write anyway");
@@ -64,6 +65,7 @@ struct nx_verifier {
 	const uint8_t *code;
 	uint32_t size;
 	const struct nx_translation *translation;
+	const struct nx_thunks *thunks;
 	uint16_t *map;
 	uint16_t *link;
 	ZydisDecoder decoder;
@@ -76,7 +78,8 @@ struct nx_verifier {
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 
 	/* What the instructions before it lead to. */
-	bool falls; /* control may fall through to it */
+	bool falls;    /* control may fall through to it */
+	bool trap_due; /* it has to be int3 */
 	enum { NXV_R14_UNKNOWN, NXV_R14_VALUE, NXV_R14_POINTER } r14;
 	unsigned pointer_bytes;
 	bool pointer_write;
@@ -147,5 +150,7 @@ enum nx_listing nx_verify_listing(ZydisMnemonic mnemonic);
 bool nx_verify_prefixes(const struct nx_verifier *v);
 /* Check all operands, hidden ones included, of an instruction without effect on control. */
 enum nx_verify_result nx_verify_operands(struct nx_verifier *v);
+/* Check, after all else, that each way through the code ends. */
+enum nx_verify_result nx_verify_end(struct nx_verifier *v);
 
 #endif

@@ -63,11 +63,34 @@ static bool is_linear_store(const struct nx_verifier *v)
 	       is_reg(v, 1, ZYDIS_REGISTER_R14);
 }
 
-/* jmp or call, as the mnemonic says, [r15 + thunk] */
-static bool is_thunk(const struct nx_verifier *v, ZydisMnemonic mnemonic, int64_t thunk)
+/* A branch to one of the thunks in the form that is asked for: [r15 + slot], or their addresses. */
+static bool leads_to_thunk(const struct nx_verifier *v, int64_t slot)
 {
-	return v->insn.mnemonic == mnemonic && v->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR &&
-	       is_context(v, 0, ZYDIS_REGISTER_NONE, thunk, 8);
+	const struct nx_thunks *thunks = v->thunks;
+
+	if (v->insn.meta.branch_type != ZYDIS_BRANCH_TYPE_NEAR)
+		return false;
+	if (thunks->branches == NX_BRANCHES_INDIRECT)
+		return is_context(v, 0, ZYDIS_REGISTER_NONE, slot, 8);
+	return is_direct(v) && v->insn.raw.prefix_count == 0 &&
+	       thunks->code + v->next + v->op[0].imm.value.u ==
+		   (slot == NX_CTX_THUNK_EXIT   ? thunks->exit
+		    : slot == NX_CTX_THUNK_MISS ? thunks->miss
+						: thunks->helper);
+}
+
+/* jmp or call, as the mnemonic says, to the thunk that has this slot */
+static bool is_thunk(const struct nx_verifier *v, ZydisMnemonic mnemonic, int64_t slot)
+{
+	return v->insn.mnemonic == mnemonic && leads_to_thunk(v, slot);
+}
+
+/* Control does not go on behind the instruction, a jump. */
+static void end_stretch(struct nx_verifier *v)
+{
+	v->falls = false;
+	v->r14 = NXV_R14_UNKNOWN;
+	v->trap_due = v->thunks->branches != NX_BRANCHES_INDIRECT;
 }
 
 static enum nx_verify_result verify_branch(struct nx_verifier *v)
@@ -85,10 +108,8 @@ static enum nx_verify_result verify_branch(struct nx_verifier *v)
 		note_control(v, NXV_TAKEN | NXV_COUNTS, target);
 	else
 		note_control(v, v->listing == NXV_JUMP ? NXV_TAKEN : NXV_TAKEN | NXV_FALLS, target);
-	if (v->listing == NXV_JUMP) {
-		v->falls = false;
-		v->r14 = NXV_R14_UNKNOWN;
-	}
+	if (v->listing == NXV_JUMP)
+		end_stretch(v);
 	return NX_VERIFY_OK;
 }
 
@@ -124,7 +145,7 @@ static enum nx_verify_result verify_thunk(struct nx_verifier *v)
 	if (is_thunk(v, ZYDIS_MNEMONIC_JMP, NX_CTX_THUNK_EXIT)) {
 		note_control(v, 0, 0);
 		v->map[v->site_at] |= NXV_LEAVES;
-		v->falls = false;
+		end_stretch(v);
 		return NX_VERIFY_OK;
 	}
 	if (is_thunk(v, ZYDIS_MNEMONIC_CALL, NX_CTX_THUNK_HELPER))
@@ -169,8 +190,7 @@ static enum nx_verify_result verify_stub(struct nx_verifier *v)
 		v->link[v->stub] = (uint16_t)back;
 		v->link[v->stub + 1] = (uint16_t)v->site;
 		v->expect = EXPECT_ANY;
-		v->falls = false;
-		v->r14 = NXV_R14_UNKNOWN;
+		end_stretch(v);
 		return NX_VERIFY_OK;
 	}
 }
@@ -290,6 +310,9 @@ static enum nx_verify_result verify_instruction(struct nx_verifier *v)
 	if (v->insn.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || v->listing == NXV_REFUSED ||
 	    !nx_verify_prefixes(v))
 		return NX_VERIFY_FORBIDDEN;
+	if (v->trap_due && v->listing != NXV_TRAP)
+		return NX_VERIFY_TRAP;
+	v->trap_due = false;
 	if (v->expect == EXPECT_THUNK)
 		return verify_thunk(v);
 	if (v->expect == EXPECT_COUNT)
@@ -314,8 +337,9 @@ static enum nx_verify_result verify_instruction(struct nx_verifier *v)
 	case NXV_JUMP:
 	case NXV_CALL:
 		v->falls = true;
-		return v->listing == NXV_JUMP && is_direct(v) ? verify_branch(v)
-							      : verify_stray_thunk(v);
+		result = verify_stray_thunk(v);
+		return result == NX_VERIFY_CALL && v->listing == NXV_JUMP ? verify_branch(v)
+									  : result;
 	case NXV_BRANCH:
 		v->falls = true;
 		return verify_branch(v);
@@ -359,6 +383,8 @@ static enum nx_verify_result verify_code(struct nx_verifier *v)
 	if (v->next < v->size)
 		return NX_VERIFY_OK;
 	v->pass++;
+	if (v->trap_due)
+		return NX_VERIFY_TRAP;
 	return v->falls ? NX_VERIFY_FALLS_OFF : NX_VERIFY_OK;
 }
 
@@ -372,7 +398,24 @@ static enum nx_verify_result verify_entries(struct nx_verifier *v)
 		v->at = at;
 		if (at >= v->size || (v->map[at] & (NXV_START | NXV_FIXED)) != NXV_START)
 			return NX_VERIFY_ENTRY;
-		v->map[at] |= NXV_TARGET;
+		v->map[at] |= NXV_TARGET | NXV_ENTRY;
+	}
+	return NX_VERIFY_OK;
+}
+
+/* Check that each entry is an endbr64, and that no other bytes could be taken for one: those of a
+ * constant that the guest chose, say. */
+static enum nx_verify_result verify_landings(struct nx_verifier *v)
+{
+	static const uint8_t endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
+
+	for (uint32_t at = 0; at < v->size; at++) {
+		bool lands = v->size - at >= sizeof(endbr64) &&
+			     !nx_memcmp(v->code + at, endbr64, sizeof(endbr64));
+
+		v->at = at;
+		if (lands != !!(v->map[at] & NXV_ENTRY))
+			return NX_VERIFY_LANDING;
 	}
 	return NX_VERIFY_OK;
 }
@@ -415,80 +458,6 @@ static enum nx_verify_result verify_map(struct nx_verifier *v)
 	return NX_VERIFY_OK;
 }
 
-/* ---- Pass 3: from CONTROL to CONTROL. Links of pass 2 are no longer needed. ---- */
-
-/* Return where control goes next from a straight stretch. */
-static void link_stretches(struct nx_verifier *v)
-{
-	uint32_t control = 0;
-
-	for (uint32_t at = v->size; at-- > 0;) {
-		if (v->map[at] & NXV_CONTROL)
-			control = at;
-		else if (v->map[at] & NXV_START)
-			v->link[at] = (uint16_t)control;
-	}
-}
-
-/* The next way on from a place that was not yet taken; a counted one need not be. */
-static bool take_way(struct nx_verifier *v, uint32_t from, uint32_t *to)
-{
-	uint32_t at = from + 1;
-
-	if (v->map[from] & NXV_TAKEN) {
-		v->map[from] &= (uint16_t)~NXV_TAKEN;
-		at = v->link[at];
-	} else if (v->map[from] & NXV_FALLS) {
-		v->map[from] &= (uint16_t)~NXV_FALLS;
-		while (!(v->map[at] & NXV_START))
-			at++;
-	} else {
-		return false;
-	}
-	*to = v->map[at] & NXV_CONTROL ? at : v->link[at];
-	return true;
-}
-
-static void enter(struct nx_verifier *v, uint32_t at, uint32_t before)
-{
-	v->map[at] |= NXV_VISITED | NXV_ON_PATH;
-	v->link[at] = (uint16_t)before;
-}
-
-/* All ways from a root, which is its own predecessor. */
-static enum nx_verify_result verify_ways(struct nx_verifier *v, uint32_t root)
-{
-	uint32_t to;
-
-	v->at = root;
-	enter(v, root, root);
-	for (;;) {
-		if (!take_way(v, v->at, &to)) {
-			v->map[v->at] &= (uint16_t)~NXV_ON_PATH;
-			if (v->link[v->at] == v->at)
-				return NX_VERIFY_OK;
-			v->at = v->link[v->at];
-		} else if (v->map[to] & NXV_ON_PATH) {
-			return NX_VERIFY_ENDLESS;
-		} else if (!(v->map[to] & NXV_VISITED)) {
-			enter(v, to, v->at);
-			v->at = to;
-		}
-	}
-}
-
-/* Pass 3. */
-static enum nx_verify_result verify_end(struct nx_verifier *v)
-{
-	enum nx_verify_result result = NX_VERIFY_OK;
-
-	link_stretches(v);
-	for (uint32_t at = 0; at < v->size && result == NX_VERIFY_OK; at++)
-		if ((v->map[at] & (NXV_CONTROL | NXV_VISITED)) == NXV_CONTROL)
-			result = verify_ways(v, at);
-	return result;
-}
-
 /* For the report: the first branch to the offset, or the offset itself. */
 static uint32_t find_branch(struct nx_verifier *v, uint32_t to)
 {
@@ -505,7 +474,7 @@ _Static_assert(sizeof(struct nx_verifier) <= sizeof(((struct nx_verify_scratch *
 	       "scratch too small");
 
 void nx_verify_begin(const uint8_t *code, uint32_t size, const struct nx_translation *translation,
-		     struct nx_verify_scratch *scratch)
+		     const struct nx_thunks *thunks, struct nx_verify_scratch *scratch)
 {
 	struct nx_verifier *v = (struct nx_verifier *)scratch->state;
 
@@ -513,6 +482,7 @@ void nx_verify_begin(const uint8_t *code, uint32_t size, const struct nx_transla
 	    .code = code,
 	    .size = size,
 	    .translation = translation,
+	    .thunks = thunks,
 	    .map = scratch->map,
 	    .link = scratch->link,
 	    .falls = true,
@@ -533,8 +503,10 @@ static enum nx_verify_result verify_some(struct nx_verifier *v)
 	if (v->pass == PASS_CODE)
 		return verify_code(v);
 	if (v->pass++ == PASS_END)
-		return verify_end(v);
+		return nx_verify_end(v);
 	result = verify_entries(v);
+	if (result == NX_VERIFY_OK && v->thunks->branches == NX_BRANCHES_TRACKED)
+		result = verify_landings(v);
 	if (result == NX_VERIFY_OK)
 		result = verify_map(v);
 	if (result == NX_VERIFY_BRANCH)
@@ -554,11 +526,12 @@ enum nx_progress nx_verify_step(struct nx_verify_scratch *scratch, enum nx_verif
 
 enum nx_verify_result nx_verify(const uint8_t *code, uint32_t size,
 				const struct nx_translation *translation,
-				struct nx_verify_scratch *scratch, uint32_t *where)
+				const struct nx_thunks *thunks, struct nx_verify_scratch *scratch,
+				uint32_t *where)
 {
 	enum nx_verify_result result;
 
-	nx_verify_begin(code, size, translation, scratch);
+	nx_verify_begin(code, size, translation, thunks, scratch);
 	while (nx_verify_step(scratch, &result) == NX_MORE)
 		;
 	*where = result == NX_VERIFY_OK ? 0 : ((struct nx_verifier *)scratch->state)->at;

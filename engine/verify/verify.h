@@ -20,6 +20,8 @@
 	X(FALLS_OFF, "control falls off the end")                                     \
 	X(COUNT, "a count of turns that is not as it must be")                        \
 	X(ENDLESS, "a cycle that counts no turns")                                    \
+	X(TRAP, "a jump without int3 behind it")                                      \
+	X(LANDING, "an entry without endbr64, or an endbr64 without entry")           \
 	X(TOO_LARGE, "too large for the verifier")
 
 enum nx_verify_result {
@@ -36,15 +38,17 @@ struct nx_verify_scratch {
 	uint64_t state[320];                /* struct nx_verifier */
 };
 
-/* Prove that the code obeys the rules of context.h. *where is the offset of the offending
- * instruction. This reads the sites' kind, size and write, and the entries' offset. */
+/* Prove that the code obeys the rules of context.h, with branches to these thunks. *where is the
+ * offset of the offending instruction. This reads the sites' kind, size and write, and the
+ * entries' offset. The thunks do not lie in the code. */
 enum nx_verify_result nx_verify(const uint8_t *code, uint32_t size,
 				const struct nx_translation *translation,
-				struct nx_verify_scratch *scratch, uint32_t *where);
+				const struct nx_thunks *thunks, struct nx_verify_scratch *scratch,
+				uint32_t *where);
 /* Do the same in steps, between which the caller leaves everything that it passed unchanged.
  * DONE: proven. FAILED: the result is in *result. */
 void nx_verify_begin(const uint8_t *code, uint32_t size, const struct nx_translation *translation,
-		     struct nx_verify_scratch *scratch);
+		     const struct nx_thunks *thunks, struct nx_verify_scratch *scratch);
 enum nx_progress nx_verify_step(struct nx_verify_scratch *scratch, enum nx_verify_result *result);
 
 const char *nx_verify_text(enum nx_verify_result result);

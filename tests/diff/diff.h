@@ -186,6 +186,7 @@ struct result {
 
 struct engine;
 
+/* One has wider limits of formation, and direct branches; the other indirect ones. */
 struct engine *engine_new(bool roomy);
 void engine_free(struct engine *engine);
 

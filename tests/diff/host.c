@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../mock/near.h"
 #include "diff.h"
 #include "quiet_host.h"
 
@@ -200,7 +201,7 @@ unsigned engine_page_bits(const struct sequence *seq, unsigned page)
 
 /* ---- The engine ---- */
 
-static bool map_code(struct nx_memory *memory)
+static bool map_code(struct nx_memory *memory, enum nx_branches branches)
 {
 	int fd = memfd_create("noexit-diff", MFD_CLOEXEC);
 
@@ -208,7 +209,9 @@ static bool map_code(struct nx_memory *memory)
 	if (fd < 0 || ftruncate(fd, (off_t)memory->code_size))
 		return false;
 	memory->code_rw = mmap(NULL, memory->code_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	memory->code_rx = mmap(NULL, memory->code_size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	memory->branches = branches;
+	memory->code_rx = map_near((const void *)nx_engine_create, memory->code_size,
+				   PROT_READ | PROT_EXEC, MAP_SHARED, fd);
 	close(fd);
 	return memory->code_rw != MAP_FAILED && memory->code_rx != MAP_FAILED;
 }
@@ -230,7 +233,8 @@ struct engine *engine_new(bool roomy)
 		abort();
 	engine->memory.arena_size = (nx_engine_arena_size() + 63) / 64 * 64;
 	engine->memory.arena = aligned_alloc(64, engine->memory.arena_size);
-	if (!engine->memory.arena || !map_code(&engine->memory))
+	if (!engine->memory.arena ||
+	    !map_code(&engine->memory, roomy ? NX_BRANCHES_TRACKED : NX_BRANCHES_INDIRECT))
 		abort();
 	memset(engine->memory.arena, 0, engine->memory.arena_size);
 	engine->nx = nx_engine_create(&engine->memory, &host, engine, &config);

@@ -174,16 +174,18 @@ static void judge(const struct machine *m)
 
 	for (uint32_t i = 0; i < cache->clusters; i++) {
 		const struct nx_cluster *c = &cache->cluster[i];
+		struct nx_thunks thunks = m->engine->thunks;
 		const char *wrong;
 		uint32_t where = 0;
 
+		thunks.code = (uintptr_t)m->engine->memory.code_rx + c->code;
 		t.size = c->code_size;
 		t.sites = c->sites;
 		t.entries = c->entries;
 		memcpy(t.site, c->site, c->sites * sizeof(t.site[0]));
 		memcpy(t.entry, c->entry, c->entries * sizeof(t.entry[0]));
 		wrong = verify_oracle((const uint8_t *)m->engine->memory.code_rw + c->code, t.size,
-				      &t, &where);
+				      &t, &thunks, &where);
 		FUZZ_CHECK(!wrong, "a translation that was accepted: %s at %u", wrong, where);
 	}
 }

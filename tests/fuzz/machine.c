@@ -5,6 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../mock/near.h"
+
 #define PAGE 4096u
 #define CODE_CACHE (1u << 18)
 #define TABLE(n) (MACHINE_TABLES + PAGE * (n))
@@ -119,8 +121,11 @@ static int memory_file(size_t size)
 /* Memory with a page before and behind it that faults. */
 static uint8_t *guarded(size_t size, int protection, int flags, int file, off_t at)
 {
-	uint8_t *where = map(size + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* Code may branch directly to the engine. */
+	uint8_t *where = map_near((const void *)nx_engine_create, size + 2 * PAGE, PROT_NONE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1);
 
+	FUZZ_CHECK(where != MAP_FAILED, "out of memory");
 	return map_at(where + PAGE, size, protection, flags | MAP_FIXED, file, at);
 }
 
@@ -308,6 +313,7 @@ static void make_engine(struct machine *m, uint8_t level, uint8_t options)
 	config.guest_features = ~(uint32_t)(options >> 4 & level >> 4);
 	m->hurried = options & 8;
 	m->steps = 0;
+	memory.branches = level & 0x20 ? NX_BRANCHES_TRACKED : NX_BRANCHES_INDIRECT;
 	memset(memory.arena, 0, memory.arena_size);
 	m->engine = nx_engine_create(&memory, &host, m, &config);
 	FUZZ_CHECK(m->engine, "no vCPU in memory that does");

@@ -4,7 +4,8 @@
  * path-following oracle of the unit tests, which shares no code and no method with it.
  *
  * Input: the number of sites and entries (a nibble each, one more than it says), three bytes for
- * each site, two for each entry's offset, then the code. The corpus begins with translations.
+ * each site, two for each entry's offset, then the code. The corpus begins with translations. The
+ * code is judged with each form of branches, as if it were at address 0 and the thunks behind it.
  */
 #include "fuzz.h"
 #include "verify_oracle.h"
@@ -30,13 +31,35 @@ static void take_header(struct fuzz_input *input)
 	t->size = (uint32_t)input->size;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void judge(const struct fuzz_input *input, const uint8_t *code, enum nx_branches branches)
 {
-	struct fuzz_input input = {data, size};
-	struct nx_translation copy;
+	const struct nx_thunks thunks = {
+	    .branches = branches, .exit = 0x20000, .miss = 0x20010, .helper = 0x20020};
+	struct nx_translation copy = translation;
 	enum nx_verify_result result;
 	uint32_t where = 0;
 	const char *wrong;
+
+	/* Nothing that an earlier run left there may count. */
+	memset(&scratch, input->size ? input->data[0] : 0, sizeof(scratch));
+	result = nx_verify(code, translation.size, &translation, &thunks, &scratch, &where);
+	FUZZ_CHECK(result <= NX_VERIFY_TOO_LARGE, "result %d", (int)result);
+	FUZZ_CHECK(fuzz_same(&copy, &translation, sizeof(copy)) &&
+		       (!input->size || !memcmp(code, input->data, input->size)),
+		   "the verifier writes to what it judges");
+	if (result == NX_VERIFY_OK) {
+		wrong = verify_oracle(code, translation.size, &translation, &thunks, &where);
+		FUZZ_CHECK(!wrong, "accepted with branches %d, but %s at %u", (int)branches, wrong,
+			   where);
+	} else if (result != NX_VERIFY_ENTRY) { /* that names the entry's offset */
+		FUZZ_CHECK(where <= translation.size, "the offence is at %u of %u", where,
+			   translation.size);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct fuzz_input input = {data, size};
 	uint8_t *code;
 
 	take_header(&input);
@@ -46,21 +69,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (input.size)
 		memcpy(code, input.data, input.size);
-	copy = translation;
-	/* Nothing that an earlier run left there may count. */
-	memset(&scratch, data && size ? data[0] : 0, sizeof(scratch));
-	result = nx_verify(code, translation.size, &translation, &scratch, &where);
-	FUZZ_CHECK(result <= NX_VERIFY_TOO_LARGE, "result %d", (int)result);
-	FUZZ_CHECK(fuzz_same(&copy, &translation, sizeof(copy)) &&
-		       (!input.size || !memcmp(code, input.data, input.size)),
-		   "the verifier writes to what it judges");
-	if (result == NX_VERIFY_OK) {
-		wrong = verify_oracle(code, translation.size, &translation, &where);
-		FUZZ_CHECK(!wrong, "accepted, but %s at %u", wrong, where);
-	} else if (result != NX_VERIFY_ENTRY) { /* that names the entry's offset */
-		FUZZ_CHECK(where <= translation.size, "the offence is at %u of %u", where,
-			   translation.size);
-	}
+	for (unsigned branches = 0; branches <= NX_BRANCHES_TRACKED; branches++)
+		judge(&input, code, (enum nx_branches)branches);
 	free(code);
 	return 0;
 }

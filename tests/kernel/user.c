@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../mock/near.h"
+
 /* The size of the mapping is stored in front of the memory, for munmap(). */
 #define HEADER 4096ul
 
@@ -42,7 +44,8 @@ int selftest_code_make(struct selftest_code *code, unsigned long size)
 	}
 	code->size = size;
 	code->rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-	code->rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, file, 0);
+	code->rx =
+	    map_near((const void *)selftest_run, size, PROT_READ | PROT_EXEC, MAP_SHARED, file);
 	close(file);
 	return code->rw != MAP_FAILED && code->rx != MAP_FAILED;
 }

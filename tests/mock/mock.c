@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 #define _GNU_SOURCE
 #include "mock.h"
+#include "near.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,11 @@
 #define PRESENT_ALL 7u /* present, writable, user */
 
 #define ARITHMETIC 0x8d5u
+
+#ifndef MOCK_BRANCHES
+#define MOCK_BRANCHES NX_BRANCHES_INDIRECT
+#endif
+enum nx_branches mock_branches = MOCK_BRANCHES;
 
 static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 {
@@ -190,7 +196,9 @@ static void make_engine(struct mock *m, const struct nx_config *config)
 	m->memory.arena = map_memory(m->memory.arena_size);
 	m->memory.code_size = CODE_CACHE;
 	m->memory.code_rw = mmap(NULL, CODE_CACHE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-	m->memory.code_rx = mmap(NULL, CODE_CACHE, PROT_READ | PROT_EXEC, MAP_SHARED, file, 0);
+	m->memory.branches = mock_branches;
+	m->memory.code_rx = map_near((const void *)nx_engine_create, CODE_CACHE,
+				     PROT_READ | PROT_EXEC, MAP_SHARED, file);
 	assert_ptr_not_equal(m->memory.code_rw, MAP_FAILED);
 	assert_ptr_not_equal(m->memory.code_rx, MAP_FAILED);
 	close(file);

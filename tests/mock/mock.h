@@ -139,6 +139,9 @@ struct mock {
 	void (*end_sessions)(struct mock *m);
 };
 
+/* How translations branch to the engine, for engines that are still to be made. */
+extern enum nx_branches mock_branches;
+
 /*
  * Guest code in three parts: the exiting instruction that the hardware executes (one
  * instruction), what the engine is expected to run, and what lies behind.

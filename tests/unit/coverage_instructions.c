@@ -128,7 +128,7 @@ static void check_translation(const struct nx_mode *mode, const struct nx_insn *
 	if (nx_translate(engine, graph, engine->memory.code_rw, engine->memory.code_size,
 			 &engine->translation) &&
 	    nx_verify(engine->memory.code_rw, engine->translation.size, &engine->translation,
-		      &engine->verify, &where) == NX_VERIFY_OK)
+		      &engine->thunks, &engine->verify, &where) == NX_VERIFY_OK)
 		return;
 	if (refused++ > 20)
 		return;

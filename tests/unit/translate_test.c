@@ -57,7 +57,7 @@ static void check_verified(struct mock *m, const char *name)
 	const struct nx_translation *made = &m->engine->translation;
 	uint32_t where = 0;
 	enum nx_verify_result result =
-	    nx_verify(code, made->size, made, &m->engine->verify, &where);
+	    nx_verify(code, made->size, made, &m->engine->thunks, &m->engine->verify, &where);
 
 	if (result != NX_VERIFY_OK)
 		fail_msg("%s, at %u of %u: %s", name, where, made->size, nx_verify_text(result));

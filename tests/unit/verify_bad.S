@@ -6,10 +6,6 @@
 #define TABLE verify_bad_table
 #include "verify_macros.inc"
 
-	.section TABLE, "aw"
-	.globl	verify_bad, verify_bad_end
-verify_bad:
-
 	/* One bad instruction. */
 	.macro	bad name, result, insn:vararg
 	program	\name
@@ -257,7 +253,7 @@ verify_bad:
 	mov	r14, rsi
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
-	jmp	3f
+	jump	3f
 2:	stub	READ8, 1b
 3:
 9:	mov	rcx, r14
@@ -450,7 +446,7 @@ verify_bad:
 	program	pointer_after_jump
 	mov	r14, rsi
 	check	8, NX_TLB_READ, 2f
-1:	jmp	3f
+1:	jump	3f
 2:	stub	READ8, 1b
 3:
 9:	mov	rcx, [r14]
@@ -613,7 +609,7 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-9:	jmp	1b
+9:	jump	1b
 	end	stub_without_call, CHECK, 9b
 
 	program	stub_without_site
@@ -623,8 +619,8 @@ verify_bad:
 	exit	LEAVE
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
-9:	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
-	jmp	1b
+9:	thunk	call, MISS
+	jump	1b
 	end	stub_without_site, CHECK, 9b
 
 	program	stub_without_linear
@@ -634,8 +630,8 @@ verify_bad:
 	exit	LEAVE
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 9:	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
-	jmp	1b
+	thunk	call, MISS
+	jump	1b
 	end	stub_without_linear, CHECK, 9b
 
 	/* What is in r14 there is no address of the guest's. */
@@ -647,8 +643,8 @@ verify_bad:
 2:
 9:	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
-	jmp	1b
+	thunk	call, MISS
+	jump	1b
 	end	stub_without_subtraction, RESERVED_REGISTER, 9b
 
 	program	stub_other_subtraction
@@ -660,8 +656,8 @@ verify_bad:
 9:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_READ]
 	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
-	jmp	1b
+	thunk	call, MISS
+	jump	1b
 	end	stub_other_subtraction, RESERVED_REGISTER, 9b
 
 	program	stub_without_jump
@@ -672,9 +668,9 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
+	thunk	call, MISS
 9:	nop
-	jmp	1b
+	jump	1b
 	end	stub_without_jump, CHECK, 9b
 
 	program	stub_conditional_jump
@@ -685,7 +681,7 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
+	thunk	call, MISS
 9:	jz	1b
 	exit	LEAVE
 	end	stub_conditional_jump, CHECK, 9b
@@ -698,8 +694,8 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-9:	call	qword ptr [r15 + NX_CTX_THUNK_HELPER]
-	jmp	1b
+9:	thunk	call, HELPER
+	jump	1b
 	end	stub_wrong_thunk, CHECK, 9b
 
 	program	stub_jumps_past_back
@@ -730,7 +726,7 @@ verify_bad:
 3:	exit	LEAVE
 2:
 9:	\code
-	jmp	3b
+	jump	3b
 	end	\name, \result, 9b
 	.endm
 
@@ -741,7 +737,7 @@ verify_bad:
 	bad_apart apart_addend, CHECK, mov r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 
 	program	apart_backward
-	jmp	3f
+	jump	3f
 2:	exit	LEAVE
 3:	mov	r14, rsi
 	check	8, NX_TLB_READ, 2b
@@ -778,7 +774,7 @@ verify_bad:
 	check	8, NX_TLB_READ, 2f
 1:	mov	rax, [r14]
 	mov	dword ptr [r15 + NX_CTX_SITE], LEAVE
-2:	jmp	qword ptr [r15 + NX_CTX_THUNK_EXIT]
+2:	thunk	jmp, EXIT
 	end	apart_at_thunk, BRANCH
 
 	program	apart_in_padding
@@ -796,7 +792,7 @@ verify_bad:
 	mov	rax, [r14]
 	exit	LEAVE
 2:	inc	rsi
-	jmp	1b
+	jump	1b
 	end	apart_endless, ENDLESS
 
 	program	stub_wrong_place
@@ -835,8 +831,8 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-3:	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
-	jmp	1b
+3:	thunk	call, MISS
+	jump	1b
 	end	stub_call_branched_to, BRANCH, 9b
 
 	program	stub_jump_branched_to
@@ -848,8 +844,8 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
-3:	jmp	1b
+	thunk	call, MISS
+3:	jump	1b
 	end	stub_jump_branched_to, BRANCH, 9b
 
 	program	stub_entry
@@ -910,8 +906,8 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
-9:	jmp	3f
+	thunk	call, MISS
+9:	jump	3f
 3:
 	end	stub_to_the_end, BRANCH, 9b
 
@@ -926,8 +922,8 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 9:	mov	dword ptr [r15 + NX_CTX_SITE], READ4
-	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
-	jmp	1b
+	thunk	call, MISS
+	jump	1b
 	end	site_access_short, SITE, 1b
 
 	program	site_access_is_io
@@ -938,8 +934,8 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 9:	mov	dword ptr [r15 + NX_CTX_SITE], IO
-	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
-	jmp	1b
+	thunk	call, MISS
+	jump	1b
 	end	site_access_is_io, SITE, 9b
 
 	program	site_access_is_helper
@@ -950,8 +946,8 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 9:	mov	dword ptr [r15 + NX_CTX_SITE], HELPER
-	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
-	jmp	1b
+	thunk	call, MISS
+	jump	1b
 	end	site_access_is_helper, SITE, 9b
 
 	program	site_access_is_leave
@@ -962,8 +958,8 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 9:	mov	dword ptr [r15 + NX_CTX_SITE], LEAVE
-	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
-	jmp	1b
+	thunk	call, MISS
+	jump	1b
 	end	site_access_is_leave, SITE, 9b
 
 	program	site_access_none
@@ -974,8 +970,8 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 9:	mov	dword ptr [r15 + NX_CTX_SITE], SITES
-	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
-	jmp	1b
+	thunk	call, MISS
+	jump	1b
 	end	site_access_none, SITE, 9b
 
 	program	site_access_negative
@@ -986,8 +982,8 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 9:	mov	dword ptr [r15 + NX_CTX_SITE], -1
-	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
-	jmp	1b
+	thunk	call, MISS
+	jump	1b
 	end	site_access_negative, SITE, 9b
 
 	program	site_access_reads_only
@@ -1008,53 +1004,53 @@ verify_bad:
 
 	program	site_exit_missing
 	nop
-9:	jmp	qword ptr [r15 + NX_CTX_THUNK_EXIT]
+9:	thunk	jmp, EXIT
 	end	site_exit_missing, SITE, 9b
 
 	program	site_exit_too_early
 	mov	dword ptr [r15 + NX_CTX_SITE], LEAVE
 9:	nop
-	jmp	qword ptr [r15 + NX_CTX_THUNK_EXIT]
+	thunk	jmp, EXIT
 	end	site_exit_too_early, SITE, 9b
 
 	program	site_exit_branched_past
 9:	jz	1f
 	mov	dword ptr [r15 + NX_CTX_SITE], LEAVE
-1:	jmp	qword ptr [r15 + NX_CTX_THUNK_EXIT]
+1:	thunk	jmp, EXIT
 	end	site_exit_branched_past, BRANCH, 9b
 
 	program	site_exit_entered_past
 	mov	dword ptr [r15 + NX_CTX_SITE], LEAVE
-1:	jmp	qword ptr [r15 + NX_CTX_THUNK_EXIT]
+1:	thunk	jmp, EXIT
 	end	site_exit_entered_past, ENTRY, 1b, 1b
 
 	program	site_helper_is_io
 	mov	dword ptr [r15 + NX_CTX_SITE], IO
-9:	call	qword ptr [r15 + NX_CTX_THUNK_HELPER]
+9:	thunk	call, HELPER
 	exit	LEAVE
 	end	site_helper_is_io, SITE, 9b
 
 	program	site_helper_is_read8
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-9:	call	qword ptr [r15 + NX_CTX_THUNK_HELPER]
+9:	thunk	call, HELPER
 	exit	LEAVE
 	end	site_helper_is_read8, SITE, 9b
 
 	program	site_helper_is_leave
 	mov	dword ptr [r15 + NX_CTX_SITE], LEAVE
-9:	call	qword ptr [r15 + NX_CTX_THUNK_HELPER]
+9:	thunk	call, HELPER
 	exit	LEAVE
 	end	site_helper_is_leave, SITE, 9b
 
 	program	site_helper_missing
-9:	call	qword ptr [r15 + NX_CTX_THUNK_HELPER]
+9:	thunk	call, HELPER
 	exit	LEAVE
 	end	site_helper_missing, SITE, 9b
 
 	program	site_helper_branched_past
 9:	jz	1f
 	mov	dword ptr [r15 + NX_CTX_SITE], HELPER
-1:	call	qword ptr [r15 + NX_CTX_THUNK_HELPER]
+1:	thunk	call, HELPER
 	exit	LEAVE
 	end	site_helper_branched_past, BRANCH, 9b
 
@@ -1087,7 +1083,7 @@ verify_bad:
 	count_then count_jz, COUNT, jz 2f
 	count_then count_jbe, COUNT, jbe 2f
 	count_then count_jnb, COUNT, jnb 2f
-	count_then count_jmp, COUNT, jmp 2f
+	count_then count_jmp, COUNT, jump 2f
 	count_then count_again, COUNT, sub dword ptr [r15 + NX_CTX_TURNS], 1
 	count_then count_to_nowhere, BRANCH, .byte 0x0f, 0x82, 0, 0, 0, 0x70
 
@@ -1114,7 +1110,7 @@ verify_bad:
 	exit	IO
 2:	sub	dword ptr [r15 + NX_CTX_TURNS], 1
 	jb	3f
-	jmp	1b
+	jump	1b
 3:	exit	LEAVE
 	end	count_leaves_for_a_cycle, COUNT, 9b
 
@@ -1134,7 +1130,7 @@ verify_bad:
 	end	count_entered_past, ENTRY, 1b, 1b
 
 	program	endless_jump
-9:	jmp	9b
+9:	jump	9b
 	end	endless_jump, ENDLESS, 9b
 
 	program	endless_loop
@@ -1150,7 +1146,7 @@ verify_bad:
 	end	endless_conditional, ENDLESS, 9b
 
 	program	endless_from_afar
-	jmp	3f
+	jump	3f
 1:	inc	eax
 	jz	2f
 	exit	LEAVE
@@ -1182,7 +1178,7 @@ verify_bad:
 1:	jz	2f
 	count	NX_CTX_TURNS, 3f
 2:	dec	eax
-	jmp	1b
+	jump	1b
 3:	exit	LEAVE
 	end	endless_around_the_count, ENDLESS
 
@@ -1206,7 +1202,7 @@ verify_bad:
 	program	endless_from_nowhere
 	exit	LEAVE
 1:	nop
-9:	jmp	1b
+9:	jump	1b
 	end	endless_from_nowhere, ENDLESS, 9b
 
 
@@ -1227,7 +1223,7 @@ verify_bad:
 
 	program	branch_before
 1:	nop
-9:	jmp	1b - 1
+9:	jump	(1b - 1)
 	end	branch_before, BRANCH, 9b
 
 	program	branch_to_the_end
@@ -1283,7 +1279,7 @@ verify_bad:
 	end	call_host_rsp, CALL, 9b
 
 	program	call_exit
-9:	call	qword ptr [r15 + NX_CTX_THUNK_EXIT]
+9:	thunk	call, EXIT
 1:	exit	LEAVE
 	end	call_exit, CALL, 9b
 
@@ -1297,15 +1293,19 @@ verify_bad:
 1:	exit	LEAVE
 	end	jump_slot, CALL, 9b
 
+	.if	BRANCHES == INDIRECT
 	program	jump_miss
-9:	jmp	qword ptr [r15 + NX_CTX_THUNK_MISS]
+9:	thunk	jmp, MISS
 1:	exit	LEAVE
 	end	jump_miss, CALL, 9b
+	.endif
 
+	.if	BRANCHES == INDIRECT
 	program	jump_helper
-9:	jmp	qword ptr [r15 + NX_CTX_THUNK_HELPER]
+9:	thunk	jmp, HELPER
 1:	exit	LEAVE
 	end	jump_helper, CALL, 9b
+	.endif
 
 	program	jump_target_slot
 9:	jmp	qword ptr [r15 + NX_CTX_TARGET]
@@ -1329,21 +1329,25 @@ verify_bad:
 
 	program	with_site_call_exit
 	mov	dword ptr [r15 + NX_CTX_SITE], HELPER
-9:	call	qword ptr [r15 + NX_CTX_THUNK_EXIT]
+9:	thunk	call, EXIT
 	exit	LEAVE
 	end	with_site_call_exit, CALL, 9b
 
+	.if	BRANCHES == INDIRECT
 	program	with_site_jump_miss
 	mov	dword ptr [r15 + NX_CTX_SITE], HELPER
-9:	jmp	qword ptr [r15 + NX_CTX_THUNK_MISS]
+9:	thunk	jmp, MISS
 	exit	LEAVE
 	end	with_site_jump_miss, CALL, 9b
+	.endif
 
+	.if	BRANCHES == INDIRECT
 	program	with_site_jump_helper
 	mov	dword ptr [r15 + NX_CTX_SITE], HELPER
-9:	jmp	qword ptr [r15 + NX_CTX_THUNK_HELPER]
+9:	thunk	jmp, HELPER
 	exit	LEAVE
 	end	with_site_jump_helper, CALL, 9b
+	.endif
 
 	program	with_site_jump_unaligned
 	mov	dword ptr [r15 + NX_CTX_SITE], HELPER
@@ -1377,12 +1381,12 @@ verify_bad:
 
 	program	with_site_call_miss
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-9:	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
+9:	thunk	call, MISS
 	exit	LEAVE
 	end	with_site_call_miss, CHECK, 9b
 
 	program	stray_call_miss
-9:	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
+9:	thunk	call, MISS
 	exit	LEAVE
 	end	stray_call_miss, CHECK, 9b
 
@@ -1419,7 +1423,7 @@ verify_bad:
 
 	program	falls_off_after_helper
 	mov	dword ptr [r15 + NX_CTX_SITE], HELPER
-9:	call	qword ptr [r15 + NX_CTX_THUNK_HELPER]
+9:	thunk	call, HELPER
 	end	falls_off_after_helper, FALLS_OFF, 9b
 
 	program	falls_off_in_stub
@@ -1430,18 +1434,15 @@ verify_bad:
 2:	sub	r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND]
 	mov	[r15 + NX_CTX_LINEAR], r14
 	mov	dword ptr [r15 + NX_CTX_SITE], READ8
-9:	call	qword ptr [r15 + NX_CTX_THUNK_MISS]
+9:	thunk	call, MISS
 	end	falls_off_in_stub, FALLS_OFF, 9b
 
 	program	falls_off_at_back
-	jmp	3f
+	jump	3f
 2:	stub	READ8, 1f
 3:	mov	r14, rsi
 	check	8, NX_TLB_READ, 2b
 1:
 	end	falls_off_at_back, BRANCH
-
-	.section TABLE, "aw"
-verify_bad_end:
 
 	.section .note.GNU-stack, "", @progbits

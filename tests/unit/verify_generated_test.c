@@ -57,6 +57,7 @@ struct kept {
 	uint8_t *code;
 	uint32_t size;
 	uint16_t sites, entries;
+	struct nx_thunks thunks;
 	uint64_t seed;
 	const char *name;
 };
@@ -132,9 +133,11 @@ static bool keep(const struct nx_engine *nx, const struct nx_cluster *c, const c
 				.size = c->code_size,
 				.sites = c->sites,
 				.entries = c->entries,
+				.thunks = nx->thunks,
 				.seed = seed,
 				.name = name},
 		 sizeof(*k));
+	k->thunks.code = (uintptr_t)nx->memory.code_rx + c->code;
 	k->code = copy(code, c->code_size);
 	k->site = copy(c->site, c->sites * sizeof(*c->site));
 	k->entry = copy(c->entry, c->entries * sizeof(*c->entry));
@@ -203,6 +206,7 @@ static void collect_sequences(unsigned modes)
 static void collect_directed(enum mock_mode mode, const char *name, const uint8_t *code,
 			     const uint8_t *resume, const uint8_t *stop, const uint8_t *end)
 {
+	mock_branches = NX_BRANCHES_TRACKED;
 	for (unsigned level = 0; level < NX_LEVEL_COUNT; level++) {
 		struct mock *m = mock_new_exits(mode, 0, level, ~0u);
 
@@ -245,7 +249,7 @@ static void attack(const struct kept *k, struct verify_mutation *sum)
 	memcpy(t.site, k->site, k->sites * sizeof(t.site[0]));
 	memcpy(t.entry, k->entry, k->entries * sizeof(t.entry[0]));
 	snprintf(name, sizeof(name), "%s, seed %llu", k->name, (unsigned long long)k->seed);
-	verify_mutate_sample(name, k->code, &t, k->seed * 2 + 1, options.mutants, sum);
+	verify_mutate_sample(name, k->code, &t, &k->thunks, k->seed * 2 + 1, options.mutants, sum);
 	/* Whatever the translation, most of what can be done to it is harmful. */
 	assert_true(sum->refused - refused >= options.mutants / 4);
 }

@@ -6,10 +6,6 @@
 #define TABLE verify_good_table
 #include "verify_macros.inc"
 
-	.section TABLE, "aw"
-	.globl	verify_good, verify_good_end
-verify_good:
-
 	program	leave_only
 	exit	LEAVE
 	end	leave_only, OK
@@ -88,7 +84,9 @@ verify_good:
 	mfence
 	lfence
 	sfence
+	.if	BRANCHES != TRACKED
 	endbr64
+	.endif
 	exit	IO
 	end	integer_registers, OK
 
@@ -176,7 +174,7 @@ verify_good:
 	mov	r14, rsi
 	check	4, NX_TLB_WRITE, 6f
 3:	add	[r14], eax
-	jmp	1b
+	jump	1b
 5:	stub	READ8, 2b
 6:	stub	WRITE4, 3b
 	end	group, OK
@@ -196,13 +194,14 @@ verify_good:
 	cmp	eax, ebx
 	jl	1f
 	inc	rax
-	jmp	2f
+	jump	2f
 1:	dec	rax
 2:	loop	4f
 	jrcxz	3f
 	exit	LEAVE
 	int3
-3:	js	4f
+3:	landing
+	js	4f
 	xor	edx, edx
 4:	lea	r14, [rsi + 8]
 	check	4, NX_TLB_READ, 6f
@@ -217,15 +216,15 @@ verify_good:
 	/* Backward, and no cycle: all go on to an exit. */
 	program	backward
 	mov	rbx, [r15 + NX_CTX_TURNS]
-	jmp	2f
+	jump	2f
 1:	exit	LEAVE
 3:	test	al, 2
 	jz	1b
 	inc	edx
-	jmp	1b
+	jump	1b
 2:	test	al, 1
 	jz	3b
-	jmp	3b
+	jump	3b
 	end	backward, OK
 
 	program	counted
@@ -237,16 +236,17 @@ verify_good:
 2:	mov	dx, [r14]
 	dec	ecx
 	jnz	1b
-3:	test	dl, 1
+3:	landing
+	test	dl, 1
 	jz	4f
 	count	NX_CTX_IDLE_TURNS, 8f
 	helper	HELPER
-	jmp	3b
+	jump	3b
 4:	test	al, 4
 	jz	5f
 	inc	rax
 	count	NX_CTX_IDLE_TURNS, 7f
-	jmp	1b
+	jump	1b
 5:	exit	IO
 6:	stub	READ8, 2b
 7:	exit	LEAVE
@@ -261,7 +261,8 @@ verify_good:
 	check	2, NX_TLB_WRITE, 2f
 1:	mov	[r14], ax
 	helper	HELPER
-3:	exit	IO
+3:	landing
+	exit	IO
 2:	stub	WRITE8, 1b
 	end	helpers, OK, , 3b
 
@@ -270,15 +271,13 @@ verify_good:
 	check	4, NX_TLB_READ, 2f
 1:	mov	eax, [r14]
 	exit	IO
-3:	lea	r14, [rsi + rax]
+3:	landing
+	lea	r14, [rsi + rax]
 	check	4, NX_TLB_READ, 5f
 4:	mov	edx, [r14]
 	exit	IO
 2:	stub	READ4, 1b
 5:	stub	READ4, 4b
 	end	second_entry, OK, , 3b
-
-	.section TABLE, "aw"
-verify_good_end:
 
 	.section .note.GNU-stack, "", @progbits

@@ -16,6 +16,7 @@ static struct {
 	const uint8_t *code;
 	uint32_t size;
 	const struct nx_translation *t;
+	const struct nx_thunks *thunks;
 	struct verify_mutation *sum;
 	uint64_t seed;
 	uint32_t start[MAX_STARTS + 1]; /* of instructions; then the size */
@@ -46,14 +47,14 @@ static bool judge(const uint8_t *code, uint32_t size, const char *what)
 	const char *error;
 
 	m.sum->mutants++;
-	if (nx_verify(code, size, m.t, &scratch, &where) != NX_VERIFY_OK) {
+	if (nx_verify(code, size, m.t, m.thunks, &scratch, &where) != NX_VERIFY_OK) {
 		m.sum->refused++;
 		return false;
 	}
 	m.sum->accepted++;
-	error = verify_oracle(code, size, m.t, &where);
+	error = verify_oracle(code, size, m.t, m.thunks, &where);
 	if (!error)
-		error = verify_sandbox(code, size, m.t, m.seed);
+		error = verify_sandbox(code, size, m.t, m.thunks, m.seed);
 	if (error) {
 		m.sum->harmful++;
 		report(code, size, what, error, where);
@@ -173,6 +174,21 @@ static void mutate_instructions(void)
 	}
 }
 
+/* Every instruction, and the thunks and what is next to them. */
+#define THUNK_TARGETS 9u
+#define TARGETS (m.starts + THUNK_TARGETS)
+
+/* The displacement, from the end of a branch, to the target of this number. */
+static int32_t to_target(unsigned number, uint32_t end)
+{
+	const uint64_t thunk[] = {m.thunks->exit, m.thunks->miss, m.thunks->helper};
+
+	if (number < m.starts)
+		return (int32_t)(m.start[number] - end);
+	number -= m.starts;
+	return (int32_t)(thunk[number / 3] + number % 3 - 1 - (m.thunks->code + end));
+}
+
 /* Displacements, immediates and relative targets, as wholes. */
 static void mutate_fields(void)
 {
@@ -199,11 +215,9 @@ static void mutate_fields(void)
 
 			if (field[f].bits != 8 && field[f].bits != 32)
 				continue;
-			for (unsigned n = 0; n < count + m.starts; n++) {
-				/* Also every instruction, as if it were a target. */
-				int32_t value =
-				    n < count ? telling_fields[n]
-					      : (int32_t)(m.start[n - count] - m.start[i + 1]);
+			for (unsigned n = 0; n < count + TARGETS; n++) {
+				int32_t value = n < count ? telling_fields[n]
+							  : to_target(n - count, m.start[i + 1]);
 
 				memcpy(code + at + field[f].offset, &value, field[f].bits / 8);
 				judge(code, m.size, "a field replaced");
@@ -291,6 +305,9 @@ static void chain_relocate(uint32_t place, int32_t added, bool behind)
 		target = (int32_t)(at + insn.length) + (int32_t)op[0].imm.value.s;
 		change = (target > (int32_t)place || (behind && target == (int32_t)place)) -
 			 (at >= place);
+		/* A thunk stays where it is. */
+		if (target < 0 || target >= (int32_t)chain.size)
+			change = -(at >= place);
 		field = chain.code + at + insn.raw.imm[0].offset;
 		if (insn.raw.imm[0].size == 8) {
 			*field = (uint8_t)(*field + change * added);
@@ -369,7 +386,7 @@ static void mutate_chain(unsigned steps)
 }
 
 static void begin(const char *name, const uint8_t *code, const struct nx_translation *t,
-		  uint64_t seed, struct verify_mutation *sum)
+		  const struct nx_thunks *thunks, uint64_t seed, struct verify_mutation *sum)
 {
 	ZydisDecoder decoder;
 	ZydisDecodedInstruction insn;
@@ -379,6 +396,7 @@ static void begin(const char *name, const uint8_t *code, const struct nx_transla
 	m.code = code;
 	m.size = t->size;
 	m.t = t;
+	m.thunks = thunks;
 	m.sum = sum;
 	m.seed = seed;
 	m.starts = 0;
@@ -400,9 +418,9 @@ static void begin(const char *name, const uint8_t *code, const struct nx_transla
 }
 
 void verify_mutate(const char *name, const uint8_t *code, const struct nx_translation *t,
-		   uint64_t seed, struct verify_mutation *sum)
+		   const struct nx_thunks *thunks, uint64_t seed, struct verify_mutation *sum)
 {
-	begin(name, code, t, seed, sum);
+	begin(name, code, t, thunks, seed, sum);
 	mutate_bytes();
 	mutate_instructions();
 	mutate_fields();
@@ -471,9 +489,8 @@ static void sample_field(void)
 {
 	static uint8_t code[MAX_CODE];
 	unsigned i = random_below(m.starts), count = sizeof(telling_fields) / 4;
-	unsigned n = random_below(2) ? random_below(count) : count + random_below(m.starts);
-	int32_t value =
-	    n < count ? telling_fields[n] : (int32_t)(m.start[n - count] - m.start[i + 1]);
+	unsigned n = random_below(2) ? random_below(count) : count + random_below(TARGETS);
+	int32_t value = n < count ? telling_fields[n] : to_target(n - count, m.start[i + 1]);
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	ZydisDecodedInstruction insn;
 	ZydisDecoder decoder;
@@ -530,11 +547,12 @@ static void sample_table(void)
 }
 
 void verify_mutate_sample(const char *name, const uint8_t *code, const struct nx_translation *t,
-			  uint64_t seed, unsigned count, struct verify_mutation *sum)
+			  const struct nx_thunks *thunks, uint64_t seed, unsigned count,
+			  struct verify_mutation *sum)
 {
 	unsigned long end = sum->mutants + 1 + count;
 
-	begin(name, code, t, seed, sum);
+	begin(name, code, t, thunks, seed, sum);
 	mutate_chain(count / 5);
 	while (sum->mutants < end) {
 		sample_byte();

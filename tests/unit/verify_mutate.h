@@ -20,11 +20,12 @@ struct verify_mutation {
 
 /* Adds to *sum. The code itself must be one that the verifier accepts. */
 void verify_mutate(const char *name, const uint8_t *code, const struct nx_translation *t,
-		   uint64_t seed, struct verify_mutation *sum);
+		   const struct nx_thunks *thunks, uint64_t seed, struct verify_mutation *sum);
 
 /* So many mutants of all kinds, picked at random, instead of thousands: for many translations. */
 void verify_mutate_sample(const char *name, const uint8_t *code, const struct nx_translation *t,
-			  uint64_t seed, unsigned count, struct verify_mutation *sum);
+			  const struct nx_thunks *thunks, uint64_t seed, unsigned count,
+			  struct verify_mutation *sum);
 
 void verify_mutation_print(const struct verify_mutation *sum);
 

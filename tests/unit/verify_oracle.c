@@ -30,6 +30,7 @@ struct oracle {
 	const uint8_t *code;
 	uint32_t size;
 	const struct nx_translation *t;
+	const struct nx_thunks *thunks;
 	ZydisDecoder decoder;
 	ZydisDecodedInstruction insn;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
@@ -433,18 +434,39 @@ static void update(const struct oracle *o, struct facts *f)
 	}
 }
 
-/* jmp or call through memory: the thunks. */
+/* The thunk, by its slot, that the jump or call leads to; 0: none. */
+static int64_t thunk_of(const struct oracle *o, uint32_t next)
+{
+	const struct nx_thunks *thunks = o->thunks;
+	uint64_t to = thunks->code + next + (uint64_t)o->op[0].imm.value.s;
+
+	if (o->insn.meta.branch_type != ZYDIS_BRANCH_TYPE_NEAR)
+		return 0;
+	if (thunks->branches != NX_BRANCHES_INDIRECT) {
+		if (o->op[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE || o->insn.length != 5 ||
+		    (o->code[o->at] != 0xe8 && o->code[o->at] != 0xe9))
+			return 0;
+		return to == thunks->exit     ? NX_CTX_THUNK_EXIT
+		       : to == thunks->miss   ? NX_CTX_THUNK_MISS
+		       : to == thunks->helper ? NX_CTX_THUNK_HELPER
+					      : 0;
+	}
+	if (o->op[0].type != ZYDIS_OPERAND_TYPE_MEMORY || o->op[0].size != 64 ||
+	    o->op[0].mem.base != ZYDIS_REGISTER_R15 || o->op[0].mem.index != ZYDIS_REGISTER_NONE ||
+	    (o->insn.attributes & ZYDIS_ATTRIB_HAS_SEGMENT))
+		return 0;
+	return o->op[0].mem.disp.value;
+}
+
+/* jmp or call to a thunk. */
 static void step_thunk(struct oracle *o, uint32_t next, struct facts *f)
 {
-	int64_t slot = o->op[0].mem.disp.value;
+	int64_t slot = thunk_of(o, next);
 	const struct nx_site *site;
 	bool jump = o->insn.mnemonic == ZYDIS_MNEMONIC_JMP;
 
-	o->error = "a jump or call through memory";
-	if (o->op[0].type != ZYDIS_OPERAND_TYPE_MEMORY || o->op[0].size != 64 ||
-	    o->insn.meta.branch_type != ZYDIS_BRANCH_TYPE_NEAR ||
-	    o->op[0].mem.base != ZYDIS_REGISTER_R15 || o->op[0].mem.index != ZYDIS_REGISTER_NONE ||
-	    (o->insn.attributes & ZYDIS_ATTRIB_HAS_SEGMENT))
+	o->error = "a jump or call to somewhere";
+	if (!slot)
 		return;
 	if (f->site < 0 || f->site >= o->t->sites) {
 		o->error = "a thunk without site";
@@ -493,10 +515,18 @@ static void step(struct oracle *o, uint32_t at)
 	}
 	if (o->insn.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE) {
 		bool direct = o->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+		bool call_or_jump = o->insn.mnemonic == ZYDIS_MNEMONIC_CALL ||
+				    o->insn.mnemonic == ZYDIS_MNEMONIC_JMP;
 		uint32_t to = next + (uint32_t)o->op[0].imm.value.s;
 		struct facts through = f;
 
-		if (!direct) {
+		if (o->thunks->branches != NX_BRANCHES_INDIRECT &&
+		    o->insn.mnemonic == ZYDIS_MNEMONIC_JMP &&
+		    (next >= o->size || o->code[next] != 0xcc)) {
+			o->error = "a jump that something follows";
+			return;
+		}
+		if (!direct || (call_or_jump && thunk_of(o, next))) {
 			step_thunk(o, next, &f);
 			return;
 		}
@@ -526,8 +556,29 @@ static void step(struct oracle *o, uint32_t at)
 	flow_on(o, next, &f);
 }
 
+/* Whether the processor would take these bytes for the target of an indirect branch. */
+static bool can_land(const struct oracle *o, uint32_t at)
+{
+	return at + 4 <= o->size && o->code[at] == 0xf3 && o->code[at + 1] == 0x0f &&
+	       o->code[at + 2] == 0x1e && o->code[at + 3] == 0xfa;
+}
+
+static const char *judge_landings(const struct oracle *o, uint32_t *where)
+{
+	for (uint32_t at = 0; at < o->size; at++) {
+		bool entry = false;
+
+		for (unsigned i = 0; i < o->t->entries; i++)
+			entry |= o->t->entry[i].offset == at;
+		*where = at;
+		if (can_land(o, at) != entry)
+			return "an entry that cannot be entered, or something else that can";
+	}
+	return NULL;
+}
+
 const char *verify_oracle(const uint8_t *code, uint32_t size, const struct nx_translation *t,
-			  uint32_t *where)
+			  const struct nx_thunks *thunks, uint32_t *where)
 {
 	static struct oracle o;
 	struct facts start;
@@ -540,8 +591,11 @@ const char *verify_oracle(const uint8_t *code, uint32_t size, const struct nx_tr
 	o.code = code;
 	o.size = size;
 	o.t = t;
+	o.thunks = thunks;
 	ZydisDecoderInit(&o.decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-	for (unsigned i = 0; i < t->entries; i++)
+	if (thunks->branches == NX_BRANCHES_TRACKED)
+		o.error = judge_landings(&o, where);
+	for (unsigned i = 0; i < t->entries && !o.error; i++)
 		flow(&o, t->entry[i].offset, &start);
 	while (o.works && !o.error) {
 		*where = o.work[--o.works];

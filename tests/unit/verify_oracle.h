@@ -14,15 +14,15 @@
  * of control must end once all ways that count a turn are closed.
  */
 const char *verify_oracle(const uint8_t *code, uint32_t size, const struct nx_translation *t,
-			  uint32_t *where);
+			  const struct nx_thunks *thunks, uint32_t *where);
 
 /*
  * Runs the code natively from every entry, the context and the guest's memory between guard
  * pages, and looks for faults, writes to what is not the code's, leaked host addresses, and code
- * that does not end with its turns.
+ * that does not end with its turns. Direct branches to the thunks are led to the sandbox's.
  */
 const char *verify_sandbox(const uint8_t *code, uint32_t size, const struct nx_translation *t,
-			   uint64_t seed);
+			   const struct nx_thunks *thunks, uint64_t seed);
 
 struct verify_sandbox_stats {
 	unsigned long runs, exits, misses, helpers;

@@ -31,6 +31,18 @@ void verify_program_translation(const struct verify_program *program,
 		translation->entry[translation->entries++].offset = (uint32_t)program->entry;
 }
 
+struct nx_thunks verify_program_thunks(const struct verify_program *program)
+{
+	/* verify_branches.S */
+	extern const uint8_t verify_thunk_EXIT[], verify_thunk_MISS[], verify_thunk_HELPER[];
+
+	return (struct nx_thunks){.branches = (enum nx_branches)program->branches,
+				  .code = (uintptr_t)program->code,
+				  .exit = (uintptr_t)verify_thunk_EXIT,
+				  .miss = (uintptr_t)verify_thunk_MISS,
+				  .helper = (uintptr_t)verify_thunk_HELPER};
+}
+
 const char *verify_result_name(enum nx_verify_result result)
 {
 	static const char *const name[] = {

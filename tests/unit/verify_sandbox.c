@@ -18,6 +18,9 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <Zydis/Zydis.h>
+
+#include "../mock/near.h"
 #include "verify_oracle.h"
 
 #define PAGE 4096u
@@ -90,8 +93,9 @@ static void on_signal(int number)
 
 static uint8_t *map_between_guards(size_t bytes, int protection, int fd)
 {
-	uint8_t *area = mmap(NULL, bytes + 2 * PAGE, PROT_NONE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	/* Near the thunks, which the code may branch to directly. */
+	uint8_t *area = map_near((const void *)verify_sandbox_thunk_exit, bytes + 2 * PAGE,
+				 PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
 	int flags = MAP_FIXED | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
 
 	if (area == MAP_FAILED ||
@@ -260,8 +264,39 @@ static const char *run(const uint8_t *at, unsigned turn)
 	return leaks() ? "leaked a host address" : NULL;
 }
 
+/* Lead direct branches to the thunks to ours instead. */
+static void use_own_thunks(uint32_t start, uint32_t size, const struct nx_thunks *thunks)
+{
+	uint8_t *code = box.code_rw + start;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	ZydisDecodedInstruction insn;
+	ZydisDecoder decoder;
+
+	if (thunks->branches == NX_BRANCHES_INDIRECT)
+		return;
+	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	for (uint32_t at = 0; at < size; at += insn.length) {
+		uint64_t to, own;
+		uint32_t displacement;
+
+		if (!ZYAN_SUCCESS(
+			ZydisDecoderDecodeFull(&decoder, code + at, size - at, &insn, op)))
+			return;
+		if (insn.length != 5 || (code[at] != 0xe8 && code[at] != 0xe9))
+			continue;
+		to = thunks->code + at + 5 + (uint64_t)op[0].imm.value.s;
+		own = to == thunks->exit     ? (uintptr_t)verify_sandbox_thunk_exit
+		      : to == thunks->miss   ? (uintptr_t)verify_sandbox_thunk_miss
+		      : to == thunks->helper ? (uintptr_t)verify_sandbox_thunk_helper
+					     : 0;
+		displacement = (uint32_t)(own - ((uintptr_t)box.code_rx + start + at + 5));
+		if (own)
+			memcpy(code + at + 1, &displacement, 4);
+	}
+}
+
 const char *verify_sandbox(const uint8_t *code, uint32_t size, const struct nx_translation *t,
-			   uint64_t seed)
+			   const struct nx_thunks *thunks, uint64_t seed)
 {
 	uint32_t start = CODE_PAGES * PAGE - size;
 	const char *error = NULL;
@@ -273,6 +308,7 @@ const char *verify_sandbox(const uint8_t *code, uint32_t size, const struct nx_t
 	box.t = t;
 	memset(box.code_rw, 0xcc, CODE_PAGES * PAGE - size);
 	memcpy(box.code_rw + start, code, size);
+	use_own_thunks(start, size, thunks);
 	for (unsigned i = 0; i < t->entries && !error; i++)
 		for (unsigned turn = 0; turn < 3 && !error; turn++)
 			error = run(box.code_rx + start + t->entry[i].offset, turn);

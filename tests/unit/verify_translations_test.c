@@ -45,14 +45,17 @@ static void attack(const struct mock *m, const char *name)
 
 	for (uint32_t i = 0; i < cache->clusters; i++) {
 		const struct nx_cluster *c = &cache->cluster[i];
+		struct nx_thunks thunks = m->engine->thunks;
 
+		thunks.code = (uintptr_t)m->memory.code_rx + c->code;
 		memset(&t, 0, sizeof(t));
 		t.size = c->code_size;
 		t.sites = c->sites;
 		t.entries = c->entries;
 		memcpy(t.site, c->site, c->sites * sizeof(t.site[0]));
 		memcpy(t.entry, c->entry, c->entries * sizeof(t.entry[0]));
-		verify_mutate(name, (const uint8_t *)m->memory.code_rw + c->code, &t, i, &sum);
+		verify_mutate(name, (const uint8_t *)m->memory.code_rw + c->code, &t, &thunks, i,
+			      &sum);
 		translations++;
 	}
 }
@@ -80,9 +83,9 @@ static void try(enum mock_mode mode, const char *name, const uint8_t *code, cons
 
 #define TRY(mode, guest) try(mode, #guest, guest, guest##_resume, guest##_stop, guest##_end)
 
-static void test_translations(void **state)
+static void try_all(enum nx_branches branches)
 {
-	(void)state;
+	mock_branches = branches;
 	TRY(MOCK_LONG64, long_memory);
 	TRY(MOCK_LONG64, long_stack);
 	TRY(MOCK_LONG64, long_homed);
@@ -90,6 +93,14 @@ static void test_translations(void **state)
 	TRY(MOCK_PAE32, paged_flags);
 	TRY(MOCK_PROT16, real_bios);
 	TRY(MOCK_REAL16, real_bios);
+}
+
+/* What is demanded of direct branches is demanded of tracked ones, too. */
+static void test_translations(void **state)
+{
+	(void)state;
+	try_all(NX_BRANCHES_INDIRECT);
+	try_all(NX_BRANCHES_TRACKED);
 	printf("%u translations, ", translations);
 	verify_mutation_print(&sum);
 	assert_true(sum.refused >= 10000);

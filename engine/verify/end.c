@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * end.c - the verifier's third pass: the code ends. It goes over the map from CONTROL to CONTROL,
+ * and needs the links of pass 2 no longer.
+ */
+#include "verify/verifier.h"
+
+/* Return where control goes next from a straight stretch. */
+static void link_stretches(struct nx_verifier *v)
+{
+	uint32_t control = 0;
+
+	for (uint32_t at = v->size; at-- > 0;) {
+		if (v->map[at] & NXV_CONTROL)
+			control = at;
+		else if (v->map[at] & NXV_START)
+			v->link[at] = (uint16_t)control;
+	}
+}
+
+/* The next way on from a place that was not yet taken; a counted one need not be. */
+static bool take_way(struct nx_verifier *v, uint32_t from, uint32_t *to)
+{
+	uint32_t at = from + 1;
+
+	if (v->map[from] & NXV_TAKEN) {
+		v->map[from] &= (uint16_t)~NXV_TAKEN;
+		at = v->link[at];
+	} else if (v->map[from] & NXV_FALLS) {
+		v->map[from] &= (uint16_t)~NXV_FALLS;
+		while (!(v->map[at] & NXV_START))
+			at++;
+	} else {
+		return false;
+	}
+	*to = v->map[at] & NXV_CONTROL ? at : v->link[at];
+	return true;
+}
+
+static void enter(struct nx_verifier *v, uint32_t at, uint32_t before)
+{
+	v->map[at] |= NXV_VISITED | NXV_ON_PATH;
+	v->link[at] = (uint16_t)before;
+}
+
+/* All ways from a root, which is its own predecessor. */
+static enum nx_verify_result verify_ways(struct nx_verifier *v, uint32_t root)
+{
+	uint32_t to;
+
+	v->at = root;
+	enter(v, root, root);
+	for (;;) {
+		if (!take_way(v, v->at, &to)) {
+			v->map[v->at] &= (uint16_t)~NXV_ON_PATH;
+			if (v->link[v->at] == v->at)
+				return NX_VERIFY_OK;
+			v->at = v->link[v->at];
+		} else if (v->map[to] & NXV_ON_PATH) {
+			return NX_VERIFY_ENDLESS;
+		} else if (!(v->map[to] & NXV_VISITED)) {
+			enter(v, to, v->at);
+			v->at = to;
+		}
+	}
+}
+
+enum nx_verify_result nx_verify_end(struct nx_verifier *v)
+{
+	enum nx_verify_result result = NX_VERIFY_OK;
+
+	link_stretches(v);
+	for (uint32_t at = 0; at < v->size && result == NX_VERIFY_OK; at++)
+		if ((v->map[at] & (NXV_CONTROL | NXV_VISITED)) == NXV_CONTROL)
+			result = verify_ways(v, at);
+	return result;
+}

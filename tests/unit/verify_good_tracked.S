@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* verify_good_tracked.S - the programs of verify_good.S in this form of branches. */
+#define BRANCHES TRACKED
+#include "verify_good.S"
