@@ -289,6 +289,9 @@ struct nx_exit {
 	uint64_t linear;
 	/* At NX_LEAVE: */
 	enum nx_status reason;
+	/* Always: in this resume the engine has built something for later ones, or a part of it, so
+	 * that its duration does not tell what a resume costs. */
+	bool built;
 };
 
 /* The class of an exit that the engine has delivered. */

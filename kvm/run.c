@@ -269,24 +269,18 @@ static enum step stay_end_completed(struct nx_kvm_vcpu *vcpu, enum nx_host_leave
 
 /* ---- A stay ---- */
 
-/* Changes in a resume that has made something for later ones. */
-static uint64_t made_by(const struct nx_counters *counters)
-{
-	return counters->formed + counters->paused + counters->traces;
-}
-
 /* Reading the clock costs a good part of a short resume: so one in so many stands for all. */
 static enum nx_outcome timed_resume(struct nx_kvm_vcpu *vcpu)
 {
 	const struct nx_counters *counters = nx_engine_counters(vcpu->engine);
-	uint64_t instructions = counters->instructions, made = made_by(counters);
+	uint64_t instructions = counters->instructions;
 	uint64_t began = nx_real.now(), took;
 	enum nx_outcome outcome = nx_engine_resume(vcpu->engine, &vcpu->exit);
 
 	vcpu->resumes_untimed = 0;
 	took = nx_real.now() - began;
 	vcpu->stats->engine_ns += took * TIMED_RESUME;
-	if (outcome != NX_EXIT || made != made_by(counters))
+	if (outcome != NX_EXIT || vcpu->exit.built)
 		return outcome;
 	nx_sample_add(vcpu, NX_COST_RESUME, took);
 	nx_sample_instructions(vcpu, counters->instructions - instructions, took);

@@ -290,6 +290,7 @@ void nx_cost_made(struct nx_engine *engine, uint64_t ns)
 	struct nx_account *account = account_of(engine, engine->stay.hot_rip);
 
 	engine->accounts.made += ns;
+	engine->accounts.built = true;
 	account->owed += ns;
 	account->made += ns;
 }

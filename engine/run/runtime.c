@@ -547,16 +547,19 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 /* A stay whose resumes are timed represents others at its place (cost.c). */
 enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit)
 {
-	uint64_t began, made = engine->accounts.made;
+	uint64_t began = 0, made = engine->accounts.made;
+	bool timed = engine->accounts.timed;
 	enum nx_outcome outcome;
 
 	engine->accounts.resumes++;
-	if (!engine->accounts.timed)
-		return resume(engine, exit);
-	began = engine->host->now(engine->host_data);
+	engine->accounts.built = false;
+	if (timed)
+		began = engine->host->now(engine->host_data);
 	outcome = resume(engine, exit);
-	nx_cost_spent(engine, engine->host->now(engine->host_data) - began -
-				  (engine->accounts.made - made));
+	if (timed)
+		nx_cost_spent(engine, engine->host->now(engine->host_data) - began -
+					  (engine->accounts.made - made));
+	exit->built = engine->accounts.built;
 	return outcome;
 }
 

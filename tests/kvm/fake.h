@@ -170,6 +170,7 @@ struct fake_engine {
 	/* One in leave_every resumes leaves at once; none if it is 0. */
 	unsigned leave_every;
 	unsigned exits_per_stay; /* 0: no limit */
+	bool builds;             /* says so of each resume */
 	void (*in_resume)(void);
 	void (*at_flag)(void); /* the host is about to clear or set the stop flag */
 	unsigned random;

@@ -156,6 +156,7 @@ static enum nx_outcome deliver(struct nx_engine *e, struct nx_exit *exit,
 	    .gpa = io ? 0 : insn->operand,
 	    .data = write ? (io ? (uint32_t)value : value) : 0xdeadbeefdeadbeef,
 	    .rip = e->state.rip,
+	    .built = fake_engine.builds,
 	};
 	e->outs = insn->op == M_OUTS;
 	if (e->outs) {

@@ -195,6 +195,13 @@ static void test_timed_resume(void **state)
 	assert_int_equal(vcpu->stats->engine_ns, 2 * 13 * 700);
 	assert_int_equal(vcpu->cost[NX_COST_RESUME].samples, 2);
 	assert_int_equal(vcpu->cost[NX_COST_RESUME].least, 700);
+	/* What a resume with building in it takes is no resume's cost. */
+	fake_engine.builds = true;
+	while (fake_engine.resumes < 39)
+		step();
+	assert_int_equal(vcpu->stats->engine_ns, 3 * 13 * 700);
+	assert_int_equal(vcpu->cost[NX_COST_RESUME].samples, 2);
+	fake_engine.builds = false;
 }
 
 static void slow_completion(void)

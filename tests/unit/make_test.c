@@ -90,6 +90,28 @@ static void test_same_as_at_once(void **state)
 	mock_free(parts);
 }
 
+/* The host learns in which resumes something was built. */
+static void test_says_that_it_builds(void **state)
+{
+	struct mock *m = begin(always);
+	struct nx_exit exit = {.size = 0};
+	enum nx_outcome outcome = NX_LEAVE;
+
+	(void)state;
+	for (unsigned runs = 0; outcome != NX_EXIT; runs++) {
+		assert_true(runs < 1000);
+		*nx_engine_state(m->engine) = m->start;
+		if (!mock_worth_resuming(m, m->code_rip, NX_CLASS_IO))
+			continue;
+		outcome = nx_engine_resume(m->engine, &exit);
+		assert_true(exit.built);
+	}
+	assert_true(m->engine->counters.paused > 1);
+	assert_int_equal(nx_engine_resume(m->engine, &exit), NX_EXIT);
+	assert_false(exit.built);
+	mock_free(m);
+}
+
 /* The guest waits for nothing: each of its exits gets one part made, until the engine takes over.
  */
 static void test_guest_goes_on(void **state)
@@ -331,6 +353,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_same_as_at_once),
+	    cmocka_unit_test(test_says_that_it_builds),
 	    cmocka_unit_test(test_guest_goes_on),
 	    cmocka_unit_test(test_stop_flag),
 	    cmocka_unit_test(test_others_wait),
