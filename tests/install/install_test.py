@@ -92,6 +92,7 @@ class Install(unittest.TestCase):
 
     def test_files(self):
         for name in ("bin/noexit", "bin/noexit-qemu-x86_64", "include/noexit.h",
+                     "include/noexit-figures.h",
                      "include/noexit-kvm.h", "share/man/man1/noexit.1", "share/man/man3/noexit.3"):
             self.assertTrue((self.prefix / name).is_file(), name)
         for name in ("libnoexit.so", "libnoexit.so.0", "libnoexit.a", "noexit/libnoexit-kvm.so"):
@@ -102,7 +103,7 @@ class Install(unittest.TestCase):
     def test_symbols(self):
         """The shared library exports what the headers declare, and nothing else."""
         text = "".join((self.prefix / "include" / name).read_text()
-                       for name in ("noexit.h", "noexit-kvm.h"))
+                       for name in ("noexit.h", "noexit-figures.h", "noexit-kvm.h"))
         declared = set(re.findall(r"^NX_API [^(;]*?(nx_\w+)\(", text, re.M))
         self.assertGreater(len(declared), 20)
         exported = {line.split()[2].split("@")[0] for line in
