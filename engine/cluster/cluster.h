@@ -68,7 +68,7 @@ struct nx_maker {
 
 /* ---- make.c ---- */
 
-/* Run the pipeline's last stages: translate the vCPU's graph in scratch memory, have it
+/* Run the pipeline's last stages: translate the engine's graph in scratch memory, have it
  * verified, and only then copy the code to the code cache's free end. Return NX_OK, or why there
  * is no code: NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED, NX_LEAVE_CACHE_FULL. */
 enum nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache);
@@ -78,8 +78,8 @@ enum nx_status nx_make_emitted(struct nx_engine *engine, uint32_t place);
 /* Do nx_make_code() and keep the result; a full cache is flushed. On NULL *status says why. */
 struct nx_cluster *nx_make_block(struct nx_engine *engine, enum nx_status *status);
 /* Return the cluster that begins at rip, for exits at pc, building it as far as time permits;
- * later calls go on from there. On NULL *status is a pause (nx_is_pause()) if building goes on
- * next time; NX_LEAVE_COLD if it has not been earned (unless earned says that it has) or another
+ * later calls go on from there. On NULL *status is a pause (nx_status_is_pause()) if building goes
+ * on next time; NX_LEAVE_COLD if it has not been earned (unless earned says that it has) or another
  * one is being built; NX_LEAVE_NO_CLUSTER if formation has found nothing; or that of
  * nx_make_code(). */
 struct nx_cluster *nx_make_cluster(struct nx_engine *engine, uint64_t rip, uint64_t pc, bool earned,
@@ -94,7 +94,7 @@ void nx_make_abandon(struct nx_engine *engine);
 
 /* Make an empty cache for the code memory between the offsets begin and end. */
 void nx_cache_init(struct nx_cache *cache, uint32_t begin, uint32_t end);
-/* Return the cluster with an entry at rip in the vCPU's current mode, and its code's *offset. */
+/* Return the cluster with an entry at rip in the engine's current mode, and its code's *offset. */
 struct nx_cluster *nx_cache_find(struct nx_engine *engine, const struct nx_cache *cache,
 				 uint64_t rip, uint32_t *offset);
 /* Return whether there is an entry, in any mode, at rip or behind an instruction at rip. */
@@ -102,14 +102,14 @@ bool nx_cache_has_entry_near(const struct nx_engine *engine, uint64_t rip);
 /* Return whether guest code would be read now as it was then, in this mode and code segment. */
 bool nx_mode_is_current(const struct nx_engine *engine, const struct nx_mode *mode,
 			uint64_t cs_base, uint32_t cs_limit);
-/* Return whether it is valid in the vCPU's current mode. */
+/* Return whether it is valid in the engine's current mode. */
 bool nx_cluster_is_current(const struct nx_engine *engine, const struct nx_cluster *cluster);
 /* Copy verified code (nx_make_code()) to the code cache's free end; return NX_OK or
  * NX_LEAVE_CACHE_FULL. */
 enum nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *cache);
 /* Keep the code that has been placed there; return NULL if there is no room. */
 struct nx_cluster *nx_cache_insert(struct nx_engine *engine, struct nx_cache *cache);
-/* Do both: the vCPU's graph, whose code has been verified, becomes a cluster of the cache. A
+/* Do both: the engine's graph, whose code has been verified, becomes a cluster of the cache. A
  * full cache is flushed, and this is tried once more. On NULL *status says why; NX_OK: there is
  * room now, but the code is for another place, and has to be made again. */
 struct nx_cluster *nx_cache_add(struct nx_engine *engine, struct nx_cache *cache,

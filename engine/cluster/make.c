@@ -3,8 +3,8 @@
  * make.c - drive the pipeline from formation over translation and verification into the cache.
  *
  * Making a large cluster takes several times the latency bound. The work is therefore divided into
- * steps, and between two of them the guest may run on (nx_must_pause()). The scratch memory keeps
- * the intermediate result, and the next exit at the same place continues with it.
+ * steps, and between two of them the guest may run on (nx_stay_must_pause()). The scratch memory
+ * keeps the intermediate result, and the next exit at the same place continues with it.
  *
  * Invariant: while the maker is not idle, it owns the scratch memory (form_scratch,
  * translate_scratch, the graph, the translation, the emitted code and its place, the verifier's
@@ -213,12 +213,12 @@ struct nx_cluster *nx_make_cluster(struct nx_engine *engine, uint64_t rip, uint6
 	do {
 		cluster = step(engine, pc, status);
 		if (!cluster && *status == NX_OK && (++steps >= LEAST_STEPS || engine->stop))
-			*status = nx_must_pause(engine);
+			*status = nx_stay_must_pause(engine);
 	} while (!cluster && *status == NX_OK);
 	took = engine->host->now(engine->host_data) - began;
 	maker->spent_ns += took;
 	nx_cost_made(engine, took);
-	if (!cluster && nx_is_pause(*status)) {
+	if (!cluster && nx_status_is_pause(*status)) {
 		engine->counters.paused++;
 		return NULL;
 	}

@@ -488,7 +488,7 @@ static enum nx_progress finish(struct former *f, struct nx_graph *graph)
 	drop_islands(f->s);
 	if (!f->s->nodes || !f->s->node[0].keep)
 		return NX_FAILED;
-	if (nx_make_graph(f->engine, f->s, graph)) {
+	if (nx_graph_make(f->engine, f->s, graph)) {
 		count_backedges(f->engine, f->s);
 		return NX_DONE;
 	}

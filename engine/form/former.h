@@ -38,7 +38,7 @@ struct nx_form_scratch {
 /* The instructions of one block of a trace. */
 #define NX_TRACE_BLOCK 64
 
-bool nx_make_graph(const struct nx_engine *engine, struct nx_form_scratch *s,
+bool nx_graph_make(const struct nx_engine *engine, struct nx_form_scratch *s,
 		   struct nx_graph *graph);
 /* Add an instruction's bytes to the fragments, which are contiguous stretches within pages. They
  * come in the order of their rip. Return false if there is no room. */

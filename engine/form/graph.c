@@ -122,7 +122,7 @@ bool nx_graph_add_bytes(const struct nx_engine *engine, const struct nx_insn *in
 	return true;
 }
 
-bool nx_make_graph(const struct nx_engine *engine, struct nx_form_scratch *s,
+bool nx_graph_make(const struct nx_engine *engine, struct nx_form_scratch *s,
 		   struct nx_graph *graph)
 {
 	unsigned count = sort_nodes(s);

@@ -92,7 +92,7 @@ static const struct nx_entry *entry_at(const struct nx_cluster *cluster, uint32_
 	return high && cluster->entry[low].offset == offset ? &cluster->entry[low] : NULL;
 }
 
-enum nx_status nx_check_code(struct nx_engine *engine, const struct nx_cluster *cluster,
+enum nx_status nx_code_check(struct nx_engine *engine, const struct nx_cluster *cluster,
 			     uint32_t offset)
 {
 	const struct nx_entry *entry = entry_at(cluster, offset);

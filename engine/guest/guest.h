@@ -54,8 +54,8 @@ struct nx_target {
 /* Resolve a linear access of size bytes within one page: walk, host page, rights of the host.
  * Fill the TLB for RAM. A store to bytes from which the running translation was made gives
  * NX_LEAVE_CODE_WRITE. */
-enum nx_status nx_resolve(struct nx_engine *engine, uint64_t linear, unsigned size,
-			  enum nx_access access, struct nx_target *target);
+enum nx_status nx_guest_resolve_linear(struct nx_engine *engine, uint64_t linear, unsigned size,
+				       enum nx_access access, struct nx_target *target);
 /* Find the place of an access from C, a device included. */
 enum nx_status nx_guest_resolve(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 				unsigned size, bool write, struct nx_target *target);
@@ -77,11 +77,11 @@ enum nx_status nx_session_open(struct nx_engine *engine);
 void nx_session_close(struct nx_engine *engine);
 /* Load from two pages of memory: *host is a copy of the bytes. Stores leave, because a store
  * would be half done if the second page were missing. */
-enum nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigned size,
-			      void **host);
+enum nx_status nx_guest_read_across(struct nx_engine *engine, uint64_t linear, unsigned size,
+				    void **host);
 /* Return the place of a store to a page of code that has been looked up in this stay, or NULL.
  * As in the TLB lookup of memory.c there is no pointer under misprediction. */
-void *nx_guarded_lookup(const struct nx_engine *engine, uint64_t linear, unsigned size);
+void *nx_tlb_lookup_guarded(const struct nx_engine *engine, uint64_t linear, unsigned size);
 /* Find the host's view of the page that holds guest code at a linear address, by a walk for
  * fetching. */
 enum nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uint8_t **host);
@@ -94,11 +94,11 @@ bool nx_io_bitmap_exists(const struct nx_state *state);
 
 /* Fill in mode, cpl, and the context's segments and rflags (walks need AC); return NX_OK, or why
  * the engine does not run in this state. */
-enum nx_status nx_load_mode(struct nx_engine *engine);
+enum nx_status nx_mode_load(struct nx_engine *engine);
 
 /* Compare the guest code under the cluster with the bytes from which it was made, through the
- * mapping that is valid now, and note its host pages in the vCPU (stores to them leave). */
-enum nx_status nx_check_code(struct nx_engine *engine, const struct nx_cluster *cluster,
+ * mapping that is valid now, and note its host pages in the engine (stores to them leave). */
+enum nx_status nx_code_check(struct nx_engine *engine, const struct nx_cluster *cluster,
 			     uint32_t offset);
 
 #endif

@@ -35,7 +35,7 @@ static enum nx_status read_16(struct nx_engine *engine, unsigned page, uint64_t 
 	if ((linear & ~NX_PAGE_MASK) == NX_PAGE_SIZE - 1)
 		return NX_LEAVE_PAGE_CROSSING;
 	if (!known->host || known->linear != (linear & NX_PAGE_MASK)) {
-		status = nx_resolve(engine, linear, 2, NX_READ_SYSTEM, &target);
+		status = nx_guest_resolve_linear(engine, linear, 2, NX_READ_SYSTEM, &target);
 		if (status != NX_OK)
 			return status;
 		if (target.device)

@@ -115,7 +115,7 @@ static bool changes_code(const struct nx_engine *engine, const uint8_t *host, un
 	return false;
 }
 
-void *nx_guarded_lookup(const struct nx_engine *engine, uint64_t linear, unsigned size)
+void *nx_tlb_lookup_guarded(const struct nx_engine *engine, uint64_t linear, unsigned size)
 {
 	const struct nx_tlb_entry *entry = &engine->context.tlb[(linear >> 12) % NX_TLB_ENTRIES];
 	uint64_t first = linear & NX_PAGE_MASK, last = (linear + size - 1) & NX_PAGE_MASK;
@@ -126,8 +126,8 @@ void *nx_guarded_lookup(const struct nx_engine *engine, uint64_t linear, unsigne
 	return host && !changes_code(engine, host, size) ? host : NULL;
 }
 
-enum nx_status nx_resolve(struct nx_engine *engine, uint64_t linear, unsigned size,
-			  enum nx_access access, struct nx_target *target)
+enum nx_status nx_guest_resolve_linear(struct nx_engine *engine, uint64_t linear, unsigned size,
+				       enum nx_access access, struct nx_target *target)
 {
 	struct nx_page page = {.kind = NX_PAGE_LEAVE};
 	enum stores stores = STORES_UNKNOWN;
@@ -163,7 +163,7 @@ enum nx_status nx_resolve(struct nx_engine *engine, uint64_t linear, unsigned si
 enum nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uint8_t **host)
 {
 	struct nx_target target = {.host = NULL};
-	enum nx_status status = nx_resolve(engine, linear, 1, NX_FETCH, &target);
+	enum nx_status status = nx_guest_resolve_linear(engine, linear, 1, NX_FETCH, &target);
 
 	if (status != NX_OK)
 		return status;
@@ -173,7 +173,8 @@ enum nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uin
 	return NX_OK;
 }
 
-enum nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigned size, void **host)
+enum nx_status nx_guest_read_across(struct nx_engine *engine, uint64_t linear, unsigned size,
+				    void **host)
 {
 	unsigned first = NX_PAGE_SIZE - (unsigned)(linear & ~NX_PAGE_MASK);
 	struct nx_target low, high;
@@ -183,9 +184,10 @@ enum nx_status nx_read_across(struct nx_engine *engine, uint64_t linear, unsigne
 	if (size > sizeof(engine->guest.across) ||
 	    (engine->mode.bits != 64 && linear + size - 1 > UINT32_MAX))
 		return NX_LEAVE_PAGE_CROSSING;
-	status = nx_resolve(engine, linear, first, NX_READ, &low);
+	status = nx_guest_resolve_linear(engine, linear, first, NX_READ, &low);
 	if (status == NX_OK)
-		status = nx_resolve(engine, linear + first, size - first, NX_READ, &high);
+		status =
+		    nx_guest_resolve_linear(engine, linear + first, size - first, NX_READ, &high);
 	if (status != NX_OK)
 		return status;
 	if (low.device || high.device)
@@ -242,10 +244,10 @@ static enum nx_status guest_access(struct nx_engine *engine, enum nx_sreg seg, u
 		return status;
 	*host = tlb_lookup(engine, linear, size, write);
 	if (!*host && write)
-		*host = nx_guarded_lookup(engine, linear, size);
+		*host = nx_tlb_lookup_guarded(engine, linear, size);
 	if (*host)
 		return NX_OK;
-	status = nx_resolve(engine, linear, size, write ? NX_WRITE : NX_READ, &target);
+	status = nx_guest_resolve_linear(engine, linear, size, write ? NX_WRITE : NX_READ, &target);
 	if (status == NX_OK && target.device)
 		status = NX_LEAVE_DEVICE_FORM;
 	*host = target.host;
@@ -301,7 +303,7 @@ enum nx_status nx_guest_read(struct nx_engine *engine, enum nx_sreg seg, uint64_
 
 	if (status == NX_LEAVE_PAGE_CROSSING &&
 	    segment_linear(engine, seg, offset, size, false, &linear) == NX_OK)
-		status = nx_read_across(engine, linear, size, &host);
+		status = nx_guest_read_across(engine, linear, size, &host);
 	if (status == NX_OK)
 		*to = load(host, size);
 	return status;
@@ -326,7 +328,7 @@ enum nx_status nx_guest_resolve(struct nx_engine *engine, enum nx_sreg seg, uint
 
 	if (status != NX_OK)
 		return status;
-	return nx_resolve(engine, linear, size, write ? NX_WRITE : NX_READ, target);
+	return nx_guest_resolve_linear(engine, linear, size, write ? NX_WRITE : NX_READ, target);
 }
 
 enum nx_status nx_guest_pointer(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,

@@ -38,7 +38,7 @@ static bool is_flat(const struct nx_context_seg *seg)
 	return seg->base == 0 && seg->read_end == 1ull << 32 && seg->write_end == 1ull << 32;
 }
 
-enum nx_status nx_load_mode(struct nx_engine *engine)
+enum nx_status nx_mode_load(struct nx_engine *engine)
 {
 	const struct nx_state *s = &engine->state;
 	bool protected_mode = (s->cr0 & NX_CR0_PE) != 0;

@@ -17,7 +17,7 @@ static enum nx_status read_operand(struct nx_engine *engine, const struct nx_dec
 				     value, op->size / 8u);
 	if (!nx_reg_of(op->reg.value, &reg))
 		return NX_LEAVE_FAULT;
-	*value = nx_get_reg(engine, &reg);
+	*value = nx_reg_get(engine, &reg);
 	return NX_OK;
 }
 
@@ -64,8 +64,8 @@ static void write_results(struct nx_engine *engine, unsigned size, uint64_t quot
 	const struct nx_reg ah = {.number = NX_RAX, .size = 1, .high = true};
 	const struct nx_reg rdx = {.number = NX_RDX, .size = (uint8_t)size};
 
-	nx_set_reg(engine->context.gpr, &first, quotient);
-	nx_set_reg(engine->context.gpr, size == 1 ? &ah : &rdx, remainder);
+	nx_reg_set(engine->context.gpr, &first, quotient);
+	nx_reg_set(engine->context.gpr, size == 1 ? &ah : &rdx, remainder);
 }
 
 enum nx_status nx_help_div(struct nx_engine *engine, const struct nx_decoded *d)
@@ -186,8 +186,8 @@ enum nx_status nx_help_bit_string(struct nx_engine *engine, const struct nx_deco
 	}
 	if (status != NX_OK)
 		return status;
-	nx_set_arithmetic_flags(engine, (nx_get_rflags(engine) & ~(uint64_t)NX_FL_CF) |
-					    (old & mask ? NX_FL_CF : 0));
+	nx_rflags_set_arithmetic(engine, (nx_rflags_get(engine) & ~(uint64_t)NX_FL_CF) |
+					     (old & mask ? NX_FL_CF : 0));
 	return NX_OK;
 }
 
@@ -213,8 +213,8 @@ enum nx_status nx_help_cmpxchg16b(struct nx_engine *engine, const struct nx_deco
 			   "+d"(gpr[NX_RDX])
 			 : "b"(gpr[NX_RBX]), "c"(gpr[NX_RCX])
 			 : "memory");
-	nx_set_arithmetic_flags(engine, (nx_get_rflags(engine) & ~(uint64_t)NX_FL_ZF) |
-					    (equal ? NX_FL_ZF : 0));
+	nx_rflags_set_arithmetic(engine, (nx_rflags_get(engine) & ~(uint64_t)NX_FL_ZF) |
+					     (equal ? NX_FL_ZF : 0));
 	return NX_OK;
 }
 
@@ -230,11 +230,11 @@ enum nx_status nx_help_xlat(struct nx_engine *engine, const struct nx_decoded *d
 			m = &d->op[i];
 	if (!m)
 		return NX_LEAVE_FAULT;
-	address = (engine->context.gpr[NX_RBX] + nx_get_reg(engine, &al)) &
+	address = (engine->context.gpr[NX_RBX] + nx_reg_get(engine, &al)) &
 		  nx_size_mask(d->insn.address_width / 8u);
 	status = nx_guest_read(engine, nx_segment_of(m), address, &value, 1);
 	if (status == NX_OK)
-		nx_set_reg(engine->context.gpr, &al, value);
+		nx_reg_set(engine->context.gpr, &al, value);
 	return status;
 }
 
@@ -259,10 +259,10 @@ enum nx_status nx_help_movbe(struct nx_engine *engine, const struct nx_decoded *
 	if (loads) {
 		status = read_operand(engine, d, m, &value);
 		if (status == NX_OK)
-			nx_set_reg(engine->context.gpr, &reg, reverse_bytes(value, size));
+			nx_reg_set(engine->context.gpr, &reg, reverse_bytes(value, size));
 		return status;
 	}
-	value = reverse_bytes(nx_get_reg(engine, &reg), size);
+	value = reverse_bytes(nx_reg_get(engine, &reg), size);
 	return nx_guest_write(engine, nx_segment_of(m), nx_effective_address(engine, d, m), &value,
 			      size);
 }
@@ -279,8 +279,8 @@ enum nx_status nx_help_popcnt(struct nx_engine *engine, const struct nx_decoded 
 		return NX_LEAVE_FAULT;
 	for (; value; value &= value - 1)
 		count++;
-	nx_set_reg(engine->context.gpr, &to, count);
-	nx_set_arithmetic_flags(engine, count ? 0 : NX_FL_ZF);
+	nx_reg_set(engine->context.gpr, &to, count);
+	nx_rflags_set_arithmetic(engine, count ? 0 : NX_FL_ZF);
 	return NX_OK;
 }
 

@@ -51,7 +51,7 @@ static unsigned operand_size(const struct nx_decoded *d)
 enum nx_status nx_help_pushf(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	struct stack s = stack_begin(engine);
-	uint64_t image = (nx_get_rflags(engine) | 2) & ~(uint64_t)(NX_FL_VM | NX_FL_RF);
+	uint64_t image = (nx_rflags_get(engine) | 2) & ~(uint64_t)(NX_FL_VM | NX_FL_RF);
 	enum nx_status status = stack_push(&s, image, operand_size(d));
 
 	if (status == NX_OK)
@@ -81,7 +81,7 @@ static enum nx_status nx_window_keep(const struct nx_engine *engine, uint64_t rf
 enum nx_status nx_help_popf(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	const uint64_t ours = NX_FL_ARITHMETIC | NX_FL_DF;
-	uint64_t old = nx_get_rflags(engine), image, mask = nx_size_mask(operand_size(d));
+	uint64_t old = nx_rflags_get(engine), image, mask = nx_size_mask(operand_size(d));
 	struct stack s = stack_begin(engine);
 	enum nx_status status = stack_pop(&s, &image, operand_size(d));
 
@@ -94,7 +94,7 @@ enum nx_status nx_help_popf(struct nx_engine *engine, const struct nx_decoded *d
 		return NX_LEAVE_STATE;
 	engine->context.rflags =
 	    (engine->context.rflags & ~(uint64_t)NX_FL_DF) | (image & NX_FL_DF);
-	nx_set_arithmetic_flags(engine, image);
+	nx_rflags_set_arithmetic(engine, image);
 	stack_commit(&s);
 	return NX_OK;
 }
@@ -144,7 +144,7 @@ enum nx_status nx_help_popa(struct nx_engine *engine, const struct nx_decoded *d
 	}
 	for (unsigned i = NX_RAX; i <= NX_RDI; i++)
 		if (i != NX_RSP)
-			nx_set_reg(engine->context.gpr,
+			nx_reg_set(engine->context.gpr,
 				   &(struct nx_reg){.number = (uint8_t)i, .size = (uint8_t)size},
 				   value[i]);
 	stack_commit(&s);
@@ -172,7 +172,7 @@ enum nx_status nx_help_enter(struct nx_engine *engine, const struct nx_decoded *
 	s.rsp = (s.rsp - d->op[0].imm.value.u) & s.mask;
 	/* A 32-bit frame pointer gets what stands above a 16-bit stack pointer, too. */
 	frame |= engine->context.gpr[NX_RSP] & ~s.mask;
-	nx_set_reg(engine->context.gpr, &rbp, frame);
+	nx_reg_set(engine->context.gpr, &rbp, frame);
 	stack_commit(&s);
 	return NX_OK;
 }
@@ -189,7 +189,7 @@ enum nx_status nx_help_leave(struct nx_engine *engine, const struct nx_decoded *
 	if (status != NX_OK)
 		return status;
 	stack_commit(&s);
-	nx_set_reg(engine->context.gpr, &rbp, value);
+	nx_reg_set(engine->context.gpr, &rbp, value);
 	return NX_OK;
 }
 
@@ -270,7 +270,7 @@ enum nx_status nx_help_load_sreg(struct nx_engine *engine, const struct nx_decod
 		status = stack_pop(&s, &selector, operand_size(d));
 	else if (d->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 		 nx_reg_of(d->op[1].reg.value, &from))
-		selector = nx_get_reg(engine, &from);
+		selector = nx_reg_get(engine, &from);
 	else
 		status = nx_guest_read(engine, nx_segment_of(&d->op[1]),
 				       nx_effective_address(engine, d, &d->op[1]), &selector, 2);
@@ -312,12 +312,13 @@ enum nx_status nx_help_load_far(struct nx_engine *engine, const struct nx_decode
 		status = nx_guest_read(engine, from, at + size, &selector, 2);
 	if (status != NX_OK || !nx_reg_of(d->op[0].reg.value, &reg))
 		return status;
-	nx_set_reg(engine->context.gpr, &reg, offset);
+	nx_reg_set(engine->context.gpr, &reg, offset);
 	load_real_segment(engine, seg, (uint16_t)selector);
 	return NX_OK;
 }
 
-enum nx_status nx_help(struct nx_engine *engine, enum nx_helper_id id, const struct nx_decoded *d)
+enum nx_status nx_helper_run(struct nx_engine *engine, enum nx_helper_id id,
+			     const struct nx_decoded *d)
 {
 	switch (id) {
 #define NX_X(name, function) \

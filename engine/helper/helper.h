@@ -21,7 +21,8 @@ NX_HELPER_FUNCTIONS(NX_X)
 #undef NX_X
 
 /* Run the helper with this number. */
-enum nx_status nx_help(struct nx_engine *engine, enum nx_helper_id id, const struct nx_decoded *d);
+enum nx_status nx_helper_run(struct nx_engine *engine, enum nx_helper_id id,
+			     const struct nx_decoded *d);
 
 /* ---- For helpers ---- */
 
@@ -29,12 +30,12 @@ enum nx_status nx_help(struct nx_engine *engine, enum nx_helper_id id, const str
 uint64_t nx_effective_address(const struct nx_engine *engine, const struct nx_decoded *d,
 			      const ZydisDecodedOperand *memory);
 /* Return a general register's value, zero-extended. */
-uint64_t nx_get_reg(const struct nx_engine *engine, const struct nx_reg *reg);
+uint64_t nx_reg_get(const struct nx_engine *engine, const struct nx_reg *reg);
 /* Write a general register as the processor does: 32 bits clear the upper half. */
-void nx_set_reg(uint64_t *gpr, const struct nx_reg *reg, uint64_t value);
+void nx_reg_set(uint64_t *gpr, const struct nx_reg *reg, uint64_t value);
 /* Return the whole of rflags. */
-uint64_t nx_get_rflags(const struct nx_engine *engine);
-void nx_set_arithmetic_flags(struct nx_engine *engine, uint64_t rflags);
+uint64_t nx_rflags_get(const struct nx_engine *engine);
+void nx_rflags_set_arithmetic(struct nx_engine *engine, uint64_t rflags);
 
 static inline uint64_t nx_size_mask(unsigned size)
 {

@@ -2,12 +2,12 @@
 /* registers.c - the guest's registers, flags and addresses, for C that executes an instruction. */
 #include "helper/helper.h"
 
-uint64_t nx_get_reg(const struct nx_engine *engine, const struct nx_reg *reg)
+uint64_t nx_reg_get(const struct nx_engine *engine, const struct nx_reg *reg)
 {
 	return engine->context.gpr[reg->number] >> (reg->high ? 8 : 0) & nx_size_mask(reg->size);
 }
 
-void nx_set_reg(uint64_t *gpr, const struct nx_reg *reg, uint64_t value)
+void nx_reg_set(uint64_t *gpr, const struct nx_reg *reg, uint64_t value)
 {
 	uint64_t *to = &gpr[reg->number], mask = nx_size_mask(reg->size);
 	unsigned shift = reg->high ? 8 : 0;
@@ -18,12 +18,12 @@ void nx_set_reg(uint64_t *gpr, const struct nx_reg *reg, uint64_t value)
 		*to = (*to & ~(mask << shift)) | (value & mask) << shift;
 }
 
-uint64_t nx_get_rflags(const struct nx_engine *engine)
+uint64_t nx_rflags_get(const struct nx_engine *engine)
 {
 	return engine->context.rflags | nx_flags_from_context(engine->context.flags);
 }
 
-void nx_set_arithmetic_flags(struct nx_engine *engine, uint64_t rflags)
+void nx_rflags_set_arithmetic(struct nx_engine *engine, uint64_t rflags)
 {
 	engine->context.flags = nx_flags_to_context(rflags);
 }

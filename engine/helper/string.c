@@ -26,7 +26,7 @@ static void advance(const struct string *s, unsigned number)
 	const struct nx_reg reg = {.number = (uint8_t)number, .size = (uint8_t)s->address_bytes};
 	uint64_t step = s->engine->context.rflags & NX_FL_DF ? -(uint64_t)s->size : s->size;
 
-	nx_set_reg(s->engine->context.gpr, &reg, address(s, number) + step);
+	nx_reg_set(s->engine->context.gpr, &reg, address(s, number) + step);
 }
 
 /* Flags of a comparison, by the processor's own. */
@@ -94,7 +94,7 @@ static enum nx_status one_lods(const struct string *s)
 
 	if (status != NX_OK)
 		return status;
-	nx_set_reg(s->engine->context.gpr, &to, value);
+	nx_reg_set(s->engine->context.gpr, &to, value);
 	advance(s, NX_RSI);
 	return NX_OK;
 }
@@ -243,8 +243,8 @@ static enum nx_status run(const struct string *s, enum nx_status (*one)(const st
 		if (status != NX_OK)
 			return status;
 		engine->string.elements--;
-		nx_set_reg(engine->context.gpr, &count, address(s, NX_RCX) - 1);
-		if (compares && !(nx_get_rflags(engine) & NX_FL_ZF) ==
+		nx_reg_set(engine->context.gpr, &count, address(s, NX_RCX) - 1);
+		if (compares && !(nx_rflags_get(engine) & NX_FL_ZF) ==
 				    !(s->d->insn.attributes & ZYDIS_ATTRIB_HAS_REPNE))
 			break;
 	}
@@ -267,7 +267,7 @@ static enum nx_status run_or_exit(struct nx_engine *engine, const struct nx_deco
 		if (status != NX_OK || !nx_is_repeated(d))
 			return status;
 		engine->string.elements--;
-		nx_set_reg(engine->context.gpr, &count, address(&s, NX_RCX) - 1);
+		nx_reg_set(engine->context.gpr, &count, address(&s, NX_RCX) - 1);
 	}
 }
 

@@ -42,11 +42,11 @@ static void advance(struct nx_engine *engine, const struct nx_string_pending *pe
 {
 	const struct nx_reg reg = {.number = (uint8_t)number, .size = pending->address_bytes};
 
-	nx_set_reg(engine->state.gpr, &reg, engine->state.gpr[number] + delta);
+	nx_reg_set(engine->state.gpr, &reg, engine->state.gpr[number] + delta);
 }
 
 /* Turn the exit into the store to the second device of what the first one gave. */
-void nx_finish_string_load(struct nx_engine *engine, struct nx_exit *exit)
+void nx_string_finish_load(struct nx_engine *engine, struct nx_exit *exit)
 {
 	exit->kind = NX_EXIT_MMIO;
 	exit->gpa = engine->string.pending.gpa;
@@ -58,7 +58,7 @@ void nx_finish_string_load(struct nx_engine *engine, struct nx_exit *exit)
 	engine->pending.kind = NX_PENDING_STRING;
 }
 
-bool nx_finish_string(struct nx_engine *engine, const struct nx_exit *exit)
+bool nx_string_finish(struct nx_engine *engine, const struct nx_exit *exit)
 {
 	const struct nx_string_pending *pending = &engine->string.pending;
 	uint64_t delta = (uint64_t)pending->count * pending->size;
@@ -71,7 +71,7 @@ bool nx_finish_string(struct nx_engine *engine, const struct nx_exit *exit)
 			 (unsigned)delta))
 		return false;
 	if (pending->input == NX_INPUT_RAX)
-		nx_set_reg(engine->state.gpr, &rax, exit->data);
+		nx_reg_set(engine->state.gpr, &rax, exit->data);
 	if (pending->backwards)
 		delta = -delta;
 	if (pending->source)

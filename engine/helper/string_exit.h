@@ -30,9 +30,9 @@ struct nx_string {
 };
 
 /* Finish a string exit; return false if the host refused the session. */
-bool nx_finish_string(struct nx_engine *engine, const struct nx_exit *exit);
+bool nx_string_finish(struct nx_engine *engine, const struct nx_exit *exit);
 /* Prepare in *exit the store of an element whose load is done. */
-void nx_finish_string_load(struct nx_engine *engine, struct nx_exit *exit);
+void nx_string_finish_load(struct nx_engine *engine, struct nx_exit *exit);
 /* Prepare the exit of a string instruction's elements on a device, or of INS and OUTS. */
 enum nx_status nx_string_exit(struct nx_engine *engine, const struct nx_string_pending *pending,
 			      const struct nx_exit *exit);

@@ -183,8 +183,8 @@ struct nx_stay {
 /* Begin a stay: the first resume since the hardware delivered an exit. */
 void nx_stay_begin(struct nx_engine *engine);
 /* Return NX_OK between two steps, or the reason to leave. */
-enum nx_status nx_must_pause(struct nx_engine *engine);
-static inline bool nx_is_pause(enum nx_status status)
+enum nx_status nx_stay_must_pause(struct nx_engine *engine);
+static inline bool nx_status_is_pause(enum nx_status status)
 {
 	return status == NX_LEAVE_STOP || status == NX_LEAVE_LATENCY || status == NX_LEAVE_SESSION;
 }

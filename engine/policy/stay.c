@@ -20,7 +20,7 @@ void nx_stay_begin(struct nx_engine *engine)
 	engine->stay.exits = engine->stay.instructions = 0;
 }
 
-enum nx_status nx_must_pause(struct nx_engine *engine)
+enum nx_status nx_stay_must_pause(struct nx_engine *engine)
 {
 	if (engine->stop)
 		return NX_LEAVE_STOP;

@@ -13,7 +13,7 @@ void *nx_runtime_miss(struct nx_engine *engine)
 	if (engine->bounce.active && linear == engine->bounce.linear)
 		return &engine->bounce.data;
 	if (site->write) {
-		target.host = nx_guarded_lookup(engine, linear, site->size);
+		target.host = nx_tlb_lookup_guarded(engine, linear, site->size);
 		if (target.host)
 			return target.host;
 	}
@@ -21,10 +21,10 @@ void *nx_runtime_miss(struct nx_engine *engine)
 	if (engine->mode.bits != 64 && linear + site->size - 1 > UINT32_MAX)
 		status = NX_LEAVE_PAGE_CROSSING;
 	else
-		status = nx_resolve(engine, linear, site->size, site->write ? NX_WRITE : NX_READ,
-				    &target);
+		status = nx_guest_resolve_linear(engine, linear, site->size,
+						 site->write ? NX_WRITE : NX_READ, &target);
 	if (status == NX_LEAVE_PAGE_CROSSING && !site->write)
-		status = nx_read_across(engine, linear, site->size, &target.host);
+		status = nx_guest_read_across(engine, linear, site->size, &target.host);
 	if (status == NX_OK && !target.device)
 		return target.host;
 	engine->stopped.is_mmio = status == NX_OK;
@@ -41,7 +41,7 @@ bool nx_runtime_helper(struct nx_engine *engine)
 	struct nx_decoded d;
 
 	if (nx_decode_full(&engine->mode, site->bytes, site->len, &d))
-		status = nx_help(engine, (enum nx_helper_id)site->helper, &d);
+		status = nx_helper_run(engine, (enum nx_helper_id)site->helper, &d);
 	engine->stopped.reason = status;
 	return status == NX_OK;
 }

@@ -53,7 +53,7 @@ static void finish_load(struct nx_engine *engine, const struct nx_site *site, ui
 		return;
 	if (d.insn.mnemonic == ZYDIS_MNEMONIC_MOVSX || d.insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD)
 		value = (uint64_t)nx_sign_extend(value, site->size);
-	nx_set_reg(engine->state.gpr, &reg, value);
+	nx_reg_set(engine->state.gpr, &reg, value);
 }
 
 /* Return whether the instruction takes data from the host; the others hand it over, or have none.
@@ -106,7 +106,8 @@ static void describe_memory(struct nx_engine *engine, const struct nx_decoded *d
 		exit->linear = (uint32_t)exit->linear;
 }
 
-void nx_describe_insn(struct nx_engine *engine, const struct nx_site *site, struct nx_exit *exit)
+void nx_exit_describe_insn(struct nx_engine *engine, const struct nx_site *site,
+			   struct nx_exit *exit)
 {
 	const uint64_t *gpr = engine->state.gpr;
 	const ZydisDecodedOperand *memory;
@@ -196,11 +197,11 @@ static void finish_insn(struct nx_engine *engine, const struct nx_site *site, ui
 		engine->state.gpr[NX_RAX] = (uint32_t)data;
 		engine->state.gpr[NX_RDX] = data >> 32;
 	} else if (insn_destination(&d, insn, &reg)) {
-		nx_set_reg(engine->state.gpr, &reg, data);
+		nx_reg_set(engine->state.gpr, &reg, data);
 	}
 }
 
-void nx_finish_pending(struct nx_engine *engine, uint64_t data)
+void nx_pending_finish(struct nx_engine *engine, uint64_t data)
 {
 	const struct nx_site *site = &engine->pending.site;
 	const struct nx_reg accumulator = {.number = NX_RAX, .size = site->size};
@@ -215,7 +216,7 @@ void nx_finish_pending(struct nx_engine *engine, uint64_t data)
 	}
 	data &= nx_size_mask(site->size);
 	if (!site->write && engine->pending.kind == NX_PENDING_IO)
-		nx_set_reg(engine->state.gpr, &accumulator, data);
+		nx_reg_set(engine->state.gpr, &accumulator, data);
 	else if (!site->write)
 		finish_load(engine, site, data);
 	engine->state.rip = site->next;

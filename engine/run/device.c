@@ -122,7 +122,7 @@ static void run_single(struct nx_engine *engine)
 	engine->bounce.cluster.site = engine->singles.single[single - engine->singles.single].site;
 	engine->bounce.cluster.sites = single->sites;
 	engine->bounce.active = true;
-	nx_run(engine, &engine->bounce.cluster, single->entry);
+	nx_execute(engine, &engine->bounce.cluster, single->entry);
 	engine->bounce.active = false;
 	engine->running = running;
 }
@@ -136,7 +136,7 @@ static void fill_exit(const struct nx_engine *engine, bool write, struct nx_exit
 	exit->data = write ? engine->bounce.data & nx_size_mask(exit->size) : 0;
 }
 
-unsigned nx_begin_bounce(struct nx_engine *engine, const struct nx_site *site, struct nx_exit *exit)
+unsigned nx_bounce_begin(struct nx_engine *engine, const struct nx_site *site, struct nx_exit *exit)
 {
 	engine->bounce.single = find_single(engine, site);
 	if (!engine->bounce.single)
@@ -153,7 +153,7 @@ unsigned nx_begin_bounce(struct nx_engine *engine, const struct nx_site *site, s
 	return NX_PENDING_BOUNCE_WRITE;
 }
 
-bool nx_finish_bounce_read(struct nx_engine *engine, struct nx_exit *exit)
+bool nx_bounce_finish_read(struct nx_engine *engine, struct nx_exit *exit)
 {
 	engine->bounce.data = exit->data;
 	run_single(engine);

@@ -21,7 +21,7 @@ static void store_context(struct nx_engine *engine)
 	    engine->context.rflags | nx_flags_from_context(engine->context.flags);
 }
 
-void nx_run(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offset)
+void nx_execute(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offset)
 {
 	engine->running = cluster;
 	engine->stopped.reason = NX_LEAVE_FAULT;

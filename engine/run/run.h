@@ -93,7 +93,7 @@ struct nx_trace_state {
 /* ---- execute.c, enter.S, and what it calls ---- */
 
 /* Run the cluster's code from an offset; the state is up to date before and after. */
-void nx_run(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offset);
+void nx_execute(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offset);
 /* Run emitted code until it stores a site and exits; the site is in the context then. */
 void nx_enter(struct nx_engine *engine, const void *code);
 void nx_thunk_exit(void);
@@ -108,20 +108,21 @@ bool nx_runtime_helper(struct nx_engine *engine);
 /* ---- complete.c ---- */
 
 /* Describe the instruction exit at a site. */
-void nx_describe_insn(struct nx_engine *engine, const struct nx_site *site, struct nx_exit *exit);
+void nx_exit_describe_insn(struct nx_engine *engine, const struct nx_site *site,
+			   struct nx_exit *exit);
 /* Return the value that a device store at the site would write. */
 uint64_t nx_store_value(struct nx_engine *engine, const struct nx_site *site);
 /* Finish a pending exit of the simple kinds with the host's data: set registers and rip. */
-void nx_finish_pending(struct nx_engine *engine, uint64_t data);
+void nx_pending_finish(struct nx_engine *engine, uint64_t data);
 
 /* ---- device.c ---- */
 
 /* Begin a device access, at the site and stopped.gpa, by an instruction that is not a mere MOV.
  * Fill *exit and return its pending kind, or NX_PENDING_NONE to leave before it. */
-unsigned nx_begin_bounce(struct nx_engine *engine, const struct nx_site *site,
+unsigned nx_bounce_begin(struct nx_engine *engine, const struct nx_site *site,
 			 struct nx_exit *exit);
 /* Run the instruction after the device has answered; return whether *exit is now the write half. */
-bool nx_finish_bounce_read(struct nx_engine *engine, struct nx_exit *exit);
+bool nx_bounce_finish_read(struct nx_engine *engine, struct nx_exit *exit);
 
 /* ---- trace.c ---- */
 

@@ -82,12 +82,12 @@ enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_e
 	case NX_PENDING_NONE:
 		return NX_COMPLETION_NONE;
 	case NX_PENDING_STRING:
-		return nx_finish_string(engine, exit) ? NX_COMPLETION_DONE : NX_COMPLETION_REFUSED;
+		return nx_string_finish(engine, exit) ? NX_COMPLETION_DONE : NX_COMPLETION_REFUSED;
 	case NX_PENDING_STRING_COPY:
-		nx_finish_string_load(engine, exit);
+		nx_string_finish_load(engine, exit);
 		return second_half(engine, exit);
 	case NX_PENDING_BOUNCE_READ:
-		if (!nx_finish_bounce_read(engine, exit))
+		if (!nx_bounce_finish_read(engine, exit))
 			return NX_COMPLETION_DONE;
 		/* There is no way back, so that a host that wants to be left gets an exit. */
 		engine->stay.routed = engine->host->route_mmio(engine->host_data, exit->gpa,
@@ -96,7 +96,7 @@ enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_e
 			engine->stay.routed = NX_ROUTE_EXIT;
 		return second_half(engine, exit);
 	default:
-		nx_finish_pending(engine, exit->data);
+		nx_pending_finish(engine, exit->data);
 		return NX_COMPLETION_DONE;
 	}
 }
@@ -156,7 +156,7 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 	if (!cluster) {
 		if (*status == NX_LEAVE_NO_CLUSTER)
 			engine->stay.barren_pc = pc;
-		else if (*status != NX_LEAVE_COLD && !nx_is_pause(*status))
+		else if (*status != NX_LEAVE_COLD && !nx_status_is_pause(*status))
 			barren(engine, pc, *status);
 		return NULL;
 	}
@@ -234,7 +234,7 @@ static enum nx_outcome end_with_insn(struct nx_engine *engine, const struct nx_s
 	exit->kind = NX_EXIT_INSN;
 	exit->rip = site->rip;
 	exit->next = site->next;
-	nx_describe_insn(engine, site, exit);
+	nx_exit_describe_insn(engine, site, exit);
 	engine->stay.routed = engine->host->route_insn
 				  ? engine->host->route_insn(engine->host_data, exit)
 				  : NX_ROUTE_EXIT;
@@ -276,7 +276,7 @@ static enum nx_outcome end_with_access(struct nx_engine *engine, const struct nx
 	if (engine->stay.routed == NX_ROUTE_LEAVE)
 		return leave(engine, exit, NX_LEAVE_HOST_ROUTE);
 	if (!site->mmio_form)
-		pending = nx_begin_bounce(engine, site, exit);
+		pending = nx_bounce_begin(engine, site, exit);
 	if (pending == NX_PENDING_NONE)
 		return leave(engine, exit, NX_LEAVE_DEVICE_FORM);
 	/* A read goes to the device, wherever the write that follows it will go. */
@@ -354,7 +354,7 @@ static bool was_cut_off(const struct nx_engine *engine, enum nx_status status,
 			uint64_t blocks_before)
 {
 	return status == NX_LEAVE_SESSION ||
-	       (nx_is_pause(status) && engine->counters.blocks != blocks_before);
+	       (nx_status_is_pause(status) && engine->counters.blocks != blocks_before);
 }
 
 /* Run the guest on in a trace, since no exit is in static reach; the trace may find a path. */
@@ -376,7 +376,7 @@ static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 	}
 	outcome = end_at_site(engine, exit);
 	if (!nx_make_cluster(engine, rip, engine->stay.barren_pc, true, &status) &&
-	    !nx_is_pause(status)) {
+	    !nx_status_is_pause(status)) {
 		engine->counters.barren++;
 		barren(engine, engine->stay.barren_pc, status);
 	}
@@ -479,9 +479,9 @@ static enum nx_status enter_cluster(struct nx_engine *engine, struct nx_cluster 
 
 	if (status != NX_OK)
 		return status;
-	status = nx_check_code(engine, cluster, offset);
+	status = nx_code_check(engine, cluster, offset);
 	if (status == NX_OK)
-		nx_run(engine, cluster, offset);
+		nx_execute(engine, cluster, offset);
 	nx_session_end(engine);
 	return status;
 }
@@ -522,7 +522,7 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 	 */
 	if (engine->stay.exits && nx_stay_is_long(engine))
 		return leave(engine, exit, NX_LEAVE_LATENCY);
-	status = nx_load_mode(engine);
+	status = nx_mode_load(engine);
 	if (status != NX_OK)
 		return leave(engine, exit, status);
 	if (engine->config.experiment.uncached)

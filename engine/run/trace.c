@@ -145,7 +145,7 @@ static struct nx_cluster *make_block(struct nx_engine *engine, uint32_t *offset,
 	*offset = block->entry[0].offset;
 	*status = nx_session_begin(engine);
 	if (*status == NX_OK)
-		*status = nx_check_code(engine, block, *offset);
+		*status = nx_code_check(engine, block, *offset);
 	return *status == NX_OK ? block : NULL;
 }
 
@@ -163,7 +163,7 @@ static struct nx_cluster *find_block(struct nx_engine *engine, uint32_t *offset,
 		return NULL;
 	if (!engine->config.experiment.uncached)
 		block = nx_cache_find(engine, &engine->blocks, engine->state.rip, offset);
-	*status = block ? nx_check_code(engine, block, *offset) : NX_OK;
+	*status = block ? nx_code_check(engine, block, *offset) : NX_OK;
 	if (*status == NX_LEAVE_CODE_CHANGED)
 		block->state = NX_CLUSTER_DROPPED;
 	else if (block || *status != NX_OK)
@@ -181,7 +181,7 @@ static enum nx_status run_block(struct nx_engine *engine, bool *exits)
 	block = find_block(engine, &offset, &status);
 	if (!block)
 		return status;
-	nx_run(engine, block, offset);
+	nx_execute(engine, block, offset);
 	site = &block->site[engine->context.site];
 	engine->state.rip = site->rip;
 	*exits = is_exit(engine, site);
@@ -220,7 +220,7 @@ static bool trace(struct nx_engine *engine, const struct nx_site *from, enum nx_
 	for (unsigned i = 0; i < NX_TRACE_STEPS && *status == NX_OK && !exits; i++) {
 		/* The first block runs however late it is, or a slow machine would run none. */
 		if (i || engine->stop)
-			*status = nx_must_pause(engine);
+			*status = nx_stay_must_pause(engine);
 		if (*status == NX_OK)
 			*status = step(engine, &exits);
 	}

@@ -29,12 +29,12 @@ static void test_each_byte(void **state)
 
 	(void)state;
 	assert_non_null(cluster);
-	assert_int_equal(nx_check_code(m->engine, cluster, cluster->entry[0].offset), NX_OK);
+	assert_int_equal(nx_code_check(m->engine, cluster, cluster->entry[0].offset), NX_OK);
 	for (unsigned i = 0; i < CODE_BYTES; i++) {
 		for (unsigned bit = 0; bit < 8; bit++) {
 			m->ram[MOCK_CODE + i] ^= (uint8_t)(1u << bit);
 			assert_int_equal(
-			    nx_check_code(m->engine, cluster, cluster->entry[0].offset),
+			    nx_code_check(m->engine, cluster, cluster->entry[0].offset),
 			    NX_LEAVE_CODE_CHANGED);
 			m->ram[MOCK_CODE + i] ^= (uint8_t)(1u << bit);
 		}
@@ -42,7 +42,7 @@ static void test_each_byte(void **state)
 	/* What lies around it is not in the cluster. */
 	m->ram[MOCK_CODE - 1] ^= 0xff;
 	m->ram[MOCK_CODE + CODE_BYTES] ^= 0xff;
-	assert_int_equal(nx_check_code(m->engine, cluster, cluster->entry[0].offset), NX_OK);
+	assert_int_equal(nx_code_check(m->engine, cluster, cluster->entry[0].offset), NX_OK);
 	/* One page, looked up once. */
 	assert_int_equal(m->engine->guest.code_pages, 1);
 	mock_free(m);
@@ -57,18 +57,18 @@ static void test_two_pages(void **state)
 	(void)state;
 	assert_non_null(cluster);
 	assert_int_equal(cluster->fragments, 2);
-	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_OK);
+	assert_int_equal(nx_code_check(m->engine, cluster, ALL), NX_OK);
 	assert_int_equal(m->engine->guest.code_pages, 2);
 	for (uint64_t at = border - 4; at < border - 4 + CODE_BYTES; at++) {
 		m->ram[at] ^= 0x10;
-		assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_LEAVE_CODE_CHANGED);
+		assert_int_equal(nx_code_check(m->engine, cluster, ALL), NX_LEAVE_CODE_CHANGED);
 		m->ram[at] ^= 0x10;
 	}
 	nx_engine_flush(m->engine);
 	/* The second page is gone: nothing to compare with. */
 	mock_set_pte(m, (uint32_t)border, 0);
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
+	assert_int_equal(nx_code_check(m->engine, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
 	mock_free(m);
 }
 
@@ -79,23 +79,23 @@ static void test_remapped(void **state)
 	struct nx_cluster *cluster = make_cluster(m, MOCK_CODE);
 
 	(void)state;
-	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_OK);
+	assert_int_equal(nx_code_check(m->engine, cluster, ALL), NX_OK);
 	mock_set_pte(m, MOCK_CODE, MOCK_EXTRA | 7);
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
 	nx_engine_flush(m->engine);
-	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_LEAVE_CODE_CHANGED);
+	assert_int_equal(nx_code_check(m->engine, cluster, ALL), NX_LEAVE_CODE_CHANGED);
 	/* The same code there will do, and it is that page that is guarded. */
 	memcpy(m->ram + MOCK_EXTRA, code_resume, CODE_BYTES);
 	nx_engine_flush(m->engine);
-	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_OK);
+	assert_int_equal(nx_code_check(m->engine, cluster, ALL), NX_OK);
 	assert_ptr_equal(m->engine->guest.code_page[0], m->ram + MOCK_EXTRA);
 	/* To a device, or to what the host does not hand out. */
 	m->page[MOCK_EXTRA / 4096] = MOCK_PAGE_DEVICE;
 	nx_engine_flush(m->engine);
-	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
+	assert_int_equal(nx_code_check(m->engine, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
 	m->page[MOCK_EXTRA / 4096] = MOCK_PAGE_LEAVE;
 	nx_engine_flush(m->engine);
-	assert_int_equal(nx_check_code(m->engine, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
+	assert_int_equal(nx_code_check(m->engine, cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
 	mock_free(m);
 }
 
@@ -125,7 +125,7 @@ static void test_what_may_run(void **state)
 	assert_true(cluster->fragments >= 3);
 	assert_true(cluster->entries >= 3);
 	for (unsigned i = 0; i < 3; i++)
-		assert_int_equal(nx_check_code(engine, cluster, cluster->entry[i].offset), NX_OK);
+		assert_int_equal(nx_code_check(engine, cluster, cluster->entry[i].offset), NX_OK);
 	for (unsigned i = 0; i < 16; i++) {
 		const uint32_t at[] = {0,       1,       2,       3,       4,       7,
 				       far,     far + 1, far + 2, far + 3, far + 4, far + 5,
@@ -140,10 +140,10 @@ static void test_what_may_run(void **state)
 
 		m->ram[MOCK_CODE + at[i]] ^= 0x40;
 		for (unsigned e = 0; e < 3; e++)
-			assert_int_equal(nx_check_code(engine, cluster, cluster->entry[e].offset),
+			assert_int_equal(nx_code_check(engine, cluster, cluster->entry[e].offset),
 					 runs[i][e] == '1' ? NX_LEAVE_CODE_CHANGED : NX_OK);
 		/* Where no entry is, everything is compared. */
-		assert_int_equal(nx_check_code(engine, cluster, ALL),
+		assert_int_equal(nx_code_check(engine, cluster, ALL),
 				 strcmp(runs[i], "000") ? NX_LEAVE_CODE_CHANGED : NX_OK);
 		m->ram[MOCK_CODE + at[i]] ^= 0x40;
 	}
@@ -153,7 +153,7 @@ static void test_what_may_run(void **state)
 static enum nx_status store(struct mock *m, uint64_t linear, unsigned size)
 {
 	struct nx_target target = {.host = NULL};
-	enum nx_status status = nx_resolve(m->engine, linear, size, NX_WRITE, &target);
+	enum nx_status status = nx_guest_resolve_linear(m->engine, linear, size, NX_WRITE, &target);
 
 	if (status == NX_OK)
 		assert_ptr_equal(target.host, m->ram + linear % 0x1000 + MOCK_CODE);
@@ -175,7 +175,7 @@ static void test_data_beside_code(void **state)
 	(void)state;
 	mock_set_pte(m, alias, MOCK_CODE | 7);
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	assert_int_equal(nx_check_code(m->engine, cluster, cluster->entry[0].offset), NX_OK);
+	assert_int_equal(nx_code_check(m->engine, cluster, cluster->entry[0].offset), NX_OK);
 	/* Nobody runs: then any store is to code. */
 	assert_int_equal(store(m, MOCK_CODE, 1), NX_LEAVE_CODE_WRITE);
 	m->engine->running = cluster;
@@ -212,7 +212,7 @@ static void test_data_becomes_code(void **state)
 	assert_int_equal(store(m, MOCK_CODE + 0x800, 4), NX_OK);
 	assert_int_equal(entry->write, MOCK_CODE);
 	assert_int_equal(entry->guarded, 1);
-	assert_int_equal(nx_check_code(m->engine, cluster, cluster->entry[0].offset), NX_OK);
+	assert_int_equal(nx_code_check(m->engine, cluster, cluster->entry[0].offset), NX_OK);
 	assert_int_equal(entry->write, 1);
 	assert_int_equal(entry->guarded, MOCK_CODE);
 	m->engine->running = cluster;
@@ -242,20 +242,24 @@ static void test_stores_are_caught(void **state)
 	(void)state;
 	mock_set_pte(m, alias, MOCK_CODE | 7);
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	assert_int_equal(nx_resolve(m->engine, MOCK_CODE, 4, NX_WRITE, &target), NX_OK);
-	assert_int_equal(nx_resolve(m->engine, MOCK_DATA, 4, NX_WRITE, &target), NX_OK);
+	assert_int_equal(nx_guest_resolve_linear(m->engine, MOCK_CODE, 4, NX_WRITE, &target),
+			 NX_OK);
+	assert_int_equal(nx_guest_resolve_linear(m->engine, MOCK_DATA, 4, NX_WRITE, &target),
+			 NX_OK);
 	assert_int_equal(tlb[MOCK_CODE / 4096 % NX_TLB_ENTRIES].write, MOCK_CODE);
-	assert_int_equal(nx_check_code(m->engine, cluster, cluster->entry[0].offset), NX_OK);
+	assert_int_equal(nx_code_check(m->engine, cluster, cluster->entry[0].offset), NX_OK);
 	assert_int_equal(tlb[MOCK_CODE / 4096 % NX_TLB_ENTRIES].write, 1);
 	assert_int_equal(tlb[MOCK_CODE / 4096 % NX_TLB_ENTRIES].read, MOCK_CODE);
 	assert_int_equal(tlb[MOCK_DATA / 4096 % NX_TLB_ENTRIES].write, MOCK_DATA);
-	assert_int_equal(nx_resolve(m->engine, MOCK_CODE + 0x800, 1, NX_WRITE, &target),
+	assert_int_equal(
+	    nx_guest_resolve_linear(m->engine, MOCK_CODE + 0x800, 1, NX_WRITE, &target),
+	    NX_LEAVE_CODE_WRITE);
+	assert_int_equal(nx_guest_resolve_linear(m->engine, alias, 1, NX_WRITE, &target),
 			 NX_LEAVE_CODE_WRITE);
-	assert_int_equal(nx_resolve(m->engine, alias, 1, NX_WRITE, &target), NX_LEAVE_CODE_WRITE);
-	assert_int_equal(nx_resolve(m->engine, alias, 1, NX_READ, &target), NX_OK);
+	assert_int_equal(nx_guest_resolve_linear(m->engine, alias, 1, NX_READ, &target), NX_OK);
 	/* Only as long as the stay lasts. */
 	nx_engine_flush(m->engine);
-	assert_int_equal(nx_resolve(m->engine, alias, 1, NX_WRITE, &target), NX_OK);
+	assert_int_equal(nx_guest_resolve_linear(m->engine, alias, 1, NX_WRITE, &target), NX_OK);
 	mock_free(m);
 }
 
@@ -277,13 +281,13 @@ static void test_too_many_pages(void **state)
 		bytes[i] = m->ram[rip];
 	}
 	cluster.fragments = NX_MAX_CODE_PAGES;
-	assert_int_equal(nx_check_code(m->engine, &cluster, ALL), NX_OK);
+	assert_int_equal(nx_code_check(m->engine, &cluster, ALL), NX_OK);
 	assert_int_equal(m->engine->guest.code_pages, NX_MAX_CODE_PAGES);
 	cluster.fragments = PAGES;
-	assert_int_equal(nx_check_code(m->engine, &cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
+	assert_int_equal(nx_code_check(m->engine, &cluster, ALL), NX_LEAVE_CODE_UNREADABLE);
 	/* The others are known by now. */
 	cluster.fragments = NX_MAX_CODE_PAGES;
-	assert_int_equal(nx_check_code(m->engine, &cluster, ALL), NX_OK);
+	assert_int_equal(nx_code_check(m->engine, &cluster, ALL), NX_OK);
 	assert_int_equal(m->engine->guest.code_pages, NX_MAX_CODE_PAGES);
 	mock_free(m);
 }

@@ -21,20 +21,23 @@ static void test_fill(void **state)
 	mock_set_pte(m, DATA, MOCK_EXTRA | 7);
 	stage_begin(m);
 	assert_int_equal(entry->read, 1);
-	assert_int_equal(nx_resolve(m->engine, DATA + 0x123, 4, NX_READ, &target), NX_OK);
+	assert_int_equal(nx_guest_resolve_linear(m->engine, DATA + 0x123, 4, NX_READ, &target),
+			 NX_OK);
 	assert_false(target.device);
 	assert_int_equal(target.gpa, MOCK_EXTRA + 0x123);
 	assert_ptr_equal(target.host, m->ram + MOCK_EXTRA + 0x123);
 	assert_int_equal(entry->read, DATA);
 	assert_int_equal(entry->write, 1);
 	assert_ptr_equal((void *)(uintptr_t)(DATA + entry->addend), m->ram + MOCK_EXTRA);
-	assert_int_equal(nx_resolve(m->engine, DATA + 0xffc, 4, NX_WRITE, &target), NX_OK);
+	assert_int_equal(nx_guest_resolve_linear(m->engine, DATA + 0xffc, 4, NX_WRITE, &target),
+			 NX_OK);
 	assert_int_equal(entry->write, DATA);
 	/* Reading once more takes no right away. */
-	assert_int_equal(nx_resolve(m->engine, DATA, 8, NX_READ, &target), NX_OK);
+	assert_int_equal(nx_guest_resolve_linear(m->engine, DATA, 8, NX_READ, &target), NX_OK);
 	assert_int_equal(entry->write, DATA);
 	/* Fetching fills nothing. */
-	assert_int_equal(nx_resolve(m->engine, DATA + 0x1000, 1, NX_FETCH, &target), NX_OK);
+	assert_int_equal(nx_guest_resolve_linear(m->engine, DATA + 0x1000, 1, NX_FETCH, &target),
+			 NX_OK);
 	assert_int_equal(entry_of(m, DATA + 0x1000)->read, 1);
 	mock_free(m);
 }
@@ -50,16 +53,16 @@ static void test_conflict(void **state)
 	(void)state;
 	stage_begin(m);
 	assert_ptr_equal(entry, entry_of(m, other));
-	assert_int_equal(nx_resolve(m->engine, DATA, 4, NX_WRITE, &target), NX_OK);
-	assert_int_equal(nx_resolve(m->engine, other, 4, NX_READ, &target), NX_OK);
+	assert_int_equal(nx_guest_resolve_linear(m->engine, DATA, 4, NX_WRITE, &target), NX_OK);
+	assert_int_equal(nx_guest_resolve_linear(m->engine, other, 4, NX_READ, &target), NX_OK);
 	assert_int_equal(entry->read, other);
 	assert_int_equal(entry->write, 1);
 	assert_ptr_equal((void *)(uintptr_t)(other + entry->addend), m->ram + other);
 	/* The same page, mapped anew while it was known to be writable. */
-	assert_int_equal(nx_resolve(m->engine, other, 4, NX_WRITE, &target), NX_OK);
+	assert_int_equal(nx_guest_resolve_linear(m->engine, other, 4, NX_WRITE, &target), NX_OK);
 	mock_set_pte(m, (uint32_t)other, MOCK_EXTRA | 7);
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
-	assert_int_equal(nx_resolve(m->engine, other, 4, NX_READ, &target), NX_OK);
+	assert_int_equal(nx_guest_resolve_linear(m->engine, other, 4, NX_READ, &target), NX_OK);
 	assert_int_equal(entry->write, 1);
 	assert_ptr_equal((void *)(uintptr_t)(other + entry->addend), m->ram + MOCK_EXTRA);
 	mock_free(m);
@@ -75,8 +78,9 @@ static void test_flush_and_protect(void **state)
 	stage_begin(m);
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned i = 0; i < PAGES; i++)
-			assert_int_equal(
-			    nx_resolve(m->engine, DATA + i * 4096ull, 8, NX_WRITE, &target), NX_OK);
+			assert_int_equal(nx_guest_resolve_linear(m->engine, DATA + i * 4096ull, 8,
+								 NX_WRITE, &target),
+					 NX_OK);
 		assert_int_equal(m->engine->guest.tlb_used_count, NX_TLB_ENTRIES);
 		nx_tlb_protect(m->engine, m->ram + DATA + (PAGES - 1) * 4096);
 		/* That one, for writing only, and no other. */
@@ -118,11 +122,13 @@ static void test_kinds(void **state)
 
 		m->page[DATA / 4096] = (uint8_t)rows[i].page;
 		nx_engine_flush(m->engine);
-		assert_int_equal(nx_resolve(m->engine, DATA, 4, NX_WRITE, &target), rows[i].write);
+		assert_int_equal(nx_guest_resolve_linear(m->engine, DATA, 4, NX_WRITE, &target),
+				 rows[i].write);
 		assert_int_equal(target.device, rows[i].write_device);
 		if (rows[i].write != NX_OK || rows[i].write_device)
 			assert_int_equal(entry_of(m, DATA)->write, 1);
-		assert_int_equal(nx_resolve(m->engine, DATA, 4, NX_READ, &target), rows[i].read);
+		assert_int_equal(nx_guest_resolve_linear(m->engine, DATA, 4, NX_READ, &target),
+				 rows[i].read);
 		assert_int_equal(target.device, rows[i].read_device);
 		/* A helper cannot reach a device. */
 		nx_engine_flush(m->engine);
@@ -144,11 +150,13 @@ static void test_crossing(void **state)
 	for (unsigned size = 1; size <= 8; size *= 2) {
 		uint64_t last = DATA + 0x1000 - size, value = 0;
 
-		assert_int_equal(nx_resolve(m->engine, last, size, NX_READ, &target), NX_OK);
+		assert_int_equal(nx_guest_resolve_linear(m->engine, last, size, NX_READ, &target),
+				 NX_OK);
 		assert_int_equal(nx_guest_read(m->engine, NX_DS, last, &value, size), NX_OK);
 		for (unsigned over = 1; over < size; over++) {
-			assert_int_equal(nx_resolve(m->engine, last + over, size, NX_READ, &target),
-					 NX_LEAVE_PAGE_CROSSING);
+			assert_int_equal(
+			    nx_guest_resolve_linear(m->engine, last + over, size, NX_READ, &target),
+			    NX_LEAVE_PAGE_CROSSING);
 			/* A load takes what is on both pages; nothing is stored, TLB or not. */
 			value = ~0ull;
 			assert_int_equal(
