@@ -12,7 +12,7 @@
  *     their context slots (their "home") and visit a scratch register for one instruction.
  *     r15 is named as the base of a context slot, never read as a value but by the check sequence
  *     (rule 4). nx_enter and the thunks leave no host address in r10 and r11, nor in r14 but for
- *     the pointer after a miss.
+ *     the pointer after a miss and the entry's own address there.
  *  2. Memory is reached in three forms only:
  *       [r15 + disp]         a context slot, by rule 3;
  *       [r15 + r11 + disp]   the software TLB, inside the check sequence (rule 4) only;
@@ -118,7 +118,6 @@
 
 /* Not for emitted code. */
 #define NX_CTX_HOST_RSP (NX_CTX_READABLE + 24)
-#define NX_CTX_TARGET (NX_CTX_READABLE + 32)
 
 #ifndef __ASSEMBLER__
 
@@ -150,7 +149,6 @@ struct nx_context {
 	struct nx_tlb_entry tlb[NX_TLB_ENTRIES];
 	const void *thunk_exit, *thunk_miss, *thunk_helper;
 	uint64_t host_rsp;
-	uint64_t target;
 };
 
 /* What rules 6 and 7 depend on: the form of the branches to the thunks, and for direct ones where
@@ -183,7 +181,6 @@ NX_AT(thunk_exit, NX_CTX_THUNK_EXIT);
 NX_AT(thunk_miss, NX_CTX_THUNK_MISS);
 NX_AT(thunk_helper, NX_CTX_THUNK_HELPER);
 NX_AT(host_rsp, NX_CTX_HOST_RSP);
-NX_AT(target, NX_CTX_TARGET);
 #undef NX_AT
 
 /* From now on stores to this host page miss. */

@@ -97,11 +97,11 @@ def compiler(headers):
 
 
 def check_kernel(headers):
-    """Refuses a kernel whose rules for code the engine does not keep yet (docs/kernel.md)."""
+    """Refuses a kernel with rules for code under which the module has not run yet (docs/kernel.md)."""
     text = (headers / ".config").read_text(encoding="utf-8")
     if re.search("^CONFIG_X86_KERNEL_IBT=y", text, re.M):
-        raise LabError("this kernel tracks indirect branches (CONFIG_X86_KERNEL_IBT), and the engine's "
-                       "code is not made for that yet")
+        raise LabError("this kernel tracks indirect branches (CONFIG_X86_KERNEL_IBT), and the module "
+                       "has not been tried on one that does")
 
 
 def source_list(parts):

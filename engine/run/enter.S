@@ -4,14 +4,23 @@
  *
  * Between nx_enter and nx_thunk_exit the host registers hold guest values (context.h, rule 1), so
  * every thunk first stores the eleven resident guest registers to their slots and reloads them
- * before it goes back. r10, r11 and r14 never carry a host value back into emitted code, but for
- * r14 after a miss, which is the pointer that the code asked for: guest code must not learn host
- * addresses. The stack is 16-byte aligned while a translation runs.
+ * before it goes back. r10, r11 and r14 never carry a host value into emitted code, but for r14
+ * after a miss, which is the pointer that the code asked for, and at an entry, of which it is the
+ * address: the verifier takes it for a pointer there. Guest code must not learn host addresses. The
+ * stack is 16-byte aligned while a translation runs.
+ *
+ * nx_enter's jump is the only indirect branch, and the returns the only other ones that a predictor
+ * is asked for; a host may define NX_JUMP_R14 and a macro ret that protect them. int3 stops what
+ * goes straight on behind them.
  *
  * Every way into emitted code ends with lfence: what C did on a mispredicted way, and stores that a
  * load could still overtake (the TLB's), are settled by then (docs/verifier.md, Speculation).
  */
 #include "context.h"
+
+#ifndef NX_JUMP_R14
+#define NX_JUMP_R14 jmp r14
+#endif
 
 	.intel_syntax noprefix
 	.text
@@ -60,11 +69,11 @@ nx_enter:
 	sub	rsp, 8
 	mov	r15, rdi
 	mov	[r15 + NX_CTX_HOST_RSP], rsp
-	mov	[r15 + NX_CTX_TARGET], rsi
+	mov	r14, rsi
 	load_guest
-	xor	r14d, r14d
 	lfence
-	jmp	[r15 + NX_CTX_TARGET]
+	NX_JUMP_R14
+	int3
 	.size	nx_enter, . - nx_enter
 
 /* Emitted code jumps here, the site stored. */
@@ -83,6 +92,7 @@ nx_thunk_exit:
 	pop	rbp
 	pop	rbx
 	ret
+	int3
 	.size	nx_thunk_exit, . - nx_thunk_exit
 
 /*
@@ -104,6 +114,7 @@ nx_thunk_miss:
 	load_guest
 	lfence
 	ret
+	int3
 	.size	nx_thunk_miss, . - nx_thunk_miss
 
 /*
@@ -125,6 +136,7 @@ nx_thunk_helper:
 	xor	r14d, r14d
 	lfence
 	ret
+	int3
 	.size	nx_thunk_helper, . - nx_thunk_helper
 
 	.section .note.GNU-stack, "", @progbits

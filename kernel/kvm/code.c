@@ -50,6 +50,9 @@ bool nxk_code_get(struct nx_memory *memory)
 			continue;
 		memory->code_rx = nxk_code_area + i * NXK_CODE_SLICE;
 		memory->code_size = NXK_CODE_SLICE;
+		/* All of the module's text is within reach of a direct branch. */
+		memory->branches =
+		    IS_ENABLED(CONFIG_X86_KERNEL_IBT) ? NX_BRANCHES_TRACKED : NX_BRANCHES_DIRECT;
 		memory->code_rw = map_writable(memory->code_rx);
 		if (memory->code_rw)
 			return true;

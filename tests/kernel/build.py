@@ -184,6 +184,7 @@ def assemble(work, zydis):
         put(source, f"nx_{source.name}")
     put(ROOT / "tests/mock/mock.h", "mock.h")
     put(ROOT / "tests/mock/mock.c", "mock.c")
+    put(ROOT / "tests/mock/near.h", "near.h")
     groups = (HERE / "groups").read_text(encoding="ascii").split()
     put(("#define GROUPS(X) " + " ".join(f"X({name})" for name in groups) + "\n").encode(),
         "groups.h")

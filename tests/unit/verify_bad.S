@@ -1307,10 +1307,10 @@
 	end	jump_helper, CALL, 9b
 	.endif
 
-	program	jump_target_slot
-9:	jmp	qword ptr [r15 + NX_CTX_TARGET]
+	program	jump_host_rsp
+9:	jmp	qword ptr [r15 + NX_CTX_HOST_RSP]
 1:	exit	LEAVE
-	end	jump_target_slot, CALL, 9b
+	end	jump_host_rsp, CALL, 9b
 
 	program	jump_far
 9:	.byte	0x49, 0xff, 0x6f, 0x08

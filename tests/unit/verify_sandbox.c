@@ -257,7 +257,6 @@ static const char *run(const uint8_t *at, unsigned turn)
 		return "left DF or AC set";
 	/* What enter.S stored. */
 	was->host_rsp = box.context->host_rsp;
-	was->target = box.context->target;
 	if (memcmp(before + NX_CTX_RFLAGS, box.context_page + NX_CTX_RFLAGS,
 		   PAGE - NX_CTX_RFLAGS) != 0)
 		return "wrote to the context where it must not";
