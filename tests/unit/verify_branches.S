@@ -67,9 +67,15 @@ verify_thunk_HELPER:
 	exit_by	exit_call, CALL, call verify_thunk_EXIT
 	exit_by	exit_conditional, SITE, jz verify_thunk_EXIT
 	exit_by	exit_notrack, FORBIDDEN, ds jmp verify_thunk_EXIT
-	exit_by	exit_rex, SITE, rex.W jmp verify_thunk_EXIT
 	exit_by	exit_register, CALL, jmp rax
 	exit_by	exit_return, FORBIDDEN, ret
+
+	program	exit_rex
+	mov	dword ptr [r15 + NX_CTX_SITE], LEAVE
+9:	.byte	0x48
+	jmp	verify_thunk_EXIT
+	int3
+	end	exit_rex, SITE, 9b
 
 	program	exit_without_site
 9:	jmp	verify_thunk_EXIT
@@ -100,8 +106,14 @@ verify_thunk_HELPER:
 	help_by	helper_behind, CALL, call verify_thunk_HELPER + 1
 	help_by	helper_by_miss, CHECK, call verify_thunk_MISS
 	help_by	helper_inside, CALL, call 9b
-	help_by	helper_rex, CALL, rex.W call verify_thunk_HELPER
 	help_by	helper_register, CALL, call rcx
+
+	program	helper_rex
+	mov	dword ptr [r15 + NX_CTX_SITE], HELPER
+9:	.byte	0x48
+	call	verify_thunk_HELPER
+	exit	LEAVE
+	end	helper_rex, CALL, 9b
 
 	program	helper_without_site
 9:	call	verify_thunk_HELPER
