@@ -220,6 +220,125 @@ static void test_abandoned(void **state)
 	mock_free(whole);
 }
 
+/* What was made for a place is proven where it lies. */
+static void check_at_its_place(const struct mock *m, const struct nx_cluster *cluster)
+{
+	const uint8_t *code = (const uint8_t *)m->memory.code_rx + cluster->code;
+	struct nx_thunks thunks = m->engine->thunks;
+	static struct nx_verify_scratch scratch;
+	static struct nx_translation made;
+	uint32_t where = 0;
+
+	thunks.code = (uintptr_t)code;
+	made.sites = cluster->sites;
+	made.entries = cluster->entries;
+	memcpy(made.site, cluster->site, cluster->sites * sizeof(made.site[0]));
+	memcpy(made.entry, cluster->entry, cluster->entries * sizeof(made.entry[0]));
+	assert_int_equal(nx_verify(code, cluster->code_size, &made, &thunks, &scratch, &where),
+			 NX_VERIFY_OK);
+	/* Of code that is for one place only. */
+	thunks.code++;
+	if (thunks.branches != NX_BRANCHES_INDIRECT)
+		assert_int_not_equal(
+		    nx_verify(code, cluster->code_size, &made, &thunks, &scratch, &where),
+		    NX_VERIFY_OK);
+}
+
+/* The cache has no room behind what is in it: it is flushed, and the code lies at its beginning. */
+static void test_full_cache(void **state)
+{
+	(void)state;
+	for (unsigned branches = 0; branches <= NX_BRANCHES_TRACKED; branches++) {
+		struct nx_cluster *cluster, *block;
+		struct nx_engine *engine;
+		enum nx_status status;
+		unsigned pauses;
+		struct mock *m;
+
+		mock_branches = (enum nx_branches)branches;
+		m = begin(always);
+		engine = m->engine;
+		engine->cache.code_used = engine->cache.code_end - 64;
+		cluster = make_all(m, m->start.rip, &pauses);
+		assert_int_equal(engine->counters.flushes, 1);
+		assert_int_equal(cluster->code, engine->cache.code_begin);
+		check_at_its_place(m, cluster);
+
+		engine->blocks.code_used = engine->blocks.code_end - 8;
+		nx_make_abandon(engine);
+		assert_true(nx_form_block(engine, &engine->mode, ELSEWHERE, &engine->graph));
+		block = nx_make_block(engine, &status);
+		assert_non_null(block);
+		assert_int_equal(block->code, engine->blocks.code_begin);
+		check_at_its_place(m, block);
+
+		/* An empty one has no room either. */
+		nx_cache_flush(engine, &engine->cache);
+		engine->cache.code_end = engine->cache.code_begin + 64;
+		while (!make(m, ELSEWHERE, &status) && status == NX_LEAVE_LATENCY)
+			;
+		assert_int_equal(status, NX_LEAVE_CACHE_FULL);
+		mock_free(m);
+	}
+	mock_branches = NX_BRANCHES_INDIRECT;
+}
+
+/* The cache is flushed while something is made for its place. */
+static void test_flushed_meanwhile(void **state)
+{
+	(void)state;
+	mock_branches = NX_BRANCHES_TRACKED;
+	for (unsigned before = 1; before < 5; before++) {
+		struct mock *m = begin(always);
+		struct nx_cluster *cluster;
+		enum nx_status status;
+		unsigned pauses;
+
+		make_all(m, ELSEWHERE, &pauses);
+		for (unsigned i = 0; i < before; i++)
+			assert_null(make(m, m->start.rip, &status));
+		nx_cache_flush(m->engine, &m->engine->cache);
+		cluster = make_all(m, m->start.rip, &pauses);
+		assert_int_equal(cluster->code, m->engine->cache.code_begin);
+		check_at_its_place(m, cluster);
+		mock_free(m);
+	}
+	mock_branches = NX_BRANCHES_INDIRECT;
+}
+
+/* Memory that direct branches cannot leave is refused. */
+static void test_out_of_reach(void **state)
+{
+	struct mock *m = begin(NULL);
+	const uint64_t far = 1ull << 31, engine = (uintptr_t)nx_engine_create & ~0xfffull;
+	const uint64_t size = m->memory.code_size;
+	void *mapped = m->memory.code_rx;
+	struct nx_config config = m->engine->config;
+
+	(void)state;
+	for (unsigned branches = 0; branches <= NX_BRANCHES_TRACKED; branches++) {
+		const struct {
+			uint64_t at;
+			bool reaches;
+		} places[] = {
+		    {engine - far / 2, true},     {engine + far / 2, true},
+		    {engine + far * 2, false},    {engine - far * 2, false},
+		    {engine + far * 8, false},    {engine + far - 4096, false},
+		    {engine - far - size, false},
+		};
+
+		m->memory.branches = (enum nx_branches)branches;
+		for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+			m->memory.code_rx = (void *)(uintptr_t)places[i].at;
+			memset(m->memory.arena, 0, m->memory.arena_size);
+			assert_int_equal(nx_engine_create(&m->memory, &m->host, m, &config) != NULL,
+					 places[i].reaches || branches == NX_BRANCHES_INDIRECT);
+		}
+	}
+	m->memory.code_rx = mapped;
+	mock_free(m);
+}
+
 /* A cluster for another mode of the processor is another cluster. */
 static void test_other_mode(void **state)
 {
@@ -358,6 +477,9 @@ int main(void)
 	    cmocka_unit_test(test_stop_flag),
 	    cmocka_unit_test(test_others_wait),
 	    cmocka_unit_test(test_abandoned),
+	    cmocka_unit_test(test_full_cache),
+	    cmocka_unit_test(test_flushed_meanwhile),
+	    cmocka_unit_test(test_out_of_reach),
 	    cmocka_unit_test(test_other_mode),
 	    cmocka_unit_test(test_code_changes_meanwhile),
 	    cmocka_unit_test(test_failures),
