@@ -157,6 +157,15 @@ struct nx_kvm_vcpu *fake_vcpu(void);
 /* The lines that the host has said since fake_start(). */
 extern char fake_said[2048];
 
+/* fake_guest.c: the parts of KVM_RUN, in this order; each returns true for an exit. */
+bool fake_complete(void);
+bool fake_stand(void);
+bool fake_step(void);
+/* Deliver an interrupt or an NMI. */
+void fake_deliver(void);
+/* KVM_IOEVENTFD */
+int fake_ioeventfd_set(const struct kvm_ioeventfd *args);
+
 /* fake_ring.c, as the kernel's part of coalesced ranges */
 int fake_ring_zone(bool add, const struct kvm_coalesced_mmio_zone *args);
 bool fake_ring_takes(bool pio, uint64_t address, unsigned size, uint64_t value);
