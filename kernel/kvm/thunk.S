@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * thunk.S - is included in front of the engine's assembly. In a kernel with return thunks each
+ * thunk.S - is included in front of hand-written assembly. In a kernel with return thunks each
  * return has to go through one.
  */
 #include <linux/kconfig.h>
