@@ -111,9 +111,9 @@ struct nx_account {
 /* The value of the exits of the open stay, which began at nx_stay.hot_rip, and all accounts. */
 struct nx_accounts {
 	bool open, timed; /* the stay: until the next one begins; whether its resumes are timed */
+	bool built;       /* something was made in the present resume */
 	uint64_t saved;   /* nanoseconds, by the exits delivered in it */
 	uint64_t made;    /* that making something took in it */
-	bool built;       /* something was made in the present resume */
 	uint64_t lost;    /* by the host's client, with exits that the hardware has not */
 	uint64_t spent;   /* if timed: in resumes, without what was made */
 	uint32_t resumes; /* that it had */

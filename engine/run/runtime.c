@@ -545,20 +545,23 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 }
 
 /* A stay whose resumes are timed represents others at its place (cost.c). */
+static enum nx_outcome timed_resume(struct nx_engine *engine, struct nx_exit *exit)
+{
+	uint64_t began = engine->host->now(engine->host_data), made = engine->accounts.made;
+	enum nx_outcome outcome = resume(engine, exit);
+
+	nx_cost_spent(engine, engine->host->now(engine->host_data) - began -
+				  (engine->accounts.made - made));
+	return outcome;
+}
+
 enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit)
 {
-	uint64_t began = 0, made = engine->accounts.made;
-	bool timed = engine->accounts.timed;
 	enum nx_outcome outcome;
 
 	engine->accounts.resumes++;
 	engine->accounts.built = false;
-	if (timed)
-		began = engine->host->now(engine->host_data);
-	outcome = resume(engine, exit);
-	if (timed)
-		nx_cost_spent(engine, engine->host->now(engine->host_data) - began -
-					  (engine->accounts.made - made));
+	outcome = engine->accounts.timed ? timed_resume(engine, exit) : resume(engine, exit);
 	exit->built = engine->accounts.built;
 	return outcome;
 }
