@@ -47,15 +47,12 @@ static void slot_remove(struct nx_kvm_vm *vm, uint32_t id)
 /* Make room for one more slot, and for the number of it. */
 static bool slot_room(struct nx_kvm_vm *vm, uint32_t id)
 {
-	if (vm->slots == vm->slot_capacity) {
-		unsigned capacity = vm->slot_capacity ? vm->slot_capacity * 2 : 32;
-		struct nx_slot *slot = realloc(vm->slot, capacity * sizeof(*slot));
+	struct nx_slot *slot =
+	    nx_array_room(vm->slot, &vm->slot_capacity, vm->slots, sizeof(*slot));
 
-		if (!slot)
-			return false;
-		vm->slot = slot;
-		vm->slot_capacity = capacity;
-	}
+	if (!slot)
+		return false;
+	vm->slot = slot;
 	if (id >= vm->slot_ids) {
 		unsigned ids = 2 * id + 32;
 		uint64_t *gpa = realloc(vm->slot_gpa, ids * sizeof(*gpa));

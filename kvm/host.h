@@ -119,6 +119,12 @@ void nx_fd_for_each(void (*visit)(struct nx_object *object, void *data), void *d
 struct nx_object *nx_object_new(enum nx_object_type type, size_t size,
 				void (*release)(struct nx_object *object));
 
+/* ---- array.c ---- */
+
+/* Make room for one more element behind count others. Return the array, which may have moved; or
+ * NULL without memory, and then it is as it was. */
+void *nx_array_room(void *array, unsigned *capacity, unsigned count, size_t element);
+
 /* ---- guestmem.c ---- */
 
 struct nx_slot {
@@ -277,12 +283,10 @@ int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argum
  *   KERNEL, RESUMABLE   KVM_RUN returns: RESUMABLE if the engine may enter at that exit
  *   RESUMABLE           the engine enters: ENGINE
  *   ENGINE              the engine delivers an exit: EXIT
- *   EXIT                it is completed: ENGINE
+ *   EXIT, LAST          it is completed: ENGINE, ENDING
  *   EXIT, ENGINE        the VMM marked registers of the run page dirty: LAST, ENDING
- *   LAST                it is completed: ENDING
- *   ENGINE, ENDING      the stay ends: KERNEL
  *   EXIT, LAST          an ioctl of the VMM's changes the vCPU: DISTURBED
- *   ENGINE, ENDING      likewise: KERNEL
+ *   ENGINE, ENDING      likewise, or the stay ends: KERNEL
  *   DISTURBED           KVM_RUN: KERNEL, or LAST if completing the exit brings another one
  *
  * The thread that holds the owner lock changes it, or the one in KVM_RUN between KERNEL and

@@ -91,16 +91,11 @@ bool nx_ioeventfd_set(struct nx_kvm_vm *vm, const struct kvm_ioeventfd *args)
 		deassign(vm, args);
 		return true;
 	}
-	if (count == vm->ioeventfd_capacity) {
-		unsigned capacity = count ? count * 2 : 16;
-
-		event = realloc(vm->ioeventfd, capacity * sizeof(*event));
-		if (!event)
-			return false;
-		vm->ioeventfd = event;
-		vm->ioeventfd_capacity = capacity;
-	}
-	event = &vm->ioeventfd[count];
+	event = nx_array_room(vm->ioeventfd, &vm->ioeventfd_capacity, count, sizeof(*event));
+	if (!event)
+		return false;
+	vm->ioeventfd = event;
+	event += count;
 	*event = (struct nx_ioeventfd){
 	    .address = args->addr,
 	    .datamatch = args->datamatch,

@@ -43,21 +43,17 @@ static void remove_zones(struct nx_kvm_vm *vm, const struct kvm_coalesced_mmio_z
 bool nx_ring_zone(struct nx_kvm_vm *vm, const struct kvm_coalesced_mmio_zone *args, bool add)
 {
 	unsigned count = atomic_load(&vm->zones);
+	struct kvm_coalesced_mmio_zone *zone;
 
 	if (!add) {
 		remove_zones(vm, args);
 		return true;
 	}
-	if (count == vm->zone_capacity) {
-		unsigned capacity = count ? count * 2 : 8;
-		void *zone = realloc(vm->zone, capacity * sizeof(*vm->zone));
-
-		if (!zone)
-			return false;
-		vm->zone = zone;
-		vm->zone_capacity = capacity;
-	}
-	vm->zone[count] = *args;
+	zone = nx_array_room(vm->zone, &vm->zone_capacity, count, sizeof(*zone));
+	if (!zone)
+		return false;
+	vm->zone = zone;
+	zone[count] = *args;
 	atomic_store(&vm->zones, count + 1);
 	return true;
 }
