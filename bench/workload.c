@@ -44,7 +44,7 @@ static const struct guest guests[] = {
 #undef NX_X
 };
 
-struct machine {
+struct watched_machine {
 	struct tinyvm vm;
 	unsigned workload;
 	uint64_t reads;
@@ -55,7 +55,7 @@ struct result {
 	double ns, exits; /* for each turn */
 };
 
-static bool is_polled(const struct machine *m)
+static bool is_polled(const struct watched_machine *m)
 {
 	switch (m->workload) {
 	case BENCH_WORKLOAD_polling:
@@ -70,7 +70,7 @@ static bool is_polled(const struct machine *m)
 
 static void answer(void *data, const struct tinyvm_access *access)
 {
-	struct machine *m = data;
+	struct watched_machine *m = data;
 
 	if (access->write)
 		return;
@@ -93,7 +93,7 @@ static double cpu_ns(void)
 }
 
 /* HLT ends a run, so each of them is a run of its own. */
-static bool run_halts(struct machine *m)
+static bool run_halts(struct watched_machine *m)
 {
 	for (uint64_t turn = 0; turn < m->turns; turn++) {
 		if (!tinyvm_run(&m->vm, NULL, NULL))
@@ -103,7 +103,7 @@ static bool run_halts(struct machine *m)
 	return true;
 }
 
-static bool run_batch(struct machine *m, struct result *result)
+static bool run_batch(struct watched_machine *m, struct result *result)
 {
 	struct kvm_regs regs = {.rcx = m->turns,
 				.rsi = TINYVM_DATA,
@@ -131,7 +131,7 @@ static bool run_batch(struct machine *m, struct result *result)
 }
 
 /* Find how many turns fill a batch; translations are made on the way. */
-static bool calibrate(struct machine *m)
+static bool calibrate(struct watched_machine *m)
 {
 	struct result result;
 	double turns;
@@ -147,7 +147,7 @@ static bool calibrate(struct machine *m)
 	return true;
 }
 
-static bool measure(struct machine *without, struct machine *with, const char *name)
+static bool measure(struct watched_machine *without, struct watched_machine *with, const char *name)
 {
 	unsigned samples = bench_options.quick ? 5 : 31, readings = guests[with->workload].readings;
 	const char *of = readings ? "a reading" : "a turn";
@@ -174,11 +174,11 @@ static bool measure(struct machine *without, struct machine *with, const char *n
 	return true;
 }
 
-static const char *machine_open(struct machine *m, unsigned workload, int cpl, bool avoid)
+static const char *machine_open(struct watched_machine *m, unsigned workload, int cpl, bool avoid)
 {
 	const struct guest *guest = &guests[workload];
 
-	*m = (struct machine){.workload = workload};
+	*m = (struct watched_machine){.workload = workload};
 	if (avoid) {
 		m->vm.ioctl = nx_ioctl;
 		m->vm.close = nx_close;
@@ -188,7 +188,7 @@ static const char *machine_open(struct machine *m, unsigned workload, int cpl, b
 
 static bool run_at(unsigned workload, int cpl, const char *name)
 {
-	struct machine without, with = {.vm = {.kvm = -1, .vm = -1, .vcpu = -1}};
+	struct watched_machine without, with = {.vm = {.kvm = -1, .vm = -1, .vcpu = -1}};
 	const char *failed = machine_open(&without, workload, cpl, false);
 	bool good = false;
 
@@ -205,7 +205,7 @@ static bool run_at(unsigned workload, int cpl, const char *name)
 }
 
 struct bench_guest {
-	struct machine m;
+	struct watched_machine m;
 };
 
 struct bench_guest *bench_guest_open(const char *name, unsigned workload)
@@ -241,7 +241,7 @@ void bench_guest_close(struct bench_guest *guest)
 
 double bench_round_trip(void)
 {
-	static struct machine m;
+	static struct watched_machine m;
 	static bool opened, good;
 	struct result result;
 

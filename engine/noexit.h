@@ -294,10 +294,10 @@ struct nx_page {
 };
 
 /*
- * QUEUE and INSTEAD are writes that the hardware's exit would not bring to the host's client: the
- * kernel would put them into a ring that the client reads some time. QUEUE: the host will do the
- * same. INSTEAD: the client gets an exit in its place, which saves only what the kernel would have
- * spent and costs what the client takes (nx_costs.client).
+ * QUEUE and INSTEAD are writes that the hardware's exit would not bring to the host's client: they
+ * would go into a ring that the client reads some time. QUEUE: the host will put the write there,
+ * too. INSTEAD: the client gets an exit in its place, which saves only what such an exit would have
+ * cost without the client, and costs what the client takes (nx_costs.client).
  */
 enum nx_route { NX_ROUTE_EXIT, NX_ROUTE_LEAVE, NX_ROUTE_QUEUE, NX_ROUTE_INSTEAD };
 

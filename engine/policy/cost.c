@@ -262,7 +262,7 @@ void nx_cost_avoided(struct nx_engine *engine)
 	uint64_t worth = price(engine, engine->stay.class);
 
 	/*
-	 * An exit that would have stayed in the kernel does not save the way out to the VMM. A
+	 * An exit that would not have reached the host's client does not save the way there. A
 	 * take-over contains that way twice, once with nothing but the registers.
 	 */
 	if (engine->stay.routed != NX_ROUTE_EXIT)

@@ -176,6 +176,7 @@ struct nx_stay {
 	uint64_t instructions;
 	bool resume_flag; /* RF was set when the stay began, at this rip. */
 	uint64_t resume_rip;
+	uint64_t time; /* the host's, at the hardware's exit: exact enough for the tracker */
 	enum nx_exit_class class; /* of the exit that the guest met last */
 	enum nx_route routed;     /* what the host said of the exit that is about to be delivered */
 };

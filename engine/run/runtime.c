@@ -5,10 +5,10 @@
 #include "engine.h"
 
 /* Return whether this exit is hot; count the exits that are so because the tracker leaks. */
-static bool note_exit(struct nx_engine *engine, uint64_t pc, unsigned properties, uint64_t now)
+static bool note_exit(struct nx_engine *engine, uint64_t pc, unsigned properties)
 {
 	enum nx_track_verdict verdict =
-	    nx_tracker_note(&engine->tracker, pc, NULL, 0, properties, now);
+	    nx_tracker_note(&engine->tracker, pc, NULL, 0, properties, engine->stay.time);
 
 	engine->stay.forced = verdict == NX_TRACK_FORCE;
 	/* The tracker may have evicted an exit whose cluster still exists. */
@@ -39,8 +39,9 @@ bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum 
 	engine->pending.done = false;
 	nx_cost_settle(engine);
 	engine->stay.class = class;
+	engine->stay.time = now;
 	engine->stay.hot =
-	    note_exit(engine, exit_rip, 1u << kind_of(class), now) && open_stay(engine, exit_rip);
+	    note_exit(engine, exit_rip, 1u << kind_of(class)) && open_stay(engine, exit_rip);
 	engine->stay.hot_rip = exit_rip;
 	engine->stay.active = false;
 	if (!engine->stay.hot)
@@ -146,8 +147,7 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 	if (hot) {
 		/* A barren formation is noted for the exit that the host asked about. */
 		pc = engine->stay.hot_rip;
-	} else if (!note_exit(engine, pc, 0, engine->host->now(engine->host_data)) ||
-		   nx_cost_waits(engine, pc)) {
+	} else if (!note_exit(engine, pc, 0) || nx_cost_waits(engine, pc)) {
 		nx_alone_count(engine, pc);
 		*status = NX_LEAVE_COLD;
 		return NULL;
@@ -256,13 +256,12 @@ static enum nx_outcome end_with_access(struct nx_engine *engine, const struct nx
 	if (!engine->stopped.is_mmio)
 		return leave(engine, exit, engine->stopped.reason);
 	nx_tracker_note(&engine->tracker, site->rip, site->bytes, site->len, NX_TRACK_MMIO,
-			engine->host->now(engine->host_data));
+			engine->stay.time);
 	if (site->first_len && !engine->stopped.traced) {
 		/* A device must get two accesses, so the cluster is formed again without the
 		 * merger. */
 		nx_tracker_note(&engine->tracker, site->rip, site->bytes, site->first_len,
-				NX_TRACK_APART | NX_TRACK_MMIO,
-				engine->host->now(engine->host_data));
+				NX_TRACK_APART | NX_TRACK_MMIO, engine->stay.time);
 		engine->running->state = NX_CLUSTER_DROPPED;
 		return leave(engine, exit, NX_LEAVE_DEVICE_FORM);
 	}
@@ -297,7 +296,7 @@ static enum nx_outcome end_with_string(struct nx_engine *engine, const struct nx
 	} else {
 		engine->counters.exits_mmio++;
 		nx_tracker_note(&engine->tracker, site->rip, site->bytes, site->len, NX_TRACK_MMIO,
-				engine->host->now(engine->host_data));
+				engine->stay.time);
 	}
 	return deliver(engine, site,
 		       engine->string.pending.input == NX_INPUT_DEVICE ? NX_PENDING_STRING_COPY
