@@ -127,11 +127,11 @@ static void emit_segment(struct nx_translator *t, const struct nx_insn *insn, un
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_CMP, nx_op_gpr(NX_R11, 8),
 		 nx_op_slot(slot + (write ? NX_SEG_WRITE_END : NX_SEG_READ_END), 8));
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JNBE, false);
-	site = nx_add_site(t, NX_SITE_LEAVE, insn);
+	site = nx_site_add(t, NX_SITE_LEAVE, insn);
 	t->out->site[site].reason = NX_LEAVE_SEGMENT;
-	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, site);
+	nx_stub_add(t, NX_STUB_LEAVE, t->e.size, site);
 	if (below)
-		nx_add_stub(t, NX_STUB_LEAVE, below, site);
+		nx_stub_add(t, NX_STUB_LEAVE, below, site);
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_ADD, nx_op_gpr(NX_R14, 4),
 		 nx_op_slot(slot + NX_SEG_BASE, 4));
 }
@@ -140,14 +140,14 @@ static void emit_segment(struct nx_translator *t, const struct nx_insn *insn, un
 static void emit_check(struct nx_translator *t, const struct nx_insn *insn, unsigned size,
 		       bool write, bool mmio_form)
 {
-	uint16_t site = nx_add_site(t, NX_SITE_ACCESS, insn);
+	uint16_t site = nx_site_add(t, NX_SITE_ACCESS, insn);
 	uint32_t branch;
 
 	t->out->site[site].size = (uint8_t)size;
 	t->out->site[site].write = write;
 	t->out->site[site].mmio_form = mmio_form;
-	branch = nx_emit_snippet(t, nx_check_snippet(size, write));
-	nx_add_stub(t, NX_STUB_MISS, branch, site);
+	branch = nx_emit_snippet(t, nx_snippet_check(size, write));
+	nx_stub_add(t, NX_STUB_MISS, branch, site);
 	t->flags_in_host = false;
 }
 
@@ -166,9 +166,9 @@ static void emit_line_check(struct nx_translator *t, const struct nx_insn *insn)
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_XOR, nx_op_gpr(NX_R11, 8), nx_op_gpr(NX_R14, 8));
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_TEST, nx_op_gpr(NX_R11, 4), nx_op_imm(-(int)NX_CACHE_LINE));
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JNZ, false);
-	site = nx_add_site(t, NX_SITE_LEAVE, insn);
+	site = nx_site_add(t, NX_SITE_LEAVE, insn);
 	t->out->site[site].reason = NX_LEAVE_SPLIT_LOCK;
-	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, site);
+	nx_stub_add(t, NX_STUB_LEAVE, t->e.size, site);
 }
 
 static nx_operand pointer(int64_t displacement, unsigned size)
@@ -187,7 +187,7 @@ nx_operand nx_emit_access(struct nx_translator *t, const struct nx_insn *insn,
 {
 	if (t->group.active)
 		return pointer(group_offset(t, place), kind.size);
-	nx_keep_flags_in_context(t);
+	nx_flags_keep_in_context(t);
 	nx_emit_address(t, place, NX_R14);
 	emit_segment(t, insn, place->seg, kind.size, kind.write);
 	if (kind.locked && kind.size > 1)
@@ -199,7 +199,7 @@ nx_operand nx_emit_access(struct nx_translator *t, const struct nx_insn *insn,
 uint32_t nx_emit_range_check(struct nx_translator *t, const struct nx_place *place, unsigned bytes,
 			     bool write)
 {
-	nx_keep_flags_in_context(t);
+	nx_flags_keep_in_context(t);
 	nx_emit_address(t, place, NX_R14);
 	/* A group contains only places whose segments cannot refuse an access. */
 	emit_segment(t, NULL, place->seg, bytes, write);

@@ -97,7 +97,7 @@ void nx_emit_trap(struct nx_emitter *e)
 		nx_emit_bytes(e, &int3, 1);
 }
 
-void nx_patch_branch(struct nx_emitter *e, uint32_t end, uint32_t target)
+void nx_branch_patch(struct nx_emitter *e, uint32_t end, uint32_t target)
 {
 	int32_t displacement = (int32_t)(target - end);
 
@@ -105,7 +105,7 @@ void nx_patch_branch(struct nx_emitter *e, uint32_t end, uint32_t target)
 		nx_memcpy(e->to + end - 4, &displacement, 4);
 }
 
-void nx_patch_branch8(struct nx_emitter *e, uint32_t end, uint32_t target)
+void nx_branch_patch8(struct nx_emitter *e, uint32_t end, uint32_t target)
 {
 	int32_t displacement = (int32_t)(target - end);
 

@@ -95,7 +95,7 @@ void nx_emit_branch(struct nx_emitter *e, ZydisMnemonic mnemonic, bool short_for
 /* End what a jump ends: nothing goes straight on. */
 void nx_emit_trap(struct nx_emitter *e);
 /* Make the displacement that ends at offset end lead to target. */
-void nx_patch_branch(struct nx_emitter *e, uint32_t end, uint32_t target);
-void nx_patch_branch8(struct nx_emitter *e, uint32_t end, uint32_t target);
+void nx_branch_patch(struct nx_emitter *e, uint32_t end, uint32_t target);
+void nx_branch_patch8(struct nx_emitter *e, uint32_t end, uint32_t target);
 
 #endif

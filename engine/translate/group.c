@@ -241,7 +241,7 @@ unsigned nx_emit_group(struct nx_translator *t, uint16_t first, unsigned availab
 	t->group.active = true;
 	lower(t, first, length);
 	t->group.active = false;
-	nx_add_stub(t, NX_STUB_GROUP, branch, 0);
+	nx_stub_add(t, NX_STUB_GROUP, branch, 0);
 	if (t->e.failed)
 		return length;
 	stub = &t->s->stub[t->s->stubs - 1];
@@ -259,10 +259,10 @@ void nx_emit_apart(struct nx_translator *t, const struct nx_stub *stub)
 	t->flags_in_context = true;
 	lower(t, stub->insn, stub->count);
 	if (stub->flags_in_host)
-		nx_keep_flags_in_host(t);
+		nx_flags_keep_in_host(t);
 	if (stub->flags_in_context)
-		nx_keep_flags_in_context(t);
+		nx_flags_keep_in_context(t);
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, false);
-	nx_patch_branch(&t->e, t->e.size, stub->back);
+	nx_branch_patch(&t->e, t->e.size, stub->back);
 	nx_emit_trap(&t->e);
 }

@@ -39,7 +39,7 @@ static bool writes_all_flags(const struct nx_decoded *d)
 static void flags_before(struct nx_translator *t, const struct nx_decoded *d)
 {
 	if (nx_flags_read(d) || (nx_flags_written(d) && !writes_all_flags(d)))
-		nx_keep_flags_in_host(t);
+		nx_flags_keep_in_host(t);
 }
 
 static void flags_after(struct nx_translator *t, const struct nx_decoded *d)
@@ -390,7 +390,7 @@ static void lower_indirect_target(struct nx_translator *t, const struct nx_insn 
 
 	if (!decode(t, insn, d))
 		return;
-	nx_keep_flags_in_context(t);
+	nx_flags_keep_in_context(t);
 	t->flags_in_host = false;
 	if (insn->op == NX_OP_RET || d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		nx_operand from = insn->op == NX_OP_RET ? emit_stack_access(t, insn, false)
@@ -468,28 +468,28 @@ uint32_t nx_lower_count_branch(struct nx_translator *t, const struct nx_decoded 
 		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
 		over = t->e.size;
 		nx_emit_trap(&t->e);
-		nx_patch_branch8(&t->e, zero, t->e.size);
+		nx_branch_patch8(&t->e, zero, t->e.size);
 		nx_emit_mov(&t->e, nx_op_gpr(NX_RCX, 8), nx_op_gpr(NX_R10, 8));
 		nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
 		skip = t->e.size;
 		nx_emit_trap(&t->e);
-		nx_patch_branch8(&t->e, over, t->e.size);
+		nx_branch_patch8(&t->e, over, t->e.size);
 		nx_emit_branch(&t->e, taken, false);
 		end = t->e.size;
 		if (taken == ZYDIS_MNEMONIC_JMP)
 			nx_emit_trap(&t->e);
-		nx_patch_branch8(&t->e, skip, t->e.size);
+		nx_branch_patch8(&t->e, skip, t->e.size);
 		return end;
 	}
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, true);
 	skip = t->e.size;
 	nx_emit_trap(&t->e);
-	nx_patch_branch8(&t->e, zero, t->e.size);
+	nx_branch_patch8(&t->e, zero, t->e.size);
 	nx_emit_mov(&t->e, nx_op_gpr(NX_RCX, 8), nx_op_gpr(NX_R10, 8));
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, false);
 	end = t->e.size;
 	nx_emit_trap(&t->e);
-	nx_patch_branch8(&t->e, skip, t->e.size);
+	nx_branch_patch8(&t->e, skip, t->e.size);
 	return end;
 }
 
@@ -528,8 +528,8 @@ void nx_lower(struct nx_translator *t, const struct nx_insn *insn)
 		lower_mov_from_sreg(t, insn);
 		break;
 	case NX_OP_HELPER:
-		nx_keep_flags_in_context(t);
-		nx_emit_site_snippet(t, NX_SNIPPET_HELPER, nx_add_site(t, NX_SITE_HELPER, insn));
+		nx_flags_keep_in_context(t);
+		nx_emit_site_snippet(t, NX_SNIPPET_HELPER, nx_site_add(t, NX_SITE_HELPER, insn));
 		t->flags_in_host = false;
 		break;
 	default:

@@ -5,7 +5,7 @@
  */
 #include "translate/translator.h"
 
-uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const struct nx_insn *insn)
+uint16_t nx_site_add(struct nx_translator *t, enum nx_site_kind kind, const struct nx_insn *insn)
 {
 	struct nx_site *site = &t->out->site[t->out->sites];
 
@@ -27,7 +27,7 @@ uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const stru
 	return t->out->sites++;
 }
 
-void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint16_t site)
+void nx_stub_add(struct nx_translator *t, int kind, uint32_t from, uint16_t site)
 {
 	if (t->s->stubs == NX_MAX_STUBS) {
 		t->e.failed = true;
@@ -37,14 +37,14 @@ void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint16_t site
 	    (struct nx_stub){.kind = kind, .from = from, .back = t->e.size, .site = site};
 }
 
-void nx_keep_flags_in_context(struct nx_translator *t)
+void nx_flags_keep_in_context(struct nx_translator *t)
 {
 	if (!t->flags_in_context)
 		nx_emit_snippet(t, NX_SNIPPET_SAVE_FLAGS);
 	t->flags_in_context = true;
 }
 
-void nx_keep_flags_in_host(struct nx_translator *t)
+void nx_flags_keep_in_host(struct nx_translator *t)
 {
 	if (!t->flags_in_host)
 		nx_emit_snippet(t, NX_SNIPPET_RESTORE_FLAGS);

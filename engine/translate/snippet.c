@@ -152,7 +152,7 @@ void nx_emit_site_snippet(struct nx_translator *t, unsigned kind, uint16_t site)
 		return;
 	nx_memcpy(t->e.to + at, &number, 4);
 	if (t->engine->snippet[kind].thunk)
-		nx_patch_branch(&t->e, end,
+		nx_branch_patch(&t->e, end,
 				(uint32_t)((kind == NX_SNIPPET_EXIT     ? thunks->exit
 					    : kind == NX_SNIPPET_HELPER ? thunks->helper
 									: thunks->miss) -
@@ -170,7 +170,7 @@ uint32_t nx_emit_range_snippet(struct nx_translator *t, unsigned bytes, bool wri
 	return branch;
 }
 
-unsigned nx_check_snippet(unsigned size, bool write)
+unsigned nx_snippet_check(unsigned size, bool write)
 {
 	return NX_SNIPPET_CHECK + 2 * (unsigned)__builtin_ctz(size) + write;
 }

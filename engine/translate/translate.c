@@ -25,7 +25,7 @@ static uint16_t context_after(struct nx_translator *t, const struct nx_insn *ins
 static uint16_t add_leave(struct nx_translator *t, const struct nx_insn *insn, uint64_t rip,
 			  enum nx_status reason)
 {
-	uint16_t number = nx_add_site(t, NX_SITE_LEAVE, insn);
+	uint16_t number = nx_site_add(t, NX_SITE_LEAVE, insn);
 	struct nx_site *site = &t->out->site[number];
 
 	site->rip = rip;
@@ -54,9 +54,9 @@ static void add_fixup(struct nx_translator *t, uint32_t from, uint16_t block)
 static void go_to(struct nx_translator *t, uint16_t block, uint16_t following)
 {
 	if (t->s->flags_in_context[block])
-		nx_keep_flags_in_context(t);
+		nx_flags_keep_in_context(t);
 	else
-		nx_keep_flags_in_host(t);
+		nx_flags_keep_in_host(t);
 	if (block == following)
 		return;
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JMP, false);
@@ -70,11 +70,11 @@ static void emit_count(struct nx_translator *t, const struct nx_insn *insn, uint
 {
 	unsigned slot = counted == NX_EDGE_WEAK ? NX_CTX_TURNS : NX_CTX_IDLE_TURNS;
 
-	nx_keep_flags_in_context(t);
+	nx_flags_keep_in_context(t);
 	t->flags_in_host = false;
 	nx_emit2(&t->e, ZYDIS_MNEMONIC_SUB, nx_op_slot(slot, 4), nx_op_imm(1));
 	nx_emit_branch(&t->e, ZYDIS_MNEMONIC_JB, false);
-	nx_add_stub(t, NX_STUB_LEAVE, t->e.size, add_leave(t, insn, rip, NX_LEAVE_TURNS));
+	nx_stub_add(t, NX_STUB_LEAVE, t->e.size, add_leave(t, insn, rip, NX_LEAVE_TURNS));
 }
 
 /* Follow an edge of a block, or leave at rip if it leads nowhere. */
@@ -82,7 +82,7 @@ static void emit_edge(struct nx_translator *t, const struct nx_insn *insn,
 		      const struct nx_block *block, unsigned edge, uint64_t rip, uint16_t following)
 {
 	if (block->edge[edge] == NX_NOWHERE) {
-		nx_keep_flags_in_context(t);
+		nx_flags_keep_in_context(t);
 		nx_emit_exit(t, add_leave(t, insn, rip, NX_LEAVE_CLUSTER_END));
 		return;
 	}
@@ -104,7 +104,7 @@ static void link_taken(struct nx_translator *t, const struct nx_insn *insn,
 		add_fixup(t, from, to);
 		return;
 	}
-	nx_add_stub(t, NX_STUB_EDGE, from, 0);
+	nx_stub_add(t, NX_STUB_EDGE, from, 0);
 	if (!t->e.failed) {
 		struct nx_stub *stub = &t->s->stub[t->s->stubs - 1];
 
@@ -123,7 +123,7 @@ static uint32_t emit_conditional(struct nx_translator *t, const struct nx_insn *
 		t->e.failed = true;
 		return 0;
 	}
-	nx_keep_flags_in_host(t);
+	nx_flags_keep_in_host(t);
 	switch (d->insn.mnemonic) {
 	case ZYDIS_MNEMONIC_LOOP:
 	case ZYDIS_MNEMONIC_LOOPE:
@@ -141,12 +141,12 @@ static uint32_t emit_conditional(struct nx_translator *t, const struct nx_insn *
 /* Emit an IN or OUT, whose emulation the host owes; the next resume enters the code behind it. */
 static void emit_io_exit(struct nx_translator *t, const struct nx_insn *insn)
 {
-	uint16_t site = nx_add_site(t, NX_SITE_IO, insn);
+	uint16_t site = nx_site_add(t, NX_SITE_IO, insn);
 
 	t->out->site[site].write = insn->op == NX_OP_OUT;
 	t->out->site[site].port_in_dx = insn->port_in_dx;
 	t->out->site[site].port = (uint16_t)insn->target;
-	nx_keep_flags_in_context(t);
+	nx_flags_keep_in_context(t);
 	nx_emit_exit(t, site);
 }
 
@@ -176,7 +176,7 @@ static void emit_indirect(struct nx_translator *t, const struct nx_block *block,
 		emit_edge(t, insn, block, NX_EDGE_TARGET + i, block->target[i], NX_NOWHERE);
 		t->flags_in_host = false;
 		t->flags_in_context = true;
-		nx_patch_branch(&t->e, other, t->e.size);
+		nx_branch_patch(&t->e, other, t->e.size);
 	}
 	site = add_leave(t, insn, insn->rip, NX_LEAVE_GUARD);
 	nx_emit_exit(t, site);
@@ -194,8 +194,8 @@ static void end_block(struct nx_translator *t, const struct nx_block *block,
 		emit_io_exit(t, insn);
 		break;
 	case NX_OP_INSN_EXIT:
-		nx_keep_flags_in_context(t);
-		nx_emit_exit(t, nx_add_site(t, NX_SITE_INSN, insn));
+		nx_flags_keep_in_context(t);
+		nx_emit_exit(t, nx_site_add(t, NX_SITE_INSN, insn));
 		break;
 	case NX_OP_JMP:
 		emit_edge(t, insn, block, NX_EDGE_TAKEN, insn->target, following);
@@ -278,11 +278,11 @@ static void emit_stub(struct nx_translator *t, const struct nx_stub *stub)
 	const struct nx_block *block = &t->graph->block[stub->block];
 	const struct nx_insn *insn = &t->graph->insn[stub->insn];
 
-	nx_patch_branch(&t->e, stub->from, t->e.size);
+	nx_branch_patch(&t->e, stub->from, t->e.size);
 	switch (stub->kind) {
 	case NX_STUB_MISS:
 		nx_emit_site_snippet(t, NX_SNIPPET_MISS, stub->site);
-		nx_patch_branch(&t->e, t->e.size, stub->back);
+		nx_branch_patch(&t->e, t->e.size, stub->back);
 		nx_emit_trap(&t->e);
 		break;
 	case NX_STUB_LEAVE:
@@ -340,7 +340,7 @@ void nx_translate_begin(struct nx_engine *engine, const struct nx_graph *graph, 
 static void finish(struct nx_translator *t)
 {
 	for (unsigned i = 0; i < t->s->fixups && !t->e.failed; i++)
-		nx_patch_branch(&t->e, t->s->fixup[i].from,
+		nx_branch_patch(&t->e, t->s->fixup[i].from,
 				t->s->block_offset[t->s->fixup[i].block]);
 	t->out->size = t->e.size;
 	if (!t->e.failed)

@@ -78,13 +78,13 @@ _Static_assert(sizeof(struct nx_translate_scratch) <= NX_TRANSLATE_SCRATCH_SIZE,
 	       "scratch too small");
 
 /* translate.c */
-uint16_t nx_add_site(struct nx_translator *t, enum nx_site_kind kind, const struct nx_insn *insn);
+uint16_t nx_site_add(struct nx_translator *t, enum nx_site_kind kind, const struct nx_insn *insn);
 /* Let a miss go on where the code ends now. */
-void nx_add_stub(struct nx_translator *t, int kind, uint32_t from, uint16_t site);
+void nx_stub_add(struct nx_translator *t, int kind, uint32_t from, uint16_t site);
 /* Store the site and leave the translation; the flags must be in the context. */
 void nx_emit_exit(struct nx_translator *t, uint16_t site);
-void nx_keep_flags_in_context(struct nx_translator *t);
-void nx_keep_flags_in_host(struct nx_translator *t);
+void nx_flags_keep_in_context(struct nx_translator *t);
+void nx_flags_keep_in_host(struct nx_translator *t);
 
 /* access.c */
 struct nx_access_kind {
@@ -147,6 +147,6 @@ void nx_emit_site_snippet(struct nx_translator *t, unsigned kind, uint16_t site)
 /* Emit the check for a group; return the end of the branch. */
 uint32_t nx_emit_range_snippet(struct nx_translator *t, unsigned bytes, bool write);
 /* Emit the check for an access of size bytes. */
-unsigned nx_check_snippet(unsigned size, bool write);
+unsigned nx_snippet_check(unsigned size, bool write);
 
 #endif
