@@ -83,7 +83,8 @@ static const char *plugin(void)
 	return access(path, R_OK) ? NULL : path;
 }
 
-/* What stands before QEMU's arguments: `noexit run OPTION --stats=FILE -- QEMU -accel kvm`. */
+/* Begin the command line, before QEMU's arguments: `noexit run OPTION --stats=FILE -- QEMU -accel
+ * kvm`. */
 static void start_command(struct arguments *line, const char *option, struct texts *texts)
 {
 	if (option == emulated) {

@@ -167,7 +167,7 @@ static double time_native(const struct filler *filler, unsigned batch)
 	return (machine_now_ns() - began) / batch;
 }
 
-/* What an exit costs with nothing between it and the next. */
+/* Measure what an exit costs with nothing between it and the next. */
 static double exit_alone(bool *good)
 {
 	double value[BENCH_SAMPLES];

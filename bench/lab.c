@@ -106,7 +106,7 @@ bool bench_lab_tool(const char *build, const char *const *line)
 	return good;
 }
 
-/* What is measured in the host VM. */
+/* Measure in the host VM. */
 static bool measure_inside(const char *run, const char *build, const char *share, char **names,
 			   unsigned count)
 {

@@ -22,7 +22,7 @@
 #define RFLAGS_USER 0x3202 /* IOPL 3; interrupts on, so that the latency bound is the short one */
 #define RFLAGS_KERNEL 0x202
 
-/* What devices answer: bit 5 is ready to send, bit 3 what polling loops wait for. */
+/* The bits that devices answer with: bit 5 is ready to send, bit 3 what polling loops wait for. */
 #define SEND_READY 0x20
 #define POLLED 0x08
 

@@ -77,7 +77,7 @@ int alone_of_file(struct json_object *file, const char *path, unsigned limit, bo
 
 	if (!json_object_object_get_ex(file, "left_alone", &places) ||
 	    !json_object_is_type(places, json_type_array))
-		return cli_refuse("'%s' does not say what was left alone; make the file anew with "
+		return cli_refuse("'%s' does not say what was left alone; make the file again with "
 				  "'noexit run --stats'",
 				  path);
 	count = json_object_array_length(places);
@@ -96,7 +96,7 @@ int alone_of_file(struct json_object *file, const char *path, unsigned limit, bo
 		} else if (!print_element(place)) {
 			json_object_put(shown);
 			return cli_refuse("place %zu in '%s' is not as this version of noexit "
-					  "writes it; make the file anew with 'noexit run --stats'",
+					  "writes it; make the file again with 'noexit run --stats'",
 					  i, path);
 		}
 	}

@@ -9,9 +9,9 @@
 struct json_object;
 struct watch;
 
-/* Prints at most limit of them (0: all); returns how many. */
+/* Print at most limit of them (0: all); return how many. */
 size_t alone_of_vmm(const struct watch *watch, unsigned limit, bool json);
-/* The same for a file of noexit run --stats; returns the exit status. */
+/* Do the same for a file of noexit run --stats; return the exit status. */
 int alone_of_file(struct json_object *file, const char *path, unsigned limit, bool json);
 
 #endif

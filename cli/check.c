@@ -137,7 +137,7 @@ static void judge(struct check *check, unsigned user)
 		verdict->break_even = (unsigned)(verdict->price_ns / verdict->saved_ns) + 1;
 }
 
-/* What the KVM host says against this machine. */
+/* The line by which the KVM host says why it avoids no exits on this machine. */
 static char host_says[200];
 
 static void note_host(const char *line)

@@ -191,7 +191,7 @@ static int explain_list(struct json_object *clusters, const struct options *opti
 		if (!listing_from_json(cluster, &one)) {
 			json_object_put(file);
 			return cli_refuse("cluster %zu in '%s' is not as this version of noexit "
-					  "writes it; make the file anew with 'noexit run --stats'",
+					  "writes it; make the file again with 'noexit run --stats'",
 					  i, options->file);
 		}
 		if (!wanted(options, &one.cluster[0]))

@@ -100,7 +100,7 @@ static void note_edges(struct notes *notes, const struct nx_share_block *block, 
 {
 	bool branches =
 	    !block->targets && (*text == 'j' || is(text, "loop") || is(text, "call 0x"));
-	/* What exits is gone on behind wherever the cluster is entered next. */
+	/* The guest goes on behind an exiting instruction, wherever the cluster is entered next. */
 	bool falls_through = !is(text, "jmp") && !is(text, "ret") && !is(text, "call") &&
 			     !(exits && block->edge[0] == NX_CLUSTER_NOWHERE);
 	const char *separator = "";

@@ -28,7 +28,7 @@ struct report {
 	const char *title;
 };
 
-/* What a device's exits were; without and with come from their own runs. */
+/* The exits of a device; those without noexit and those with it are from two runs. */
 struct report_device {
 	char name[64];
 	uint64_t without, taken, avoided;

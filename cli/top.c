@@ -118,7 +118,7 @@ static void choose_next_vm(struct frame_choice *choice, const struct watch *watc
 	choice->vm = next;
 }
 
-/* Whether to go on. */
+/* Do what the key says. Return whether to go on. */
 static bool obey(int key, struct options *options, const struct watch *watch)
 {
 	for (unsigned i = 0; i < FRAME_SORT_COUNT; i++) {

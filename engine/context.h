@@ -53,7 +53,7 @@
  *     a helper runs. As long as r14 may be a pointer it is used by rule 2, or overwritten in full
  *     by an instruction that does not read it (so not by xor, cmov or bsf): the guest must not
  *     learn host addresses. After an entry, a branch target or a helper r14 may be one: compute
- *     it anew between there and its use, the check included. Otherwise r14 is a number like
+ *     it again between there and its use, the check included. Otherwise r14 is a number like
  *     those in r10 and r11.
  *  5. Flags. The guest's six arithmetic flags are in the host's flags or, as lahf/seto leave
  *     them in ax, in NX_CTX_FLAGS; the rest of rflags never leaves memory. DF of the host is 0.

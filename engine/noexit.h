@@ -389,7 +389,7 @@ struct nx_experiment {
 	uint32_t fail;       /* NX_FAIL_*: steps that fail, for testing */
 	/*
 	 * No clusters; each instruction up to the next exit is decoded, translated, verified and
-	 * run by itself, every time anew.
+	 * run by itself, every time again.
 	 */
 	bool uncached;
 };

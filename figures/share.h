@@ -45,7 +45,7 @@ struct nx_share_cluster {
 	int64_t benefit_ns;
 	uint64_t code; /* host address of the translation */
 	uint32_t instructions, exiting, blocks, code_bytes;
-	/* Where its blocks stand in nx_share_clusters.data. A size of 0 means that there was no
+	/* The place of its blocks in nx_share_clusters.data. A size of 0 means that there was no
 	 * room for them. */
 	uint32_t data, data_bytes;
 	uint8_t bits;

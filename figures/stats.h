@@ -13,7 +13,7 @@
 
 #include "noexit.h"
 
-/* Marks the code that every exit runs through, whether the engine takes over or not. It is
+/* Marks the code that every exit runs through, whether the engine enters or not. It is
  * placed side by side, on a page or two, because an exit finds caches and TLBs cold. */
 #define NX_HOT __attribute__((hot))
 

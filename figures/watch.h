@@ -30,7 +30,7 @@ struct watch {
 	uint64_t time_ns;        /* CLOCK_MONOTONIC, of the copy */
 };
 
-/* What watch_read() found. */
+/* The results of watch_read(). */
 enum watch_result {
 	WATCH_OK,
 	WATCH_NO_PROCESS,

@@ -8,7 +8,7 @@
  *
  * Locks, outermost first:
  *   vcpu->owner_tid   the engine side of one vCPU; held by the thread in KVM_RUN except while the
- *                     real KVM_RUN is in progress, and by whoever flushes that vCPU;
+ *                     real KVM_RUN is in progress, and by the thread that flushes that vCPU;
  *   vm->lock          memslots, ioeventfds, in-kernel devices: read-held inside nx_engine_resume(),
  *                     write-held while the VMM changes them, with the real ioctl inside;
  *   the fd table's and the totals' locks are leaves.
@@ -342,7 +342,7 @@ struct nx_kvm_vcpu {
 
 	uint64_t kernel_rip; /* of the kernel's last exit */
 	/* How many calls by which the VMM changes this vCPU have begun or ended, and how many
-	 * are in progress. The engine takes over only if there has been none since the exit. */
+	 * are in progress. The engine enters only if there has been none since the exit. */
 	atomic_uint disturbances, disturbing;
 	unsigned disturbances_seen;
 	unsigned irq_seen;
@@ -581,11 +581,11 @@ bool nx_tsc_read(void *data, uint64_t *tsc, uint32_t *aux);
 /* ---- steal.c ---- */
 
 void nx_steal_vcpu_created(struct nx_kvm_vcpu *vcpu, int fd);
-/* Where a stay begins; false: it must not. */
+/* Note that a stay begins. Return false if it must not. */
 bool nx_steal_begin(struct nx_kvm_vcpu *vcpu, int fd);
 /*
- * Before each resume, with vm->lock held: the guest's other vCPUs see this one run. false: KVM has
- * to flush its TLB first.
+ * Show this vCPU to the guest's other vCPUs as running, before each resume and with vm->lock held.
+ * Return false if KVM has to flush its TLB first.
  */
 bool nx_steal_claim(struct nx_kvm_vcpu *vcpu);
 
@@ -603,9 +603,9 @@ bool nx_hyperv_capability(struct nx_kvm_vcpu *vcpu, uint32_t cap);
 /* The engine's callbacks; data is the struct nx_kvm_vcpu. */
 extern const struct nx_host nx_kvm_engine_host;
 
-/* false: there is none. Owner lock held. */
+/* Return false if there is none; the owner lock is held. */
 bool nx_vcpu_engine_make(struct nx_kvm_vcpu *vcpu);
-/* Turns clustering off where it shows that the engine will never get anywhere. */
+/* Turn clustering off where it shows that the engine will never get anywhere. */
 void nx_vcpu_engine_check(struct nx_kvm_vcpu *vcpu);
 
 /* ---- memory.c ---- */

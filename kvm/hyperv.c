@@ -72,7 +72,7 @@ bool nx_hyperv_capability(struct nx_kvm_vcpu *vcpu, uint32_t cap)
 	case KVM_CAP_HYPERV_SYNIC2:
 	/* A nested guest's state; while one runs, no stay begins. */
 	case KVM_CAP_HYPERV_ENLIGHTENED_VMCS:
-	/* What is not in CPUID is refused to the guest. */
+	/* KVM refuses the guest whatever its CPUID does not have. */
 	case KVM_CAP_HYPERV_ENFORCE_CPUID:
 		return true;
 	/* A Hyper-V below this kernel answers the hypercall by itself. */

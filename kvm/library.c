@@ -20,7 +20,7 @@ static void start(void)
 	nx_process_start(plain_ioctl, close);
 }
 
-/* Starts the host once, before anything else is done with it. */
+/* Start the host once, before anything else is done with it. */
 static void begin(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;

@@ -21,7 +21,7 @@
  *  - Every ioctl on /dev/kvm, on a VM and on a vCPU goes through nx_ioctl(). An ioctl that
  *    noexit does not know turns clustering off for that VM or vCPU, and is passed on.
  *  - Descriptors of VMs and vCPUs are closed with nx_close() and not duplicated.
- *  - While a memory slot uses memory, it is unmapped, mapped anew or protected only between
+ *  - While a memory slot uses memory, it is unmapped, mapped again or protected only between
  *    nx_kvm_memory_changes() and nx_kvm_memory_changed().
  *  - A signal that is to get a thread out of KVM_RUN has a handler that sets run->immediate_exit or
  *    calls nx_kvm_signalled(), or KVM_SET_SIGNAL_MASK lets it through.
@@ -79,8 +79,9 @@ NX_API void nx_kvm_signalled(void);
 NX_API const char *nx_kvm_option(const char *name, const char *value);
 
 /*
- * Where the lines go by which noexit says why it avoids no exits: without "noexit: " and line
- * end, on any thread. NULL, the default: to standard error. Call it before the first VM is made.
+ * Set the function that gets the lines by which noexit says why it avoids no exits, on any thread,
+ * without "noexit: " and line end. With NULL, the default, they go to standard error. Call it
+ * before the first VM is made.
  */
 NX_API void nx_kvm_log(void (*log)(const char *line));
 
@@ -101,8 +102,8 @@ struct nx_kvm_totals {
 NX_API void nx_kvm_totals(struct nx_kvm_totals *totals);
 
 /*
- * What `noexit run` does at a VMM's end: one line with the totals, and the file of option "stats".
- * Once, when no vCPU runs any more.
+ * Do what `noexit run` does at a VMM's end: print one line with the totals, and write the file of
+ * option "stats". Call it once, when no vCPU runs any more.
  */
 NX_API void nx_kvm_report(void);
 

@@ -6,7 +6,7 @@
  *
  *   The exit came from the kernel. If the engine expects another exit soon, the kernel is made to
  *   complete this one (KVM_RUN with immediate_exit, which also brings the registers into the run
- *   page), and the engine takes over: a stay begins.
+ *   page), and the engine enters: a stay begins.
  *   The exit came from the engine. It is completed, and the stay goes on or ends.
  *   Otherwise, and whenever anything is in doubt: the real KVM_RUN.
  *
@@ -21,7 +21,7 @@
  *  4. Each stay makes progress: its first resume is never denied for time, and each stay is
  *     followed by a real KVM_RUN, where interrupts and requests get in.
  *  5. A signal handler that runs while KVM_RUN is in our hands ends it as it ends the
- *     kernel's: with EINTR, unless an exit is returned anyhow. Who only looks at EINTR needs it.
+ *     kernel's: with EINTR, unless an exit is returned anyhow. Some VMMs only look at EINTR.
  *  6. The VMM's kvm_valid_regs and kvm_dirty_regs are its own: we add for the length of a call,
  *     and what it marked dirty wins over what the engine has. Registers in the run page that it did
  *     not ask for are as it left them.
@@ -37,7 +37,7 @@
 #define QUIRKY_PORT 0x7e
 #define TIMED_RESUME 13 /* one in so many is timed */
 
-/* What is left to do. */
+/* The step that is left to do. */
 enum step {
 	STEP_ENTER,  /* the real KVM_RUN */
 	STEP_RETURN, /* 0: an exit is in the run page */
@@ -135,7 +135,7 @@ NX_HOT static int real_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 
 /* ---- The end of a stay ---- */
 
-/* For those who watch. */
+/* Publish the figures of the stay. */
 static void stay_account(struct nx_kvm_vcpu *vcpu)
 {
 	uint64_t now = nx_real.now();
@@ -241,7 +241,7 @@ void nx_exit_settle(struct nx_kvm_vcpu *vcpu)
 		complete(vcpu);
 }
 
-/* Hands the engine's exit to the VMM. */
+/* Hand the engine's exit to the VMM. */
 static enum step present(struct nx_kvm_vcpu *vcpu)
 {
 	bool instead = vcpu->exit.write && vcpu->route == NX_ROUTE_INSTEAD;
@@ -254,7 +254,7 @@ static enum step present(struct nx_kvm_vcpu *vcpu)
 	if (vcpu->run->kvm_valid_regs & KVM_SYNC_X86_REGS)
 		nx_exit_settle(vcpu);
 	nx_exit_fabricate(vcpu);
-	/* What the VMM takes for an exit that only noexit gives it is on noexit's account. */
+	/* The VMM's time for an exit that only noexit gives it is on noexit's account. */
 	vcpu->instead_since = instead ? nx_real.now() : 0;
 	return STEP_RETURN;
 }
@@ -287,7 +287,7 @@ static enum nx_outcome timed_resume(struct nx_kvm_vcpu *vcpu)
 	return outcome;
 }
 
-/* One resume; false: not begun, and why. */
+/* Resume once. Return false if that must not begin, with the reason in *why. */
 static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome, enum nx_host_leave *why)
 {
 	struct nx_kvm_vm *vm = vcpu->vm;
@@ -312,7 +312,7 @@ static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome, enum nx_h
 	return true;
 }
 
-/* Up to the next exit that is for the VMM, or to the end of the stay. */
+/* Run to the next exit that is for the VMM, or to the end of the stay. */
 static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 {
 	enum nx_outcome outcome;
@@ -384,8 +384,8 @@ void nx_stay_disturb(struct nx_kvm_vcpu *vcpu)
 }
 
 /*
- * The VMM changed the vCPU while an engine's exit was open, and the kernel has its state. What is
- * ours is the exit's completion, if rip still is on the instruction.
+ * The VMM changed the vCPU while an engine's exit was open, and the kernel has its state. The
+ * engine still has to complete the exit, if rip still is on the instruction.
  */
 static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 {
@@ -416,7 +416,7 @@ static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 
 /* ---- The beginning of a stay ---- */
 
-/* Everything that can be known before the exit is completed. true: *now is the time. */
+/* Judge by what is known before the exit is completed. Return true to enter; *now is the time. */
 NX_HOT static bool may_take_over(struct nx_kvm_vcpu *vcpu, uint64_t *now)
 {
 	const struct kvm_run *run = vcpu->run;
@@ -437,7 +437,7 @@ NX_HOT static bool may_take_over(struct nx_kvm_vcpu *vcpu, uint64_t *now)
 	    vcpu->run->exit_reason == KVM_EXIT_IO ? NX_CLASS_IO : NX_CLASS_MMIO, *now);
 }
 
-/* Rule 2. Returns whether the VMM kicked meanwhile. */
+/* Rule 2. Return whether the VMM kicked meanwhile. */
 static bool immediate_exit_give_back(struct kvm_run *run)
 {
 	uint8_t ours = OUR_IMMEDIATE_EXIT;
@@ -541,7 +541,7 @@ NX_HOT static enum step decide(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 	return STEP_ENTER;
 }
 
-/* The kernel takes our registers, finishes what is due, and returns. */
+/* Have the kernel take our registers, finish what is due, and return. */
 static int interrupted_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
 	uint8_t none = 0;

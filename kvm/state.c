@@ -81,8 +81,8 @@ void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs
 }
 
 /*
- * What the engine loads, and only that: in real mode selector and base change, the limit and the
- * rights stay. A segment that KVM gave is one that KVM takes.
+ * Export what the engine loads, and only that: in real mode selector and base change, the limit and
+ * the rights stay. A segment that KVM gave is one that KVM takes.
  */
 static void export_segment(struct kvm_segment *to, const struct nx_segment *from)
 {
@@ -206,7 +206,7 @@ static enum nx_segments_trial try_segments(struct nx_kvm_vcpu *vcpu, int fd, int
 /*
  * In real mode the engine loads segment registers, which go back with a task priority of which
  * there is the upper half only: where that counts, a lower half keeps the engine out. Firmware has
- * none. What KVM takes is tried once, before anything depends on it.
+ * none. Whether KVM takes them is tried once, before anything depends on it.
  */
 static enum nx_unfit segments_unfit(struct nx_kvm_vcpu *vcpu, int fd)
 {
@@ -268,7 +268,7 @@ enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd)
 }
 
 /*
- * What KVM's post_kvm_run_save() reports. With the LAPIC but not the PIC in the kernel, LVT0
+ * Return what KVM's post_kvm_run_save() reports. With the LAPIC but not the PIC in the kernel, LVT0
  * decides whether the guest accepts an external interrupt, and we do not see it: "not ready"
  * makes the VMM ask for an interrupt window, at which the engine leaves.
  */
@@ -307,7 +307,7 @@ static void fabricate_mmio(struct kvm_run *run, const struct nx_exit *exit)
 void nx_exit_fabricate(struct nx_kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
-	/* What the VMM has marked dirty is not ours to touch. */
+	/* The VMM keeps what it has marked dirty. */
 	uint64_t valid = run->kvm_valid_regs & ~run->kvm_dirty_regs;
 
 	/* cr8 and apic_base are as the last real exit left them: the engine changes neither. */

@@ -203,7 +203,7 @@ static void note_cpuid(struct nx_kvm_vcpu *vcpu, const struct kvm_cpuid2 *cpuid)
 		vcpu->guest_features |= features_of(entry);
 		if (entry->function == 0x80000008)
 			vcpu->physical_bits = (uint8_t)entry->eax;
-		/* It is for the processor's TLB, whoever runs there. */
+		/* It flushes the processor's TLB, whichever guest runs there. */
 		if (entry->function == 0x80000008 && entry->ebx & 1u << 3)
 			nx_vcpu_off(vcpu, "the VMM gives the guest INVLPGB, which the engine's own "
 					  "TLB would not hear of");
@@ -228,7 +228,7 @@ static void note_capability(struct nx_kvm_vcpu *vcpu, uint32_t cap)
 				  "know");
 }
 
-/* What a successful ioctl told us. */
+/* Note what a successful ioctl has told us. */
 static void note(struct nx_kvm_vcpu *vcpu, uint32_t request, void *argument)
 {
 	switch (request) {

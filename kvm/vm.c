@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * vm.c - ioctls of a VM. What is on none of the lists here turns clustering off: an interface that
- * we do not know may give meaning to memory or devices that the engine would get wrong.
+ * vm.c - ioctls of a VM. An ioctl that is on none of the lists here turns clustering off: an
+ * interface that we do not know may give meaning to memory or devices that the engine would get
+ * wrong.
  */
 #include "host.h"
 

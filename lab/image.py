@@ -326,7 +326,7 @@ class Images:
         return {path: there[path] if there[path].exists() else file for path, file in needed.items()}
 
     def _cached(self, name, parts, fill):
-        """The archive of that name, made anew when any of its parts or this file changed."""
+        """The archive of that name, made again when any of its parts or this file changed."""
         digest = hashlib.sha256(Path(__file__).read_bytes())
         for part in parts:
             info = part.stat()

@@ -114,7 +114,7 @@ class Apt:
                            f"{' '.join(said)[-400:] or 'there are none on the mirror'}")
 
     def get(self, *words, cwd=None):
-        """Run apt-get. Old lists name versions that the mirror no longer has: then it is tried anew."""
+        """Run apt-get. Old lists name versions that the mirror no longer has: then it is tried again."""
         self.ready()
         try:
             return run_tool("apt-get", "-q", *self.options, *words, cwd=cwd)

@@ -178,7 +178,7 @@ const char *nx_measure_costs(struct nx_measured *costs)
 	return failed;
 }
 
-/* ---- Would a stock kernel run? ---- */
+/* ---- Instructions that a stock kernel needs ---- */
 
 static bool set_cpuid(struct tinyvm *vm)
 {

@@ -32,7 +32,7 @@
 #define MAX_LEVELS 5
 
 /*
- * How often a walk is begun anew because an entry changed under it. Nobody changes entries of
+ * How often a walk is begun again because an entry changed under it. Nobody changes entries of
  * live mappings in a tight loop; a guest that does so anyway must not hold us here.
  */
 #define MAX_TRIES 8

@@ -136,7 +136,7 @@ static bool insert(struct nx_tracker *tracker, uint64_t h, unsigned properties)
 		row[i] = row[i - 1];
 	row[0] = (struct nx_tracker_entry){
 	    .tag = tag_of(h),
-	    /* A forced one stays hot: it is not to be counted anew after a cache flush. */
+	    /* A forced one stays hot: it is not to be counted again after a cache flush. */
 	    .count = leaked ? COUNT_HOT : 0,
 	    .age = tracker->epoch & AGE_MASK,
 	    .properties = (uint8_t)properties,
