@@ -95,9 +95,10 @@ int alone_of_file(struct json_object *file, const char *path, unsigned limit, bo
 			json_object_array_add(list, json_object_get(place));
 		} else if (!print_element(place)) {
 			json_object_put(shown);
-			return cli_refuse("place %zu in '%s' is not as this version of noexit "
-					  "writes it; make the file again with 'noexit run --stats'",
-					  i, path);
+			return cli_refuse(
+			    "place %zu in '%s' is not as this version of noexit "
+			    "writes it; make the file again with 'noexit run --stats'",
+			    i, path);
 		}
 	}
 	if (json)

@@ -190,9 +190,10 @@ static int explain_list(struct json_object *clusters, const struct options *opti
 			break;
 		if (!listing_from_json(cluster, &one)) {
 			json_object_put(file);
-			return cli_refuse("cluster %zu in '%s' is not as this version of noexit "
-					  "writes it; make the file again with 'noexit run --stats'",
-					  i, options->file);
+			return cli_refuse(
+			    "cluster %zu in '%s' is not as this version of noexit "
+			    "writes it; make the file again with 'noexit run --stats'",
+			    i, options->file);
 		}
 		if (!wanted(options, &one.cluster[0]))
 			continue;
