@@ -352,6 +352,11 @@ struct nx_host {
 	 * take some microseconds each. May be NULL. A host that bounds how long a stay lasts
 	 * also looks at its clock itself, between an exit and the next resume. */
 	bool (*time_is_up)(void *data);
+	/* Return true if no interrupt waits that the guest would take if it enabled interrupts
+	 * now. Asked before STI and POPF, which then enable them, and before what disables them
+	 * again in a window of which nothing has been asked since the last exit. false: the
+	 * engine leaves. May be NULL: the engine then leaves wherever the flag would change. */
+	bool (*no_interrupt_waits)(void *data);
 	/* These two bracket a session: the engine reads and writes guest memory between them
 	 * only. A session covers one comparison of guest code and the run of its translation,
 	 * one step of exploring guest code, or one block of a trace; forming, translating and

@@ -27,6 +27,7 @@
 	X(kicked_runs, "KVM_RUN calls with immediate_exit set by the VMM")          \
 	X(signalled, "writes by the engine that only signalled an eventfd")         \
 	X(queued, "writes by the engine put into the VMM's ring, as KVM does")      \
+	X(windows, "times that KVM was asked whether an interrupt waits")           \
 	X(internal, "exits by the engine with which KVM would not have returned")   \
 	X(flushes, "register write-backs because the VMM looked at the vCPU")       \
 	X(disturbed, "engine exits during which the VMM changed the vCPU")          \

@@ -17,6 +17,7 @@ const struct nx_host nx_kvm_engine_host = {
     .queue = nx_ring_queue,
     .now = engine_now,
     .time_is_up = nx_time_is_up,
+    .no_interrupt_waits = nx_no_interrupt_waits,
 };
 
 bool nx_vcpu_engine_make(struct nx_kvm_vcpu *vcpu)

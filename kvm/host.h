@@ -185,6 +185,8 @@ struct nx_kvm_vm {
 	bool tsc_set;          /* the VMM chose a frequency for vCPUs to come */
 	bool quirk_out_7e_off; /* rip stays on an OUT to port 0x7e at its exit, as on any other */
 	atomic_bool hyperv_flush; /* hyperv.c */
+	/* Likewise: timers that raise an interrupt only as KVM enters the guest. */
+	atomic_bool hidden_timers;
 
 	atomic_int vcpus_holder; /* nx_vcpus_lock() */
 	struct nx_kvm_vcpu *vcpus;
@@ -355,10 +357,15 @@ struct nx_kvm_vcpu {
 
 	/* The state of the engine's current stay. */
 	uint64_t stay_began;
+	/* When nothing waited for the guest to enable interrupts, by what KVM said last; else when
+	 * the stay began. */
+	uint64_t nothing_waited;
 	struct kvm_regs regs;   /* as the kernel has them */
 	struct kvm_sregs sregs; /* likewise; only segments change during a stay */
 	struct kvm_vcpu_events events;
 	bool tsc_known, tsc_aux_known;
+	bool deadline_known; /* window.c */
+	uint64_t deadline;
 	uint64_t tsc_offset;
 	uint32_t tsc_aux;
 
@@ -444,7 +451,7 @@ void nx_handler_runs(void);
 /* Return how many handlers have run on this thread. */
 unsigned nx_handlers_run(void);
 /* Return whether the stay is to end between two resumes, with the reason in *why. */
-bool nx_must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why);
+bool nx_must_leave(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why);
 /* From nx_open_to_stop() on, threads that need this vCPU set the engine's stop flag. */
 void nx_open_to_stop(struct nx_kvm_vcpu *vcpu);
 void nx_close_to_stop(struct nx_kvm_vcpu *vcpu);
@@ -588,6 +595,13 @@ bool nx_steal_begin(struct nx_kvm_vcpu *vcpu, int fd);
  * Return false if KVM has to flush its TLB first.
  */
 bool nx_steal_claim(struct nx_kvm_vcpu *vcpu);
+
+/* ---- window.c ---- */
+
+/* Ask KVM whether still no interrupt waits; false as well where the VMM has the LAPIC. */
+bool nx_window_still_quiet(struct nx_kvm_vcpu *vcpu);
+/* nx_host.no_interrupt_waits */
+bool nx_no_interrupt_waits(void *data);
 
 /* ---- hyperv.c ---- */
 

@@ -70,6 +70,8 @@ bool nx_hyperv_capability(struct nx_kvm_vcpu *vcpu, uint32_t cap)
 	/* Messages, event flags and timers: KVM writes guest memory and raises interrupts. */
 	case KVM_CAP_HYPERV_SYNIC:
 	case KVM_CAP_HYPERV_SYNIC2:
+		atomic_store(&vcpu->vm->hidden_timers, true);
+		return true;
 	/* A nested guest's state; while one runs, no stay begins. */
 	case KVM_CAP_HYPERV_ENLIGHTENED_VMCS:
 	/* KVM refuses the guest whatever its CPUID does not have. */

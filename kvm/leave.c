@@ -41,27 +41,36 @@ NX_HOT unsigned nx_handlers_run(void)
 
 /* ---- Time ---- */
 
-static uint64_t bound_of(const struct nx_kvm_vcpu *vcpu)
+/*
+ * While interrupts are disabled none is late, and the longer bound holds. Once the guest takes
+ * them, they may have waited since KVM was asked for last (window.c), or since the stay began: then
+ * it is asked again.
+ */
+static bool lasts_longer(struct nx_kvm_vcpu *vcpu, uint64_t least)
 {
 	bool interruptible = vcpu->state->rflags & RFLAGS_IF;
+	uint64_t now = nx_real.now(), latency = 1000ull * nx_options.latency;
+	uint64_t longest = 1000ull * nx_options.masked_latency;
 
-	return 1000ull * (interruptible ? nx_options.latency : nx_options.masked_latency);
-}
-
-static bool lasts_longer(const struct nx_kvm_vcpu *vcpu, uint64_t ns)
-{
-	return nx_real.now() - vcpu->stay_began > ns;
+	if (latency < least)
+		latency = least;
+	if (interruptible && now - vcpu->nothing_waited > latency && !nx_window_still_quiet(vcpu))
+		return true;
+	if (longest < least)
+		longest = least;
+	if (interruptible && longest < latency)
+		longest = latency;
+	return now - vcpu->stay_began > longest;
 }
 
 bool nx_time_is_up(void *data)
 {
-	const struct nx_kvm_vcpu *vcpu = data;
+	struct nx_kvm_vcpu *vcpu = data;
 	const uint32_t *cost = vcpu->stats->cost_ns;
-	uint64_t bound = bound_of(vcpu), least;
+	uint64_t least;
 
 	least = cost[NX_COST_IO] > cost[NX_COST_MMIO] ? cost[NX_COST_IO] : cost[NX_COST_MMIO];
-	least *= LEAST_EXITS;
-	return lasts_longer(vcpu, bound > least ? bound : least);
+	return lasts_longer(vcpu, least * LEAST_EXITS) || !nx_steal_claim(vcpu);
 }
 
 /* ---- Between two resumes ---- */
@@ -78,7 +87,7 @@ static bool signal_due(const struct nx_kvm_vcpu *vcpu)
 	return pending & ~vcpu->signal_mask;
 }
 
-bool nx_must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
+bool nx_must_leave(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 {
 	const struct nx_kvm_vm *vm = vcpu->vm;
 	bool interruptible = vcpu->state->rflags & RFLAGS_IF;
@@ -96,7 +105,7 @@ bool nx_must_leave(const struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 		*why = NX_HOST_LEAVE_WINDOW;
 	else if (handlers_run != vcpu->handlers_seen || signal_due(vcpu))
 		*why = NX_HOST_LEAVE_SIGNAL;
-	else if (lasts_longer(vcpu, bound_of(vcpu)))
+	else if (lasts_longer(vcpu, 0))
 		*why = NX_HOST_LEAVE_BOUND;
 	else
 		return false;

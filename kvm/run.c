@@ -511,9 +511,9 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument, uin
 	nx_state_import_sregs(vcpu->state, &vcpu->sregs);
 	vcpu->state->physical_bits = vcpu->physical_bits;
 	vcpu->state->pkru = nx_vcpu_pkru(vcpu);
-	vcpu->tsc_known = vcpu->tsc_aux_known = false;
+	vcpu->tsc_known = vcpu->tsc_aux_known = vcpu->deadline_known = false;
 	vcpu->stats->takeovers++;
-	vcpu->stay_began = nx_real.now();
+	vcpu->stay_began = vcpu->nothing_waited = nx_real.now();
 	nx_sample_add(vcpu, NX_COST_TAKEOVER, vcpu->stay_began - began);
 	nx_phase_set(vcpu, NX_PHASE_ENGINE);
 	return stay_resume(vcpu);

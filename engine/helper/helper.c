@@ -61,37 +61,54 @@ enum nx_status nx_help_pushf(struct nx_engine *engine, const struct nx_decoded *
 
 /*
  * Return whether an instruction may give the guest these flags as far as interrupts are concerned.
- * This is the one place that decides about interrupt windows, and the rule is that the engine
- * leaves them as they are. While it runs with interrupts enabled, one may have become pending
- * that the processor would deliver at each of the boundaries that the engine goes past: in guest
- * mode it is delivered before an instruction that disables interrupts, and without this rule a loop
- * that enables them for no longer than one exiting instruction would never take any. So the engine
- * leaves before such an instruction. It does not enable them either, since an interrupt that has
- * been waiting is due at that very boundary.
+ * This is the one place that decides about interrupt windows. While the engine runs with interrupts
+ * enabled, one may have become pending that the processor would deliver at each of the boundaries
+ * that the engine goes past: in guest mode it is delivered before an instruction that disables
+ * interrupts, and without a rule a loop that enables them for no longer than one exiting
+ * instruction would never take any. An interrupt that has been waiting is due at the first boundary
+ * of a window. So the engine leaves before an instruction that opens or closes a window, unless the
+ * host says just then that no interrupt waits. A window that was opened so, and in which the guest
+ * has met no exit since, is closed without another question: that takes no longer than the way
+ * from one exit to the next, and what came in between is found where the next window opens.
  */
-static enum nx_status nx_window_keep(const struct nx_engine *engine, uint64_t rflags)
+static enum nx_status change_window(struct nx_engine *engine, uint64_t rflags)
 {
-	return (engine->context.rflags ^ rflags) & NX_FL_IF ? NX_LEAVE_WINDOW : NX_OK;
+	bool open = rflags & NX_FL_IF;
+
+	if (!((engine->context.rflags ^ rflags) & NX_FL_IF))
+		return NX_OK;
+	if ((open || !engine->stay.window_asked) &&
+	    (!engine->host->no_interrupt_waits ||
+	     !engine->host->no_interrupt_waits(engine->host_data)))
+		return NX_LEAVE_WINDOW;
+	engine->stay.window_asked = open;
+	engine->context.rflags =
+	    (engine->context.rflags & ~(uint64_t)NX_FL_IF) | (rflags & NX_FL_IF);
+	return NX_OK;
 }
 
 /*
- * Only arithmetic flags and DF may change here: IF and TF decide about interrupts and traps, AC
- * about rights, IOPL about what faults.
+ * Only arithmetic flags, DF and IF may change here: TF decides about traps, AC about rights, IOPL
+ * about what faults. IF does not change where it is not the guest's to change, or for a guest with
+ * virtual interrupts, since then CPL is above IOPL.
  */
 enum nx_status nx_help_popf(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	const uint64_t ours = NX_FL_ARITHMETIC | NX_FL_DF;
+	const uint64_t ours = NX_FL_ARITHMETIC | NX_FL_DF | NX_FL_IF;
 	uint64_t old = nx_rflags_get(engine), image, mask = nx_size_mask(operand_size(d));
 	struct stack s = stack_begin(engine);
 	enum nx_status status = stack_pop(&s, &image, operand_size(d));
 
-	if (status == NX_OK)
-		status = nx_window_keep(engine, image);
 	if (status != NX_OK)
 		return status;
 	/* Bit 1 is always 1, bits 3, 5 and 15 always 0, whatever is on the stack. */
 	if ((old ^ image) & mask & NX_FL_DEFINED & ~ours)
 		return NX_LEAVE_STATE;
+	if ((old ^ image) & NX_FL_IF && !engine->mode.io_allowed)
+		return NX_LEAVE_WINDOW;
+	status = change_window(engine, image);
+	if (status != NX_OK)
+		return status;
 	engine->context.rflags =
 	    (engine->context.rflags & ~(uint64_t)NX_FL_DF) | (image & NX_FL_DF);
 	nx_rflags_set_arithmetic(engine, image);
@@ -228,7 +245,22 @@ enum nx_status nx_help_push_sreg(struct nx_engine *engine, const struct nx_decod
 enum nx_status nx_help_cli(struct nx_engine *engine, const struct nx_decoded *d)
 {
 	(void)d;
-	return nx_window_keep(engine, 0);
+	return change_window(engine, 0);
+}
+
+/* STI holds interrupts off for one instruction more, if they were: note which (runtime.c). */
+enum nx_status nx_help_sti(struct nx_engine *engine, const struct nx_decoded *d)
+{
+	const struct nx_site *site = &engine->running->site[engine->context.site];
+	bool opens = !(engine->context.rflags & NX_FL_IF);
+	enum nx_status status = change_window(engine, NX_FL_IF);
+
+	(void)d;
+	if (status == NX_OK && opens) {
+		engine->stay.sti_rip = site->rip;
+		engine->stay.shadow_rip = site->next;
+	}
+	return status;
 }
 
 enum nx_status nx_help_cld(struct nx_engine *engine, const struct nx_decoded *d)

@@ -69,6 +69,8 @@ static uint32_t needed_features(ZydisMnemonic mnemonic)
 		return NX_HAS_TSC;
 	case ZYDIS_MNEMONIC_RDTSCP:
 		return NX_HAS_TSC | NX_FEATURE_RDTSCP;
+	case ZYDIS_MNEMONIC_STI:
+		return NX_HAS_WINDOW;
 	default:
 		return 0;
 	}
@@ -78,6 +80,7 @@ static bool needs_io_privilege(ZydisMnemonic mnemonic)
 {
 	switch (mnemonic) {
 	case ZYDIS_MNEMONIC_CLI:
+	case ZYDIS_MNEMONIC_STI:
 	case ZYDIS_MNEMONIC_INSB:
 	case ZYDIS_MNEMONIC_INSW:
 	case ZYDIS_MNEMONIC_INSD:

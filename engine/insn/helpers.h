@@ -11,6 +11,7 @@
 /* X(mnemonic, helper, memory accesses) */
 #define NX_HELPERS(X)                \
 	X(CLI, CLI, 0)               \
+	X(STI, STI, 0)               \
 	X(CLD, CLD, 0)               \
 	X(STD, STD, 0)               \
 	X(PUSHF, PUSHF, 1)           \
@@ -63,6 +64,7 @@
 /* The functions: nx_help_ and the second word. The last five do forms of plain instructions. */
 #define NX_HELPER_FUNCTIONS(X)    \
 	X(CLI, cli)               \
+	X(STI, sti)               \
 	X(CLD, cld)               \
 	X(STD, std)               \
 	X(PUSHF, pushf)           \

@@ -59,13 +59,15 @@ struct nx_mode {
 	bool protected_mode;
 	uint32_t exits;     /* NX_EXITS_* that are in force at this CPL */
 	bool segment_loads; /* real mode, and the host takes segment registers back */
-	uint32_t features;  /* NX_FEATURE_* that the guest has, and NX_HAS_TSC */
+	uint32_t features;  /* NX_FEATURE_* that the guest has, and NX_HAS_* */
 	uint8_t lower;      /* segments with a lower bound: bits by enum nx_sreg */
 };
 
 /* In nx_mode.features: the host knows the guest's time-stamp counter, and CR4.TSD lets it be read.
  */
 #define NX_HAS_TSC (1u << 31)
+/* Likewise: the host can tell whether an interrupt waits. */
+#define NX_HAS_WINDOW (1u << 30)
 
 /* Decode one instruction of at most 15 bytes. This never fails: an instruction that the engine
  * does not run is NX_OP_LEAVE. */

@@ -171,16 +171,35 @@ struct nx_stay {
 	uint64_t hot_rip;
 	bool forced;        /* and only because the tracker leaks */
 	uint64_t barren_pc; /* whom to note a barren formation for */
+	/* Nothing can be formed here, and the trace that followed was cut off: trace at once. */
+	uint64_t cut_rip;
 	bool active;
 	uint64_t exits; /* delivered since the last one of the hardware's */
 	uint64_t instructions;
 	bool resume_flag; /* RF was set when the stay began, at this rip. */
 	uint64_t resume_rip;
 	uint64_t time; /* the host's, at the hardware's exit: exact enough for the tracker */
+	/* The host said that no interrupt waits, when the guest's window was opened in this stay;
+	 * no exit has been delivered since. */
+	bool window_asked;
+	/* The STI that was run last, and the instruction in its shadow; equal: none. */
+	uint64_t sti_rip, shadow_rip;
 	enum nx_exit_class class; /* of the exit that the guest met last */
 	enum nx_route routed;     /* what the host said of the exit that is about to be delivered */
 };
 
+/*
+ * Return whether the instruction at rip may be the one in the shadow of an STI that the engine has
+ * run: it is, unless a branch has led there since.
+ */
+bool nx_stay_in_shadow(const struct nx_engine *engine, uint64_t rip);
+/*
+ * Take STI back if the guest has come no farther than its shadow, of which no host could be told:
+ * the processor runs it again, and shadow and window are those of the hardware. Where a branch has
+ * led to that instruction since, STI runs once more with interrupts enabled already, which changes
+ * nothing.
+ */
+void nx_stay_take_back_sti(struct nx_engine *engine);
 /* Begin a stay: the first resume since the hardware delivered an exit. */
 void nx_stay_begin(struct nx_engine *engine);
 /* Return NX_OK between two steps, or the reason to leave. */

@@ -16,8 +16,24 @@ void nx_stay_begin(struct nx_engine *engine)
 	engine->stay.resume_flag = (engine->state.rflags & NX_FL_RF) != 0;
 	engine->stay.resume_rip = engine->state.rip;
 	engine->state.rflags &= ~(uint64_t)NX_FL_RF;
+	engine->stay.window_asked = false;
+	engine->stay.sti_rip = engine->stay.shadow_rip = 0;
 	engine->context.turns = NX_WEAK_TURNS;
 	engine->stay.exits = engine->stay.instructions = 0;
+}
+
+bool nx_stay_in_shadow(const struct nx_engine *engine, uint64_t rip)
+{
+	return rip == engine->stay.shadow_rip && rip != engine->stay.sti_rip;
+}
+
+void nx_stay_take_back_sti(struct nx_engine *engine)
+{
+	if (nx_stay_in_shadow(engine, engine->state.rip)) {
+		engine->state.rip = engine->stay.sti_rip;
+		engine->state.rflags &= ~(uint64_t)NX_FL_IF;
+	}
+	engine->stay.shadow_rip = engine->stay.sti_rip;
 }
 
 enum nx_status nx_stay_must_pause(struct nx_engine *engine)

@@ -40,6 +40,12 @@ bool nx_runtime_helper(struct nx_engine *engine)
 	enum nx_status status = NX_LEAVE_FAULT;
 	struct nx_decoded d;
 
+	/* Nothing that could have done a part of its work when it leaves runs in STI's shadow. */
+	if (nx_stay_in_shadow(engine, site->rip)) {
+		engine->stopped.reason = NX_LEAVE_WINDOW;
+		return false;
+	}
+	engine->stay.shadow_rip = engine->stay.sti_rip;
 	if (nx_decode_full(&engine->mode, site->bytes, site->len, &d))
 		status = nx_helper_run(engine, (enum nx_helper_id)site->helper, &d);
 	engine->stopped.reason = status;

@@ -152,6 +152,11 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 		*status = NX_LEAVE_COLD;
 		return NULL;
 	}
+	if (engine->stay.cut_rip == engine->state.rip && !nx_make_is_busy(engine)) {
+		engine->stay.barren_pc = pc;
+		*status = NX_LEAVE_NO_CLUSTER;
+		return NULL;
+	}
 	cluster = nx_make_cluster(engine, engine->state.rip, pc, false, status);
 	if (!cluster) {
 		if (*status == NX_LEAVE_NO_CLUSTER)
@@ -176,6 +181,7 @@ static enum nx_outcome leave(struct nx_engine *engine, struct nx_exit *exit, enu
 	if (engine->stay.resume_flag && engine->state.rip == engine->stay.resume_rip)
 		engine->state.rflags |= NX_FL_RF;
 	engine->stay.resume_flag = false;
+	nx_stay_take_back_sti(engine);
 	exit->reason = reason;
 	engine->counters.leaves[reason]++;
 	return NX_LEAVE;
@@ -196,6 +202,8 @@ static enum nx_outcome deliver(struct nx_engine *engine, const struct nx_site *s
 	engine->pending.cluster = site->resume ? engine->running : NULL;
 	engine->pending.offset = site->resume - 1;
 	engine->stay.exits++;
+	engine->stay.window_asked = false;
+	engine->stay.shadow_rip = engine->stay.sti_rip;
 	engine->stay.class = nx_exit_class_of(exit);
 	nx_cost_avoided(engine);
 	return NX_EXIT;
@@ -326,6 +334,9 @@ static enum nx_outcome end_at_site(struct nx_engine *engine, struct nx_exit *exi
 	const struct nx_site copy = engine->running->site[engine->context.site], *site = &copy;
 
 	engine->state.rip = site->rip;
+	/* The guest may not meet an exit in a shadow that its host knows nothing of. */
+	if (site->kind != NX_SITE_LEAVE && nx_stay_in_shadow(engine, site->rip))
+		return leave(engine, exit, NX_LEAVE_WINDOW);
 	switch ((enum nx_site_kind)site->kind) {
 	case NX_SITE_IO:
 		return end_with_io(engine, site, exit);
@@ -363,12 +374,18 @@ static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 	enum nx_outcome outcome;
 	enum nx_status status = NX_LEAVE_NO_CLUSTER;
 	bool follows = engine->config.level >= NX_LEVEL_PATHS;
+	bool at_once = engine->stay.cut_rip == rip;
 
+	engine->stay.cut_rip = 0;
 	if (follows && !nx_cost_ripe(engine, engine->stay.barren_pc, NX_MAKE_TRACE, 1))
 		return leave(engine, exit, NX_LEAVE_COLD);
 	if (!follows || !nx_trace(engine, NULL, NX_MAKE_TRACE, &status)) {
-		if (was_cut_off(engine, status, blocks))
+		/* The time may have gone by while nothing was formed: the next trace has it all. */
+		if (was_cut_off(engine, status, blocks) ||
+		    (nx_status_is_pause(status) && !at_once)) {
+			engine->stay.cut_rip = rip;
 			return leave(engine, exit, status);
+		}
 		engine->counters.barren++;
 		barren(engine, engine->stay.barren_pc, status);
 		return leave(engine, exit, status);

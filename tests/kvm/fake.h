@@ -128,6 +128,12 @@ struct fake_kernel {
 	 */
 	bool irq_waits, nmi_waits;
 	uint8_t irq_priority; /* delivered unless the task priority is above it */
+	/* Of the LAPIC and the first 8259, as those who ask see them. */
+	uint32_t lvtt, lvt0, tmict, tmcct;
+	uint64_t deadline, tsc;
+	uint8_t pic_requests, pic_masked;
+	unsigned asked_pic, asked_deadline;
+	bool refuses_lapic;
 	void (*at_delivery)(void);
 	unsigned line_calls;
 	int line_status, line_fails; /* what KVM_IRQ_LINE_STATUS says; errno of the next call */
@@ -175,6 +181,7 @@ unsigned fake_ring_entries(void);
 
 struct fake_engine {
 	unsigned created, resumes, exits, leaves, segments, flushes;
+	unsigned windows;        /* opened or closed */
 	struct nx_config config; /* what the host asked for */
 	/* One in leave_every resumes leaves at once; none if it is 0. */
 	unsigned leave_every;

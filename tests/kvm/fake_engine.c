@@ -21,6 +21,8 @@ struct nx_engine {
 	bool rmw; /* the pending exit is the read of an M_RMW */
 	struct nx_exit exit;
 	unsigned exits_in_stay;
+	bool window_asked;   /* no interrupt waited as the window was opened, and no exit since */
+	uint64_t shadow_rip; /* in the shadow of the STI before it; 0: none */
 };
 
 struct fake_engine fake_engine;
@@ -88,6 +90,7 @@ bool nx_engine_worth_resuming(struct nx_engine *e, uint64_t exit_rip, enum nx_ex
 	assert(!e->pending);
 	assert(exit_rip >= MODEL_BASE && exit_rip <= MODEL_BASE + fake.insns * MODEL_LEN);
 	e->exits_in_stay = 0;
+	e->window_asked = false;
 	return !chance(fake_engine.leave_every);
 }
 
@@ -127,10 +130,28 @@ void nx_engine_forget_exit(struct nx_engine *e)
 
 static enum nx_outcome leave(struct nx_engine *e, struct nx_exit *exit, enum nx_status why)
 {
+	if (e->shadow_rip && e->state.rip == e->shadow_rip) {
+		e->state.rip -= MODEL_LEN;
+		e->state.rflags &= ~(uint64_t)RFLAGS_IF;
+	}
+	e->shadow_rip = 0;
 	e->counters.leaves[why]++;
 	fake_engine.leaves++;
 	exit->reason = why;
 	return NX_LEAVE;
+}
+
+/* The rule of the real one: engine/helper/helper.c. */
+static bool change_window(struct nx_engine *e, bool open)
+{
+	if (!(e->state.rflags & RFLAGS_IF) == !open)
+		return true;
+	if ((open || !e->window_asked) && !e->host->no_interrupt_waits(e->host_data))
+		return false;
+	e->window_asked = open;
+	e->state.rflags ^= RFLAGS_IF;
+	fake_engine.windows++;
+	return true;
 }
 
 static enum nx_outcome deliver(struct nx_engine *e, struct nx_exit *exit,
@@ -141,6 +162,9 @@ static enum nx_outcome deliver(struct nx_engine *e, struct nx_exit *exit,
 	uint64_t value = e->state.gpr[io ? NX_RAX : NX_RCX];
 	enum nx_route route;
 
+	if (e->shadow_rip)
+		return leave(e, exit, NX_LEAVE_WINDOW);
+	e->window_asked = false;
 	if (io)
 		route = e->host->route_io(e->host_data, (uint16_t)insn->operand, 4, write, value);
 	else
@@ -199,6 +223,7 @@ static bool can_read_code(const struct nx_engine *e)
 enum nx_outcome nx_engine_resume(struct nx_engine *e, struct nx_exit *exit)
 {
 	struct nx_state *state = &e->state;
+	bool opens;
 
 	fake_engine.resumes++;
 	e->counters.resumes++;
@@ -244,15 +269,20 @@ enum nx_outcome nx_engine_resume(struct nx_engine *e, struct nx_exit *exit)
 		case M_LOOP:
 			if (--state->gpr[NX_RDX]) {
 				state->rip = MODEL_BASE + insn->operand * MODEL_LEN;
+				e->shadow_rip = 0;
 				continue;
 			}
 			break;
-		case M_CLI:
-			if (state->rflags & RFLAGS_IF)
+		case M_STI:
+			opens = !(state->rflags & RFLAGS_IF);
+			if (!change_window(e, true))
 				return leave(e, exit, NX_LEAVE_WINDOW);
-			break;
+			state->rip += MODEL_LEN;
+			e->shadow_rip = opens ? state->rip : 0;
+			continue;
+		case M_CLI:
 		case M_POPF:
-			if (!(state->rflags & RFLAGS_IF) != !insn->operand)
+			if (e->shadow_rip || !change_window(e, insn->op == M_POPF && insn->operand))
 				return leave(e, exit, NX_LEAVE_WINDOW);
 			break;
 		case M_IN:
@@ -265,6 +295,7 @@ enum nx_outcome nx_engine_resume(struct nx_engine *e, struct nx_exit *exit)
 		default:
 			return leave(e, exit, NX_LEAVE_FAULT);
 		}
+		e->shadow_rip = 0;
 		state->rip += MODEL_LEN;
 	}
 	return leave(e, exit, NX_LEAVE_CLUSTER_END);

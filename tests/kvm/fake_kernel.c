@@ -12,6 +12,10 @@
 
 #include "fake.h"
 
+#define MSR_TSC 0x10
+#define MSR_TSC_DEADLINE 0x6e0
+#define LVT_MASKED (1u << 16)
+
 #define RUN_SIZE (3 * 4096)
 
 struct fake_kernel fake;
@@ -170,6 +174,11 @@ static int run(void)
 
 static int get_msr(struct kvm_msr_entry *entry)
 {
+	if (entry->index == MSR_TSC || entry->index == MSR_TSC_DEADLINE) {
+		fake.asked_deadline++;
+		entry->data = entry->index == MSR_TSC ? fake.tsc : fake.deadline;
+		return fake.refuses_msrs ? -1 : 1;
+	}
 	if (entry->index != FAKE_MSR_STEAL_TIME) {
 		entry->data = FAKE_TSC_AUX;
 		return 1;
@@ -199,6 +208,21 @@ static int make_statistics(void)
 	return fd;
 }
 
+static void get_lapic(struct kvm_lapic_state *lapic)
+{
+	uint32_t request = 1u << fake.irq_priority % 32;
+
+	memset(lapic, 0, sizeof(*lapic));
+	lapic->regs[0x80] = (char)fake.tpr;
+	if (fake.irq_waits)
+		memcpy(lapic->regs + 0x200 + fake.irq_priority / 32u * 0x10, &request, 4);
+	memcpy(lapic->regs + 0x320, &fake.lvtt, 4);
+	memcpy(lapic->regs + 0x350, &fake.lvt0, 4);
+	memcpy(lapic->regs + 0x380, &fake.tmict, 4);
+	memcpy(lapic->regs + 0x390, &fake.tmcct, 4);
+	fake.asked_tpr++;
+}
+
 /* The calls that a stay may make. */
 static int ask(uint32_t request, void *argument)
 {
@@ -211,10 +235,8 @@ static int ask(uint32_t request, void *argument)
 
 	switch (request) {
 	case KVM_GET_LAPIC:
-		memset(lapic, 0, sizeof(*lapic));
-		lapic->regs[0x80] = (char)fake.tpr;
-		fake.asked_tpr++;
-		return 0;
+		get_lapic(lapic);
+		return fake.refuses_lapic ? -1 : 0;
 	case KVM_GET_XSAVE:
 		fake.asked_pkru++;
 		__get_cpuid_count(0xd, 9, &size, &offset, &ecx, &edx);
@@ -318,6 +340,15 @@ static int vm_ioctl(uint32_t request, void *argument)
 	     ((struct kvm_enable_cap *)argument)->cap == KVM_CAP_DISABLE_QUIRKS2))
 		fake.quirk_off =
 		    ((struct kvm_enable_cap *)argument)->args[0] & KVM_X86_QUIRK_OUT_7E_INC_RIP;
+	if (request == KVM_GET_IRQCHIP) {
+		struct kvm_irqchip *chip = argument;
+
+		fake.asked_pic++;
+		assert(chip->chip_id == KVM_IRQCHIP_PIC_MASTER);
+		chip->chip.pic.irr = fake.pic_requests;
+		chip->chip.pic.imr = fake.pic_masked;
+		return 0;
+	}
 	if (request == KVM_SIGNAL_MSI)
 		return 1; /* delivered */
 	if (request == KVM_IOEVENTFD)
@@ -429,7 +460,8 @@ void fake_start(const struct model_insn *program, unsigned insns, struct fake_st
 	fake.sregs.es.limit = 0xfffff; /* of unreal mode */
 	fake.sregs.es.type = 3;
 	fake.sregs.es.s = fake.sregs.es.present = 1;
-	fake.sregs.apic_base = 0xfee00900;
+	fake.sregs.apic_base = fake.run->apic_base = 0xfee00900;
+	fake.lvtt = fake.lvt0 = LVT_MASKED;
 	*fake_said = 0;
 	nx_real = (struct nx_real){
 	    .ioctl = fake_ioctl,

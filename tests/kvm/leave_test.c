@@ -20,7 +20,7 @@ static int setup(void **state)
 		assert_int_equal(vmm_step(&vmm), 0);
 	vcpu = fake_vcpu();
 	vcpu->state->rflags |= RFLAGS_IF;
-	vcpu->stay_began = nx_real.now();
+	vcpu->stay_began = vcpu->nothing_waited = nx_real.now();
 	vcpu->irq_seen = atomic_load(&vcpu->vm->irq_epoch);
 	vcpu->handlers_seen = nx_handlers_run();
 	nx_phase_set(vcpu, NX_PHASE_EXIT);

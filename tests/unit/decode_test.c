@@ -263,7 +263,6 @@ static void test_strings(void **state)
 static void test_must_leave(void **state)
 {
 	static const struct row rows[] = {
-	    {64, B("\xfb"), NX_OP_LEAVE}, /* sti */
 	    {64, B("\xcf"), NX_OP_LEAVE}, /* iret */
 	    {64, B("\x48\xcf"), NX_OP_LEAVE},
 	    {64, B("\xcd\x80"), NX_OP_LEAVE}, /* int */
@@ -358,9 +357,15 @@ static void test_conditions(void **state)
 
 	(void)state;
 	assert_int_equal(op_in(&mode, B("\xfa")), NX_OP_HELPER); /* cli */
+	assert_int_equal(op_in(&mode, B("\xfb")), NX_OP_HELPER); /* sti */
 	assert_int_equal(op_in(&mode, B("\xf3\x0f\xb8\xc1")), NX_OP_HELPER);
 	assert_int_equal(op_in(&mode, B("\x0f\x31")), NX_OP_HELPER); /* rdtsc */
+	mode.features = 0;
+	assert_int_equal(op_in(&mode, B("\xfa")), NX_OP_HELPER);
+	assert_int_equal(op_in(&mode, B("\xfb")), NX_OP_LEAVE);
+	mode.features = ~0u;
 	mode.io_allowed = false;
+	assert_int_equal(op_in(&mode, B("\xfb")), NX_OP_LEAVE);
 	mode.features = 0;
 	assert_int_equal(op_in(&mode, B("\xfa")), NX_OP_LEAVE);
 	assert_int_equal(op_in(&mode, B("\xf3\x0f\xb8\xc1")), NX_OP_LEAVE);

@@ -453,6 +453,49 @@ static void test_path_in_parts(void **state)
 	mock_free(m);
 }
 
+static bool late;
+
+static bool when_late(void *data)
+{
+	(void)data;
+	return late;
+}
+
+/*
+ * The time goes by while nothing is formed, and the trace behind it gets no farther than over a
+ * block that is known. That says nothing of the way: the next one begins at once.
+ */
+static void test_path_after_forming(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);
+	struct nx_engine *engine = m->engine;
+
+	(void)state;
+	MOCK_LOAD(m, winding);
+	m->host.time_is_up = when_late;
+	late = true;
+	do
+		mock_run(m);
+	while (!engine->counters.traces);
+	assert_int_equal(m->reason, NX_LEAVE_LATENCY);
+	assert_int_equal(engine->counters.blocks, 1);
+	/* As if the first block had been known before. */
+	engine->stay.cut_rip = 0;
+	mock_run(m);
+	assert_int_equal(m->reason, NX_LEAVE_LATENCY);
+	assert_int_equal(engine->counters.traces, 2);
+	assert_int_equal(engine->counters.blocks, 1);
+	assert_int_equal(engine->counters.barren, 0);
+	assert_int_equal(engine->stay.cut_rip, m->resume_rip);
+	/* With time, it gets to the exit. */
+	late = false;
+	mock_run(m);
+	assert_int_equal(m->exits, 1);
+	assert_int_equal(engine->counters.traces, 3);
+	assert_int_equal(engine->stay.cut_rip, 0);
+	mock_free(m);
+}
+
 /* Where a part of a path makes nothing new, the next one would not get farther either. */
 static void test_path_without_progress(void **state)
 {
@@ -484,6 +527,7 @@ int main(void)
 	    cmocka_unit_test(test_code_changes_meanwhile),
 	    cmocka_unit_test(test_failures),
 	    cmocka_unit_test(test_path_in_parts),
+	    cmocka_unit_test(test_path_after_forming),
 	    cmocka_unit_test(test_path_without_progress),
 	};
 
