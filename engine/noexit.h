@@ -199,6 +199,9 @@ enum nx_insn_exit {
 #define NX_EXITS_INVALIDATE (1u << 5)
 #define NX_EXITS_VMX (1u << 6)
 #define NX_EXITS_SVM (1u << 7)
+/* Of NX_EXITS_CR: MOV to CR0, MOV to and from CR4, and LMSW. A hypervisor with two-dimensional
+ * paging intercepts these and hardly any other. */
+#define NX_EXITS_CR_MODE (1u << 8)
 
 /* Bits of nx_config.guest_features: instructions that not every guest's processor has. The
  * engine runs them only if the host says that this guest's processor does; otherwise they raise

@@ -478,11 +478,21 @@ static bool moves_register_class(const struct nx_decoded *d, ZydisRegisterClass 
 		ZydisRegisterGetClass(d->op[1].reg.value) == wanted);
 }
 
+/* Return the bits of nx_config.exits that have this access to a control register exit. */
+static uint32_t control_class(const struct nx_decoded *d)
+{
+	bool mode =
+	    d->insn.mnemonic == ZYDIS_MNEMONIC_LMSW || d->op[0].reg.value == ZYDIS_REGISTER_CR0 ||
+	    d->op[0].reg.value == ZYDIS_REGISTER_CR4 || d->op[1].reg.value == ZYDIS_REGISTER_CR4;
+
+	return mode ? NX_EXITS_CR | NX_EXITS_CR_MODE : NX_EXITS_CR;
+}
+
 bool nx_decode_insn_exit(const struct nx_decoded *d, enum nx_insn_exit *insn, uint32_t *class)
 {
 	if (moves_register_class(d, ZYDIS_REGCLASS_CONTROL)) {
 		*insn = NX_INSN_MOV_CR;
-		*class = NX_EXITS_CR;
+		*class = control_class(d);
 		return true;
 	}
 	if (moves_register_class(d, ZYDIS_REGCLASS_DEBUG)) {
@@ -495,12 +505,15 @@ bool nx_decode_insn_exit(const struct nx_decoded *d, enum nx_insn_exit *insn, ui
 	case ZYDIS_MNEMONIC_##name:        \
 		*insn = NX_INSN_##name;    \
 		*class = NX_EXITS_##group; \
-		return true;
+		break;
 		NX_INSN_MNEMONICS(NX_X)
 #undef NX_X
 	default:
 		return false;
 	}
+	if (*class == NX_EXITS_CR)
+		*class = control_class(d);
+	return true;
 }
 
 void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, unsigned available,

@@ -17,6 +17,7 @@
 	X(delivered_cpuid, "of these, CPUID")                               \
 	X(delivered_msr, "of these, RDMSR and WRMSR")                       \
 	X(delivered_deadline, "of these, writes to TSC_DEADLINE")           \
+	X(delivered_cr, "of these, accesses to control registers")          \
 	X(delivered_io, "of these, port accesses")                          \
 	X(delivered_mmio, "of these, accesses to device memory")            \
 	X(delivered_hlt, "of these, HLT")                                   \

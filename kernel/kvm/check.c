@@ -19,6 +19,8 @@ bool nxk_check_due(struct nxk_vcpu *v)
 
 	if (!every || ++v->unchecked < every)
 		return false;
+	if (nxk_class_of(&v->exit) == NXK_CLASS_CR && !nxk_vendor->intercepts(v->vcpu, &v->exit))
+		return false;
 	v->unchecked = 0;
 	v->expecting = true;
 	v->injections = injections(v->vcpu);

@@ -51,8 +51,9 @@ static int engine_show(struct seq_file *file, void *unused)
 #define NX_X(name, text) seq_printf(file, "%-24s %llu\n", #name, engine_totals.name);
 	NX_COUNTERS(NX_X)
 #undef NX_X
+	/* There is no reason 0. */
 	for (unsigned int i = 0; i < ARRAY_SIZE(reasons); i++)
-		seq_printf(file, "leave_%-18s %llu\n", reasons[i], engine_totals.leaves[i]);
+		seq_printf(file, "leave_%-18s %llu\n", reasons[i], engine_totals.leaves[i + 1]);
 	spin_unlock(&lock);
 	return 0;
 }

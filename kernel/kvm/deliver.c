@@ -55,6 +55,9 @@ static int call_insn_handler(struct nxk_vcpu *v)
 		v->stats.delivered_hlt++;
 		v->last = true;
 		return kvm_emulate_halt(vcpu);
+	case NX_INSN_MOV_CR:
+	case NX_INSN_LMSW:
+		return nxk_deliver_cr(v);
 	default:
 		WARN_ON_ONCE(1);
 		v->last = true;
@@ -80,13 +83,20 @@ static int call_handler(struct nxk_vcpu *v)
 
 enum nxk_class nxk_class_of(const struct nx_exit *exit)
 {
-	if (exit->kind == NX_EXIT_IO)
+	switch (nx_exit_class_of(exit)) {
+	case NX_CLASS_IO:
 		return NXK_CLASS_IO;
-	if (exit->kind == NX_EXIT_MMIO)
+	case NX_CLASS_MMIO:
 		return NXK_CLASS_MMIO;
-	if (exit->insn == NX_INSN_HLT)
+	case NX_CLASS_HLT:
 		return NXK_CLASS_HLT;
-	return exit->insn == NX_INSN_CPUID ? NXK_CLASS_CPUID : NXK_CLASS_MSR;
+	case NX_CLASS_CR:
+		return NXK_CLASS_CR;
+	case NX_CLASS_MSR:
+		return NXK_CLASS_MSR;
+	default:
+		return NXK_CLASS_CPUID;
+	}
 }
 
 int nxk_deliver(struct nxk_vcpu *v)

@@ -77,7 +77,7 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 	struct nx_config config;
 
 	nx_config_default(&config);
-	config.exits = NX_EXITS_CPUID | NX_EXITS_MSR;
+	config.exits = NX_EXITS_CPUID | NX_EXITS_MSR | NX_EXITS_CR_MODE;
 	if (!v->vcpu->kvm->arch.hlt_in_guest)
 		config.exits |= NX_EXITS_HLT;
 	config.user_exits = nxk_user_cpuid == NXK_USER_CPUID_OFF ? 0 : NX_EXITS_CPUID;

@@ -97,6 +97,9 @@ struct nxk_vendor {
 	/* Return whether the hardware's exit, of the same class at the same rip, equals the
 	 * engine's in all else. */
 	bool (*same)(struct kvm_vcpu *vcpu, const struct nx_exit *exit);
+	/* Return whether the hardware intercepts this access to CR0 or CR4, which it does for some
+	 * values only. */
+	bool (*intercepts)(struct kvm_vcpu *vcpu, const struct nx_exit *exit);
 	/* Return why no stay may ever begin in this VM, or NULL. */
 	const char *(*refuse)(struct kvm *kvm);
 	u64 spte_read, spte_dirty;
@@ -214,6 +217,11 @@ void nxk_check_handled(struct nxk_vcpu *v);
 
 void nxk_audit_note(struct nxk_vcpu *v, u64 gpa, const void *host);
 void nxk_audit(struct nxk_vcpu *v);
+
+/* ---- cr.c ---- */
+
+/* Do the same as nxk_deliver() for an access to a control register. */
+int nxk_deliver_cr(struct nxk_vcpu *v);
 
 /* ---- mmio.c ---- */
 

@@ -24,11 +24,45 @@ static enum nxk_class class_of(struct kvm_vcpu *vcpu)
 		/* KVM marks device memory by reserved bits in the page table. */
 		return vmcb_of(vcpu)->control.exit_info_1 & PFERR_RSVD_MASK ? NXK_CLASS_MMIO
 									    : NXK_CLASS_OTHER;
+	case SVM_EXIT_READ_CR0:
+	case SVM_EXIT_READ_CR4:
+	case SVM_EXIT_WRITE_CR0:
+	case SVM_EXIT_WRITE_CR4:
+	case SVM_EXIT_CR0_SEL_WRITE:
+		return NXK_CLASS_CR;
 	case SVM_EXIT_HLT:
 		return NXK_CLASS_HLT;
 	default:
 		return NXK_CLASS_OTHER;
 	}
+}
+
+static bool intercepted(struct kvm_vcpu *vcpu, unsigned int bit)
+{
+	return vmcb_of(vcpu)->control.intercepts[bit / 32] & BIT(bit % 32);
+}
+
+/* The selective intercept is for any change of CR0 but in TS and MP, and for LMSW. */
+static bool intercepts(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
+{
+	u64 bits = ~(u64)(X86_CR0_TS | X86_CR0_MP);
+
+	if (exit->insn == NX_INSN_MOV_CR && exit->reg == 4)
+		return intercepted(vcpu, exit->write ? INTERCEPT_CR4_WRITE : INTERCEPT_CR4_READ);
+	if (intercepted(vcpu, INTERCEPT_CR0_WRITE))
+		return true;
+	return intercepted(vcpu, INTERCEPT_SELECTIVE_CR0) &&
+	       (exit->insn == NX_INSN_LMSW || (exit->data ^ vcpu->arch.cr0) & bits);
+}
+
+/* Return whether the exit code is that of this access to a control register. */
+static bool same_cr(u32 code, const struct nx_exit *exit)
+{
+	if (code == SVM_EXIT_CR0_SEL_WRITE)
+		return exit->insn != NX_INSN_MOV_CR || (exit->write && exit->reg == 0);
+	if (exit->insn != NX_INSN_MOV_CR)
+		return code == SVM_EXIT_WRITE_CR0;
+	return code == (exit->write ? SVM_EXIT_WRITE_CR0 : SVM_EXIT_READ_CR0) + exit->reg;
 }
 
 static bool busy(struct kvm_vcpu *vcpu)
@@ -52,6 +86,8 @@ static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 		return control->exit_info_2 == exit->gpa &&
 		       !(info & PFERR_WRITE_MASK) == !exit->write;
 	default:
+		if (nx_exit_class_of(exit) == NX_CLASS_CR)
+			return same_cr(control->exit_code, exit);
 		return exit->insn == NX_INSN_CPUID || exit->insn == NX_INSN_HLT ||
 		       (info & 1) == (exit->insn == NX_INSN_WRMSR);
 	}
@@ -69,6 +105,7 @@ const struct nxk_vendor nxk_svm = {
     .class_of = class_of,
     .busy = busy,
     .same = same,
+    .intercepts = intercepts,
     .refuse = refuse,
     .spte_read = BIT_ULL(0),
 };

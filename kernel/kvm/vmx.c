@@ -35,11 +35,45 @@ static enum nxk_class class_of(struct kvm_vcpu *vcpu)
 		/* KVM has an internal memory slot there, which it maps for APICv only. */
 		return nxk_is_lapic(vcpu, vmcs_read(GUEST_PHYSICAL_ADDRESS)) ? NXK_CLASS_MMIO
 									     : NXK_CLASS_OTHER;
+	case EXIT_REASON_CR_ACCESS:
+		return NXK_CLASS_CR;
 	case EXIT_REASON_HLT:
 		return NXK_CLASS_HLT;
 	default:
 		return NXK_CLASS_OTHER;
 	}
+}
+
+/* Return whether one of the host's bits would get a value that the guest does not read. */
+static bool changes(unsigned long mask_field, unsigned long shadow_field, u64 value, u64 bits)
+{
+	return (value ^ vmcs_read(shadow_field)) & vmcs_read(mask_field) & bits;
+}
+
+static bool intercepts(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
+{
+	const u64 word = X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS;
+
+	if (exit->insn == NX_INSN_LMSW)
+		/* It cannot clear PE. */
+		return changes(CR0_GUEST_HOST_MASK, CR0_READ_SHADOW,
+			       exit->operand | (vcpu->arch.cr0 & X86_CR0_PE), word);
+	if (!exit->write)
+		return false;
+	if (exit->reg == 0)
+		return changes(CR0_GUEST_HOST_MASK, CR0_READ_SHADOW, exit->data, ~0ull);
+	return changes(CR4_GUEST_HOST_MASK, CR4_READ_SHADOW, exit->data, ~0ull);
+}
+
+/* The exit qualification holds the register and the kind of access (SDM vol. 3, table 28-3). */
+static bool same_cr(u64 info, const struct nx_exit *exit)
+{
+	static const u64 to = 0, from = 1, lmsw = 3;
+	u64 kind = info >> 4 & 3;
+
+	if (exit->insn == NX_INSN_LMSW)
+		return kind == lmsw;
+	return kind == (exit->write ? to : from) && (info & 0xf) == exit->reg;
 }
 
 static bool busy(struct kvm_vcpu *vcpu)
@@ -62,6 +96,8 @@ static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 	case NX_EXIT_MMIO:
 		return vmcs_read(GUEST_PHYSICAL_ADDRESS) == exit->gpa;
 	default:
+		if (nx_exit_class_of(exit) == NX_CLASS_CR)
+			return same_cr(vmcs_read(EXIT_QUALIFICATION), exit);
 		return exit->insn == NX_INSN_CPUID || exit->insn == NX_INSN_HLT ||
 		       (reason_of(vcpu) == EXIT_REASON_MSR_WRITE) == (exit->insn == NX_INSN_WRMSR);
 	}
@@ -79,6 +115,7 @@ const struct nxk_vendor nxk_vmx = {
     .class_of = class_of,
     .busy = busy,
     .same = same,
+    .intercepts = intercepts,
     .refuse = refuse,
     .spte_read = VMX_EPT_READABLE_MASK,
 };

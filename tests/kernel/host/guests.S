@@ -145,6 +145,66 @@
 	again	1b
 	.endm
 
+	/*
+	 * Bits of CR0 and CR4 changed and read back, and LMSW. The instructions' bytes are the same in
+	 * all modes. Reading CR0 and CLTS do not exit and end a stay, so they are in program cr_leave.
+	 */
+	.macro program_cr
+	.byte	0x0f, 0x20, 0xc3	/* mov ebx, cr0 */
+1:	.byte	0x0f, 0x20, 0xe0	/* mov eax, cr4 */
+	fold	eax
+	xor	eax, 0x40		/* MCE */
+	.byte	0x0f, 0x22, 0xe0	/* mov cr4, eax */
+	.byte	0x0f, 0x20, 0xe2	/* mov edx, cr4 */
+	fold	edx
+	xor	eax, 0x40
+	.byte	0x0f, 0x22, 0xe0	/* mov cr4, eax */
+	xor	ebx, 0x40000		/* AM */
+	.byte	0x0f, 0x22, 0xc3	/* mov cr0, ebx */
+	mov	eax, edi
+	and	eax, 6			/* MP, EM */
+	lmsw	ax
+	again	1b
+	.endm
+
+	.macro program_cr_leave
+1:	.byte	0x0f, 0x20, 0xc0	/* mov eax, cr0 */
+	fold	eax
+	xor	eax, 0x4000a		/* AM, TS, MP */
+	.byte	0x0f, 0x22, 0xc0	/* mov cr0, eax */
+	.byte	0x0f, 0x20, 0xc2	/* mov edx, cr0 */
+	fold	edx
+	clts
+	.byte	0x0f, 0x20, 0xc2	/* mov edx, cr0 */
+	fold	edx
+	again	1b
+	.endm
+
+	/* CR8, which has an encoding in 64-bit mode alone. */
+	.macro program_cr8
+1:	mov	eax, edi
+	and	eax, 0xf
+	.byte	0x44, 0x0f, 0x22, 0xc0	/* mov cr8, rax */
+	.byte	0x44, 0x0f, 0x20, 0xc2	/* mov rdx, cr8 */
+	fold	edx
+	mov	eax, 1
+	cpuid
+	fold_cpuid
+	again	1b
+	.endm
+
+	/* A burst of MOV DR, of which KVM makes one exit: it drops the intercepts at the first. */
+	.macro program_dr
+1:	mov	eax, edi
+	.rept	8
+	.byte	0x0f, 0x23, 0xc0	/* mov dr0, eax */
+	.byte	0x0f, 0x21, 0xc2	/* mov edx, dr0 */
+	fold	edx
+	inc	eax
+	.endr
+	again	1b
+	.endm
+
 	/* The LAPIC's page: the version, the task priority written and read back, an error register. */
 	.macro program_mmio_lapic
 1:	mov	ebp, 0xfee00000
