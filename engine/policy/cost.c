@@ -218,9 +218,10 @@ unsigned nx_cost_first_leaves(const struct nx_engine *engine)
 	return leaves < MOST_LEAVES ? (unsigned)leaves : MOST_LEAVES;
 }
 
+/* Without costs it is worth following, like everything. */
 bool nx_cost_follow(const struct nx_engine *engine)
 {
-	return nx_cost_known(engine) &&
+	return !nx_cost_known(engine) ||
 	       engine->accounts.making_ns[NX_MAKE_STEPS] < price_of_leaving(engine);
 }
 

@@ -410,15 +410,23 @@ enum growth {
 static enum growth choose_growth(struct nx_engine *engine, const struct nx_site *left)
 {
 	uint64_t to = left->reason == NX_LEAVE_GUARD ? engine->context.temp[0] : left->rip;
+	bool leads;
 
 	if (engine->config.level < NX_LEVEL_PATHS || !left->from)
 		return GROWTH_NONE;
-	if (nx_cost_known(engine) && nx_paths_leads(&engine->paths, left->from, to))
+	leads = nx_paths_leads(&engine->paths, left->from, to);
+	if (nx_cost_known(engine) && leads)
 		return nx_cost_follow(engine) ? GROWTH_FOLLOW : GROWTH_KNOWN;
-	if (nx_make_is_busy(engine) ||
-	    !nx_paths_leave(&engine->paths, left->from, nx_cost_first_leaves(engine)))
-		return GROWTH_NONE;
-	return GROWTH_TRACE;
+	if (!nx_make_is_busy(engine) &&
+	    nx_paths_leave(&engine->paths, left->from, nx_cost_first_leaves(engine)))
+		return GROWTH_TRACE;
+	return leads ? GROWTH_FOLLOW : GROWTH_NONE;
+}
+
+/* Return whether the processor has to raise a page fault, after which the path may be open. */
+static bool needs_page(enum nx_status status)
+{
+	return status == NX_LEAVE_PAGE_FAULT || status == NX_LEAVE_CODE_UNREADABLE;
 }
 
 /* Trace on from a side exit; return whether the trace has met an exit. */
@@ -430,10 +438,14 @@ static bool trace_from(struct nx_engine *engine, const struct nx_site *left, enu
 	bool found = nx_trace(engine, left, known ? NX_MAKE_STEPS : NX_MAKE_TRACE, status);
 
 	engine->counters.followed += known;
-	/* A known path is news only if it has failed; a trace that was cut off says nothing. */
+	/*
+	 * A known path is news only if it has failed; a trace that was cut off says nothing.
+	 * Without costs a known path is followed again after a page fault.
+	 */
 	if (found && !known)
 		nx_paths_traced(&engine->paths, left->from, true);
-	else if (!found && !was_cut_off(engine, *status, blocks))
+	else if (!found && !was_cut_off(engine, *status, blocks) &&
+		 !(known && !nx_cost_known(engine) && needs_page(*status)))
 		nx_paths_traced(&engine->paths, left->from, false);
 	return found;
 }
@@ -455,7 +467,9 @@ static bool grow(struct nx_engine *engine, const struct nx_site *site, enum nx_s
 		return true;
 	if (left.reason != NX_LEAVE_GUARD)
 		nx_paths_note(&engine->paths, left.from, left.rip);
-	if (nx_cost_outgrown(engine, cluster)) {
+	/* Without costs the back-off of traces is that of rebuilds. */
+	if ((nx_cost_known(engine) || growth == GROWTH_TRACE) &&
+	    nx_cost_outgrown(engine, cluster)) {
 		cluster->state = NX_CLUSTER_OUTGROWN;
 		engine->counters.grown++;
 	}
@@ -477,14 +491,15 @@ static enum nx_outcome end_cluster(struct nx_engine *engine, struct nx_exit *exi
 	return end_at_site(engine, exit);
 }
 
-/* With nx_experiment.uncached, run traces only. */
-static enum nx_outcome step_on(struct nx_engine *engine, struct nx_exit *exit)
+/* Run on block by block, without a cluster. */
+static enum nx_outcome step_on(struct nx_engine *engine, struct nx_exit *exit,
+			       enum nx_making making)
 {
 	enum nx_status status;
 
 	engine->pending.cluster = NULL;
-	return nx_trace(engine, NULL, NX_MAKE_TRACE, &status) ? end_at_site(engine, exit)
-							      : leave(engine, exit, status);
+	return nx_trace(engine, NULL, making, &status) ? end_at_site(engine, exit)
+						       : leave(engine, exit, status);
 }
 
 /* Compare the guest's code and run the cluster, in one session; NX_OK: it has run. */
@@ -542,18 +557,21 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 	if (status != NX_OK)
 		return leave(engine, exit, status);
 	if (engine->config.experiment.uncached)
-		return step_on(engine, exit);
+		return step_on(engine, exit, NX_MAKE_TRACE);
 	cluster = find_cluster(engine, &offset, &status);
 	if (!cluster && status == NX_LEAVE_NO_CLUSTER)
 		return trace_on(engine, exit);
 	if (!cluster)
 		return leave(engine, exit, status);
 	status = enter_cluster(engine, cluster, offset);
-	if (status != NX_OK) {
-		if (status == NX_LEAVE_CODE_CHANGED)
-			nx_cache_drop(engine, cluster);
+	if (status == NX_LEAVE_CODE_CHANGED)
+		nx_cache_drop(engine, cluster);
+	/* Blocks need no more than the pages that the guest comes to. */
+	if (status == NX_LEAVE_CODE_UNREADABLE && engine->config.level >= NX_LEVEL_PATHS &&
+	    nx_cost_follow(engine))
+		return step_on(engine, exit, NX_MAKE_STEPS);
+	if (status != NX_OK)
 		return leave(engine, exit, status);
-	}
 	cluster->executions++;
 	cluster->stays += first;
 	engine->counters.enters++;
