@@ -113,18 +113,19 @@ void nx_timeline_begin(void)
 
 void nx_timeline_print(struct nx_json *out)
 {
+	if (timeline.began && nx_options.stats_interval)
+		sample();
+	/* Under the lock, so that no sample is later than the end. */
+	pthread_mutex_lock(&lock);
 	if (timeline.began)
 		nx_json_number(out, "vm_ns", nx_real.now() - timeline.began);
-	if (!nx_options.stats_interval)
-		return;
-	if (timeline.began)
-		sample();
-	pthread_mutex_lock(&lock);
-	nx_json_begin(out, "timeline", '{');
-	nx_json_number(out, "interval_ms", timeline.interval_ms);
-	nx_json_list(out, "at_ms", timeline.at_ms, timeline.count);
-	nx_json_list(out, "taken", timeline.taken, timeline.count);
-	nx_json_list(out, "avoided", timeline.avoided, timeline.count);
-	nx_json_end(out, '}');
+	if (nx_options.stats_interval) {
+		nx_json_begin(out, "timeline", '{');
+		nx_json_number(out, "interval_ms", timeline.interval_ms);
+		nx_json_list(out, "at_ms", timeline.at_ms, timeline.count);
+		nx_json_list(out, "taken", timeline.taken, timeline.count);
+		nx_json_list(out, "avoided", timeline.avoided, timeline.count);
+		nx_json_end(out, '}');
+	}
 	pthread_mutex_unlock(&lock);
 }
