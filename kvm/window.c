@@ -109,10 +109,11 @@ static bool nothing_waits(struct nx_kvm_vcpu *vcpu)
 	if (__atomic_load_n(&vcpu->run->request_interrupt_window, __ATOMIC_RELAXED) ||
 	    atomic_load(&vcpu->vm->hidden_timers))
 		return false;
-	/* A VMM that has the LAPIC stops KVM_RUN when it has an interrupt, or asks for a window. */
+	/* A VMM that has the LAPIC stops KVM_RUN when it has an interrupt, or asks for a window. A
+	 * signal handler that runs meanwhile sets the stop flag. */
 	if (!has_lapic(vcpu))
 		return !__atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_ACQUIRE) &&
-		       vcpu->handlers_seen == nx_handlers_run();
+		       !*nx_engine_stop_flag(vcpu->engine);
 	vcpu->stats->windows++;
 	return !nx_real.ioctl(vcpu->fd, KVM_GET_LAPIC, &lapic) && !lapic_requests(&lapic) &&
 	       !timer_may_wait(vcpu, &lapic) && !pic_may_request(vcpu, &lapic);

@@ -34,7 +34,6 @@ static int setup(void **state)
 		assert_int_equal(vmm_step(&vmm), 0);
 	vcpu = fake_vcpu();
 	vcpu->vm->irqchip_full = true;
-	vcpu->handlers_seen = nx_handlers_run();
 	fake.irq_priority = 0x31;
 	fake.tsc = TSC_NOW;
 	return 0;
@@ -161,8 +160,9 @@ static void test_vmm(void **state)
 	fake.run->immediate_exit = 1;
 	assert_false(quiet());
 	fake.run->immediate_exit = 0;
-	nx_handler_runs();
+	*nx_engine_stop_flag(vcpu->engine) = 1;
 	assert_false(quiet());
+	*nx_engine_stop_flag(vcpu->engine) = 0;
 	assert_int_equal(vcpu->stats->windows, 0);
 }
 
