@@ -3,6 +3,7 @@
 too, where it takes the machine for Hyper-V: KVM's own signature has to be hidden for that."""
 
 from scenario import Scenario
+from scenarios_devices import program
 
 # What libvirt and virt-manager set for a Windows guest; without hv-vpindex and hv-synic Linux does not
 # use the rest.
@@ -23,6 +24,17 @@ say $forked processes
 flood 100
 """
 
+# One processor, and another one beside it.
+ENLIGHTENED_DRIVE = f"""
+for processors in 1 2; do
+	cp /scenario/enlightened.bin $work/disk
+	truncate -s 1M $work/disk
+	start cpus$processors -m 64 -smp $processors -machine pc -vga std -no-reboot \\
+		-cpu host,{FLAGS} -drive file=$work/disk,format=raw,if=ide,snapshot=on
+	finish cpus$processors
+done
+"""
+
 
 def hyperv(vcpus, flags="", **more):
     """A boot of Debian's kernel that takes the machine for Hyper-V."""
@@ -37,6 +49,13 @@ def hyperv(vcpus, flags="", **more):
 
 
 HYPERV = (
+    Scenario("enlightened", "what Windows does at boot under Hyper-V enlightenments, by a boot sector",
+             ENLIGHTENED_DRIVE, files=program("enlightened.bin"), check=True,
+             expect=("^guest: hypervisor Microsoft Hv", "^guest: a long wait 00000000",
+                     "^guest: an unknown call 00000002", "^guest: times out of order 00000000",
+                     "^guest: timer interrupts 00000014", "^guest: messages 00000014",
+                     "^guest: flushes 00000000", "^guest: stale 00000000", "^guest: screen ",
+                     "^guest: pm timer backwards 00000000", "^guest: disk ", "^guest: end")),
     hyperv(1),
     hyperv(2),
     hyperv(1, ",hv-tlbflush"),
