@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* x86.h - architectural constants that the engine looks at (SDM vol. 3, 2.3, 2.5 and chapter 4). */
+/* x86.h - architectural constants that the engine and its hosts look at (SDM vol. 3, 2.3, 2.5, 11.4
+ * and chapter 4; vol. 4 for MSRs). */
 #ifndef NX_X86_H
 #define NX_X86_H
 
@@ -42,12 +43,22 @@
 #define NX_CR4_PSE (1ull << 4)
 #define NX_CR4_PAE (1ull << 5)
 #define NX_CR4_LA57 (1ull << 12)
+#define NX_CR4_VMXE (1ull << 13)
 #define NX_CR4_SMEP (1ull << 20)
 #define NX_CR4_SMAP (1ull << 21)
 #define NX_CR4_PKE (1ull << 22)
 #define NX_CR4_CET (1ull << 23)
 #define NX_CR4_PKS (1ull << 24)
+#define NX_EFER_LME (1ull << 8)
 #define NX_EFER_LMA (1ull << 10)
 #define NX_EFER_NXE (1ull << 11)
+#define NX_EFER_SVME (1ull << 12)
+
+/* MSRs, a bit of one, and the offset of a register in the local APIC's page. */
+#define NX_MSR_TSC 0x10u
+#define NX_MSR_TSC_DEADLINE 0x6e0u
+#define NX_MSR_TSC_AUX 0xc0000103u
+#define NX_APIC_BASE_ENABLED (1ull << 11)
+#define NX_APIC_TPR 0x80u
 
 #endif

@@ -24,6 +24,7 @@
 #include "noexit.h"
 #include "options.h"
 #include "share.h"
+#include "x86.h"
 
 #define NX_HOST_PAGE 4096u
 #define NX_GPA_BITS ((1ull << 52) - 1)

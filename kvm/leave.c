@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <string.h>
 
-#define RFLAGS_IF (1ull << 9)
 /*
  * Making something goes on for as long as so many exits take, whatever the bound: where even an
  * exit takes that long, parts that keep to it would mostly be the way in and out.
@@ -48,7 +47,7 @@ NX_HOT unsigned nx_handlers_run(void)
  */
 static bool lasts_longer(struct nx_kvm_vcpu *vcpu, uint64_t least)
 {
-	bool interruptible = vcpu->state->rflags & RFLAGS_IF;
+	bool interruptible = vcpu->state->rflags & NX_FL_IF;
 	uint64_t now = nx_real.now(), latency = 1000ull * nx_options.latency;
 	uint64_t longest = 1000ull * nx_options.masked_latency;
 
@@ -90,7 +89,7 @@ static bool signal_due(const struct nx_kvm_vcpu *vcpu)
 bool nx_must_leave(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 {
 	const struct nx_kvm_vm *vm = vcpu->vm;
-	bool interruptible = vcpu->state->rflags & RFLAGS_IF;
+	bool interruptible = vcpu->state->rflags & NX_FL_IF;
 
 	if (atomic_load_explicit(&vcpu->off, memory_order_relaxed) ||
 	    atomic_load_explicit(&vm->off, memory_order_relaxed))
@@ -120,7 +119,7 @@ void nx_open_to_stop(struct nx_kvm_vcpu *vcpu)
 
 	__atomic_store_n(stop, 0, __ATOMIC_SEQ_CST);
 	stop_flag = stop;
-	if (vcpu->state->rflags & RFLAGS_IF)
+	if (vcpu->state->rflags & NX_FL_IF)
 		atomic_store(&vcpu->interruptible, true);
 }
 

@@ -5,14 +5,7 @@
 #include <cpuid.h>
 #include <string.h>
 
-#define CR0_PE 1ull
-#define CR4_VMXE (1ull << 13)
-#define CR4_PKE (1ull << 22)
-#define EFER_SVME (1ull << 12)
-#define RFLAGS_TF (1ull << 8)
-#define RFLAGS_IF (1ull << 9)
 #define DR7_ENABLES 0xffull
-#define APIC_TPR 0x80
 #define CR8_NOT_TAKEN 0x10 /* a reserved bit */
 #define CPUID_XSTATE 0xd
 #define XSTATE_PKRU 9
@@ -125,7 +118,7 @@ uint32_t nx_vcpu_pkru(struct nx_kvm_vcpu *vcpu)
 	struct kvm_xsave xsave;
 	uint32_t pkru;
 
-	if (!(vcpu->sregs.cr4 & CR4_PKE))
+	if (!(vcpu->sregs.cr4 & NX_CR4_PKE))
 		return 0;
 	if (vcpu->sregs.ss.dpl != 3 ||
 	    !__get_cpuid_count(CPUID_XSTATE, XSTATE_PKRU, &size, &offset, &ecx, &edx) ||
@@ -169,7 +162,7 @@ static bool may_be_nested(const struct nx_kvm_vcpu *vcpu, int fd)
 		char bytes[NESTED_STATE_MAX];
 	} nested;
 
-	if (!(vcpu->sregs.cr4 & CR4_VMXE) && !(vcpu->sregs.efer & EFER_SVME))
+	if (!(vcpu->sregs.cr4 & NX_CR4_VMXE) && !(vcpu->sregs.efer & NX_EFER_SVME))
 		return false;
 	nested.state.size = sizeof(nested);
 	return nx_real.ioctl(fd, KVM_GET_NESTED_STATE, &nested) ||
@@ -181,7 +174,7 @@ static int task_priority(int fd)
 {
 	struct kvm_lapic_state lapic;
 
-	return nx_real.ioctl(fd, KVM_GET_LAPIC, &lapic) ? -1 : (uint8_t)lapic.regs[APIC_TPR];
+	return nx_real.ioctl(fd, KVM_GET_LAPIC, &lapic) ? -1 : (uint8_t)lapic.regs[NX_APIC_TPR];
 }
 
 /*
@@ -253,18 +246,18 @@ enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd)
 		return NX_UNFIT_SHADOW;
 	if (events->smi.smm || vcpu->run->flags & KVM_RUN_X86_SMM)
 		return NX_UNFIT_SMM;
-	if (vcpu->regs.rflags & RFLAGS_TF)
+	if (vcpu->regs.rflags & NX_FL_TF)
 		return NX_UNFIT_SINGLE_STEP;
 	if (vcpu->guest_debug)
 		return NX_UNFIT_DEBUG;
 	if (may_be_nested(vcpu, fd))
 		return NX_UNFIT_VIRTUALIZATION;
-	if (vcpu->regs.rflags & RFLAGS_IF &&
+	if (vcpu->regs.rflags & NX_FL_IF &&
 	    (vcpu->run->request_interrupt_window || vcpu->irq_seen != vcpu->vm->irq_epoch))
 		return NX_UNFIT_INTERRUPT_DUE;
 	if (breakpoints_armed(fd))
 		return NX_UNFIT_BREAKPOINTS;
-	return vcpu->sregs.cr0 & CR0_PE ? NX_FIT : segments_unfit(vcpu, fd);
+	return vcpu->sregs.cr0 & NX_CR0_PE ? NX_FIT : segments_unfit(vcpu, fd);
 }
 
 /*
@@ -276,7 +269,7 @@ static bool ready_for_interrupt(const struct nx_kvm_vcpu *vcpu)
 {
 	if (vcpu->vm->irqchip_full)
 		return true;
-	return !vcpu->vm->irqchip_split && vcpu->state->rflags & RFLAGS_IF;
+	return !vcpu->vm->irqchip_split && vcpu->state->rflags & NX_FL_IF;
 }
 
 static void fabricate_io(struct kvm_run *run, const struct nx_exit *exit)
@@ -312,7 +305,7 @@ void nx_exit_fabricate(struct nx_kvm_vcpu *vcpu)
 
 	/* cr8 and apic_base are as the last real exit left them: the engine changes neither. */
 	run->flags = 0;
-	run->if_flag = !!(vcpu->state->rflags & RFLAGS_IF);
+	run->if_flag = !!(vcpu->state->rflags & NX_FL_IF);
 	run->ready_for_interrupt_injection = ready_for_interrupt(vcpu);
 	if (vcpu->exit.kind == NX_EXIT_IO)
 		fabricate_io(run, &vcpu->exit);

@@ -9,8 +9,6 @@
 
 #include <x86intrin.h>
 
-#define MSR_TSC_AUX 0xc0000103u
-
 static struct kvm_device_attr offset_attribute(uint64_t *offset)
 {
 	return (struct kvm_device_attr){
@@ -55,7 +53,7 @@ static bool ask_aux(struct nx_kvm_vcpu *vcpu)
 	uint64_t aux;
 
 	if (!vcpu->tsc_aux_known) {
-		vcpu->tsc_aux_known = nx_kvm_get_msr(vcpu->fd, MSR_TSC_AUX, &aux) == 1;
+		vcpu->tsc_aux_known = nx_kvm_get_msr(vcpu->fd, NX_MSR_TSC_AUX, &aux) == 1;
 		vcpu->tsc_aux = (uint32_t)aux;
 	}
 	return vcpu->tsc_aux_known;

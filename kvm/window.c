@@ -25,9 +25,6 @@ enum {
 #define LVTT_MODE (3u << 17)
 #define LVTT_ONE_SHOT 0u
 #define LVTT_DEADLINE (2u << 17)
-#define APIC_BASE_ENABLED (1ull << 11)
-#define MSR_TSC 0x10
-#define MSR_TSC_DEADLINE 0x6e0
 #define NS_PER_MS 1000000ull
 
 static uint32_t lapic_register(const struct kvm_lapic_state *lapic, unsigned offset)
@@ -56,12 +53,12 @@ static uint64_t find_deadline(const struct nx_kvm_vcpu *vcpu)
 	uint64_t deadline, tsc, now = nx_real.now();
 	int khz;
 
-	if (nx_kvm_get_msr(vcpu->fd, MSR_TSC_DEADLINE, &deadline) != 1)
+	if (nx_kvm_get_msr(vcpu->fd, NX_MSR_TSC_DEADLINE, &deadline) != 1)
 		return 0;
 	if (!deadline)
 		return UINT64_MAX;
 	khz = nx_real.ioctl(vcpu->fd, KVM_GET_TSC_KHZ, NULL);
-	if (khz <= 0 || nx_kvm_get_msr(vcpu->fd, MSR_TSC, &tsc) != 1 || tsc >= deadline)
+	if (khz <= 0 || nx_kvm_get_msr(vcpu->fd, NX_MSR_TSC, &tsc) != 1 || tsc >= deadline)
 		return 0;
 	if (deadline - tsc > UINT64_MAX / NS_PER_MS)
 		return UINT64_MAX;
@@ -90,7 +87,7 @@ static bool pic_may_request(const struct nx_kvm_vcpu *vcpu, const struct kvm_lap
 {
 	struct kvm_irqchip chip = {.chip_id = KVM_IRQCHIP_PIC_MASTER};
 
-	if (vcpu->run->apic_base & APIC_BASE_ENABLED &&
+	if (vcpu->run->apic_base & NX_APIC_BASE_ENABLED &&
 	    lapic_register(lapic, LAPIC_LVT0) & LVT_MASKED)
 		return false;
 	return !vcpu->vm->irqchip_full || nx_real.ioctl(vcpu->vm->fd, KVM_GET_IRQCHIP, &chip) ||

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "tinyvm.h"
 
+#include "x86.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -16,12 +18,7 @@
 #define REGION (GUARD + TINYVM_MEMORY + GUARD)
 #define PTE_USER 0x7ull /* present, writable, user */
 #define PTE_LARGE 0x80ull
-#define CR0_PE (1ull << 0)
-#define CR0_PG (1ull << 31)
-#define CR4_PAE (1ull << 5)
-#define EFER_LONG (1ull << 8 | 1ull << 10)
 #define RFLAGS_ALWAYS 0x2ull
-#define RFLAGS_IOPL 0x3000ull
 
 uint64_t tinyvm_now(void)
 {
@@ -62,12 +59,12 @@ static void set_segments(const struct tinyvm *vm, struct kvm_sregs *sregs)
 	code.l = vm->bits == 64;
 	sregs->cs = code;
 	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = data;
-	sregs->cr0 |= CR0_PE;
+	sregs->cr0 |= NX_CR0_PE;
 	if (vm->bits == 64) {
 		sregs->cr3 = TINYVM_TABLES;
-		sregs->cr4 |= CR4_PAE;
-		sregs->cr0 |= CR0_PG;
-		sregs->efer |= EFER_LONG;
+		sregs->cr4 |= NX_CR4_PAE;
+		sregs->cr0 |= NX_CR0_PG;
+		sregs->efer |= NX_EFER_LME | NX_EFER_LMA;
 	}
 }
 
@@ -165,7 +162,7 @@ bool tinyvm_start(struct tinyvm *vm, const struct kvm_regs *regs)
 	if (!start.rsp)
 		start.rsp = TINYVM_STACK;
 	if (!start.rflags)
-		start.rflags = RFLAGS_ALWAYS | (vm->cpl ? RFLAGS_IOPL : 0);
+		start.rflags = RFLAGS_ALWAYS | (vm->cpl ? NX_FL_IOPL : 0);
 	return !vm->ioctl(vm->vcpu, KVM_SET_REGS, &start);
 }
 

@@ -7,9 +7,6 @@
 
 #include "exits.h"
 
-#define CR4_PKE (1u << 22)
-#define EFER_SVME (1u << 12)
-
 static struct vmm vmm, without;
 
 static int setup(void **state)
@@ -42,14 +39,14 @@ static void test_pkru(void **state)
 	assert_int_equal(fake_vcpu()->state->pkru, 0);
 	/* Code of the kernel's privilege hardly touches user pages: not worth a call. */
 	restart(true);
-	fake.sregs.cr4 = CR4_PKE;
+	fake.sregs.cr4 = NX_CR4_PKE;
 	assert_int_equal(vmm_step(&vmm), 0);
 	assert_int_equal(vmm_step(&vmm), 0);
 	assert_int_equal(fake_vcpu()->state->pkru, 0xffffffff);
 	assert_int_equal(fake.asked_pkru, 0);
 	restart(true);
 	fake.pkru = 0x55555554;
-	fake.sregs.cr4 = CR4_PKE;
+	fake.sregs.cr4 = NX_CR4_PKE;
 	fake.sregs.ss.dpl = 3;
 	assert_int_equal(vmm_step(&vmm), 0);
 	assert_int_equal(vmm_step(&vmm), 0);
@@ -65,7 +62,7 @@ static void test_nested(void **state)
 	(void)state;
 	for (unsigned inside = 0; inside < 2; inside++) {
 		restart(true);
-		fake.sregs.efer = EFER_SVME;
+		fake.sregs.efer = NX_EFER_SVME;
 		fake.has_nested_state = true;
 		fake.nested_flags = inside ? KVM_STATE_NESTED_GUEST_MODE : KVM_STATE_NESTED_GIF_SET;
 		memset(&vmm, 0, sizeof(vmm));

@@ -48,7 +48,6 @@ struct model_insn {
 #define MODEL_BASE 0x1000u /* rip of the first instruction */
 #define MODEL_CS_BASE 0x20000u
 #define MODEL_LEN 2u
-#define RFLAGS_IF (1u << 9)
 
 /* When an exit's effects are final. */
 struct fake_style {

@@ -132,7 +132,7 @@ static enum nx_outcome leave(struct nx_engine *e, struct nx_exit *exit, enum nx_
 {
 	if (e->shadow_rip && e->state.rip == e->shadow_rip) {
 		e->state.rip -= MODEL_LEN;
-		e->state.rflags &= ~(uint64_t)RFLAGS_IF;
+		e->state.rflags &= ~(uint64_t)NX_FL_IF;
 	}
 	e->shadow_rip = 0;
 	e->counters.leaves[why]++;
@@ -144,12 +144,12 @@ static enum nx_outcome leave(struct nx_engine *e, struct nx_exit *exit, enum nx_
 /* The rule of the real one: engine/helper/helper.c. */
 static bool change_window(struct nx_engine *e, bool open)
 {
-	if (!(e->state.rflags & RFLAGS_IF) == !open)
+	if (!(e->state.rflags & NX_FL_IF) == !open)
 		return true;
 	if ((open || !e->window_asked) && !e->host->no_interrupt_waits(e->host_data))
 		return false;
 	e->window_asked = open;
-	e->state.rflags ^= RFLAGS_IF;
+	e->state.rflags ^= NX_FL_IF;
 	fake_engine.windows++;
 	return true;
 }
@@ -274,7 +274,7 @@ enum nx_outcome nx_engine_resume(struct nx_engine *e, struct nx_exit *exit)
 			}
 			break;
 		case M_STI:
-			opens = !(state->rflags & RFLAGS_IF);
+			opens = !(state->rflags & NX_FL_IF);
 			if (!change_window(e, true))
 				return leave(e, exit, NX_LEAVE_WINDOW);
 			state->rip += MODEL_LEN;

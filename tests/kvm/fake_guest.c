@@ -113,8 +113,8 @@ static bool execute(const struct model_insn *insn)
 			next = MODEL_BASE + insn->operand * MODEL_LEN;
 		break;
 	case M_STI:
-		fake.events.interrupt.shadow = !(regs->rflags & RFLAGS_IF);
-		regs->rflags |= RFLAGS_IF;
+		fake.events.interrupt.shadow = !(regs->rflags & NX_FL_IF);
+		regs->rflags |= NX_FL_IF;
 		break;
 	case M_SHADOW:
 		fake.events.interrupt.shadow = 1;
@@ -123,15 +123,15 @@ static bool execute(const struct model_insn *insn)
 		fake.events.nmi.masked = 0;
 		/* fall through */
 	case M_POPF:
-		regs->rflags &= ~(uint64_t)RFLAGS_IF;
-		regs->rflags |= insn->operand ? RFLAGS_IF : 0;
+		regs->rflags &= ~(uint64_t)NX_FL_IF;
+		regs->rflags |= insn->operand ? NX_FL_IF : 0;
 		break;
 	case M_TPR:
 		fake.tpr = (uint8_t)insn->operand;
 		fake.sregs.cr8 = insn->operand >> 4;
 		break;
 	case M_CLI:
-		regs->rflags &= ~(uint64_t)RFLAGS_IF;
+		regs->rflags &= ~(uint64_t)NX_FL_IF;
 		break;
 	case M_SEG:
 		fake.sregs.es.selector = (uint16_t)regs->rax;
@@ -203,7 +203,7 @@ void fake_deliver(void)
  * for an exit instead. */
 bool fake_stand(void)
 {
-	bool shadow = fake.events.interrupt.shadow, open = fake.regs.rflags & RFLAGS_IF && !shadow;
+	bool shadow = fake.events.interrupt.shadow, open = fake.regs.rflags & NX_FL_IF && !shadow;
 
 	if (fake.nmi_waits && !fake.events.nmi.masked && !shadow) {
 		fake.nmi_waits = false;

@@ -12,8 +12,6 @@
 
 #include "fake.h"
 
-#define MSR_TSC 0x10
-#define MSR_TSC_DEADLINE 0x6e0
 #define LVT_MASKED (1u << 16)
 
 #define RUN_SIZE (3 * 4096)
@@ -68,10 +66,10 @@ static void store_regs(void)
 		fake.run->s.regs.sregs = fake.sregs;
 	if (fake.run->kvm_valid_regs & KVM_SYNC_X86_EVENTS)
 		fake.run->s.regs.events = events_now();
-	fake.run->ready_for_interrupt_injection = fake.regs.rflags & RFLAGS_IF &&
+	fake.run->ready_for_interrupt_injection = fake.regs.rflags & NX_FL_IF &&
 						  !fake.events.interrupt.shadow &&
 						  !fake.events.interrupt.injected;
-	fake.run->if_flag = !!(fake.regs.rflags & RFLAGS_IF);
+	fake.run->if_flag = !!(fake.regs.rflags & NX_FL_IF);
 	fake.run->flags = fake.run_flags;
 }
 
@@ -174,9 +172,9 @@ static int run(void)
 
 static int get_msr(struct kvm_msr_entry *entry)
 {
-	if (entry->index == MSR_TSC || entry->index == MSR_TSC_DEADLINE) {
+	if (entry->index == NX_MSR_TSC || entry->index == NX_MSR_TSC_DEADLINE) {
 		fake.asked_deadline++;
-		entry->data = entry->index == MSR_TSC ? fake.tsc : fake.deadline;
+		entry->data = entry->index == NX_MSR_TSC ? fake.tsc : fake.deadline;
 		return fake.refuses_msrs ? -1 : 1;
 	}
 	if (entry->index != FAKE_MSR_STEAL_TIME) {

@@ -185,7 +185,7 @@ static void test_latency_bound(void **state)
 	fake_stop();
 	/* The same with interrupts enabled: 50 us instead of 1 ms. */
 	start(ports, COUNT(ports), fast, true);
-	fake.regs.rflags |= RFLAGS_IF;
+	fake.regs.rflags |= NX_FL_IF;
 	with.accesses = with.inputs = 0;
 	assert_true(vmm_run(&with));
 	open = fake.entries;
@@ -214,7 +214,7 @@ static void test_interrupts_get_in(void **state)
 	for (int enabled = 0; enabled < 2; enabled++) {
 		start(ports, COUNT(ports), fast, true);
 		if (enabled)
-			fake.regs.rflags |= RFLAGS_IF;
+			fake.regs.rflags |= NX_FL_IF;
 		with.at_exit = raise_irq;
 		with.accesses = with.inputs = 0;
 		assert_true(vmm_run(&with));
@@ -260,7 +260,7 @@ static void test_messages(void **state)
 	for (int enabled = 0; enabled < 2; enabled++) {
 		start(ports, COUNT(ports), fast, true);
 		if (enabled)
-			fake.regs.rflags |= RFLAGS_IF;
+			fake.regs.rflags |= NX_FL_IF;
 		with.at_exit = send_message;
 		with.accesses = with.inputs = 0;
 		assert_true(vmm_run(&with));
@@ -284,7 +284,7 @@ static void test_exit_fields(void **state)
 		else if (i / 2 == 2)
 			assert_int_equal(nx_kvm_ioctl(FAKE_VM_FD, KVM_ENABLE_CAP, &split), 0);
 		if (enabled)
-			fake.regs.rflags |= RFLAGS_IF;
+			fake.regs.rflags |= NX_FL_IF;
 		assert_int_equal(vmm_step(&with), 0);
 		fake.run->flags = 0xff;
 		assert_int_equal(vmm_step(&with), 0);
@@ -308,7 +308,7 @@ static void test_interrupt_window(void **state)
 {
 	(void)state;
 	start(ports, COUNT(ports), fast, true);
-	fake.regs.rflags |= RFLAGS_IF;
+	fake.regs.rflags |= NX_FL_IF;
 	with.at_exit = want_window;
 	assert_true(vmm_run(&with));
 	assert_true(fake_vcpu()->stats->leaves[NX_HOST_LEAVE_WINDOW] > 3);

@@ -19,7 +19,7 @@ static int setup(void **state)
 	while (!fake_engine.exits)
 		assert_int_equal(vmm_step(&vmm), 0);
 	vcpu = fake_vcpu();
-	vcpu->state->rflags |= RFLAGS_IF;
+	vcpu->state->rflags |= NX_FL_IF;
 	vcpu->stay_began = vcpu->nothing_waited = nx_real.now();
 	vcpu->irq_seen = atomic_load(&vcpu->vm->irq_epoch);
 	vcpu->handlers_seen = nx_handlers_run();
@@ -59,7 +59,7 @@ static void test_time(void **state)
 	fake.clock += 1;
 	check_leaves(NX_HOST_LEAVE_BOUND);
 	/* Interrupts that the guest holds off do not wait for us. */
-	vcpu->state->rflags &= ~(uint64_t)RFLAGS_IF;
+	vcpu->state->rflags &= ~(uint64_t)NX_FL_IF;
 	check_stays();
 	fake.clock = vcpu->stay_began + 5000001;
 	check_leaves(NX_HOST_LEAVE_BOUND);
@@ -88,7 +88,7 @@ static void test_interrupts(void **state)
 	check_stays();
 	fake.run->request_interrupt_window = 1;
 	check_leaves(NX_HOST_LEAVE_WINDOW);
-	vcpu->state->rflags &= ~(uint64_t)RFLAGS_IF;
+	vcpu->state->rflags &= ~(uint64_t)NX_FL_IF;
 	check_stays();
 	atomic_fetch_add(&vcpu->vm->irq_epoch, 1);
 	check_stays();
@@ -157,7 +157,7 @@ static void test_stop_flag(void **state)
 	*stop = 0;
 	nx_handler_runs();
 	assert_int_equal(*stop, 0);
-	vcpu->state->rflags &= ~(uint64_t)RFLAGS_IF;
+	vcpu->state->rflags &= ~(uint64_t)NX_FL_IF;
 	nx_open_to_stop(vcpu);
 	assert_false(vcpu->interruptible);
 	nx_close_to_stop(vcpu);

@@ -27,7 +27,7 @@ static struct vmm vmm;
 static void start(bool takes_interrupts)
 {
 	fake_begin(ports, COUNT(ports), 20, true);
-	fake.regs.rflags |= takes_interrupts ? RFLAGS_IF : 0;
+	fake.regs.rflags |= takes_interrupts ? NX_FL_IF : 0;
 	vmm = (struct vmm){0};
 }
 

@@ -182,7 +182,7 @@ static void test_time(void **state)
 	enum nx_host_leave why;
 
 	(void)state;
-	vcpu->state->rflags |= RFLAGS_IF;
+	vcpu->state->rflags |= NX_FL_IF;
 	vcpu->irq_seen = atomic_load(&vcpu->vm->irq_epoch);
 	vcpu->stay_began = vcpu->nothing_waited = fake.clock;
 	vcpu->stats->windows = 0;

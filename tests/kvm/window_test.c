@@ -140,7 +140,7 @@ static void run_one(struct vmm *vmm, struct record *to, struct fake_style style,
 	if (program[closed_at].op == M_TPR) {
 		fake.tpr = HIGH_PRIORITY;
 		fake.sregs.cr8 = HIGH_PRIORITY >> 4;
-		fake.regs.rflags |= RFLAGS_IF;
+		fake.regs.rflags |= NX_FL_IF;
 	}
 	fake.irq_priority = 0x10;
 	fake.at_delivery = note_delivery;

@@ -3,9 +3,9 @@
  * Instructions that only some guests may execute: run for those, left to the processor for others.
  */
 #include "mock.h"
+#include "x86.h"
 
 #define ARITHMETIC 0x8d5u
-#define CR4_TSD 4u
 #define TSC 0x123456789abcdef0ull
 
 #define CASES(X)                                                                                  \
@@ -183,7 +183,7 @@ static void tsc_that_faults_or_is_unknown(void **state)
 	struct mock *m = new_clock(3, false, 0);
 
 	(void)state;
-	m->start.cr4 |= CR4_TSD;
+	m->start.cr4 |= NX_CR4_TSD;
 	check_not_read(m);
 	m = new_clock(0, true, 0);
 	check_not_read(m);
@@ -192,7 +192,7 @@ static void tsc_that_faults_or_is_unknown(void **state)
 	check_not_read(m);
 	/* CR4.TSD is about CPL 1 to 3 only. */
 	m = new_clock(0, false, 0);
-	m->start.cr4 |= CR4_TSD;
+	m->start.cr4 |= NX_CR4_TSD;
 	mock_warm(m);
 	assert_int_equal(m->exits, 1);
 	/* The same code at the same place, no longer allowed to. */

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /* Port accesses above IOPL: the bitmap in the task's segment decides, at each access anew. */
 #include "mock.h"
+#include "x86.h"
 
 #define TSS (MOCK_EXTRA + 0x1000u) /* a page that nothing else uses */
 #define BITMAP 0x80u
 #define PTE_SUPERVISOR 3u
-#define CR4_SMAP (1ull << 21)
 
 GUEST(ports64, 64, "in al, dx", "not al; out dx, ax", "ret");
 GUEST(ports32, 32, "in al, dx", "not al; out dx, ax", "ret");
@@ -124,12 +124,12 @@ static void segment_in_supervisor_memory(void **state)
 	(void)state;
 	mock_set_pte(m, TSS, TSS | PTE_SUPERVISOR);
 	mock_warm(m);
-	m->start.cr4 |= CR4_SMAP;
+	m->start.cr4 |= NX_CR4_SMAP;
 	check_allowed(m);
 	/* With SMAP it must not be a user's page. */
 	mock_set_pte(m, TSS, TSS | PTE_SUPERVISOR | 4);
 	check_refused(m, NX_LEAVE_PAGE_FAULT);
-	m->start.cr4 &= ~CR4_SMAP;
+	m->start.cr4 &= ~NX_CR4_SMAP;
 	mock_set_pte(m, TSS, 0);
 	check_refused(m, NX_LEAVE_PAGE_FAULT);
 	mock_free(m);
