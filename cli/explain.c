@@ -17,7 +17,7 @@
 
 enum { KEY_JSON = 0x100, KEY_ALONE };
 
-struct options {
+struct explain_options {
 	struct cli_look look; /* count: how many clusters to show, or 0 for all */
 	const char *file;
 	bool json;
@@ -30,7 +30,7 @@ struct options {
 
 static error_t parse(int key, char *text, struct argp_state *state)
 {
-	struct options *options = state->input;
+	struct explain_options *options = state->input;
 	char *end;
 
 	switch (key) {
@@ -78,7 +78,7 @@ static const struct argp parser = {
 	   "status 2: there is nothing to list.",
 };
 
-static bool wanted(const struct options *options, const struct nx_share_cluster *cluster)
+static bool wanted(const struct explain_options *options, const struct nx_share_cluster *cluster)
 {
 	return !options->one || cluster->entry_rip == options->entry;
 }
@@ -98,7 +98,8 @@ static int compare(const void *a, const void *b)
 	return (left->exits < right->exits) - (left->exits > right->exits);
 }
 
-static size_t collect(const struct watch *watch, const struct options *options, struct found *found)
+static size_t collect(const struct watch *watch, const struct explain_options *options,
+		      struct found *found)
 {
 	size_t count = 0;
 
@@ -128,7 +129,7 @@ static void print_json(const struct found *found, size_t count)
 	nx_json_close(&out);
 }
 
-static size_t explain_vmm(const struct watch *watch, const struct options *options)
+static size_t explain_vmm(const struct watch *watch, const struct explain_options *options)
 {
 	size_t count = collect(watch, options, NULL);
 	struct found *found = calloc(count + 1, sizeof(*found));
@@ -150,7 +151,7 @@ static size_t explain_vmm(const struct watch *watch, const struct options *optio
 	return count;
 }
 
-static int explain_pid(const struct options *options)
+static int explain_pid(const struct explain_options *options)
 {
 	enum watch_result result;
 	struct watch watch;
@@ -176,7 +177,7 @@ static int explain_pid(const struct options *options)
 /* ---- A file ---- */
 
 /* Show the file's clusters, most exits first. */
-static int explain_list(struct json_object *clusters, const struct options *options)
+static int explain_list(struct json_object *clusters, const struct explain_options *options)
 {
 	struct json_object *file = json_object_new_object(), *list = json_object_new_array();
 	static struct nx_share_clusters one;
@@ -213,7 +214,7 @@ static int explain_list(struct json_object *clusters, const struct options *opti
 	return listed ? 0 : cli_refuse("there is no such cluster in '%s'", options->file);
 }
 
-static int explain_file(const struct options *options)
+static int explain_file(const struct explain_options *options)
 {
 	struct json_object *file, *clusters;
 	int refused;
@@ -239,7 +240,7 @@ static int explain_file(const struct options *options)
 
 int cli_explain(int argc, char **argv)
 {
-	struct options options = {.look.count = 10};
+	struct explain_options options = {.look.count = 10};
 
 	argp_parse(&parser, argc, argv, 0, NULL, &options);
 	return options.file ? explain_file(&options) : explain_pid(&options);

@@ -193,7 +193,7 @@ static void add_devices(struct frame *frame, const struct span *span)
 
 /* ---- Clusters ---- */
 
-struct row {
+struct frame_row {
 	const struct watch_vcpu *vcpu;
 	const struct nx_share_cluster *cluster;
 	double avoided, executions;
@@ -202,7 +202,7 @@ struct row {
 
 static int compare_rows(const void *a, const void *b)
 {
-	const struct row *left = a, *right = b;
+	const struct frame_row *left = a, *right = b;
 
 	if (left->key != right->key)
 		return left->key < right->key ? 1 : -1;
@@ -229,7 +229,7 @@ static const struct nx_share_cluster *find_cluster(const struct watch *watch,
 	return NULL;
 }
 
-static double key_of(const struct row *row, enum frame_sort sort)
+static double key_of(const struct frame_row *row, enum frame_sort sort)
 {
 	switch (sort) {
 	case FRAME_SORT_EXECUTIONS:
@@ -245,12 +245,12 @@ static double key_of(const struct row *row, enum frame_sort sort)
 	}
 }
 
-static struct row make_row(const struct watch *before, const struct watch_vcpu *vcpu,
-			   const struct nx_share_cluster *cluster, double seconds,
-			   enum frame_sort sort)
+static struct frame_row make_row(const struct watch *before, const struct watch_vcpu *vcpu,
+				 const struct nx_share_cluster *cluster, double seconds,
+				 enum frame_sort sort)
 {
 	const struct nx_share_cluster *old = find_cluster(before, vcpu, cluster);
-	struct row row = {
+	struct frame_row row = {
 	    .vcpu = vcpu,
 	    .cluster = cluster,
 	    .avoided = rate(old ? old->exits : 0, cluster->exits, seconds),
@@ -264,7 +264,7 @@ static struct row make_row(const struct watch *before, const struct watch_vcpu *
 static void add_clusters(struct frame *frame, const struct watch *before, const struct watch *now,
 			 const struct frame_choice *choice, double seconds)
 {
-	struct row *row = calloc((size_t)now->vcpus * NX_SHARE_CLUSTERS + 1, sizeof(*row));
+	struct frame_row *row = calloc((size_t)now->vcpus * NX_SHARE_CLUSTERS + 1, sizeof(*row));
 	size_t count = 0;
 
 	if (!row)

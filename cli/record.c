@@ -24,7 +24,7 @@
 
 enum { KEY_YES = 0x100, KEY_KEEP };
 
-struct options {
+struct record_options {
 	unsigned pairs;
 	bool yes;
 	const char *page, *title, *keep;
@@ -44,7 +44,7 @@ static const char *const words[2] = {"off", "on"};
 
 static error_t parse(int key, char *text, struct argp_state *state)
 {
-	struct options *options = state->input;
+	struct record_options *options = state->input;
 	unsigned long number;
 
 	switch (key) {
@@ -108,7 +108,7 @@ static double now(void)
 	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-static void become(const struct options *options, bool on, const char *file)
+static void become(const struct record_options *options, bool on, const char *file)
 {
 	char stats[PATH_MAX + 16];
 	size_t count = 0, at = 0;
@@ -133,7 +133,8 @@ static void become(const struct options *options, bool on, const char *file)
 }
 
 /* Run the VMM once. Return 0, or the status of cli_refuse(). */
-static int run_once(const struct options *options, bool on, const char *file, double *seconds)
+static int run_once(const struct record_options *options, bool on, const char *file,
+		    double *seconds)
 {
 	double began = now();
 	pid_t child = fork();
@@ -164,7 +165,7 @@ static void file_name(char *file, const char *directory, unsigned pair, bool on)
 	snprintf(file, PATH_MAX, "%s/%s-%u.json", directory, words[on], pair + 1);
 }
 
-static int run_pair(const struct options *options, const char *directory, unsigned number,
+static int run_pair(const struct record_options *options, const char *directory, unsigned number,
 		    struct pair *pair)
 {
 	for (unsigned turn = 0; turn < 2; turn++) {
@@ -245,7 +246,7 @@ static void print_verdict(const struct pair *pair, unsigned pairs)
 		     "difference here.");
 }
 
-static int print_page(const struct options *options, const char *directory, unsigned number)
+static int print_page(const struct record_options *options, const char *directory, unsigned number)
 {
 	struct report report = {.title = options->title};
 	char off[PATH_MAX], on[PATH_MAX];
@@ -265,7 +266,7 @@ static int print_page(const struct options *options, const char *directory, unsi
 	return refused;
 }
 
-static int record(const struct options *options, const char *directory)
+static int record(const struct record_options *options, const char *directory)
 {
 	struct pair pair[MOST_PAIRS] = {0};
 
@@ -284,7 +285,7 @@ static int record(const struct options *options, const char *directory)
 	return print_page(options, directory, pair[options->pairs / 2].number);
 }
 
-static void remove_files(const struct options *options, const char *directory)
+static void remove_files(const struct record_options *options, const char *directory)
 {
 	char file[PATH_MAX];
 
@@ -297,7 +298,7 @@ static void remove_files(const struct options *options, const char *directory)
 
 int cli_record(int argc, char **argv)
 {
-	struct options options = {.pairs = 3};
+	struct record_options options = {.pairs = 3};
 	char directory[] = "/tmp/noexit-record-XXXXXX";
 	const char *writes;
 	int refused;

@@ -9,7 +9,7 @@
 
 #include "cli.h"
 
-struct options {
+struct report_options {
 	const char *file[2];
 	unsigned files;
 	const char *output;
@@ -18,7 +18,7 @@ struct options {
 
 static error_t parse(int key, char *text, struct argp_state *state)
 {
-	struct options *options = state->input;
+	struct report_options *options = state->input;
 
 	switch (key) {
 	case 'o':
@@ -120,7 +120,7 @@ int report_write(const struct report *report, const char *path)
 			  strerror(errno));
 }
 
-static int make(const struct options *options, struct report *report)
+static int make(const struct report_options *options, struct report *report)
 {
 	for (unsigned i = 0; i < options->files; i++) {
 		struct report_run run = {0}, *to;
@@ -142,7 +142,7 @@ static int make(const struct options *options, struct report *report)
 
 int cli_report(int argc, char **argv)
 {
-	struct options options = {.output = "report.html"};
+	struct report_options options = {.output = "report.html"};
 	struct report report = {0};
 	int refused;
 

@@ -11,11 +11,11 @@
 
 #define MOST_CLUSTERS 8
 
-struct reason {
+struct phrase {
 	const char *word, *text;
 };
 
-static const struct reason leaves[] = {
+static const struct phrase leaves[] = {
 #define NX_X(name, text) {#name, text},
     NX_LEAVE_REASONS(NX_X)
 #undef NX_X
@@ -24,13 +24,13 @@ static const struct reason leaves[] = {
 #undef NX_X
 };
 
-static const struct reason unfits[] = {
+static const struct phrase unfits[] = {
 #define NX_X(name, word, text) {word, text},
     NX_UNFITS(NX_X)
 #undef NX_X
 };
 
-static const struct reason costs[] = {
+static const struct phrase costs[] = {
 #define NX_X(name, word, text) {word, text},
     NX_COSTS(NX_X)
 #undef NX_X
@@ -218,7 +218,7 @@ static void print_clusters(FILE *out, const struct report_run *run)
 
 /* ---- Reasons ---- */
 
-static const char *reason_text(const struct reason *list, size_t count, const char *word)
+static const char *reason_text(const struct phrase *list, size_t count, const char *word)
 {
 	for (size_t i = 0; i < count; i++) {
 		if (!strcmp(list[i].word, word))
@@ -227,14 +227,15 @@ static const char *reason_text(const struct reason *list, size_t count, const ch
 	return word;
 }
 
-struct row {
+struct counted {
 	uint64_t count;
 	const char *text;
 };
 
 static int compare_rows(const void *a, const void *b)
 {
-	uint64_t left = ((const struct row *)a)->count, right = ((const struct row *)b)->count;
+	uint64_t left = ((const struct counted *)a)->count,
+		 right = ((const struct counted *)b)->count;
 
 	return (left < right) - (left > right);
 }
@@ -243,10 +244,10 @@ static int compare_rows(const void *a, const void *b)
  * Print an object of counts as rows, the greatest first. The engine and the host may end a stay for
  * the same reason: those are one row.
  */
-static void print_reasons(FILE *out, struct json_object *counts, const struct reason *list,
+static void print_reasons(FILE *out, struct json_object *counts, const struct phrase *list,
 			  size_t count)
 {
-	struct row row[64];
+	struct counted row[64];
 	size_t rows = 0;
 
 	json_object_object_foreach(counts, word, value)
@@ -259,7 +260,7 @@ static void print_reasons(FILE *out, struct json_object *counts, const struct re
 		if (i == COUNT(row))
 			break;
 		if (i == rows)
-			row[rows++] = (struct row){0, text};
+			row[rows++] = (struct counted){0, text};
 		row[i].count += json_object_get_uint64(value);
 	}
 	qsort(row, rows, sizeof(*row), compare_rows);

@@ -18,7 +18,7 @@
 
 enum { KEY_JSON = 0x100 };
 
-struct options {
+struct stat_options {
 	struct cli_look look; /* an interval of 0 means once, a count of 0 without end */
 	bool json;
 };
@@ -27,7 +27,7 @@ struct options {
 
 static error_t parse(int key, char *text, struct argp_state *state)
 {
-	struct options *options = state->input;
+	struct stat_options *options = state->input;
 
 	if (key != KEY_JSON)
 		return cli_parse_look(key, text, state, &options->look);
@@ -244,7 +244,7 @@ static void print_line(const struct watch *now, const struct watch *before, unsi
 	fflush(stdout);
 }
 
-static int print_once(const struct watch *watch, const struct options *options)
+static int print_once(const struct watch *watch, const struct stat_options *options)
 {
 	if (options->json)
 		return print_json(watch);
@@ -252,7 +252,7 @@ static int print_once(const struct watch *watch, const struct options *options)
 	return 0;
 }
 
-static int print_repeatedly(struct watch *before, const struct options *options)
+static int print_repeatedly(struct watch *before, const struct stat_options *options)
 {
 	for (unsigned line = 0; !options->look.count || line < options->look.count; line++) {
 		struct watch now;
@@ -272,7 +272,7 @@ static int print_repeatedly(struct watch *before, const struct options *options)
 }
 
 /* A VMM without the library in it, of which noexit.ko avoids exits. */
-static bool print_kernel_alone(const struct options *options)
+static bool print_kernel_alone(const struct stat_options *options)
 {
 	struct nx_json out = {.fd = STDOUT_FILENO};
 	struct kernel_figures kernel;
@@ -293,7 +293,7 @@ static bool print_kernel_alone(const struct options *options)
 
 int cli_stat(int argc, char **argv)
 {
-	struct options options = {0};
+	struct stat_options options = {0};
 	enum watch_result result;
 	static struct watch watch;
 	pid_t pid;

@@ -13,7 +13,7 @@
 
 enum { KEY_BATCH = 0x10000 };
 
-struct options {
+struct top_options {
 	struct cli_look look; /* count: how many frames to show, or 0 for no end */
 	bool batch;
 	struct frame_choice choice;
@@ -30,7 +30,7 @@ static const struct {
 
 /* ---- Arguments ---- */
 
-static error_t parse_sort(struct options *options, const char *word, struct argp_state *state)
+static error_t parse_sort(struct top_options *options, const char *word, struct argp_state *state)
 {
 	for (unsigned i = 0; i < FRAME_SORT_COUNT; i++) {
 		if (!strcmp(word, sorts[i].word)) {
@@ -50,7 +50,7 @@ static error_t parse_sort(struct options *options, const char *word, struct argp
 
 static error_t parse(int key, char *text, struct argp_state *state)
 {
-	struct options *options = state->input;
+	struct top_options *options = state->input;
 	unsigned long number;
 
 	switch (key) {
@@ -119,7 +119,7 @@ static void choose_next_vm(struct frame_choice *choice, const struct watch *watc
 }
 
 /* Do what the key says. Return whether to go on. */
-static bool obey(int key, struct options *options, const struct watch *watch)
+static bool obey(int key, struct top_options *options, const struct watch *watch)
 {
 	for (unsigned i = 0; i < FRAME_SORT_COUNT; i++) {
 		if (key == sorts[i].key)
@@ -135,7 +135,7 @@ static bool obey(int key, struct options *options, const struct watch *watch)
 
 /* Show the interval between two looks until the next look is due. Return false if the user has
  * quit. */
-static bool show(const struct watch *before, const struct watch *now, struct options *options)
+static bool show(const struct watch *before, const struct watch *now, struct top_options *options)
 {
 	static struct frame frame;
 	int left = (int)(options->look.interval * 1000);
@@ -162,7 +162,7 @@ static bool show(const struct watch *before, const struct watch *now, struct opt
 }
 
 /* false: the VMM has ended. */
-static bool look_again_and_again(struct watch *before, struct options *options)
+static bool look_again_and_again(struct watch *before, struct top_options *options)
 {
 	/* The first two looks are close together, or the screen would stay empty. */
 	double pause = options->look.interval < 0.2 ? options->look.interval : 0.2;
@@ -182,7 +182,7 @@ static bool look_again_and_again(struct watch *before, struct options *options)
 	return true;
 }
 
-static int on_screen(struct watch *watch, struct options *options)
+static int on_screen(struct watch *watch, struct top_options *options)
 {
 	bool alive;
 
@@ -200,7 +200,7 @@ static int on_screen(struct watch *watch, struct options *options)
 
 int cli_top(int argc, char **argv)
 {
-	struct options options = {.look.interval = 1, .choice = {.vm = -1}};
+	struct top_options options = {.look.interval = 1, .choice = {.vm = -1}};
 	enum watch_result result;
 	struct watch watch;
 	pid_t pid;

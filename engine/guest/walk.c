@@ -37,7 +37,7 @@
  */
 #define MAX_TRIES 8
 
-struct step {
+struct walk_step {
 	void *entry;
 	uint64_t value;
 	bool writable; /* by us: the host page */
@@ -49,7 +49,7 @@ struct walk {
 	enum nx_access access;
 	bool wide; /* 8-byte entries */
 	unsigned steps;
-	struct step
+	struct walk_step
 	    step[MAX_LEVELS]; /* the entries that have accessed bits; the last is the leaf */
 	/*
 	 * The conjunction of all entries, with PTE_NX inverted: rights are given by a bit at every
@@ -58,7 +58,7 @@ struct walk {
 	uint64_t rights;
 };
 
-static enum nx_status read_entry(struct walk *walk, uint64_t gpa, struct step *step)
+static enum nx_status read_entry(struct walk *walk, uint64_t gpa, struct walk_step *step)
 {
 	const struct nx_engine *engine = walk->engine;
 	struct nx_page page;
@@ -97,7 +97,7 @@ static enum nx_status descend_wide(struct walk *walk, uint64_t table, unsigned l
 	for (;; level--) {
 		const unsigned shift = 12 + 9 * (level - 1);
 		const uint64_t offset = (1ull << shift) - 1;
-		struct step *step = &walk->step[walk->steps++];
+		struct walk_step *step = &walk->step[walk->steps++];
 		enum nx_status status =
 		    read_entry(walk, table + ((walk->linear >> shift) & 511) * 8, step);
 		uint64_t value;
@@ -152,7 +152,7 @@ static enum nx_status walk_pae(struct walk *walk, uint64_t *gpa)
 	const uint64_t address = address_reserved(state);
 	const uint64_t reserved = state->efer & NX_EFER_NXE ? address & ~PTE_NX : address;
 	const uint64_t pdpte_reserved = address | PDPTE_RESERVED;
-	struct step pdpte;
+	struct walk_step pdpte;
 	enum nx_status status;
 
 	status = read_entry(walk, (state->cr3 & 0xffffffe0) + (walk->linear >> 30) * 8, &pdpte);
@@ -166,7 +166,7 @@ static enum nx_status walk_pae(struct walk *walk, uint64_t *gpa)
 static enum nx_status walk_32(struct walk *walk, uint64_t *gpa)
 {
 	const struct nx_state *state = &walk->engine->state;
-	struct step *step = &walk->step[walk->steps++];
+	struct walk_step *step = &walk->step[walk->steps++];
 	const uint64_t directory = state->cr3 & 0xfffff000;
 	enum nx_status status = read_entry(walk, directory + (walk->linear >> 22) * 4, step);
 	uint64_t value;
@@ -254,7 +254,7 @@ static enum nx_status check_rights(const struct walk *walk)
 
 enum marked { MARKED, MARK_CHANGED, MARK_FORBIDDEN };
 
-static enum marked mark(const struct walk *walk, const struct step *step, uint64_t bits)
+static enum marked mark(const struct walk *walk, const struct walk_step *step, uint64_t bits)
 {
 	uint64_t wide = step->value;
 	uint32_t narrow = (uint32_t)step->value;
