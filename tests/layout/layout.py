@@ -15,7 +15,7 @@ FOLDERS = ("engine", "kvm")
 # Its functions with libc's names stand in for libc: who calls mmap() does not need this file.
 INTERPOSER = "kvm/preload.c"
 # Headers that belong to one folder, and who else may look inside: its tests.
-PRIVATE = {"kvm/host.h": ("kvm/", "tests/kvm/")}
+PRIVATE = {name: ("kvm/", "tests/kvm/") for name in ("kvm/host.h", "kvm/process.h")}
 # Where a program's own files are; what is built there is no source.
 SOURCES = ("engine", "figures", "kvm", "measure", "cli", "examples", "bench", "kernel", "lab", "tests")
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
