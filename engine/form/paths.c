@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* paths.c - the ways that branches were seen to go, and the calls around them; see paths.h. */
+/* paths.c - the edges that branches were seen to take, and the calls around them; see paths.h. */
 #include "engine.h"
 
 /* The side exits at one branch before a trace starts there; each trace doubles the number. */

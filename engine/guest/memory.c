@@ -223,7 +223,8 @@ bool nx_guest_is_inside(const struct nx_engine *engine, enum nx_sreg seg, uint64
 	return segment_linear(engine, seg, offset, size, write, &linear) == NX_OK;
 }
 
-/* A TLB hit: what emitted code checks inline, and no pointer on a mispredicted way either. */
+/* Look the TLB up: what emitted code checks inline, and no pointer on a mispredicted path either.
+ */
 static void *tlb_lookup(const struct nx_engine *engine, uint64_t linear, unsigned size, bool write)
 {
 	const struct nx_tlb_entry *entry = &engine->context.tlb[(linear >> 12) % NX_TLB_ENTRIES];

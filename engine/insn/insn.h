@@ -37,7 +37,7 @@ struct nx_insn {
 	bool device_form;               /* can exit: mmio_form, device.c, or a string instruction */
 	bool string_io;                 /* INS, OUTS */
 	bool repeated;                  /* a string instruction with a repeat prefix */
-	uint16_t gap;   /* instructions since the last exiting one, on the shortest way */
+	uint16_t gap;   /* instructions since the last exiting one, on the shortest path */
 	bool weak;      /* seen to exit before: an exit to formation, an access to translation */
 	bool mmio_form; /* a device access by this form can be completed */
 	uint8_t bytes[15];

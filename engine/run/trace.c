@@ -5,8 +5,8 @@
  * Formation cannot tell where a return or a call through a pointer goes, nor which of a hundred
  * branches lead to the next exit. So, where an exit recurs and nothing is in static reach, the
  * guest runs on in here, block by block, each translated, verified and run as clusters are, and
- * the ways it takes are noted if it meets an exiting instruction soon enough. Formation then
- * follows them. Nothing is lost where it does not: the guest has run, only slower.
+ * the path that it takes is noted if it meets an exiting instruction soon enough. Formation then
+ * follows it. Nothing is lost where it does not: the guest has run, only slower.
  *
  * Blocks are kept, since traces share most of what they run through. So a block knows nothing of
  * the trace: it leaves at its end, and the runtime works out where that is in the guest's calls.

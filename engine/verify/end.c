@@ -18,7 +18,7 @@ static void link_stretches(struct nx_verifier *v)
 	}
 }
 
-/* The next way on from a place that was not yet taken; a counted one need not be. */
+/* Take the next edge from a place that was not yet taken; a counted one need not be. */
 static bool take_way(struct nx_verifier *v, uint32_t from, uint32_t *to)
 {
 	uint32_t at = from + 1;
@@ -43,7 +43,7 @@ static void enter(struct nx_verifier *v, uint32_t at, uint32_t before)
 	v->link[at] = (uint16_t)before;
 }
 
-/* All ways from a root, which is its own predecessor. */
+/* Verify all paths from a root, which is its own predecessor. */
 static enum nx_verify_result verify_ways(struct nx_verifier *v, uint32_t root)
 {
 	uint32_t to;

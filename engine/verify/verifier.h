@@ -150,7 +150,7 @@ enum nx_listing nx_verify_listing(ZydisMnemonic mnemonic);
 bool nx_verify_prefixes(const struct nx_verifier *v);
 /* Check all operands, hidden ones included, of an instruction without effect on control. */
 enum nx_verify_result nx_verify_operands(struct nx_verifier *v);
-/* Check, after all else, that each way through the code ends. */
+/* Check, after all else, that each path through the code ends. */
 enum nx_verify_result nx_verify_end(struct nx_verifier *v);
 
 #endif

@@ -41,7 +41,8 @@ static bool branch_target(const struct nx_verifier *v, uint32_t *target)
 	return true;
 }
 
-/* The instruction ends a straight stretch, in these ways. Branches have two bytes at least. */
+/* Note that the instruction ends a basic block, with these edges. Branches have two bytes at
+ * least. */
 static void note_control(struct nx_verifier *v, unsigned ways, uint32_t target)
 {
 	v->map[v->at] |= (uint16_t)(NXV_CONTROL | ways);

@@ -84,7 +84,7 @@ static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 		       (info & SVM_IOIO_SIZE_MASK) >> SVM_IOIO_SIZE_SHIFT == exit->size;
 	case NX_EXIT_MMIO:
 		return control->exit_info_2 == exit->gpa &&
-		       !(info & PFERR_WRITE_MASK) == !exit->write;
+		       (bool)(info & PFERR_WRITE_MASK) == exit->write;
 	default:
 		if (nx_exit_class_of(exit) == NX_CLASS_CR)
 			return same_cr(control->exit_code, exit);

@@ -64,7 +64,7 @@ static void check_window(const struct window *window, enum mock_mode mode, bool 
 	m->start.gpr[NX_RDX] = 0x1f0;
 	for (unsigned i = 0; i < 12; i++) {
 		mock_run(m);
-		if (m->exits > 1 || !(state->rflags & flag) != !enabled)
+		if (m->exits > 1 || (bool)(state->rflags & flag) != enabled)
 			fail_msg("%s, mode %u: %u exits, rflags %#llx", window->name, mode,
 				 m->exits, (unsigned long long)state->rflags);
 	}

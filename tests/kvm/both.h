@@ -35,7 +35,7 @@ static inline void start(const struct model_insn *program, size_t insns, struct 
 	fake.regs.rdx = 10;
 }
 
-/* Both ways; leaves the host of the second, clustering, run open. */
+/* Run the program without and with clustering; leave the host of the second run open. */
 static inline void run_both(const struct model_insn *program, size_t insns, struct fake_style style)
 {
 	start(program, insns, style, false);

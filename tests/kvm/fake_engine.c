@@ -144,7 +144,9 @@ static enum nx_outcome leave(struct nx_engine *e, struct nx_exit *exit, enum nx_
 /* The rule of the real one: engine/helper/helper.c. */
 static bool change_window(struct nx_engine *e, bool open)
 {
-	if (!(e->state.rflags & NX_FL_IF) == !open)
+	bool is_open = e->state.rflags & NX_FL_IF;
+
+	if (is_open == open)
 		return true;
 	if ((open || !e->window_asked) && !e->host->no_interrupt_waits(e->host_data))
 		return false;

@@ -30,7 +30,7 @@ hostile_\name\()_end:
 	hostile fill, mov %ecx, %r12d; mov $24, %ecx; mov %rdi, %r13; rep stosb; mov %r13, %rdi; mov %r12d, %ecx
 	hostile input, mov %ecx, %r12d; mov $6, %ecx; mov %rdi, %r13; mov $0x170, %edx; rep insl; mov %r13, %rdi; mov %r12d, %ecx
 	/*
-	 * It maps the two megabytes around the address anew at each turn, where nothing was (a page
+	 * It maps the two megabytes around the address again at each turn, where nothing was (a page
 	 * directory is at 0x12000), and goes there.
 	 */
 	hostile tables, mov %rbx, %r8; and $~0x1fffff, %r8; or $0x87, %r8; lea 2(%rcx), %edx; mov %r8, 0x12000(, %rdx, 8); shl $21, %edx; mov %rbx, %r8; and $0x1fffff, %r8d; mov (%rdx, %r8), %r9d; mov %r10d, 4(%rdx, %r8)

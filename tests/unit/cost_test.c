@@ -273,7 +273,7 @@ static void test_limits(void **state)
 	mock_free(m);
 }
 
-/* A cluster is formed anew when the ways that it lacks have cost as much as it did. */
+/* A cluster is formed again when the paths that it lacks have cost as much as it did. */
 static void test_outgrown(void **state)
 {
 	struct mock *m = begin(0, 0);
@@ -355,7 +355,7 @@ static void test_ripe(void **state)
 	assert_true(mock_worth_resuming(m, PC, NX_CLASS_IO));
 	assert_int_equal(m->engine->counters.waited, 0);
 	assert_true(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 68));
-	/* The next one has to be earned anew; a larger one takes longer. */
+	/* The next one has to be earned again; a larger one takes longer. */
 	assert_false(nx_cost_ripe(m->engine, PC, NX_MAKE_INSN, 108));
 	for (unsigned i = 1; i <= 2; i++) {
 		assert_false(mock_worth_resuming(m, PC, NX_CLASS_IO));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-/* Port accesses above IOPL: the bitmap in the task's segment decides, at each access anew. */
+/* Port accesses above IOPL: the bitmap in the task's segment decides, again at each access. */
 #include "mock.h"
 #include "x86.h"
 

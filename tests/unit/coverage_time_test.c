@@ -117,7 +117,7 @@ static void completed_exits_do_not_begin_a_stay(void **state)
 	mock_free(m);
 }
 
-/* A trace: the first time that a way leads too far for formation to see an exit. */
+/* A trace: the first time that a path leads too far for formation to see an exit. */
 
 GUEST(far_away, 64, "in al, dx", ".rept 24; jc 1f; 1:; .endr; out dx, al", "ret");
 

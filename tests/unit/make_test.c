@@ -194,7 +194,7 @@ static void test_others_wait(void **state)
 	mock_free(m);
 }
 
-/* The scratch memory is needed for something else, at every point: then it is begun anew. */
+/* The scratch memory is needed for something else, at every point: then it is begun again. */
 static void test_abandoned(void **state)
 {
 	struct mock *whole = begin(NULL);
@@ -463,7 +463,7 @@ static bool when_late(void *data)
 
 /*
  * The time goes by while nothing is formed, and the trace behind it gets no farther than over a
- * block that is known. That says nothing of the way: the next one begins at once.
+ * block that is known. That says nothing of the path: the next one begins at once.
  */
 static void test_path_after_forming(void **state)
 {

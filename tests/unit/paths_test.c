@@ -121,7 +121,7 @@ static void test_thresholds(void **state)
 	assert_true(nx_paths_seen(&paths, branch, 0x1234));
 }
 
-/* A way may be seen and yet lead nowhere lately. */
+/* A path may be seen and yet lead nowhere lately. */
 static void test_leads(void **state)
 {
 	const uint64_t branch = name(0x9000);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-/* trace.c: following the guest to its next exit, and what is remembered of the way. */
+/* trace.c: following the guest to its next exit, and what is remembered of the path. */
 #include "stage.h"
 
 static struct mock *load(const uint8_t *code, const uint8_t *resume, const uint8_t *stop,
@@ -71,7 +71,7 @@ static void test_finds_exit(void **state)
 	/* jnz, call, call rdi, two returns, jmp rbx. */
 	assert_int_equal(branches_noted(m), 6);
 
-	/* Formation follows the way now, where it would not before. */
+	/* Formation follows the path now, where it would not before. */
 	stage_begin(m);
 	assert_true(stage_form(m, NX_LEVEL_PATHS));
 	assert_int_equal(m->engine->graph.exiting, 1);
@@ -245,7 +245,7 @@ static void test_uncached(void **state)
 	assert_int_equal(m->engine->cache.clusters, 0);
 	for (unsigned i = 0; i < m->engine->blocks.clusters; i++)
 		assert_int_equal(m->engine->blocks.cluster[i].insns, 1);
-	/* 20 instructions from the first exit to the second, and each run makes them all anew. */
+	/* 20 instructions from the first exit to the second, and each run makes them all again. */
 	assert_in_range(m->engine->blocks.clusters, 2 * 20, 1000);
 	mock_free(m);
 }

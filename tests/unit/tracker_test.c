@@ -159,7 +159,7 @@ static void rows_are_fifos(void **state)
 	assert_int_equal(note(mate[8], now), NX_TRACK_COLD);
 	assert_int_equal(row[0].tag, place_of(mate[8], in_al_dx, 1).tag);
 	assert_int_equal(row[7].tag, place_of(mate[1], in_al_dx, 1).tag);
-	/* It begins anew. */
+	/* It starts again. */
 	assert_int_equal(note(mate[0], now), NX_TRACK_COLD);
 	assert_int_equal(row[0].count, 0);
 	assert_int_equal(tracker.leaks, 0);

@@ -104,8 +104,8 @@ static void flow_on(struct oracle *o, uint32_t to, const struct facts *facts)
 }
 
 /*
- * Is there a way without end? All instructions that lead to none of which that is not yet excluded
- * are excluded, until nothing changes.
+ * Return whether a path has no end. Exclude all instructions whose successors are excluded, until
+ * nothing changes.
  */
 static bool is_endless(uint32_t size, uint32_t *where)
 {

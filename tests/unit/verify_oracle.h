@@ -11,7 +11,7 @@
 /*
  * Follows every path from every entry, with what is known of r14, r11, r10, the flags and two
  * slots, to a fixed point: by meaning, where the verifier goes by form and by address. What it saw
- * of control must end once all ways that count a turn are closed.
+ * of control must end once all edges that count a turn are cut.
  */
 const char *verify_oracle(const uint8_t *code, uint32_t size, const struct nx_translation *t,
 			  const struct nx_thunks *thunks, uint32_t *where);
