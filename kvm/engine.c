@@ -16,8 +16,8 @@ const struct nx_host nx_kvm_engine_host = {
     .route_mmio = nx_guest_route_mmio,
     .queue = nx_ring_queue,
     .now = engine_now,
-    .time_is_up = nx_time_is_up,
-    .no_interrupt_waits = nx_no_interrupt_waits,
+    .time_is_up = nx_leave_time_is_up,
+    .no_interrupt_waits = nx_window_quiet,
 };
 
 bool nx_vcpu_engine_make(struct nx_kvm_vcpu *vcpu)

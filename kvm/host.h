@@ -357,19 +357,19 @@ void nx_vm_off(struct nx_kvm_vm *vm, const char *why);
 /* ---- leave.c ---- */
 
 /* Note that a signal handler of the VMM's runs on this thread. Async-signal-safe. */
-void nx_handler_runs(void);
+void nx_handlers_note(void);
 /* Return how many handlers have run on this thread. */
-unsigned nx_handlers_run(void);
+unsigned nx_handlers_count(void);
 /* Return whether the stay is to end between two resumes, with the reason in *why. */
-bool nx_must_leave(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why);
-/* From nx_open_to_stop() on, threads that need this vCPU set the engine's stop flag. */
-void nx_open_to_stop(struct nx_kvm_vcpu *vcpu);
-void nx_close_to_stop(struct nx_kvm_vcpu *vcpu);
-/* Return whether an event came before nx_open_to_stop(), whose stop flag may have been cleared.
+bool nx_leave_due(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why);
+/* From nx_stop_open() on, threads that need this vCPU set the engine's stop flag. */
+void nx_stop_open(struct nx_kvm_vcpu *vcpu);
+void nx_stop_close(struct nx_kvm_vcpu *vcpu);
+/* Return whether an event came before nx_stop_open(), whose stop flag may have been cleared.
  * Each such event has been counted before it set the flag, so the counts tell. */
-bool nx_must_not_resume(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why);
+bool nx_leave_due_before_resume(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why);
 /* Implements nx_host.time_is_up. */
-bool nx_time_is_up(void *data);
+bool nx_leave_time_is_up(void *data);
 
 /* ---- cost.c ---- */
 
@@ -402,7 +402,7 @@ void nx_state_export_regs(const struct nx_state *state, struct kvm_regs *regs);
 void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs);
 /* Return whether the kernel's segment registers are older than the engine's. If so, the caller
  * has to give the kernel *to. */
-bool nx_segments_due(struct nx_kvm_vcpu *vcpu, struct kvm_sregs *to);
+bool nx_state_segments_due(struct nx_kvm_vcpu *vcpu, struct kvm_sregs *to);
 /* Return the guest's protection keys, for a stay that begins. */
 uint32_t nx_vcpu_pkru(struct nx_kvm_vcpu *vcpu);
 /* Return whether the kernel's exit is to be completed by entering the guest, for its shadow. */
@@ -511,7 +511,7 @@ bool nx_steal_claim(struct nx_kvm_vcpu *vcpu);
 /* Ask KVM whether still no interrupt waits; false as well where the VMM has the LAPIC. */
 bool nx_window_still_quiet(struct nx_kvm_vcpu *vcpu);
 /* nx_host.no_interrupt_waits */
-bool nx_no_interrupt_waits(void *data);
+bool nx_window_quiet(void *data);
 
 /* ---- hyperv.c ---- */
 

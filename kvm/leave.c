@@ -24,7 +24,7 @@ static __thread volatile unsigned handlers_run __attribute__((tls_model("initial
 /* The stop flag of the engine that this thread is in. */
 static __thread volatile int *volatile stop_flag __attribute__((tls_model("initial-exec")));
 
-void nx_handler_runs(void)
+void nx_handlers_note(void)
 {
 	volatile int *stop = stop_flag;
 
@@ -33,7 +33,7 @@ void nx_handler_runs(void)
 		*stop = 1;
 }
 
-NX_HOT unsigned nx_handlers_run(void)
+NX_HOT unsigned nx_handlers_count(void)
 {
 	return handlers_run;
 }
@@ -62,7 +62,7 @@ static bool lasts_longer(struct nx_kvm_vcpu *vcpu, uint64_t least)
 	return now - vcpu->stay_began > longest;
 }
 
-bool nx_time_is_up(void *data)
+bool nx_leave_time_is_up(void *data)
 {
 	struct nx_kvm_vcpu *vcpu = data;
 	const uint32_t *cost = vcpu->stats->cost_ns;
@@ -86,7 +86,7 @@ static bool signal_due(const struct nx_kvm_vcpu *vcpu)
 	return pending & ~vcpu->signal_mask;
 }
 
-bool nx_must_leave(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
+bool nx_leave_due(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 {
 	const struct nx_kvm_vm *vm = vcpu->vm;
 	bool interruptible = vcpu->state->rflags & NX_FL_IF;
@@ -113,7 +113,7 @@ bool nx_must_leave(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 
 /* ---- Around a resume ---- */
 
-void nx_open_to_stop(struct nx_kvm_vcpu *vcpu)
+void nx_stop_open(struct nx_kvm_vcpu *vcpu)
 {
 	volatile int *stop = nx_engine_stop_flag(vcpu->engine);
 
@@ -123,13 +123,13 @@ void nx_open_to_stop(struct nx_kvm_vcpu *vcpu)
 		atomic_store(&vcpu->interruptible, true);
 }
 
-void nx_close_to_stop(struct nx_kvm_vcpu *vcpu)
+void nx_stop_close(struct nx_kvm_vcpu *vcpu)
 {
 	atomic_store_explicit(&vcpu->interruptible, false, memory_order_release);
 	stop_flag = NULL;
 }
 
-bool nx_must_not_resume(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
+bool nx_leave_due_before_resume(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *why)
 {
 	if (atomic_load(&vcpu->vm->writers))
 		*why = NX_HOST_LEAVE_MEMSLOTS;

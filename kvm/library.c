@@ -66,7 +66,7 @@ void nx_kvm_memory_changed(const void *at, size_t size)
 
 void nx_kvm_signalled(void)
 {
-	nx_handler_runs();
+	nx_handlers_note();
 }
 
 const char *nx_kvm_option(const char *name, const char *value)

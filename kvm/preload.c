@@ -370,7 +370,7 @@ static _Atomic(handler) handlers[NSIG];
 
 static void handle(int number, siginfo_t *info, void *context)
 {
-	nx_handler_runs();
+	nx_handlers_note();
 	((handler_with_info)(uintptr_t)atomic_load(&handlers[number]))(number, info, context);
 }
 

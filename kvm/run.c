@@ -182,7 +182,7 @@ static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 		vcpu->exported = KVM_SYNC_X86_REGS;
 	}
 	/* The VMM's own win. */
-	if (nx_segments_due(vcpu, &sregs) && !(run->kvm_dirty_regs & KVM_SYNC_X86_SREGS)) {
+	if (nx_state_segments_due(vcpu, &sregs) && !(run->kvm_dirty_regs & KVM_SYNC_X86_SREGS)) {
 		run->s.regs.sregs = sregs;
 		vcpu->exported |= KVM_SYNC_X86_SREGS;
 	}
@@ -293,9 +293,9 @@ static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome, enum nx_h
 	struct nx_kvm_vm *vm = vcpu->vm;
 
 	pthread_rwlock_rdlock(&vm->lock);
-	nx_open_to_stop(vcpu);
-	if (nx_must_not_resume(vcpu, why)) {
-		nx_close_to_stop(vcpu);
+	nx_stop_open(vcpu);
+	if (nx_leave_due_before_resume(vcpu, why)) {
+		nx_stop_close(vcpu);
 		pthread_rwlock_unlock(&vm->lock);
 		return false;
 	}
@@ -307,7 +307,7 @@ static bool resume(struct nx_kvm_vcpu *vcpu, enum nx_outcome *outcome, enum nx_h
 		*outcome = timed_resume(vcpu);
 	else
 		*outcome = nx_engine_resume(vcpu->engine, &vcpu->exit);
-	nx_close_to_stop(vcpu);
+	nx_stop_close(vcpu);
 	pthread_rwlock_unlock(&vm->lock);
 	return true;
 }
@@ -326,7 +326,7 @@ static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 		nx_phase_set(vcpu, NX_PHASE_EXIT);
 		if (!absorbed(vcpu))
 			return present(vcpu);
-		if (nx_must_leave(vcpu, &why))
+		if (nx_leave_due(vcpu, &why))
 			return stay_end_completed(vcpu, why);
 	}
 }
@@ -364,7 +364,7 @@ static enum step stay_continue(struct nx_kvm_vcpu *vcpu)
 	if (vcpu->instead_since)
 		nx_sample_add(vcpu, NX_COST_CLIENT, nx_real.now() - vcpu->instead_since);
 	nx_exit_consume(vcpu);
-	if (nx_must_leave(vcpu, &why))
+	if (nx_leave_due(vcpu, &why))
 		return stay_end_completed(vcpu, why);
 	return stay_resume(vcpu);
 }
@@ -557,7 +557,7 @@ static int interrupted_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 
 NX_HOT static int run_once(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 {
-	unsigned handlers = nx_handlers_run();
+	unsigned handlers = nx_handlers_count();
 	int saved = errno;
 	enum step step;
 
@@ -585,8 +585,8 @@ NX_HOT static int run_once(struct nx_kvm_vcpu *vcpu, int fd, void *argument)
 		break;
 	}
 	errno = saved;
-	return nx_handlers_run() != handlers ? interrupted_run(vcpu, fd, argument)
-					     : real_run(vcpu, fd, argument);
+	return nx_handlers_count() != handlers ? interrupted_run(vcpu, fd, argument)
+					       : real_run(vcpu, fd, argument);
 }
 
 NX_HOT int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument)

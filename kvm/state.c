@@ -91,7 +91,7 @@ static void export_segments(const struct nx_state *state, struct kvm_sregs *sreg
 	export_segment(&sregs->gs, &state->seg[NX_GS]);
 }
 
-bool nx_segments_due(struct nx_kvm_vcpu *vcpu, struct kvm_sregs *to)
+bool nx_state_segments_due(struct nx_kvm_vcpu *vcpu, struct kvm_sregs *to)
 {
 	struct kvm_sregs sregs = vcpu->sregs;
 

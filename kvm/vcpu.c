@@ -111,7 +111,7 @@ void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd)
 		nx_real.ioctl(fd, KVM_SET_REGS, &regs);
 		vcpu->stats->flushes++;
 	}
-	if (nx_segments_due(vcpu, &sregs))
+	if (nx_state_segments_due(vcpu, &sregs))
 		nx_real.ioctl(fd, KVM_SET_SREGS, &sregs);
 }
 

@@ -127,7 +127,7 @@ bool nx_window_still_quiet(struct nx_kvm_vcpu *vcpu)
 }
 
 /* Old kernels take each call on the vCPU for the end of its run (steal.c). */
-bool nx_no_interrupt_waits(void *data)
+bool nx_window_quiet(void *data)
 {
 	struct nx_kvm_vcpu *vcpu = data;
 	uint64_t now = nx_real.now();

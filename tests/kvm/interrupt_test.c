@@ -91,7 +91,7 @@ static void test_immediate_exit_is_given_back(void **state)
 
 static void signalled_now(void)
 {
-	nx_handler_runs();
+	nx_handlers_note();
 }
 
 /* Rule 5 of run.c: a handler that does nothing more than to run. */
@@ -130,9 +130,9 @@ static void test_handler_runs(void **state)
 
 	/* Before KVM_RUN it is too early, as with the kernel. */
 	start(ports, COUNT(ports), fast, true);
-	nx_handler_runs();
+	nx_handlers_note();
 	assert_int_equal(vmm_step(&with), 0);
-	nx_handler_runs();
+	nx_handlers_note();
 	assert_int_equal(vmm_step(&with), 0);
 	assert_int_equal(fake_engine.exits, 1);
 	fake_stop();

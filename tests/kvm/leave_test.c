@@ -22,7 +22,7 @@ static int setup(void **state)
 	vcpu->state->rflags |= NX_FL_IF;
 	vcpu->stay_began = vcpu->nothing_waited = nx_real.now();
 	vcpu->irq_seen = atomic_load(&vcpu->vm->irq_epoch);
-	vcpu->handlers_seen = nx_handlers_run();
+	vcpu->handlers_seen = nx_handlers_count();
 	nx_phase_set(vcpu, NX_PHASE_EXIT);
 	fake.run->immediate_exit = 0;
 	memset(vcpu->stats->cost_ns, 0, sizeof(vcpu->stats->cost_ns));
@@ -40,7 +40,7 @@ static void check_leaves(enum nx_host_leave expected)
 {
 	enum nx_host_leave why = NX_HOST_LEAVE_COUNT;
 
-	assert_true(nx_must_leave(vcpu, &why));
+	assert_true(nx_leave_due(vcpu, &why));
 	assert_int_equal(why, expected);
 }
 
@@ -48,7 +48,7 @@ static void check_stays(void)
 {
 	enum nx_host_leave why;
 
-	assert_false(nx_must_leave(vcpu, &why));
+	assert_false(nx_leave_due(vcpu, &why));
 }
 
 static void test_time(void **state)
@@ -70,13 +70,13 @@ static void test_time_is_up(void **state)
 {
 	(void)state;
 	fake.clock += 50001;
-	assert_true(nx_time_is_up(vcpu));
+	assert_true(nx_leave_time_is_up(vcpu));
 	vcpu->stats->cost_ns[NX_COST_MMIO] = 20000;
-	assert_false(nx_time_is_up(vcpu));
+	assert_false(nx_leave_time_is_up(vcpu));
 	fake.clock = vcpu->stay_began + 80001;
-	assert_true(nx_time_is_up(vcpu));
+	assert_true(nx_leave_time_is_up(vcpu));
 	vcpu->stats->cost_ns[NX_COST_IO] = 30000;
-	assert_false(nx_time_is_up(vcpu));
+	assert_false(nx_leave_time_is_up(vcpu));
 }
 
 static void test_interrupts(void **state)
@@ -99,9 +99,9 @@ static void test_signals(void **state)
 	sigset_t blocked, before;
 
 	(void)state;
-	nx_handler_runs();
+	nx_handlers_note();
 	check_leaves(NX_HOST_LEAVE_SIGNAL);
-	vcpu->handlers_seen = nx_handlers_run();
+	vcpu->handlers_seen = nx_handlers_count();
 	check_stays();
 	/* One that is pending counts only if KVM_SET_SIGNAL_MASK lets it through. */
 	sigemptyset(&blocked);
@@ -124,7 +124,7 @@ static void test_order(void **state)
 {
 	(void)state;
 	fake.clock += 1 << 30;
-	nx_handler_runs();
+	nx_handlers_note();
 	check_leaves(NX_HOST_LEAVE_SIGNAL);
 	fake.run->request_interrupt_window = 1;
 	check_leaves(NX_HOST_LEAVE_WINDOW);
@@ -147,20 +147,20 @@ static void test_stop_flag(void **state)
 
 	(void)state;
 	*stop = 5;
-	nx_open_to_stop(vcpu);
+	nx_stop_open(vcpu);
 	assert_int_equal(*stop, 0);
 	assert_true(vcpu->interruptible);
-	nx_handler_runs();
+	nx_handlers_note();
 	assert_int_equal(*stop, 1);
-	nx_close_to_stop(vcpu);
+	nx_stop_close(vcpu);
 	assert_false(vcpu->interruptible);
 	*stop = 0;
-	nx_handler_runs();
+	nx_handlers_note();
 	assert_int_equal(*stop, 0);
 	vcpu->state->rflags &= ~(uint64_t)NX_FL_IF;
-	nx_open_to_stop(vcpu);
+	nx_stop_open(vcpu);
 	assert_false(vcpu->interruptible);
-	nx_close_to_stop(vcpu);
+	nx_stop_close(vcpu);
 }
 
 /* An event that came while the flag was being cleared has been counted. */
@@ -169,19 +169,19 @@ static void test_must_not_resume(void **state)
 	enum nx_host_leave why = NX_HOST_LEAVE_COUNT;
 
 	(void)state;
-	nx_open_to_stop(vcpu);
-	assert_false(nx_must_not_resume(vcpu, &why));
+	nx_stop_open(vcpu);
+	assert_false(nx_leave_due_before_resume(vcpu, &why));
 	atomic_fetch_add(&vcpu->vm->irq_epoch, 1);
-	assert_true(nx_must_not_resume(vcpu, &why));
+	assert_true(nx_leave_due_before_resume(vcpu, &why));
 	assert_int_equal(why, NX_HOST_LEAVE_INTERRUPT);
-	nx_handler_runs();
-	assert_true(nx_must_not_resume(vcpu, &why));
+	nx_handlers_note();
+	assert_true(nx_leave_due_before_resume(vcpu, &why));
 	assert_int_equal(why, NX_HOST_LEAVE_SIGNAL);
 	atomic_fetch_add(&vcpu->vm->writers, 1);
-	assert_true(nx_must_not_resume(vcpu, &why));
+	assert_true(nx_leave_due_before_resume(vcpu, &why));
 	assert_int_equal(why, NX_HOST_LEAVE_MEMSLOTS);
 	atomic_fetch_sub(&vcpu->vm->writers, 1);
-	nx_close_to_stop(vcpu);
+	nx_stop_close(vcpu);
 }
 
 int main(void)

@@ -87,7 +87,7 @@ static void test_signal_handler(void **state)
 {
 	(void)state;
 	start(false);
-	fake_engine.in_resume = nx_handler_runs;
+	fake_engine.in_resume = nx_handlers_note;
 	assert_int_equal(vmm_step(&vmm), 0);
 	assert_int_equal(vmm_step(&vmm), -1);
 	assert_int_equal(fake_engine.resumes, 1);
@@ -96,7 +96,7 @@ static void test_signal_handler(void **state)
 	assert_int_equal(fake.entries, 1);
 	/* Outside a resume there is no engine that it is for. */
 	fake_engine.in_resume = NULL;
-	nx_handler_runs();
+	nx_handlers_note();
 	assert_int_equal(stop_flag(), 1);
 	fake_stop();
 }
@@ -127,9 +127,9 @@ static void test_time_is_up(void **state)
 		if (slow)
 			bound = 12000000;
 		fake.clock = vcpu->stay_began + bound - margin;
-		assert_false(nx_time_is_up(vcpu));
+		assert_false(nx_leave_time_is_up(vcpu));
 		fake.clock = vcpu->stay_began + bound + margin;
-		assert_true(nx_time_is_up(vcpu));
+		assert_true(nx_leave_time_is_up(vcpu));
 		fake_stop();
 	}
 	/* Exits that take as long as usual: the bound it is. */
@@ -138,9 +138,9 @@ static void test_time_is_up(void **state)
 	assert_int_equal(vmm_step(&vmm), 0);
 	fake_vcpu()->stats->cost_ns[NX_COST_IO] = 2000;
 	fake.clock = fake_vcpu()->stay_began + 50000 - margin;
-	assert_false(nx_time_is_up(fake_vcpu()));
+	assert_false(nx_leave_time_is_up(fake_vcpu()));
 	fake.clock += 2 * margin;
-	assert_true(nx_time_is_up(fake_vcpu()));
+	assert_true(nx_leave_time_is_up(fake_vcpu()));
 	fake_stop();
 }
 
@@ -148,7 +148,7 @@ static void test_time_is_up(void **state)
  */
 static void test_as_a_resume_begins(void **state)
 {
-	static void (*const come[])(void) = {raise_line, nx_handler_runs};
+	static void (*const come[])(void) = {raise_line, nx_handlers_note};
 
 	(void)state;
 	for (unsigned i = 0; i < COUNT(come); i++) {

@@ -154,7 +154,7 @@ static void test_signal_in_the_engine(void **state)
 {
 	(void)state;
 	step();
-	fake_engine.in_resume = nx_handler_runs;
+	fake_engine.in_resume = nx_handlers_note;
 	assert_int_equal(vmm_step(&vmm), -1);
 	assert_int_equal(errno, EINTR);
 	assert_int_equal(vcpu->stats->takeovers, 1);

@@ -48,7 +48,7 @@ static int teardown(void **state)
 
 static bool quiet(void)
 {
-	return nx_no_interrupt_waits(vcpu);
+	return nx_window_quiet(vcpu);
 }
 
 static void test_requests(void **state)
@@ -188,24 +188,24 @@ static void test_time(void **state)
 	vcpu->stats->windows = 0;
 	for (unsigned i = 0; i < 90; i++) {
 		fake.clock += 50001;
-		assert_false(nx_must_leave(vcpu, &why));
-		assert_false(nx_must_leave(vcpu, &why));
+		assert_false(nx_leave_due(vcpu, &why));
+		assert_false(nx_leave_due(vcpu, &why));
 	}
 	assert_int_equal(vcpu->stats->windows, 90);
 	fake.clock = vcpu->stay_began + 5000001;
-	assert_true(nx_must_leave(vcpu, &why));
+	assert_true(nx_leave_due(vcpu, &why));
 	assert_int_equal(why, NX_HOST_LEAVE_BOUND);
 	vcpu->stay_began = vcpu->nothing_waited = fake.clock;
 	fake.irq_waits = true;
 	fake.clock += 50000;
-	assert_false(nx_must_leave(vcpu, &why));
+	assert_false(nx_leave_due(vcpu, &why));
 	fake.clock += 1;
-	assert_true(nx_must_leave(vcpu, &why));
+	assert_true(nx_leave_due(vcpu, &why));
 	assert_int_equal(why, NX_HOST_LEAVE_BOUND);
 	/* Where the VMM has the LAPIC, nobody is asked. */
 	fake.irq_waits = false;
 	vcpu->vm->irqchip_full = false;
-	assert_true(nx_must_leave(vcpu, &why));
+	assert_true(nx_leave_due(vcpu, &why));
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
