@@ -21,7 +21,7 @@
 	X(LATENCY, latency, NUMBER, "latency", "US",                                              \
 	  "Keep interrupts waiting for at most US microseconds (default 50)")                     \
 	X(MASKED_LATENCY, masked_latency, NUMBER, "masked-latency", "US",                         \
-	  "Latency bound while the guest has interrupts disabled (default 5000)")                 \
+	  "End a stay in which no interrupt waits after US microseconds (default 5000)")          \
 	X(LEVEL, level, LEVEL, "level", "NAME",                                                   \
 	  "What clusters may contain: pairs, straight, dynamic, branches, loops, paths "          \
 	  "(default: the last)")                                                                  \
