@@ -110,7 +110,7 @@ static bool nothing_waits(struct nx_kvm_vcpu *vcpu)
 	 * signal handler that runs meanwhile sets the stop flag. */
 	if (!has_lapic(vcpu))
 		return !__atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_ACQUIRE) &&
-		       !*nx_engine_stop_flag(vcpu->engine);
+		       !__atomic_load_n(nx_engine_stop_flag(vcpu->engine), __ATOMIC_ACQUIRE);
 	vcpu->stats->windows++;
 	return !nx_real.ioctl(vcpu->fd, KVM_GET_LAPIC, &lapic) && !lapic_requests(&lapic) &&
 	       !timer_may_wait(vcpu, &lapic) && !pic_may_request(vcpu, &lapic);
