@@ -336,6 +336,23 @@ void nx_translate_begin(struct nx_engine *engine, const struct nx_graph *graph, 
 	place_flags(&s->translator);
 }
 
+/*
+ * Return whether an endbr64 stands elsewhere than at the entries: in a constant that the guest
+ * chose, say. With tracked branches the verifier refuses such code, and the guest's is left to the
+ * hardware.
+ */
+static bool has_stray_landing(const struct nx_translator *t)
+{
+	static const uint8_t endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
+	unsigned landings = 0;
+
+	if (t->engine->memory.branches != NX_BRANCHES_TRACKED)
+		return false;
+	for (uint32_t at = 0; at + sizeof(endbr64) <= t->e.size; at++)
+		landings += !nx_memcmp(t->e.to + at, endbr64, sizeof(endbr64));
+	return landings != t->out->entries;
+}
+
 /* Finish the translation after all blocks and stubs have been emitted. */
 static void finish(struct nx_translator *t)
 {
@@ -343,8 +360,10 @@ static void finish(struct nx_translator *t)
 		nx_branch_patch(&t->e, t->s->fixup[i].from,
 				t->s->block_offset[t->s->fixup[i].block]);
 	t->out->size = t->e.size;
-	if (!t->e.failed)
-		link_exits(t);
+	if (t->e.failed)
+		return;
+	link_exits(t);
+	t->e.failed = has_stray_landing(t);
 }
 
 enum nx_progress nx_translate_step(struct nx_engine *engine)

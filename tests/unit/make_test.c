@@ -9,6 +9,9 @@ GUEST(many, 64, "in al, dx",
       ".rept 40\n out dx, al; inc ecx; test al, al; jnz 1f; add al, 3; 1:\n .endr\n out dx, al",
       "hlt");
 
+/* A constant with the bytes of an endbr64. */
+GUEST(landing, 64, "in al, dx", "xor ecx, 0xfa1e0ff3; out dx, al", "hlt");
+
 static bool always(void *data)
 {
 	(void)data;
@@ -306,6 +309,30 @@ static void test_flushed_meanwhile(void **state)
 	mock_branches = NX_BRANCHES_INDIRECT;
 }
 
+/* Code with a constant that could be entered is not translated where the processor tracks branches.
+ */
+static void test_landing_in_constant(void **state)
+{
+	(void)state;
+	for (unsigned branches = 0; branches <= NX_BRANCHES_TRACKED; branches++) {
+		enum nx_status status = NX_OK;
+		struct nx_cluster *cluster;
+		struct mock *m;
+
+		mock_branches = (enum nx_branches)branches;
+		m = mock_new(MOCK_LONG64, 0, NX_LEVEL_LOOPS);
+		MOCK_LOAD(m, landing);
+		stage_begin(m);
+		cluster = make(m, m->start.rip, &status);
+		assert_int_equal(cluster == NULL, branches == NX_BRANCHES_TRACKED);
+		if (!cluster)
+			assert_int_equal(status, NX_LEAVE_UNTRANSLATED);
+		assert_int_equal(m->engine->counters.refused, 0);
+		mock_free(m);
+	}
+	mock_branches = NX_BRANCHES_INDIRECT;
+}
+
 /* Memory that direct branches cannot leave is refused. */
 static void test_out_of_reach(void **state)
 {
@@ -522,6 +549,7 @@ int main(void)
 	    cmocka_unit_test(test_abandoned),
 	    cmocka_unit_test(test_full_cache),
 	    cmocka_unit_test(test_flushed_meanwhile),
+	    cmocka_unit_test(test_landing_in_constant),
 	    cmocka_unit_test(test_out_of_reach),
 	    cmocka_unit_test(test_other_mode),
 	    cmocka_unit_test(test_code_changes_meanwhile),
