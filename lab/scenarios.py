@@ -13,6 +13,7 @@ from load import load
 from scenario import SHADOW_PAGING, Scenario, same_transcript
 from scenarios_devices import DEVICES
 from scenarios_hyperv import HYPERV
+from scenarios_machines import MACHINES
 from scenarios_net import NETWORK
 from tool import LabError, run_tool
 
@@ -265,6 +266,7 @@ digest $work/screen
          "-drive file=$work/disk,format=raw,if=floppy"),
     *DEVICES,
     *HYPERV,
+    *MACHINES,
     *NETWORK,
     load(1),
 )
