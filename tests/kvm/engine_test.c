@@ -14,13 +14,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fake_stop();
-	return 0;
-}
-
 static void test_made_once(void **state)
 {
 	(void)state;
@@ -134,7 +127,7 @@ static void test_check_of_memory(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_made_once),       TEST(test_options), TEST(test_defaults),
 	    TEST(test_faults_to_come),  TEST(test_none),    TEST(test_check_of_counters),

@@ -157,6 +157,8 @@ void fake_start(const struct model_insn *program, unsigned insns, struct fake_st
 void fake_begin(const struct model_insn *program, unsigned insns, unsigned turns, bool on);
 /* Close what fake_start() opened. */
 void fake_stop(void);
+/* The same, as what cmocka calls behind a test. */
+int fake_teardown(void **state);
 struct nx_kvm_vm *fake_vm(void);
 struct nx_kvm_vcpu *fake_vcpu(void);
 /* The lines that the host has said since fake_start(). */

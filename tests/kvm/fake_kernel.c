@@ -488,3 +488,10 @@ void fake_stop(void)
 		nx_fd_clear(FAKE_SECOND_VCPU_FD);
 	nx_fd_clear(FAKE_VM_FD);
 }
+
+int fake_teardown(void **state)
+{
+	(void)state;
+	fake_stop();
+	return 0;
+}

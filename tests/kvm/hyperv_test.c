@@ -24,13 +24,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fake_stop();
-	return 0;
-}
-
 #define HINT_FLUSH (1u << 2)
 
 /* All features that an interface of Hyper-V's shape can have, with these hints. */
@@ -168,7 +161,7 @@ static void test_unknown_vcpu_capability(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_hyperv),
 	    TEST(test_hyperv_flush_alone),

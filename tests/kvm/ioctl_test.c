@@ -38,13 +38,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fake_stop();
-	return 0;
-}
-
 static void test_what_is_not_ours(void **state)
 {
 	(void)state;
@@ -104,7 +97,7 @@ static void test_vm_that_is_refused(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_what_is_not_ours),
 	    TEST(test_another_kind_of_object),

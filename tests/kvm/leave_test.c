@@ -29,13 +29,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fake_stop();
-	return 0;
-}
-
 static void check_leaves(enum nx_host_leave expected)
 {
 	enum nx_host_leave why = NX_HOST_LEAVE_COUNT;
@@ -186,7 +179,7 @@ static void test_must_not_resume(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_time),  TEST(test_time_is_up), TEST(test_interrupts),      TEST(test_signals),
 	    TEST(test_order), TEST(test_stop_flag),  TEST(test_must_not_resume),

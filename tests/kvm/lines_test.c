@@ -23,13 +23,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fake_stop();
-	return 0;
-}
-
 static int last_status;
 
 /* Sets a line; returns how often the kernel was asked. */
@@ -161,7 +154,7 @@ static void test_off(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_again),   TEST(test_raised),  TEST(test_touched), TEST(test_inside),
 	    TEST(test_overlap), TEST(test_refused), TEST(test_off),

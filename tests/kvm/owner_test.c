@@ -20,13 +20,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fake_stop();
-	return 0;
-}
-
 /* A signal handler that interrupted the holder is told, and does not wait for itself. */
 static void test_own_lock(void **state)
 {
@@ -148,7 +141,7 @@ static void test_off_by_option_is_no_news(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_own_lock),         TEST(test_others_lock),
 	    TEST(test_quiesce),          TEST(test_interrupt_raised),

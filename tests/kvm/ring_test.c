@@ -62,13 +62,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fake_stop();
-	return 0;
-}
-
 static void run(struct vmm *me)
 {
 	me->drain_every = drain_every;
@@ -255,7 +248,7 @@ static void test_string(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_teardown)
 	static const struct CMUnitTest tests[] = {
 	    TEST(test_as_kvm), TEST(test_full_ring), TEST(test_two_vcpus), TEST(test_vcpu_comes),
 	    TEST(test_routes), TEST(test_removal),   TEST(test_string),

@@ -27,13 +27,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fake_stop();
-	return 0;
-}
-
 static int vm_ioctl(unsigned long request, void *argument)
 {
 	return nx_kvm_ioctl(FAKE_VM_FD, request, argument);
@@ -517,7 +510,7 @@ static void test_options(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_slots),
 	    TEST(test_many_slots),

@@ -27,13 +27,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fake_stop();
-	return 0;
-}
-
 /* This is what another process would see of the file. */
 static const void *look(uint64_t offset, size_t size)
 {
@@ -155,7 +148,7 @@ static void test_number_of_somebody_else(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_file),    TEST(test_vcpu_that_goes), TEST(test_reason),
 	    TEST(test_no_file), TEST(test_unwatched),      TEST(test_number_of_somebody_else),

@@ -15,13 +15,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fake_stop();
-	return 0;
-}
-
 static void begin_stay(bool has_tsc)
 {
 	fake_has_tsc_offset = has_tsc;
@@ -77,7 +70,7 @@ static void test_unknown(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_reading),
 	    TEST(test_unknown),

@@ -39,13 +39,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fake_stop();
-	return 0;
-}
-
 /* To an exit of the engine's, for which the kernel has old registers. */
 static void enter_engine(void)
 {
@@ -290,7 +283,7 @@ static void test_look_of_a_signal_handler(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_life),
 	    TEST(test_not_a_vcpu),

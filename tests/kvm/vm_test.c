@@ -52,13 +52,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fake_stop();
-	return 0;
-}
-
 static int call(unsigned long request, void *argument)
 {
 	calm_before = atomic_load(&vm->calm);
@@ -292,7 +285,7 @@ static void test_unknown(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_kernels_without_the_run_page),
 	    TEST(test_kernels_that_cannot),

@@ -39,13 +39,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fake_stop();
-	return 0;
-}
-
 static bool quiet(void)
 {
 	return nx_window_quiet(vcpu);
@@ -208,7 +201,7 @@ static void test_time(void **state)
 	assert_true(nx_leave_due(vcpu, &why));
 }
 
-#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, fake_teardown)
 
 int main(void)
 {
