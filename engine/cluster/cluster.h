@@ -68,20 +68,18 @@ struct nx_maker {
 
 /* ---- make.c ---- */
 
-/* Run the pipeline's last stages: translate the engine's graph in scratch memory, have it
- * verified, and only then copy the code to the code cache's free end. Return NX_OK, or why there
- * is no code: NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED, NX_LEAVE_CACHE_FULL. */
-enum nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache);
-/* Do the same without the copy: the verified code is in the scratch memory (emitted), and is for
- * this offset of the code memory if its branches are direct. */
+/* Translate the engine's graph in scratch memory (emitted) and have it verified. The code is for
+ * this offset of the code memory if its branches are direct. Return NX_OK, or why there is no code:
+ * NX_LEAVE_UNTRANSLATED, NX_LEAVE_REFUSED. */
 enum nx_status nx_make_emitted(struct nx_engine *engine, uint32_t place);
-/* Do nx_make_code() and keep the result; a full cache is flushed. On NULL *status says why. */
+/* Do nx_make_emitted() and keep the result among the blocks, as nx_cache_add() does. On NULL
+ * *status says why. */
 struct nx_cluster *nx_make_block(struct nx_engine *engine, enum nx_status *status);
 /* Return the cluster that begins at rip, for exits at pc, building it as far as time permits;
  * later calls go on from there. On NULL *status is a pause (nx_status_is_pause()) if building goes
  * on next time; NX_LEAVE_COLD if it has not been earned (unless earned says that it has) or another
  * one is being built; NX_LEAVE_NO_CLUSTER if formation has found nothing; or that of
- * nx_make_code(). */
+ * nx_make_emitted() or nx_cache_add(). */
 struct nx_cluster *nx_make_cluster(struct nx_engine *engine, uint64_t rip, uint64_t pc, bool earned,
 				   enum nx_status *status);
 /* Return whether another cluster is being built, and not for too long. Call this before
@@ -104,7 +102,7 @@ bool nx_mode_is_current(const struct nx_engine *engine, const struct nx_mode *mo
 			uint64_t cs_base, uint32_t cs_limit);
 /* Return whether it is valid in the engine's current mode. */
 bool nx_cluster_is_current(const struct nx_engine *engine, const struct nx_cluster *cluster);
-/* Copy verified code (nx_make_code()) to the code cache's free end; return NX_OK or
+/* Copy verified code (nx_make_emitted()) to the code cache's free end; return NX_OK or
  * NX_LEAVE_CACHE_FULL. */
 enum nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *cache);
 /* Keep the code that has been placed there; return NULL if there is no room. */

@@ -8,9 +8,8 @@
  *
  * Invariant: while the maker is not idle, it owns the scratch memory (form_scratch,
  * translate_scratch, the graph, the translation, the emitted code and its place, the verifier's
- * state). Any other
- * user must call nx_make_abandon() first. The verifier therefore sees exactly what was translated,
- * whatever happened in between.
+ * state). Any other user must call nx_make_abandon() first. The verifier therefore sees exactly
+ * what was translated, whatever happened in between.
  */
 #include "engine.h"
 
@@ -81,13 +80,6 @@ enum nx_status nx_make_emitted(struct nx_engine *engine, uint32_t place)
 		progress = verify_step(engine);
 	while (progress == NX_MORE);
 	return progress == NX_FAILED ? NX_LEAVE_REFUSED : NX_OK;
-}
-
-enum nx_status nx_make_code(struct nx_engine *engine, struct nx_cache *cache)
-{
-	enum nx_status status = nx_make_emitted(engine, cache->code_used);
-
-	return status == NX_OK ? nx_cache_place(engine, cache) : status;
 }
 
 struct nx_cluster *nx_make_block(struct nx_engine *engine, enum nx_status *status)

@@ -8,18 +8,23 @@ GUEST(code, 64, "in al, dx", "out dx, al; mov ecx, 0x12345678; mov ebx, ecx; out
 #define ALL UINT32_MAX
 #define CODE_BYTES ((unsigned)(code_stop - code_resume))
 
+/* The engine's graph as a cluster of the cache. */
+static struct nx_cluster *keep_graph(struct nx_engine *engine)
+{
+	assert_int_equal(nx_make_emitted(engine, engine->cache.code_used), NX_OK);
+	assert_int_equal(nx_cache_place(engine, &engine->cache), NX_OK);
+	nx_engine_flush(engine);
+	return nx_cache_insert(engine, &engine->cache);
+}
+
 /* A cluster of the code at rip, as the cache keeps it. */
 static struct nx_cluster *make_cluster(struct mock *m, uint64_t rip)
 {
-	struct nx_engine *engine = m->engine;
-
 	mock_poke(m, (uint32_t)rip, code_resume, CODE_BYTES);
 	m->start.rip = rip;
 	stage_begin(m);
 	assert_true(stage_form(m, NX_LEVEL_STRAIGHT));
-	assert_int_equal(nx_make_code(engine, &engine->cache), NX_OK);
-	nx_engine_flush(engine);
-	return nx_cache_insert(engine, &engine->cache);
+	return keep_graph(m->engine);
 }
 
 static void test_each_byte(void **state)
@@ -118,9 +123,7 @@ static void test_what_may_run(void **state)
 	m->start.rip = MOCK_CODE;
 	stage_begin(m);
 	assert_true(stage_form(m, NX_LEVEL_LOOPS));
-	assert_int_equal(nx_make_code(engine, &engine->cache), NX_OK);
-	nx_engine_flush(engine);
-	cluster = nx_cache_insert(engine, &engine->cache);
+	cluster = keep_graph(engine);
 	assert_non_null(cluster);
 	assert_true(cluster->fragments >= 3);
 	assert_true(cluster->entries >= 3);
