@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Whole machines and foreign programs: nothing that another compiler or a sanitizer adds to.
 OUTER_SUITES = ("lab", "kvm", "tools", "fuzz", "valgrind")
+# What a host VM of the lab may have, in KiB, with the emulator's own memory.
+LAB_KIB = 4 << 20
 # Versions differ in how they format and in what they find: one of each judges.
 JUDGES = {"clang-format": "clang-format-14", "clang-tidy": "clang-tidy-14"}
 SANITIZER_ENV = {
@@ -195,6 +197,14 @@ def thread_sanitizer(tally, build):
         test_build(tally, "tsan: ", directory, ["--timeout-multiplier", "8", "--suite", "race"])
 
 
+def test_jobs():
+    """How many tests may run side by side: as many as there are processors, if memory has room for a
+    host VM of the lab in each."""
+    meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
+    available = int(meminfo.split("MemAvailable:")[1].split()[0])
+    return max(1, min(os.cpu_count() or 1, available // LAB_KIB))
+
+
 def main():
     build = Path(sys.argv[1]).resolve()
     tally = Tally()
@@ -207,7 +217,8 @@ def main():
           ["-Db_sanitize=address,undefined", "-Db_lundef=false"], test_env=SANITIZER_ENV)
     timed("thread sanitizer", thread_sanitizer, tally, build)
     # A limit is there to end what hangs; on a busy machine everything takes a few times as long.
-    timed("tests", test_build, tally, "", build, ["--timeout-multiplier", "4"],
+    timed("tests", test_build, tally, "", build,
+          ["--timeout-multiplier", "4", "--num-processes", str(test_jobs())],
           {"LAB_PATIENCE": os.environ.get("LAB_PATIENCE") or "4"})
     return tally.close()
 
