@@ -335,7 +335,9 @@ struct nx_host {
 				    uint64_t value);
 	/*
 	 * The same for an instruction exit, which *exit describes: an MSR by its number (operand),
-	 * a control register by reg. May be NULL: the host takes all of them.
+	 * a control register by reg. May be NULL: the host takes all of them. VMRUN is delivered
+	 * in STI's shadow, too: a host that then leaves it to the hardware has to decline it here,
+	 * unless no interrupt can be taken before it.
 	 */
 	enum nx_route (*route_insn)(void *data, const struct nx_exit *exit);
 	/*

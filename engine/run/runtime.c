@@ -243,6 +243,9 @@ static enum nx_outcome end_with_insn(struct nx_engine *engine, const struct nx_s
 	exit->rip = site->rip;
 	exit->next = site->next;
 	nx_exit_describe_insn(engine, site, exit);
+	/* VMRUN ends the shadow. A host that may not execute it at once declines it there. */
+	if (nx_stay_in_shadow(engine, site->rip) && exit->insn != NX_INSN_VMRUN)
+		return leave(engine, exit, NX_LEAVE_WINDOW);
 	engine->stay.routed = engine->host->route_insn
 				  ? engine->host->route_insn(engine->host_data, exit)
 				  : NX_ROUTE_EXIT;
@@ -334,8 +337,10 @@ static enum nx_outcome end_at_site(struct nx_engine *engine, struct nx_exit *exi
 	const struct nx_site copy = engine->running->site[engine->context.site], *site = &copy;
 
 	engine->state.rip = site->rip;
-	/* The guest may not meet an exit in a shadow that its host knows nothing of. */
-	if (site->kind != NX_SITE_LEAVE && nx_stay_in_shadow(engine, site->rip))
+	/* The guest may not meet an exit in a shadow that its host knows nothing of; but see
+	 * end_with_insn(). */
+	if (site->kind != NX_SITE_LEAVE && site->kind != NX_SITE_INSN &&
+	    nx_stay_in_shadow(engine, site->rip))
 		return leave(engine, exit, NX_LEAVE_WINDOW);
 	switch ((enum nx_site_kind)site->kind) {
 	case NX_SITE_IO:

@@ -20,6 +20,8 @@ GUEST(string_in_shadow, 64, "in al, dx", "sti; outsb; out dx, al", "ret");
 GUEST(fault_in_shadow, 64, "in al, dx", "sti; mov al, [rbx]; out dx, al", "ret");
 GUEST(cli_in_shadow, 64, "in al, dx", "sti; cli; out dx, al", "ret");
 GUEST(return_in_shadow, 64, "in al, dx", "call 1f; jmp 2f; 1: sti; ret; 2: nop; out dx, al", "ret");
+GUEST(rdmsr_in_shadow, 64, "rdmsr", "sti; rdmsr", "ret");
+GUEST(vmrun_in_shadow, 64, "rdmsr", "clgi; sti; vmrun", "ret");
 /* ecx turns, of which each but the first comes to the instruction behind STI by the branch. */
 GUEST(again, 64, "in al, dx", "sti; 1: nop; dec ecx; jnz 1b; out dx, al", "ret");
 
@@ -190,6 +192,46 @@ static void nothing_left_in_the_shadow(void **state)
 	mock_free(m);
 }
 
+/*
+ * The shadow of STI ends with VMRUN, which commonly stands in it: it is delivered, with the window
+ * open. A host that declines it gets STI back.
+ */
+static bool declines_vmrun;
+
+static enum nx_route decide(void *data, const struct nx_exit *exit)
+{
+	(void)data;
+	return declines_vmrun && exit->insn == NX_INSN_VMRUN ? NX_ROUTE_LEAVE : NX_ROUTE_EXIT;
+}
+
+static void vmrun_is_delivered_in_the_shadow(void **state)
+{
+	struct mock *m = mock_new_exits(MOCK_LONG64, 0, NX_LEVEL_PATHS, NX_EXITS_MSR | NX_EXITS_SVM);
+
+	(void)state;
+	m->host.no_interrupt_waits = answer;
+	m->host.route_insn = decide;
+	declines_vmrun = false;
+	LOAD_CLOSED(m, vmrun_in_shadow);
+	mock_run(m);
+	mock_check_ended(m);
+	assert_int_equal(m->exits, 2);
+	assert_int_equal(m->log[1].insn, NX_INSN_VMRUN);
+	assert_true(is_open(m));
+	declines_vmrun = true;
+	mock_run(m);
+	assert_int_equal(m->reason, NX_LEAVE_HOST_ROUTE);
+	assert_int_equal(m->exits, 1);
+	assert_false(is_open(m));
+	assert_int_equal(m->ram[rip(m)], 0xfb);
+	mock_free(m);
+	/* No other instruction that exits is. */
+	m = mock_new_exits(MOCK_LONG64, 0, NX_LEVEL_PATHS, NX_EXITS_MSR);
+	m->host.no_interrupt_waits = answer;
+	LOAD_CLOSED(m, rdmsr_in_shadow);
+	check_taken_back(m);
+}
+
 static void guest_goes_on_from_the_shadow(void **state)
 {
 	struct mock *m = closed(MOCK_LONG64, answer);
@@ -219,6 +261,7 @@ int main(void)
 	    cmocka_unit_test(asked_again_after_an_exit),
 	    cmocka_unit_test(by_flags),
 	    cmocka_unit_test(nothing_left_in_the_shadow),
+	    cmocka_unit_test(vmrun_is_delivered_in_the_shadow),
 	    cmocka_unit_test(guest_goes_on_from_the_shadow),
 	};
 
