@@ -516,6 +516,10 @@ NX_API volatile int *nx_engine_stop_flag(struct nx_engine *engine);
 NX_API bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip,
 				     enum nx_exit_class exit_class, uint64_t now);
 
+/* Tell the engine that the exit that it was last asked about has led to another exit of the same
+ * instruction, at which it is asked again: so the host did not take over, and lost nothing. */
+NX_API void nx_engine_not_resumed(struct nx_engine *engine);
+
 /* Run the guest from the instruction boundary in the vCPU's state: complete the pending exit, if
  * any, from exit->data, then execute. NX_LEAVE never leaves an instruction half executed: no
  * effect of the instruction at the new rip has taken place. A host must not resume a guest that

@@ -23,6 +23,7 @@
 	X(takeovers, "stays begun: times the engine entered")                       \
 	X(completions, "KVM_RUN calls by noexit that only completed an exit")       \
 	X(completions_new_exit, "of these, found a further exit (split access)")    \
+	X(repeats_stopped, "of these, had KVM stop inside a string instruction")    \
 	X(completions_kicked, "of these, met a kick by the VMM")                    \
 	X(kicked_runs, "KVM_RUN calls with immediate_exit set by the VMM")          \
 	X(signalled, "writes by the engine that only signalled an eventfd")         \

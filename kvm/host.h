@@ -97,6 +97,8 @@ struct nx_kvm_vm {
 	atomic_bool hyperv_flush; /* hyperv.c */
 	/* Likewise: timers that raise an interrupt only as KVM enters the guest. */
 	atomic_bool hidden_timers;
+	/* KVM does not stop inside a string instruction for us (repeat.c). */
+	atomic_bool repeats_whole;
 
 	atomic_int vcpus_holder; /* nx_vcpus_lock() */
 	struct nx_kvm_vcpu *vcpus;
@@ -225,6 +227,15 @@ enum nx_segments_trial {
 	NX_TRIAL_PRIORITY_STAYS, /* and the LAPIC's task priority survives it */
 };
 
+/* What is known of a repeated string instruction that KVM emulates (repeat.c). */
+struct nx_repeat {
+	bool read;            /* the kernel's open exit is a read of device memory */
+	bool shown;           /* and KVM has been seen to go from element to element */
+	struct kvm_regs regs; /* at that exit */
+	uint64_t lent;        /* the rCX that the kernel was given for the completion */
+	uint64_t owed;        /* what has to be added to the kernel's rCX, or 0 */
+};
+
 struct nx_kvm_vcpu {
 	struct nx_object object;
 	struct nx_kvm_vm *vm;
@@ -253,6 +264,7 @@ struct nx_kvm_vcpu {
 	unsigned generation_seen; /* the vm->generation that the engine knows */
 
 	uint64_t kernel_rip; /* of the kernel's last exit */
+	struct nx_repeat repeat;
 	/* How many calls by which the VMM changes this vCPU have begun or ended, and how many
 	 * are in progress. The engine enters only if there has been none since the exit. */
 	atomic_uint disturbances, disturbing;
@@ -394,6 +406,21 @@ void nx_exit_settle(struct nx_kvm_vcpu *vcpu);
 void nx_stay_disturb(struct nx_kvm_vcpu *vcpu);
 /* Make the kernel's registers current; the owner lock is held. */
 void nx_vcpu_flush(struct nx_kvm_vcpu *vcpu, int fd);
+
+/* ---- repeat.c ---- */
+
+/* Note the kernel's exit, which is described in the run page. */
+void nx_repeat_note_exit(struct nx_kvm_vcpu *vcpu);
+/* Note that the exit was found by completing the one before, of which *before was known. */
+void nx_repeat_note_completion(struct nx_kvm_vcpu *vcpu, const struct nx_repeat *before);
+/* Before the kernel completes its exit: have it stop behind the next element, if it can. */
+void nx_repeat_lend(struct nx_kvm_vcpu *vcpu);
+/* After that: see in the run page whether the kernel has taken what it was lent, and stopped.
+ * goes_on says that KVM_RUN has brought another exit. */
+void nx_repeat_check(struct nx_kvm_vcpu *vcpu, bool goes_on);
+/* Correct the kernel's registers, which are those in the run page, if there is anything to
+ * correct. */
+void nx_repeat_give_back(struct nx_kvm_vcpu *vcpu, int fd);
 
 /* ---- state.c: registers and the run page ---- */
 

@@ -11,7 +11,8 @@
  *   Otherwise, and whenever anything is in doubt: the real KVM_RUN.
  *
  * Rules
- *  1. The engine touches no register before the kernel has completed its own exit (-1/EINTR).
+ *  1. The engine touches no register before the kernel has completed its own exit (-1/EINTR). The
+ *     one exception is repeat.c's.
  *  2. immediate_exit belongs to the VMM. We write 2 where there was 0 and take back only a 2; a 1
  *     that came in between is a kick, and the VMM gets EINTR for it.
  *  3. A stay ends by writing the registers to the run page, marked dirty, followed by the real
@@ -92,6 +93,7 @@ NX_HOT static void note_exit(struct nx_kvm_vcpu *vcpu, bool calm)
 	nx_stats_taken(vcpu->stats, run);
 	nx_phase_set(vcpu, resumable ? NX_PHASE_RESUMABLE : NX_PHASE_KERNEL);
 	vcpu->kernel_rip = run->s.regs.regs.rip;
+	nx_repeat_note_exit(vcpu);
 	vcpu->irq_seen = atomic_load(&vcpu->vm->irq_epoch);
 }
 
@@ -450,6 +452,7 @@ static bool immediate_exit_give_back(struct kvm_run *run)
 static enum step kernel_complete(struct nx_kvm_vcpu *vcpu, int fd, void *argument, bool *kicked)
 {
 	struct kvm_run *run = vcpu->run;
+	struct nx_repeat before = vcpu->repeat;
 	uint64_t valid = run->kvm_valid_regs;
 	uint8_t none = 0;
 	int result;
@@ -457,15 +460,20 @@ static enum step kernel_complete(struct nx_kvm_vcpu *vcpu, int fd, void *argumen
 	if (!__atomic_compare_exchange_n(&run->immediate_exit, &none, OUR_IMMEDIATE_EXIT, false,
 					 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		return STEP_ENTER;
+	nx_repeat_lend(vcpu);
 	run->kvm_valid_regs = valid | SYNC_ALL;
 	errno = EINVAL;
 	result = nx_faulty(NX_FAULT_COMPLETION) ? -1 : enter_kernel(vcpu, fd, argument);
 	run->kvm_valid_regs = valid;
+	nx_repeat_check(vcpu, !result);
 	vcpu->stats->completions++;
 	*kicked = immediate_exit_give_back(run);
 	if (!result) {
 		vcpu->stats->completions_new_exit++;
+		nx_repeat_give_back(vcpu, fd);
+		nx_engine_not_resumed(vcpu->engine);
 		note_exit(vcpu, true);
+		nx_repeat_note_completion(vcpu, &before);
 		return STEP_RETURN;
 	}
 	if (errno == EINVAL) {
@@ -479,35 +487,28 @@ static enum step kernel_complete(struct nx_kvm_vcpu *vcpu, int fd, void *argumen
 	return STEP_COMPLETED;
 }
 
-static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument, uint64_t began)
+/* Return whether a stay may begin at the boundary that the completion has led to. */
+static bool may_begin(struct nx_kvm_vcpu *vcpu, int fd)
 {
-	struct kvm_run *run = vcpu->run;
+	const struct kvm_run *run = vcpu->run;
 	enum nx_unfit unfit;
-	enum step step;
-	bool kicked;
 
-	vcpu->fd = fd;
-	if (nx_vcpu_in_shadow(vcpu, fd)) {
-		vcpu->stats->unfit[NX_UNFIT_SHADOW]++;
-		return STEP_ENTER;
-	}
-	step = kernel_complete(vcpu, fd, argument, &kicked);
-	if (step != STEP_COMPLETED)
-		return step;
-	nx_phase_set(vcpu, NX_PHASE_KERNEL);
-	if (kicked)
-		return STEP_EINTR;
 	vcpu->regs = run->s.regs.regs;
 	vcpu->sregs = run->s.regs.sregs;
 	vcpu->events = run->s.regs.events;
 	unfit = nx_vcpu_unfit(vcpu, fd);
 	if (unfit) {
 		vcpu->stats->unfit[unfit]++;
-		return STEP_ENTER;
+		return false;
 	}
-	if (!nx_steal_begin(vcpu, fd))
-		return STEP_ENTER;
+	return nx_steal_begin(vcpu, fd);
+}
+
+static enum step stay_begin(struct nx_kvm_vcpu *vcpu, uint64_t began)
+{
 	nx_state_import_regs(vcpu->state, &vcpu->regs);
+	vcpu->state->gpr[NX_RCX] += vcpu->repeat.owed;
+	vcpu->repeat.owed = 0;
 	nx_state_import_sregs(vcpu->state, &vcpu->sregs);
 	vcpu->state->physical_bits = vcpu->physical_bits;
 	vcpu->state->pkru = nx_vcpu_pkru(vcpu);
@@ -517,6 +518,27 @@ static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument, uin
 	nx_sample_add(vcpu, NX_COST_TAKEOVER, vcpu->stay_began - began);
 	nx_phase_set(vcpu, NX_PHASE_ENGINE);
 	return stay_resume(vcpu);
+}
+
+static enum step take_over(struct nx_kvm_vcpu *vcpu, int fd, void *argument, uint64_t began)
+{
+	enum step step;
+	bool kicked;
+
+	vcpu->fd = fd;
+	if (nx_vcpu_in_shadow(vcpu, fd)) {
+		vcpu->stats->unfit[NX_UNFIT_SHADOW]++;
+		return STEP_ENTER;
+	}
+	step = kernel_complete(vcpu, fd, argument, &kicked);
+	if (step == STEP_COMPLETED) {
+		nx_phase_set(vcpu, NX_PHASE_KERNEL);
+		if (!kicked && may_begin(vcpu, fd))
+			return stay_begin(vcpu, began);
+		step = kicked ? STEP_EINTR : STEP_ENTER;
+	}
+	nx_repeat_give_back(vcpu, fd);
+	return step;
 }
 
 /* ---- KVM_RUN ---- */

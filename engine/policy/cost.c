@@ -353,6 +353,11 @@ static void pay_back(struct nx_account *account, int64_t gained)
 		    (uint64_t)gained < account->owed ? (uint64_t)gained : account->owed;
 }
 
+void nx_cost_close(struct nx_engine *engine)
+{
+	engine->accounts.open = engine->accounts.timed = false;
+}
+
 void nx_cost_settle(struct nx_engine *engine)
 {
 	struct nx_account *account;
@@ -373,7 +378,7 @@ void nx_cost_settle(struct nx_engine *engine)
 				decide(engine, account);
 		}
 	}
-	engine->accounts.open = engine->accounts.timed = false;
+	nx_cost_close(engine);
 }
 
 bool nx_cost_open(struct nx_engine *engine, uint64_t pc)

@@ -144,6 +144,8 @@ void nx_cost_made(struct nx_engine *engine, uint64_t ns);
 void nx_cost_spent(struct nx_engine *engine, uint64_t ns);
 /* End the stay, if one is open, and enter it into the account of the place where it began. */
 void nx_cost_settle(struct nx_engine *engine);
+/* Forget the open stay, which has not begun after all. */
+void nx_cost_close(struct nx_engine *engine);
 /* Note how long building count of these has taken. */
 void nx_cost_learn(struct nx_engine *engine, enum nx_making making, unsigned count, uint64_t ns);
 /* Return whether exits at pc have cost enough for building so many of these. If so, the count

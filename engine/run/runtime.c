@@ -49,6 +49,12 @@ bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum 
 	return engine->stay.hot;
 }
 
+void nx_engine_not_resumed(struct nx_engine *engine)
+{
+	nx_cost_close(engine);
+	engine->stay.hot = false;
+}
+
 /*
  * Attribute an avoided exit to a cluster or a trace; gap is the number of instructions since the
  * exit before.

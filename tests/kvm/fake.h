@@ -28,6 +28,7 @@ enum model_op {
 	M_STORE, /* device[operand] = rcx */
 	M_SPLIT, /* device[operand], device[operand + 8] = rcx, rax: two fragments */
 	M_RMW,   /* device[operand] += rax: a read, then a write */
+	M_MOVS,  /* device[rdi] = device[rsi], both += 8, rcx times: emulated as a whole */
 	M_STI,
 	M_CLI,
 	M_POPF,   /* IF = operand */
@@ -62,6 +63,8 @@ enum fake_pending {
 	PENDING_READ_AGAIN, /* emulated IN, MMIO read */
 	PENDING_FRAGMENT,   /* second half of M_SPLIT */
 	PENDING_RMW,        /* write half of M_RMW */
+	PENDING_HALF,       /* second half of a split read of M_MOVS */
+	PENDING_ELEMENT,    /* all but the read of an element of M_MOVS */
 	PENDING_MSR,        /* sets rax and skips, wherever rip is */
 };
 
@@ -84,6 +87,9 @@ struct fake_kernel {
 	struct kvm_run *run;
 	enum fake_pending pending;
 	uint64_t pending_linear, pending_rip;
+	/* The emulator's own registers, which it uses until others have been set. */
+	struct kvm_regs emulated;
+	bool regs_set;
 
 	/* The members that tests read and set. */
 	uint64_t tsc_offset;
@@ -133,6 +139,11 @@ struct fake_kernel {
 	uint8_t pic_requests, pic_masked;
 	unsigned asked_pic, asked_deadline;
 	bool refuses_lapic;
+	/* Of M_MOVS: a kernel that does not look whether registers have been set, and one that does
+	 * not stop; reads in two halves; the one element whose write is a page fault; how often
+	 * registers were set inside. */
+	bool keeps_emulated, never_stops, splits_reads;
+	unsigned faulty_element, elements, lent;
 	void (*at_delivery)(void);
 	unsigned line_calls;
 	int line_status, line_fails; /* what KVM_IRQ_LINE_STATUS says; errno of the next call */

@@ -18,7 +18,8 @@ struct nx_engine {
 	bool pending;
 	bool outs; /* the pending exit is an M_OUTS */
 	uint8_t string[NX_STRING_BYTES];
-	bool rmw; /* the pending exit is the read of an M_RMW */
+	bool rmw;            /* the pending exit is the read of an M_RMW */
+	bool copies, copied; /* it is the read, or the write, of an element of an M_MOVS */
 	struct nx_exit exit;
 	unsigned exits_in_stay;
 	bool window_asked;   /* no interrupt waited as the window was opened, and no exit since */
@@ -94,6 +95,11 @@ bool nx_engine_worth_resuming(struct nx_engine *e, uint64_t exit_rip, enum nx_ex
 	return !chance(fake_engine.leave_every);
 }
 
+void nx_engine_not_resumed(struct nx_engine *e)
+{
+	assert(!e->pending && !e->exits_in_stay);
+}
+
 enum nx_completion nx_engine_complete_exit(struct nx_engine *e, struct nx_exit *exit)
 {
 	/* It may have to write to guest memory. */
@@ -107,7 +113,22 @@ enum nx_completion nx_engine_complete_exit(struct nx_engine *e, struct nx_exit *
 		fake_engine.exits++;
 		return NX_COMPLETION_EXIT;
 	}
+	if (e->copies) {
+		e->copies = false;
+		e->copied = true;
+		exit->write = true;
+		exit->gpa = e->state.gpr[NX_RDI];
+		fake_engine.exits++;
+		return NX_COMPLETION_EXIT;
+	}
 	e->pending = false;
+	if (e->copied) {
+		e->copied = false;
+		e->state.gpr[NX_RSI] += 8;
+		e->state.gpr[NX_RDI] += 8;
+		e->state.gpr[NX_RCX]--;
+		return NX_COMPLETION_DONE;
+	}
 	e->state.gpr[NX_RSI] += e->outs ? 4 : 0;
 	if (!exit->write && exit->kind == NX_EXIT_IO)
 		e->state.gpr[NX_RAX] = exit->data;
@@ -125,7 +146,7 @@ void nx_engine_flush(struct nx_engine *e)
 
 void nx_engine_forget_exit(struct nx_engine *e)
 {
-	e->pending = e->rmw = false;
+	e->pending = e->rmw = e->copies = e->copied = false;
 }
 
 static enum nx_outcome leave(struct nx_engine *e, struct nx_exit *exit, enum nx_status why)
@@ -162,6 +183,7 @@ static enum nx_outcome deliver(struct nx_engine *e, struct nx_exit *exit,
 	bool io = insn->op == M_IN || insn->op == M_OUT || insn->op == M_OUTS;
 	bool write = insn->op == M_OUT || insn->op == M_OUTS || insn->op == M_STORE;
 	uint64_t value = e->state.gpr[io ? NX_RAX : NX_RCX];
+	uint64_t gpa = insn->op == M_MOVS ? e->state.gpr[NX_RSI] : insn->operand;
 	enum nx_route route;
 
 	if (e->shadow_rip)
@@ -170,7 +192,7 @@ static enum nx_outcome deliver(struct nx_engine *e, struct nx_exit *exit,
 	if (io)
 		route = e->host->route_io(e->host_data, (uint16_t)insn->operand, 4, write, value);
 	else
-		route = e->host->route_mmio(e->host_data, insn->operand, 8, write, value);
+		route = e->host->route_mmio(e->host_data, gpa, 8, write, value);
 	if (route == NX_ROUTE_LEAVE)
 		return leave(e, exit, NX_LEAVE_HOST_ROUTE);
 	*exit = (struct nx_exit){
@@ -179,7 +201,7 @@ static enum nx_outcome deliver(struct nx_engine *e, struct nx_exit *exit,
 	    .size = io ? 4 : 8,
 	    .count = 1,
 	    .port = io ? (uint16_t)insn->operand : 0,
-	    .gpa = io ? 0 : insn->operand,
+	    .gpa = io ? 0 : gpa,
 	    .data = write ? (io ? (uint32_t)value : value) : 0xdeadbeefdeadbeef,
 	    .rip = e->state.rip,
 	    .built = fake_engine.builds,
@@ -191,6 +213,7 @@ static enum nx_outcome deliver(struct nx_engine *e, struct nx_exit *exit,
 	}
 	e->pending = true;
 	e->rmw = insn->op == M_RMW;
+	e->copies = insn->op == M_MOVS;
 	e->exits_in_stay++;
 	fake_engine.exits++;
 	return NX_EXIT;
@@ -286,6 +309,10 @@ enum nx_outcome nx_engine_resume(struct nx_engine *e, struct nx_exit *exit)
 		case M_POPF:
 			if (e->shadow_rip || !change_window(e, insn->op == M_POPF && insn->operand))
 				return leave(e, exit, NX_LEAVE_WINDOW);
+			break;
+		case M_MOVS:
+			if (state->gpr[NX_RCX])
+				return deliver(e, exit, insn);
 			break;
 		case M_IN:
 		case M_OUT:

@@ -95,6 +95,52 @@ int fake_ioeventfd_set(const struct kvm_ioeventfd *args)
 	return -1;
 }
 
+/* ---- A string instruction, as x86_emulate_instruction() goes through it ---- */
+
+#define ELEMENT 8u
+#define ELEMENTS 0x400u /* KVM goes back to the guest where rcx is a multiple of it */
+
+static bool read_element(enum fake_pending next)
+{
+	bool half = fake.splits_reads;
+
+	pend(next);
+	exit_mmio(false, fake.emulated.rsi + (half && next == PENDING_ELEMENT ? ELEMENT / 2 : 0),
+		  0);
+	if (half)
+		fake.run->mmio.len = ELEMENT / 2;
+	return true;
+}
+
+/* An element has been read: write it and go on to the next one. Return whether that exits. */
+static bool finish_element(void)
+{
+	uint64_t data;
+	bool absorbed;
+
+	memcpy(&data, fake.run->mmio.data, ELEMENT);
+	if (fake.regs_set && !fake.keeps_emulated)
+		fake.emulated = fake.regs;
+	if (++fake.elements == fake.faulty_element) {
+		fake.events.exception.pending = 1;
+		fake.events.exception.nr = 14;
+		return false;
+	}
+	absorbed = absorbs(false, fake.emulated.rdi, ELEMENT, data);
+	if (!absorbed)
+		exit_mmio(true, fake.emulated.rdi, data);
+	fake.emulated.rsi += ELEMENT;
+	fake.emulated.rdi += ELEMENT;
+	fake.emulated.rcx--;
+	fake.regs = fake.emulated;
+	if (!absorbed)
+		return true;
+	if (!fake.emulated.rcx || (!(fake.emulated.rcx % ELEMENTS) && !fake.never_stops))
+		return false;
+	fake.regs_set = false;
+	return read_element(fake.splits_reads ? PENDING_HALF : PENDING_ELEMENT);
+}
+
 /* Execute one instruction; return whether it exits. */
 static bool execute(const struct model_insn *insn)
 {
@@ -179,6 +225,12 @@ static bool execute(const struct model_insn *insn)
 		pend(PENDING_RMW);
 		exit_mmio(false, insn->operand, 0);
 		return true;
+	case M_MOVS:
+		if (!regs->rcx)
+			break;
+		fake.emulated = *regs;
+		fake.regs_set = false;
+		return read_element(fake.splits_reads ? PENDING_HALF : PENDING_ELEMENT);
 	case M_RDMSR:
 		pend(PENDING_MSR);
 		fake.run->exit_reason = KVM_EXIT_X86_RDMSR;
@@ -275,6 +327,10 @@ static bool complete_pending(void)
 		insn = insn_at(fake.pending_rip);
 		exit_mmio(true, insn->operand + 8, fake.regs.rax);
 		return true;
+	case PENDING_HALF:
+		return read_element(PENDING_ELEMENT);
+	case PENDING_ELEMENT:
+		return finish_element();
 	case PENDING_RMW:
 		insn = insn_at(fake.pending_rip);
 		memcpy(&data, fake.run->mmio.data, 8);

@@ -98,14 +98,21 @@ static int set_sregs(const struct kvm_sregs *sregs)
 	return 0;
 }
 
+/* __set_regs() */
+static void set_regs(const struct kvm_regs *regs)
+{
+	fake.regs = *regs;
+	fake.events.exception.pending = 0;
+	fake.regs_set = true;
+	fake.lent += fake.pending == PENDING_ELEMENT && regs->rcx != fake.emulated.rcx;
+}
+
 static int take_dirty(void)
 {
 	uint64_t dirty = fake.run->kvm_dirty_regs;
 
-	if (dirty & KVM_SYNC_X86_REGS) {
-		fake.regs = fake.run->s.regs.regs;
-		fake.events.exception.pending = 0;
-	}
+	if (dirty & KVM_SYNC_X86_REGS)
+		set_regs(&fake.run->s.regs.regs);
 	fake.run->kvm_dirty_regs &= ~(uint64_t)KVM_SYNC_X86_REGS;
 	if (dirty & KVM_SYNC_X86_SREGS && set_sregs(&fake.run->s.regs.sregs))
 		return -1;
@@ -274,7 +281,7 @@ static int vcpu_ioctl(uint32_t request, void *argument)
 		*(struct kvm_regs *)argument = fake.regs;
 		return 0;
 	case KVM_SET_REGS:
-		fake.regs = *(struct kvm_regs *)argument;
+		set_regs(argument);
 		fake.set_regs++;
 		return 0;
 	case KVM_GET_SREGS:

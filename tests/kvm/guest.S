@@ -159,4 +159,52 @@ guest_tsc_end:
 	hlt
 guest_strings_end:
 
+/* From a device to memory, which KVM emulates as a whole: forwards, backwards, over a page's end, with
+ * 32-bit addresses. Everything that the instructions leave goes into what follows. */
+	guest copies
+	xor %ebx, %ebx
+	lea -0x400(%rsp), %r8
+	mov %rsi, %r9
+1:	mov %ecx, %ebp
+	mov %r9, %rsi
+	mov %r8, %rdi
+	mov $24, %ecx
+	rep movsl
+	add %rsi, %rbx
+	sub %rdi, %rbx
+	std
+	mov $12, %ecx
+	rep movsw
+	cld
+	add %rsi, %rbx
+	add %rdi, %rbx
+	lea 0xff3(%r9), %rsi
+	mov %r8, %rdi
+	mov $9, %ecx
+	rep movsl
+	movabs $0x500000000, %rax
+	or %rax, %rsi
+	mov $9, %ecx
+	rep movsl (%esi), (%edi)
+	sub %rsi, %rbx
+	add %rdi, %rbx
+	add %rcx, %rbx
+	mov $7, %ecx
+	rep movsq
+2:	add (%r8, %rcx, 4), %ebx
+	rol $1, %ebx
+	inc %ecx
+	cmp $24, %ecx
+	jb 2b
+	mov %ebx, %eax
+	out %al, $0x80
+	mov %ebp, %ecx
+	dec %ecx
+	jnz 1b
+	mov %ebx, %eax
+	mov $0xf4, %edx
+	out %eax, %dx
+	hlt
+guest_copies_end:
+
 	.section .note.GNU-stack, "", @progbits

@@ -3,8 +3,8 @@
  * guest_vmm.c - a small VMM for real KVM. It prints every access and the registers at the end, so
  * that runs with and without noexit can be compared line by line.
  *
- *	guest_vmm BITS CPL [look] [sync] [kick] [slots] [log] [unmap] [tsc] [strings] [linked]
- *[spawn]
+ *	guest_vmm BITS CPL [look] [sync] [kick] [slots] [log] [unmap] [tsc] [strings] [copies]
+ *		[linked] [spawn]
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,11 +25,12 @@
 #define TURNS 60
 
 extern const char guest_16[], guest_16_end[], guest_32[], guest_32_end[], guest_64[],
-    guest_64_end[], guest_tsc[], guest_tsc_end[], guest_strings[], guest_strings_end[];
+    guest_64_end[], guest_tsc[], guest_tsc_end[], guest_strings[], guest_strings_end[],
+    guest_copies[], guest_copies_end[];
 
 static struct tinyvm vm;
 static struct kvm_run *run;
-static bool looks, syncs, kicks, slots, logs, linked, unmaps, reads_tsc, strings;
+static bool looks, syncs, kicks, slots, logs, linked, unmaps, reads_tsc, strings, copies;
 static unsigned accesses, kicked;
 
 static void check(bool good, const char *what)
@@ -69,6 +70,10 @@ static void make_machine(int bits, int cpl)
 	if (strings) {
 		code = guest_strings;
 		end = guest_strings_end;
+	}
+	if (copies) {
+		code = guest_copies;
+		end = guest_copies_end;
 	}
 	if (linked) {
 		vm.ioctl = nx_ioctl;
@@ -233,6 +238,7 @@ int main(int argc, char **argv)
 		unmaps |= !strcmp(argv[i], "unmap");
 		reads_tsc |= !strcmp(argv[i], "tsc");
 		strings |= !strcmp(argv[i], "strings");
+		copies |= !strcmp(argv[i], "copies");
 		linked |= !strcmp(argv[i], "linked");
 	}
 	bool spawns = argc > 3 && !strcmp(argv[3], "spawn");

@@ -108,6 +108,15 @@ class Guests(unittest.TestCase):
             if cpl == "0" or flags & 0x3000:
                 self.assertGreater(stats["exits_avoided"], 100)
 
+    def test_copies(self):
+        """KVM emulates a copy from a device as a whole, and stops in its middle for the engine, if
+        it is one that takes registers there."""
+        for cpl in (0, 3):
+            for extra in ((), ("look",), ("kick",)):
+                _, on = self.compare(64, cpl, "copies", *extra)
+                if on["repeats_stopped"]:
+                    self.assertGreater(on["exits_avoided"], on["exits_taken"])
+
     def test_vmm_that_looks(self):
         self.avoids(64, 3, 0.3, "look")
         self.avoids(16, 0, 0.3, "look")
