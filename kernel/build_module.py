@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""Builds noexit.ko: build_module.py BUILD [--kernel NAME | --source DIR | --fetch-zydis DIR]
+"""Builds noexit.ko: build_module.py BUILD [--kernel NAME] [--release NAME] | [--source DIR | --fetch-zydis DIR]
 Without a network: build_module.py --zydis DIR --source DIR
 
 The module is built for one of the lab's kernels, from headers that are fetched with the system's
@@ -42,11 +42,11 @@ def assemble(work, zydis):
     folder.remove_stale()
 
 
-def compile_module(work, release, headers, kvm):
+def compile_module(work, release, headers, images, kvm):
     """Builds as DKMS does; returns the module's path and the messages of the compiler and objtool."""
-    parts.need_tools(headers)
+    told = parts.need_tools(headers, images)
     result = subprocess.run(
-        ["sh", str(work / "build"), release, str(headers), str(kvm), str(kvm / "vmlinuz")],
+        ["sh", str(work / "build"), release, str(headers), str(kvm), str(kvm / "vmlinuz"), *told],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"the module does not build:\n{result.stderr}")
@@ -55,16 +55,19 @@ def compile_module(work, release, headers, kvm):
     return module, result.stderr
 
 
-def build(build_directory, kernel="cloud"):
-    """Builds the module for a kernel of the lab; returns its path and the compiler's messages."""
-    images = Images(Path(build_directory), parts.say)
+def build(build_directory, kernel="cloud", debian=None):
+    """Builds the module for a kernel of the lab of a Debian release; None: of this machine's.
+
+    Returns its path and the compiler's messages.
+    """
+    images = Images(Path(build_directory), parts.say, debian)
     release, version = parts.kernel_version(images, kernel)
     with parts.cache_of(build_directory) as cache:
-        headers, zydis = parts.headers(cache, release, version), parts.zydis(cache)
+        headers, zydis = parts.headers(cache, images, release, version), parts.zydis(cache)
         work = cache / f"module-{release}"
         work.mkdir(exist_ok=True)
         assemble(work, zydis)
-        return compile_module(work, release, headers, images.kernel(kernel))
+        return compile_module(work, release, headers, images, images.kernel(kernel))
 
 
 def fetched_zydis(build_directory):
@@ -90,6 +93,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=Path, nargs="?")
     parser.add_argument("--kernel", default="cloud", help="which of the lab's kernels")
+    parser.add_argument("--release", metavar="NAME", help="of the lab of this Debian release")
     parser.add_argument("--source", type=Path, metavar="DIR",
                         help="build nothing, but put a source tree for DKMS there")
     parser.add_argument("--fetch-zydis", type=Path, metavar="DIR",
@@ -108,7 +112,7 @@ def main():
         if options.source:
             write_source(zydis, options.source)
             return 0
-        module, words = build(options.build.resolve(), options.kernel)
+        module, words = build(options.build.resolve(), options.kernel, options.release)
     except (LabError, RuntimeError) as error:
         parts.say(error)
         return 1

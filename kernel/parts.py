@@ -19,6 +19,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "lab"))
 
 from image import LabError, locked, run_tool  # noqa: E402
+from packages import Apt  # noqa: E402
 
 # The sources of zydis but for those that write text.
 ZYDIS_SOURCES = ("Decoder", "DecoderData", "Encoder", "EncoderData", "MetaInfo", "Mnemonic",
@@ -42,10 +43,10 @@ def kernel_version(images, name):
     return match[1], match[2].replace("%3a", ":")
 
 
-def download(work, *packages):
+def download(apt, work, *packages):
     """Returns the .deb files of these packages. apt drops its rights, so all may write to the folder."""
     os.chmod(work, 0o777)
-    run_tool("apt-get", "-q", "download", *packages, cwd=work)
+    apt.get("download", *packages, cwd=work)
     return sorted(Path(work).glob("*.deb"))
 
 
@@ -55,12 +56,14 @@ def fits(version, relation, bound):
                           check=False).returncode == 0
 
 
-def available(name):
+def available(apt, name):
     """Returns the versions that apt can fetch, the newest first."""
-    return re.findall(rf"^ *{re.escape(name)} \| *(\S+)", run_tool("apt-cache", "madison", name), re.M)
+    apt.ready()
+    return re.findall(rf"^ *{re.escape(name)} \| *(\S+)",
+                      run_tool("apt-cache", *apt.options, "madison", name), re.M)
 
 
-def dependencies(deb):
+def dependencies(apt, deb):
     """Returns the packages of its own kernel that a headers package depends on, as package=version.
 
     The package's own relations are kept: common headers are of the same revision, tools may be of
@@ -71,7 +74,7 @@ def dependencies(deb):
     for name, relation, bound in re.findall(
             r"\b(linux-(?:headers|kbuild|compiler)-[\w.+-]+)(?::\w+)? *(?:\(([<>=]+) *([^)]+)\))?",
             depends):
-        versions = [version for version in available(name)
+        versions = [version for version in available(apt, name)
                     if not relation or fits(version, relation, bound)]
         if not versions:
             raise LabError(f"apt has no {name} {relation} {bound}".rstrip()
@@ -82,12 +85,31 @@ def dependencies(deb):
     return [f"{name}={version}" for name, version in found.items()]
 
 
-def fetch_headers(target, release, version):
+def is_program(file):
+    """Returns whether a file is a program in machine code."""
+    with file.open("rb") as data:
+        return os.access(file, os.X_OK) and data.read(4) == b"\x7fELF"
+
+
+def run_with_libraries(system, tree):
+    """Has the programs in a tree run with the libraries of another release, which are unpacked."""
+    programs = [file for file in tree.rglob("*")
+                if file.is_file() and not file.is_symlink() and is_program(file)]
+    for file in programs:
+        file.rename(file.with_name(f"{file.name}.program"))
+        # Some call others, whose names they make from their own.
+        words = " ".join(map(str, system.loader("--argv0", '"$0"')))
+        file.write_text(f'#!/bin/sh\nexec {words} "$0.program" "$@"\n', encoding="ascii")
+        file.chmod(0o755)
+
+
+def fetch_headers(target, images, release, version):
     """Unpacks the headers packages and makes the tree independent of where it lies."""
     say(f"fetching the headers of {release} (once)")
+    apt = Apt(images.cache, say, images.release)
     with tempfile.TemporaryDirectory(dir=target.parent) as work:
-        first = download(work, f"linux-headers-{release}={version}")
-        debs = download(work, *dependencies(first[0]))
+        first = download(apt, work, f"linux-headers-{release}={version}")
+        debs = download(apt, work, *dependencies(apt, first[0]))
         tree = Path(work) / "tree"
         for deb in debs:
             run_tool("dpkg-deb", "-x", str(deb), str(tree))
@@ -95,6 +117,9 @@ def fetch_headers(target, release, version):
         makefile.write_text(re.sub(r"^include /usr/src/", f"include {target}/usr/src/",
                                    makefile.read_text(encoding="ascii"), flags=re.M),
                             encoding="ascii")
+        if images.release:
+            images.ready()
+            run_with_libraries(images.system, tree)
         os.rename(tree, target)
 
 
@@ -104,22 +129,12 @@ def compiler(headers):
     return re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', text, re.M)[1]
 
 
-def check_kernel(headers):
-    """Refuses a kernel with rules for code under which the module has not run yet (docs/kernel.md)."""
-    text = (headers / ".config").read_text(encoding="utf-8")
-    if re.search("^CONFIG_X86_KERNEL_IBT=y", text, re.M):
-        raise LabError("this kernel tracks indirect branches (CONFIG_X86_KERNEL_IBT), and the module "
-                       "has not been tried on one that does")
-
-
-def headers(cache, release, version):
+def headers(cache, images, release, version):
     """Returns the headers of a kernel, fetched if they are not in the cache, which is locked."""
     target = cache / f"headers-{version}-{release}"
     if not target.exists():
-        fetch_headers(target, release, version)
-    tree = target / f"usr/src/linux-headers-{release}"
-    check_kernel(tree)
-    return tree
+        fetch_headers(target, images, release, version)
+    return target / f"usr/src/linux-headers-{release}"
 
 
 # ---- Zydis ----
@@ -190,12 +205,26 @@ def cache_of(build_directory):
         yield cache
 
 
-def need_tools(tree):
-    """Refuses to build with this kernel's headers if a tool is missing."""
-    for tool in ("make", compiler(tree)):
+def need_tools(tree, images):
+    """Refuses to build with this kernel's headers if a tool is missing. Returns what make is told.
+
+    Another release's compiler is not here. The system's own is taken, and the options that it does not
+    know are switched off.
+    """
+    own = shutil.which(compiler(tree))
+    for tool in ("make", "cc" if images.release and not own else compiler(tree)):
         if not shutil.which(tool):
             raise LabError(f"{tool}, which this kernel's modules are built with, is not installed; "
                            "run 'make deps'")
+    return [] if own else ["CC=cc", *(f"{option}=" for option in unknown_options("cc"))]
+
+
+def unknown_options(command):
+    """Returns the settings of a kernel's configuration for options that a compiler does not know."""
+    known = {"CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT": "-fmin-function-alignment=16"}
+    return [name for name, option in known.items()
+            if subprocess.run([command, option, "-c", "-x", "c", "/dev/null", "-o", "/dev/null"],
+                              stderr=subprocess.DEVNULL, check=False).returncode]
 
 
 class Folder:

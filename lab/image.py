@@ -275,9 +275,10 @@ class Images:
     def outputs(self):
         """The project's own programs and libraries in the build directory."""
         for root, dirs, files in os.walk(self.build):
-            # Instrumented builds and the cache are not for the lab; *.p are object files.
+            # Instrumented builds and what is fetched are not for the lab; *.p are object files.
             dirs[:] = [d for d in dirs if not d.endswith(".p") and not d.startswith("meson-")
-                       and not (Path(root) == self.build and d == "lab") and d != "fuzz"
+                       and not (Path(root) == self.build and d in ("lab", "kernel-module"))
+                       and d != "fuzz"
                        and not (Path(root) / d / "build.ninja").exists()]
             for name in files:
                 file = Path(root) / name

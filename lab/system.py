@@ -128,9 +128,13 @@ class Unpacked(Own):
     def _library_path(self):
         return f"{self.root}/usr/lib/{TRIPLET}"
 
-    def emulator(self):
+    def loader(self, *options):
+        """The words in front of a program that start it with this release's libraries."""
         return [str(self.root / LOADER), "--inhibit-cache", "--library-path", self._library_path(),
-                str(self.root / f"usr/bin/{QEMU}"),
+                *options]
+
+    def emulator(self):
+        return [*self.loader(), str(self.root / f"usr/bin/{QEMU}"),
                 *(word for folder in FIRMWARE_DIRS for word in ("-L", str(self.root / folder)))]
 
     def environment(self):
@@ -140,9 +144,7 @@ class Unpacked(Own):
         return self._files([self.root / f"usr/bin/{QEMU}"])
 
     def libraries(self, programs):
-        ldd = (str(self.root / LOADER), "--inhibit-cache", "--library-path", self._library_path(),
-               "--list")
-        found = libraries(programs, ldd, "run 'make clean' to have it fetched again")
+        found = libraries(programs, self.loader("--list"), "run 'make clean' to have it fetched again")
         inside = {file: Path(file) for file in found.values()}
         files = {usr(f"/{file.relative_to(self.root)}"): file for file in inside.values()
                  if file.is_relative_to(self.root)}

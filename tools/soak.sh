@@ -11,6 +11,7 @@
 #   guests                the whole systems in the lab, each without and with noexit; SOAK_GUESTS: these
 #   guests-trixie         the same in the lab of that Debian release
 #   minivmm-trixie        SOAK_MINIVMM (5) times the lab's test of examples/minivmm with its guest's kernel
+#   kernel-trixie         noexit.ko on that release's kernel: the module's tests and a boot of Debian
 #   selftests             the kernel's KVM selftests in the lab, each without and with noexit
 #   selftests-module      the same beside noexit.ko
 #   boots                 SOAK_BOOTS (200) boots of the lab's guest
@@ -158,6 +159,10 @@ part()
 	guests) guests ;;
 	guests-*) guests_of "${1#guests-}" ;;
 	minivmm-*) minivmm_of "${1#minivmm-}" ;;
+	kernel-*)
+		python3 "$root/tests/kernel/host/host_test.py" "${1#kernel-}" &&
+			python3 "$root/tests/kernel/host/boot_test.py" "${1#kernel-}"
+		;;
 	selftests) python3 "$root/lab/kvm-selftests" --keep "$keep/selftests" ;;
 	selftests-module) python3 "$root/lab/kvm-selftests" --module --keep "$keep/selftests-module" ;;
 	boots) python3 "$root/lab/boots" --total "${SOAK_BOOTS:-200}" --keep "$keep/boots" ;;
@@ -174,7 +179,7 @@ part()
 }
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
-	guests guests-trixie minivmm-trixie selftests selftests-module deb-bookworm deb-trixie boots load busy busy-nokvm debian13
+	guests guests-trixie minivmm-trixie kernel-trixie selftests selftests-module deb-bookworm deb-trixie boots load busy busy-nokvm debian13
 status=0
 summary=
 for name; do

@@ -11,7 +11,8 @@
  *
  * nx_enter's jump is the only indirect branch, and the returns the only other ones that a predictor
  * is asked for; a host may define NX_JUMP_R14 and a macro ret that protect them. int3 stops what
- * goes straight on behind them.
+ * goes straight on behind them. A host whose tools read the object code defines
+ * NX_FUNCTION as well, which begins a function.
  *
  * Every way into emitted code ends with lfence: what C did on a mispredicted way, and stores that a
  * load could still overtake (the TLB's), are settled by then (docs/verifier.md, Speculation).
@@ -20,6 +21,9 @@
 
 #ifndef NX_JUMP_R14
 #define NX_JUMP_R14 jmp r14
+#endif
+#ifndef NX_FUNCTION
+#define NX_FUNCTION(name) .globl name; .hidden name; .type name, @function; name:
 #endif
 
 	.intel_syntax noprefix
@@ -56,10 +60,7 @@
 	.endm
 
 /* void nx_enter(struct nx_engine *engine, const void *code): returns when the code reaches an exit. */
-	.globl	nx_enter
-	.hidden	nx_enter
-	.type	nx_enter, @function
-nx_enter:
+	NX_FUNCTION(nx_enter)
 	push	rbx
 	push	rbp
 	push	r12
@@ -77,10 +78,7 @@ nx_enter:
 	.size	nx_enter, . - nx_enter
 
 /* Emitted code jumps here, the site stored. */
-	.globl	nx_thunk_exit
-	.hidden	nx_thunk_exit
-	.type	nx_thunk_exit, @function
-nx_thunk_exit:
+	NX_FUNCTION(nx_thunk_exit)
 	store_guest
 .Lreturn:
 	mov	rsp, [r15 + NX_CTX_HOST_RSP]
@@ -99,10 +97,7 @@ nx_thunk_exit:
  * Emitted code calls here on a software TLB miss, address and site stored. nx_runtime_miss()
  * returns the pointer, or NULL: the translation ends here, the instruction not executed.
  */
-	.globl	nx_thunk_miss
-	.hidden	nx_thunk_miss
-	.type	nx_thunk_miss, @function
-nx_thunk_miss:
+	NX_FUNCTION(nx_thunk_miss)
 	store_guest
 	sub	rsp, 8
 	mov	rdi, r15
@@ -121,10 +116,7 @@ nx_thunk_miss:
  * Emitted code calls here for an instruction that C executes, flags and site stored.
  * nx_runtime_helper() returns false to end the translation before the instruction.
  */
-	.globl	nx_thunk_helper
-	.hidden	nx_thunk_helper
-	.type	nx_thunk_helper, @function
-nx_thunk_helper:
+	NX_FUNCTION(nx_thunk_helper)
 	store_guest
 	sub	rsp, 8
 	mov	rdi, r15

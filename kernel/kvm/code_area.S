@@ -3,6 +3,8 @@
  * code_area.S - the part of the module's text that translations are written into. The loader maps it
  * read-only and executable, like all text; code.c maps the same pages writable elsewhere.
  */
+#include <linux/objtool.h>
+
 #include "code_area.h"
 
 	.section .text.noexit_code, "ax", @progbits
@@ -10,6 +12,7 @@
 	.globl	nxk_code_area
 	.type	nxk_code_area, @object
 nxk_code_area:
+	ANNOTATE_NOENDBR
 	/* int3 */
 	.fill	NXK_CODE_SLICES * NXK_CODE_SLICE, 1, 0xcc
 	.size	nxk_code_area, . - nxk_code_area

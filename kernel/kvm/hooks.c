@@ -71,6 +71,7 @@ DEFINE_STATIC_CALL(nxk_bus_read, no_bus);
 DEFINE_STATIC_CALL(nxk_get_cpl, no_vcpu);
 DEFINE_STATIC_CALL(nxk_get_shadow, no_shadow);
 DEFINE_STATIC_CALL(nxk_get_walk, no_walk);
+DEFINE_STATIC_CALL(nxk_timer_pending, no_vcpu);
 
 /* ---- The wrappers ---- */
 
@@ -207,6 +208,8 @@ static const struct {
     CALL(KEY(get_interrupt_shadow), true, nxk_get_shadow),
     CALL("kvm_io_bus_read", false, nxk_bus_read),
     CALL("kvm_tdp_mmu_get_walk", false, nxk_get_walk),
+    /* Linux 6.12 does not export it. */
+    CALL("kvm_cpu_has_pending_timer", false, nxk_timer_pending),
 };
 
 static int missing(const char *name)

@@ -31,7 +31,7 @@ static bool event_is_due(struct kvm_vcpu *vcpu)
 static bool interrupt_is_due(struct kvm_vcpu *vcpu, unsigned long rflags)
 {
 	return rflags & X86_EFLAGS_IF &&
-	       (kvm_cpu_has_injectable_intr(vcpu) || kvm_cpu_has_pending_timer(vcpu) ||
+	       (kvm_cpu_has_injectable_intr(vcpu) || static_call(nxk_timer_pending)(vcpu) ||
 		vcpu->run->request_interrupt_window);
 }
 

@@ -27,7 +27,9 @@ def assemble(work, zydis):
     folder.put(ROOT / "kernel/kvm/thunk.S", "thunk.S")
     for header in (HERE / "shim").rglob("*.h"):
         folder.put(header, header.relative_to(HERE))
-    folder.put(b'#include "thunk.S"\n#include "jump_code.S"\n', "jump.S")
+    # It returns with another stack pointer than it was called with, which objtool cannot follow.
+    folder.put(b'#include "thunk.S"\n\tSTACK_FRAME_NON_STANDARD shim_leave\n'
+               b'#include "jump_code.S"\n', "jump.S")
     folder.put(HERE / "jump.S", "jump_code.S")
     folder.put_engine()
     folder.put(ROOT / "tests/mock/mock.h", "mock.h")
@@ -47,11 +49,11 @@ def build(build_directory):
     images = Images(build_directory, parts.say)
     release, version = parts.kernel_version(images, "cloud")
     with parts.cache_of(build_directory) as cache:
-        headers, zydis = parts.headers(cache, release, version), parts.zydis(cache)
+        headers, zydis = parts.headers(cache, images, release, version), parts.zydis(cache)
         work = cache / "selftest"
         work.mkdir(exist_ok=True)
         assemble(work, zydis)
-        parts.need_tools(headers)
+        parts.need_tools(headers, images)
         result = subprocess.run(
             ["make", "-C", str(headers), f"M={work}", f"-j{os.cpu_count() or 1}",
              # Newer headers generate type information with tools that are not installed; it is not used.

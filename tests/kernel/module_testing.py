@@ -16,11 +16,11 @@ from image import LabError  # noqa: E402
 COMPLAINTS = ("BUG", "WARNING", "Oops", "Call Trace", "general protection")
 
 
-def build_or_skip(cpu="amd", build=build_module.build):
+def build_or_skip(cpu="amd", build=build_module.build, **options):
     """Returns the module and the messages of the compiler and objtool; skips if it cannot be built."""
-    need_lab(cpu)
+    need_lab(cpu, options.get("debian"))
     try:
-        return build(BUILD)
+        return build(BUILD, **options)
     except LabError as error:
         return skip(f"the module cannot be built here: {error}")
 

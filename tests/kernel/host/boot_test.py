@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""Debian's kernel and a userspace boot beside the module, without anything preloaded.
+"""Debian's kernel and a userspace boot beside the module, without anything preloaded: boot_test.py [RELEASE]
 
 QEMU boots it with every VM enabled. A statically linked VMM boots it as well; 'noexit on' enables it
 while it runs, and each exit of the engine's is left to the hardware and compared (check=1). The
@@ -99,7 +99,8 @@ class BootTest(unittest.TestCase):
             path = Path(directory)
             write_initrd(path / "initrd", INIT)
             result = subprocess.run(
-                [str(ROOT / "lab/run"), "--timeout", "1500", "--share", str(path / "out"),
+                [str(ROOT / "lab/run"), *(("--release", RELEASE) if RELEASE else ()),
+                 "--timeout", "1500", "--share", str(path / "out"),
                  "--put", f"{MODULE}:/root/noexit.ko", "--put", f"{path / 'initrd'}:/initrd",
                  "--", SCRIPT], capture_output=True, text=True, check=False)
             cls.text = result.stdout + result.stderr
@@ -171,5 +172,6 @@ class BootTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    MODULE, _ = build_or_skip()
+    RELEASE = sys.argv.pop(1) if sys.argv[1:] and not sys.argv[1].startswith("-") else None
+    MODULE, _ = build_or_skip(debian=RELEASE)
     main()
