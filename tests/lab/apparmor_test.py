@@ -52,8 +52,12 @@ done
 def libvirt_rules():
     """Return the rules that libvirt has for QEMU."""
     apt = Apt(BUILD / "lab", print)
-    with apt.unpacked("libvirt-daemon-system", BUILD / "lab") as (_, tree):
-        return next(tree.glob("etc/apparmor.d/abstractions/libvirt-qemu")).read_bytes()
+    # Debian 12 has them in the first, Debian 13 in the second.
+    for package in ("libvirt-daemon-system", "libvirt-daemon-driver-qemu"):
+        with apt.unpacked(package, BUILD / "lab") as (_, tree):
+            for file in tree.glob("etc/apparmor.d/abstractions/libvirt-qemu"):
+                return file.read_bytes()
+    raise LabError("no package of libvirt's has its rules for QEMU")
 
 
 class AppArmor(unittest.TestCase):

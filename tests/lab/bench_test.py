@@ -13,6 +13,16 @@ from pathlib import Path
 from lab_testing import BUILD, main, need_lab
 
 
+def is_below(process, ancestor):
+    """Whether a process is another one's child, or a child of such a one."""
+    while process > 1 and process != ancestor:
+        try:
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        except FileNotFoundError:
+            return False
+    return process == ancestor
+
+
 class BenchTest(unittest.TestCase):
     def test_lab(self):
         result = subprocess.run([str(BUILD / "cli/noexit"), "bench", "--lab", "--quick", "--json",
@@ -30,10 +40,9 @@ class BenchTest(unittest.TestCase):
     def stopped(self, number, name):
         """Stopped when its emulator runs; what is left of the lab."""
         def labs():
-            return set((BUILD / "lab").glob("run-*"))
-
-        def emulators():
-            return [lab for lab in labs() - before if (lab / "emulator").exists()]
+            """Those of this benchmark: a lab's folder has the number of the process that made it."""
+            return {lab for lab in (BUILD / "lab").glob("run-*")
+                    if is_below(int(lab.name.split("-")[1]), bench.pid)}
 
         def until(condition):
             end = time.monotonic() + 600
@@ -41,19 +50,20 @@ class BenchTest(unittest.TestCase):
                 time.sleep(0.1)
             self.assertTrue(condition())
 
-        before, own = labs(), set(Path("/tmp").glob("noexit-bench-*"))
+        own = set(Path("/tmp").glob("noexit-bench-*"))
         with tempfile.TemporaryDirectory() as scratch:
             with subprocess.Popen([str(BUILD / "cli/noexit"), "bench", "--lab", "--quick", name],
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                   env={**os.environ, "TMPDIR": scratch}) as bench:
                 try:
-                    until(emulators)
+                    until(lambda: any((lab / "emulator").exists() for lab in labs()))
                 except AssertionError:
                     bench.kill()
                     raise
+                begun = labs()
                 bench.send_signal(number)
                 self.assertEqual(bench.wait(300), -number)
-            until(lambda: not labs() - before)
+            until(lambda: not any(lab.exists() for lab in begun))
             return {*Path(scratch).iterdir(), *Path("/tmp").glob("noexit-bench-*")} - own
 
     def test_stopped(self):
