@@ -109,13 +109,16 @@ class Guests(unittest.TestCase):
                 self.assertGreater(stats["exits_avoided"], 100)
 
     def test_copies(self):
-        """KVM emulates a copy from a device as a whole, and stops in its middle for the engine, if
-        it is one that takes registers there."""
+        """KVM emulates a copy from a device as a whole, and stops in its middle for the engine.
+
+        A KVM that does not is left alone; those of Linux 6.1, 6.12 and 6.18 do.
+        """
         for cpl in (0, 3):
             for extra in ((), ("look",), ("kick",)):
                 _, on = self.compare(64, cpl, "copies", *extra)
-                if on["repeats_stopped"]:
-                    self.assertGreater(on["exits_avoided"], on["exits_taken"])
+                if not on["repeats_stopped"]:
+                    self.skipTest("this KVM does not stop inside a string instruction")
+                self.assertGreater(on["exits_avoided"], on["exits_taken"])
 
     def test_vmm_that_looks(self):
         self.avoids(64, 3, 0.3, "look")
