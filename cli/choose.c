@@ -30,7 +30,7 @@ int cli_refuse_watch(pid_t pid, enum watch_result result)
 		return cli_refuse("out of memory");
 	default:
 		return cli_refuse("process %d (%s) has no VM under noexit; start VMMs with 'noexit "
-				  "run'",
+				  "run', or use 'noexit on'",
 				  (int)pid, command);
 	}
 }

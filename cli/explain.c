@@ -143,8 +143,8 @@ static size_t explain_vmm(const struct watch *watch, const struct explain_option
 	if (options->json)
 		print_json(found, count);
 	for (size_t i = 0; i < count && !options->json; i++) {
-		printf("%sVM %u, vCPU %u, ", i ? "\n" : "", found[i].vcpu->vm,
-		       found[i].vcpu->number);
+		printf("%sVM %u, vCPU %u%s, ", i ? "\n" : "", found[i].vcpu->vm,
+		       found[i].vcpu->number, found[i].vcpu->kernel ? ", in the kernel" : "");
 		listing_print(found[i].vcpu->clusters, found[i].cluster);
 	}
 	free(found);

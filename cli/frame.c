@@ -46,7 +46,7 @@ static void sum(struct nx_figures *to, const struct watch *watch, const struct f
 		return;
 	}
 	for (unsigned i = 0; i < watch->vcpus; i++) {
-		if (chosen(choice, &watch->vcpu[i]))
+		if (chosen(choice, &watch->vcpu[i]) && watch_counts(watch, &watch->vcpu[i]))
 			nx_figures_add(to, &watch->vcpu[i].figures);
 	}
 }
@@ -64,18 +64,18 @@ static double percent(double part, double whole)
 
 /* ---- Exits and stays ---- */
 
-static void add_exits(struct frame *frame, const struct span *span)
+static void add_exits(struct frame *frame, const char *name, const struct nx_stats *a,
+		      const struct nx_stats *b, double seconds)
 {
-	const struct nx_stats *a = &span->before.host, *b = &span->now.host;
 	uint64_t taken = nx_stats_taken_total(b), avoided = nx_stats_avoided_total(b);
-	double taken_rate = rate(nx_stats_taken_total(a), taken, span->seconds);
-	double avoided_rate = rate(nx_stats_avoided_total(a), avoided, span->seconds);
+	double taken_rate = rate(nx_stats_taken_total(a), taken, seconds);
+	double avoided_rate = rate(nx_stats_avoided_total(a), avoided, seconds);
 	unsigned share = nx_hundredths(avoided, taken + avoided);
 
 	add(frame, false,
-	    "exits/s: %.0f taken, %.0f avoided (%.2f%%); since the start %" PRIu64
-	    " taken, %" PRIu64 " avoided (%u.%02u%%)",
-	    taken_rate, avoided_rate, percent(avoided_rate, taken_rate + avoided_rate), taken,
+	    "%s: %.0f taken, %.0f avoided (%.2f%%); since the start %" PRIu64 " taken, %" PRIu64
+	    " avoided (%u.%02u%%)",
+	    name, taken_rate, avoided_rate, percent(avoided_rate, taken_rate + avoided_rate), taken,
 	    avoided, share / 100, share % 100);
 }
 
@@ -105,7 +105,8 @@ static void add_costs(struct frame *frame, const struct nx_stats *stats)
 					 (double)stats->cost_ns[NX_COST_##name] / 1e3);
 	NX_COSTS(NX_X)
 #undef NX_X
-	add(frame, false, "%s", text);
+	if (used > strlen("costs in us"))
+		add(frame, false, "%s", text);
 }
 
 /* Print the shares of the classes, on as many lines as they need. */
@@ -218,7 +219,8 @@ static const struct nx_share_cluster *find_cluster(const struct watch *watch,
 	for (unsigned i = 0; i < watch->vcpus; i++) {
 		const struct nx_share_clusters *in = watch->vcpu[i].clusters;
 
-		if (watch->vcpu[i].vm != vcpu->vm || watch->vcpu[i].number != vcpu->number)
+		if (watch->vcpu[i].vm != vcpu->vm || watch->vcpu[i].number != vcpu->number ||
+		    watch->vcpu[i].kernel != vcpu->kernel)
 			continue;
 		for (unsigned n = 0; n < in->count; n++) {
 			if (in->cluster[n].code == like->code &&
@@ -317,8 +319,12 @@ void frame_make(struct frame *frame, const struct watch *before, const struct wa
 	if (choice->vm >= 0)
 		snprintf(vm, sizeof(vm), "VM %d", choice->vm);
 	add(frame, false, "%s, process %d: VMs: %u, vCPUs: %u; %s, clusters by %s", now->command,
-	    (int)now->pid, now->vms, now->vcpus, vm, sorts[choice->sort]);
-	add_exits(frame, &span);
+	    (int)now->pid, now->vms, now->library ? now->vcpus - now->kernel_vcpus : now->vcpus, vm,
+	    sorts[choice->sort]);
+	add_exits(frame, "exits/s", &span.before.host, &span.now.host, span.seconds);
+	if (now->library && now->kernel_vcpus)
+		add_exits(frame, "the hardware's, by noexit.ko", &before->kernel.host,
+			  &now->kernel.host, span.seconds);
 	add_stays(frame, &span);
 	add_costs(frame, &span.now.host);
 	add_classes(frame, "stays by us", span.before.host.stay, span.now.host.stay,

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* kernel.c - noexit on and off, and the figures of noexit.ko: the host in the kernel. */
+/* kernel.c - noexit on and off: noexit.ko, the host in the kernel. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,70 +136,4 @@ int cli_off(int argc, char **argv)
 {
 	return switch_process(argc, argv, NXK_DISABLE,
 			      "Has noexit.ko leave a VMM's VMs alone from here on.");
-}
-
-/* ---- Figures ---- */
-
-static void note(struct kernel_figures *figures, const char *name, uint64_t value)
-{
-#define NX_X(counter, text)                                                              \
-	if (!strcmp(name, #counter)) {                                                   \
-		if (!strncmp(name, "longest", 7))                                        \
-			figures->sum.counter =                                           \
-			    value > figures->sum.counter ? value : figures->sum.counter; \
-		else                                                                     \
-			figures->sum.counter += value;                                   \
-	}
-	NXK_STATS(NX_X)
-#undef NX_X
-}
-
-bool cli_read_kernel(pid_t pid, struct kernel_figures *figures)
-{
-	int device = cli_open_kernel();
-	FILE *file = device < 0 ? NULL : fdopen(device, "r");
-	bool wanted = false;
-	char line[512];
-
-	*figures = (struct kernel_figures){0};
-	if (!file) {
-		if (device >= 0)
-			close(device);
-		return false;
-	}
-	while (fgets(line, sizeof(line), file)) {
-		char *value = strchr(line, ' ');
-
-		if (!value)
-			continue;
-		*value++ = 0;
-		if (!strcmp(line, "vcpu")) {
-			wanted = strtol(value, NULL, 10) == pid;
-			figures->vcpus += wanted;
-		} else if (wanted) {
-			note(figures, line, strtoull(value, NULL, 10));
-		}
-	}
-	fclose(file);
-	return figures->vcpus;
-}
-
-void cli_print_kernel(const struct kernel_figures *figures)
-{
-	printf("\nin the kernel, by noexit.ko, on %u vCPUs\n", figures->vcpus);
-#define NX_X(name, text)       \
-	if (figures->sum.name) \
-		printf("%12" PRIu64 "  %s\n", figures->sum.name, text);
-	NXK_STATS(NX_X)
-#undef NX_X
-}
-
-void cli_json_kernel(struct nx_json *out, const struct kernel_figures *figures)
-{
-	nx_json_begin(out, "kernel", '{');
-	nx_json_number(out, "vcpus", figures->vcpus);
-#define NX_X(name, text) nx_json_number(out, #name, figures->sum.name);
-	NXK_STATS(NX_X)
-#undef NX_X
-	nx_json_end(out, '}');
 }

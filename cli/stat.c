@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "json.h"
-#include "kernel.h"
 #include "watch.h"
 
 #define MAX_ROWS 24
@@ -53,6 +52,12 @@ static const struct argp parser = {
 
 /* ---- Text ---- */
 
+static void print_kind(const char *name, uint64_t taken, uint64_t avoided)
+{
+	if (taken || avoided)
+		printf("%-8s%12" PRIu64 "%12" PRIu64 "\n", name, taken, avoided);
+}
+
 static void print_exits(const struct nx_stats *stats)
 {
 	uint64_t taken = nx_stats_taken_total(stats), avoided = nx_stats_avoided_total(stats);
@@ -61,15 +66,17 @@ static void print_exits(const struct nx_stats *stats)
 	printf("exits taken %" PRIu64 ", avoided %" PRIu64 " (%u.%02u%%)\n\n", taken, avoided,
 	       percent / 100, percent % 100);
 	printf("%-8s%12s%12s\n", "kind", "taken", "avoided");
+#define NX_X(name, word, text)                                      \
+	print_kind(word, nx_stats_taken_of(stats, NX_CLASS_##name), \
+		   stats->avoided[NX_CLASS_##name]);
+	NX_EXIT_CLASSES(NX_X)
+#undef NX_X
 	for (unsigned i = 0; i < NX_EXIT_REASONS; i++) {
-		const char *name = nx_exit_reason_name(i);
-		uint64_t kept = watch_avoided(stats, i);
-
-		if (stats->taken[i] || kept)
-			printf("%-8s%12" PRIu64 "%12" PRIu64 "\n", name, stats->taken[i], kept);
+		if (nx_stats_class_of(i) == NX_EXIT_CLASS_COUNT)
+			print_kind(nx_exit_reason_name(i), stats->taken[i], 0);
 	}
-	if (stats->intr)
-		printf("%-8s%12" PRIu64 "%12d\n", "signal", stats->intr, 0);
+	print_kind("signal", stats->intr, 0);
+	print_kind("others", stats->handled_other, 0);
 }
 
 static void print_places(const struct nx_stats *stats)
@@ -128,7 +135,12 @@ static void print_classes(const char *title, const uint64_t *class, unsigned cou
 
 static void print_costs(const struct nx_stats *stats)
 {
-	puts("\nmeasured here, in microseconds");
+	bool any = false;
+
+	for (unsigned i = 0; i < NX_COST_COUNT; i++)
+		any |= stats->cost_ns[i] != 0;
+	if (any)
+		puts("\nmeasured here, in microseconds");
 #define NX_X(name, word, text)              \
 	if (stats->cost_ns[NX_COST_##name]) \
 		printf("%12.1f  %s\n", (double)stats->cost_ns[NX_COST_##name] / 1e3, text);
@@ -155,12 +167,18 @@ static void print_engine(const struct nx_figures *figures)
 		      NX_DISTANCES);
 }
 
+static void print_kernel(const struct nxk_stats *stats)
+{
+	putchar('\n');
+#define NX_X(name, text) print_reason(stats->name, text);
+	NXK_STATS(NX_X)
+#undef NX_X
+}
+
 static void print_text(const struct watch *watch)
 {
-	struct kernel_figures kernel;
-
 	printf("%s, process %d: VMs: %u, vCPUs: %u\n", watch->command, (int)watch->pid, watch->vms,
-	       watch->vcpus);
+	       watch->library ? watch->vcpus - watch->kernel_vcpus : watch->vcpus);
 	print_exits(&watch->total.host);
 	print_places(&watch->total.host);
 	print_engine(&watch->total);
@@ -168,16 +186,60 @@ static void print_text(const struct watch *watch)
 	for (unsigned i = 0; i < watch->vcpus; i++) {
 		const struct watch_vcpu *vcpu = &watch->vcpu[i];
 
-		printf("%-4u%-6u%12" PRIu64 "%12" PRIu64 "%s%s\n", vcpu->vm, vcpu->number,
+		printf("%-4u%-6u%12" PRIu64 "%12" PRIu64 "%s%s%s\n", vcpu->vm, vcpu->number,
 		       nx_stats_taken_total(&vcpu->figures.host),
-		       nx_stats_avoided_total(&vcpu->figures.host), *vcpu->off ? "  off: " : "",
-		       vcpu->off);
+		       nx_stats_avoided_total(&vcpu->figures.host),
+		       watch_counts(watch, vcpu) ? "" : "  in the kernel",
+		       *vcpu->off ? "  off: " : "", vcpu->off);
 	}
-	if (cli_read_kernel(watch->pid, &kernel))
-		cli_print_kernel(&kernel);
+	if (!watch->kernel_vcpus)
+		return;
+	printf("\nin the kernel, by noexit.ko, on %u vCPUs\n", watch->kernel_vcpus);
+	if (watch->library) {
+		print_exits(&watch->kernel.host);
+		print_places(&watch->kernel.host);
+		print_engine(&watch->kernel);
+	}
+	print_kernel(&watch->kernel.kernel);
 }
 
 /* ---- JSON ---- */
+
+/* Collect the clusters of the vCPUs whose figures are in the total, or of the others. */
+static unsigned collect(const struct watch *watch, bool in_total,
+			const struct nx_share_clusters **part)
+{
+	unsigned parts = 0;
+
+	for (unsigned i = 0; i < watch->vcpus; i++) {
+		if (watch_counts(watch, &watch->vcpu[i]) == in_total)
+			part[parts++] = watch->vcpu[i].clusters;
+	}
+	return parts;
+}
+
+static void print_json_kernel(struct nx_json *out, const struct watch *watch,
+			      const struct nx_share_clusters **part)
+{
+	struct nx_report report = {
+	    .clustering = true,
+	    .vcpus = watch->kernel_vcpus,
+	    .figures = &watch->kernel,
+	    .part = part,
+	};
+
+	if (!watch->kernel_vcpus)
+		return;
+	nx_json_begin(out, "kernel", '{');
+#define NX_X(name, text) nx_json_number(out, #name, watch->kernel.kernel.name);
+	NXK_STATS(NX_X)
+#undef NX_X
+	if (watch->library) {
+		report.parts = collect(watch, false, part);
+		nx_json_report(out, &report);
+	}
+	nx_json_end(out, '}');
+}
 
 static int print_json(const struct watch *watch)
 {
@@ -188,19 +250,15 @@ static int print_json(const struct watch *watch)
 	    .vcpus = watch->vcpus_ever,
 	    .figures = &watch->total,
 	    .part = part,
-	    .parts = watch->vcpus,
 	};
-
-	struct kernel_figures kernel;
 
 	if (!part)
 		return cli_refuse("out of memory");
-	for (unsigned i = 0; i < watch->vcpus; i++)
-		part[i] = watch->vcpu[i].clusters;
 	nx_json_open(&out);
 	nx_json_number(&out, "pid", (uint64_t)watch->pid);
 	nx_json_text(&out, "command", watch->command);
 	nx_json_number(&out, "time_ns", watch->time_ns);
+	nx_json_text(&out, "host", watch->library ? "library" : "kernel");
 	nx_json_number(&out, "vms", watch->vms);
 	nx_json_begin(&out, "per_vcpu", '[');
 	for (unsigned i = 0; i < watch->vcpus; i++) {
@@ -209,14 +267,15 @@ static int print_json(const struct watch *watch)
 		nx_json_element(&out);
 		nx_json_number(&out, "vm", vcpu->vm);
 		nx_json_number(&out, "vcpu", vcpu->number);
+		nx_json_text(&out, "host", vcpu->kernel ? "kernel" : "library");
 		nx_json_number(&out, "exits_taken", nx_stats_taken_total(&vcpu->figures.host));
 		nx_json_number(&out, "exits_avoided", nx_stats_avoided_total(&vcpu->figures.host));
 		nx_json_text(&out, "off", vcpu->off);
 		nx_json_end(&out, '}');
 	}
 	nx_json_end(&out, ']');
-	if (cli_read_kernel(watch->pid, &kernel))
-		cli_json_kernel(&out, &kernel);
+	print_json_kernel(&out, watch, part);
+	report.parts = collect(watch, true, part);
 	nx_json_report(&out, &report);
 	nx_json_close(&out);
 	free(part);
@@ -271,26 +330,6 @@ static int print_repeatedly(struct watch *before, const struct stat_options *opt
 	return 0;
 }
 
-/* A VMM without the library in it, of which noexit.ko avoids exits. */
-static bool print_kernel_alone(const struct stat_options *options)
-{
-	struct nx_json out = {.fd = STDOUT_FILENO};
-	struct kernel_figures kernel;
-
-	if (!options->look.pid || watch_is_shown(options->look.pid) == WATCH_OK ||
-	    !cli_read_kernel(options->look.pid, &kernel))
-		return false;
-	if (!options->json) {
-		cli_print_kernel(&kernel);
-		return true;
-	}
-	nx_json_open(&out);
-	nx_json_number(&out, "pid", (uint64_t)options->look.pid);
-	cli_json_kernel(&out, &kernel);
-	nx_json_close(&out);
-	return true;
-}
-
 int cli_stat(int argc, char **argv)
 {
 	struct stat_options options = {0};
@@ -300,8 +339,6 @@ int cli_stat(int argc, char **argv)
 	int refused;
 
 	argp_parse(&parser, argc, argv, 0, NULL, &options);
-	if (print_kernel_alone(&options))
-		return 0;
 	refused = cli_choose(options.look.pid, &pid);
 	if (refused)
 		return refused;

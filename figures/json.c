@@ -152,10 +152,15 @@ static void print_percent(struct nx_json *out, const char *name, unsigned value)
 
 static void print_kinds(struct nx_json *out, const struct nx_stats *stats)
 {
-	uint64_t other = 0;
+	uint64_t other = stats->handled_other;
 
 	nx_json_begin(out, "taken_by_kind", '{');
+#define NX_X(name, word, text) number_if(out, word, nx_stats_taken_of(stats, NX_CLASS_##name));
+	NX_EXIT_CLASSES(NX_X)
+#undef NX_X
 	for (unsigned i = 0; i < NX_EXIT_REASONS; i++) {
+		if (nx_stats_class_of(i) != NX_EXIT_CLASS_COUNT)
+			continue;
 		if (!strcmp(nx_exit_reason_name(i), "other"))
 			other += stats->taken[i];
 		else

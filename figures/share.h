@@ -8,6 +8,9 @@
  * nothing has to be removed, and nothing is left of a VMM that was killed. A forked child has
  * the descriptor but not the mapping: it does not count.
  *
+ * noexit.ko shows the same structures for the VMs that it is switched on for: NXK_WATCH of
+ * kernel/interface/device.h gives a descriptor that is mapped as the file is.
+ *
  * The file holds a struct nx_share_header, then slot after slot, each a struct nx_share_vcpu; the
  * offsets are nx_share_slot_offset()'s, the number of slots follows from the file's size.
  *

@@ -56,6 +56,15 @@ NX_HOT void nx_stats_taken(struct nx_stats *stats, const struct kvm_run *run)
 		count_place(stats, NX_EXIT_MMIO, page_of(run->mmio.phys_addr), 1, 0);
 }
 
+NX_HOT void nx_stats_handled(struct nx_stats *stats, enum nx_exit_class class, uint64_t address)
+{
+	stats->handled[class]++;
+	if (class == NX_CLASS_IO)
+		count_place(stats, NX_EXIT_IO, address, 1, 0);
+	else if (class == NX_CLASS_MMIO)
+		count_place(stats, NX_EXIT_MMIO, page_of(address), 1, 0);
+}
+
 void nx_stats_avoided(struct nx_stats *stats, const struct nx_exit *exit)
 {
 	stats->avoided[nx_exit_class_of(exit)]++;
@@ -96,8 +105,11 @@ static void stats_add(struct nx_stats *to, const struct nx_stats *from)
 	for (unsigned i = 0; i < NX_EXIT_REASONS; i++)
 		to->taken[i] += from->taken[i];
 	to->intr += from->intr;
-	for (unsigned i = 0; i < NX_EXIT_CLASS_COUNT; i++)
+	to->handled_other += from->handled_other;
+	for (unsigned i = 0; i < NX_EXIT_CLASS_COUNT; i++) {
 		to->avoided[i] += from->avoided[i];
+		to->handled[i] += from->handled[i];
+	}
 	for (unsigned i = 0; i < NX_HOST_LEAVE_COUNT; i++)
 		to->leaves[i] += from->leaves[i];
 	for (unsigned i = 0; i < NX_UNFIT_COUNT; i++)
@@ -134,6 +146,17 @@ static void add_alone(struct nx_alone *to, const struct nx_alone *from)
 	}
 }
 
+static void kernel_add(struct nxk_stats *to, const struct nxk_stats *from)
+{
+#define NX_X(name, text)                       \
+	if (strncmp(#name, "longest", 7) != 0) \
+		to->name += from->name;        \
+	else if (from->name > to->name)        \
+		to->name = from->name;
+	NXK_STATS(NX_X)
+#undef NX_X
+}
+
 void nx_figures_add(struct nx_figures *to, const struct nx_figures *from)
 {
 	stats_add(&to->host, &from->host);
@@ -146,6 +169,7 @@ void nx_figures_add(struct nx_figures *to, const struct nx_figures *from)
 		to->engine.distance[i] += from->engine.distance[i];
 	for (unsigned i = 0; i < NX_ALONE_PLACES; i++)
 		add_alone(&to->alone[i], &from->alone[i]);
+	kernel_add(&to->kernel, &from->kernel);
 }
 
 unsigned nx_figures_alone(const struct nx_figures *figures,
@@ -201,6 +225,17 @@ static const char *explained(const struct reason *reason, size_t count, const ch
 
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
+const char *nx_class_word(enum nx_exit_class class)
+{
+	static const char *const words[] = {
+#define NX_X(name, word, text) word,
+	    NX_EXIT_CLASSES(NX_X)
+#undef NX_X
+	};
+
+	return class < COUNT(words) ? words[class] : "";
+}
+
 const char *nx_alone_word(uint32_t reason)
 {
 	return word_of(alone_reasons, COUNT(alone_reasons), reason);
@@ -254,10 +289,31 @@ unsigned nx_stats_places(const struct nx_stats *stats,
 
 uint64_t nx_stats_taken_total(const struct nx_stats *stats)
 {
-	uint64_t total = stats->intr;
+	uint64_t total = stats->intr + stats->handled_other;
 
 	for (unsigned i = 0; i < NX_EXIT_REASONS; i++)
 		total += stats->taken[i];
+	for (unsigned i = 0; i < NX_EXIT_CLASS_COUNT; i++)
+		total += stats->handled[i];
+	return total;
+}
+
+unsigned nx_stats_class_of(unsigned reason)
+{
+	return reason == KVM_EXIT_IO     ? NX_CLASS_IO
+	       : reason == KVM_EXIT_MMIO ? NX_CLASS_MMIO
+	       : reason == KVM_EXIT_HLT  ? NX_CLASS_HLT
+					 : NX_EXIT_CLASS_COUNT;
+}
+
+uint64_t nx_stats_taken_of(const struct nx_stats *stats, enum nx_exit_class class)
+{
+	uint64_t total = stats->handled[class];
+
+	for (unsigned i = 0; i < NX_EXIT_REASONS; i++) {
+		if (nx_stats_class_of(i) == (unsigned)class)
+			total += stats->taken[i];
+	}
 	return total;
 }
 

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernel_stats.h"
 #include "noexit.h"
 
 /* Marks the code that every exit runs through, whether the engine enters or not. It is
@@ -132,6 +133,9 @@ struct nx_stats {
 #undef NX_X
 	uint64_t taken[NX_EXIT_REASONS]; /* by KVM_EXIT_* */
 	uint64_t intr;                   /* KVM_RUN returned EINTR after entering the guest */
+	/* Taken and handled by the kernel: noexit.ko alone sees these. */
+	uint64_t handled[NX_EXIT_CLASS_COUNT];
+	uint64_t handled_other; /* interrupts, page faults and all else */
 	uint64_t avoided[NX_EXIT_CLASS_COUNT];
 	uint64_t leaves[NX_HOST_LEAVE_COUNT];
 	uint64_t unfit[NX_UNFIT_COUNT];
@@ -149,12 +153,16 @@ struct nx_figures {
 	struct nx_stats host;
 	struct nx_counters engine;
 	struct nx_alone alone[NX_ALONE_PLACES]; /* times 0: none */
+	struct nxk_stats kernel;                /* of noexit.ko alone */
 };
 
 struct kvm_run;
 
 /* Count a return of KVM_RUN with an exit. */
 void nx_stats_taken(struct nx_stats *stats, const struct kvm_run *run);
+/* Count an exit that the kernel handled; address is the port or guest-physical address for
+ * NX_CLASS_IO and NX_CLASS_MMIO. */
+void nx_stats_handled(struct nx_stats *stats, enum nx_exit_class class, uint64_t address);
 void nx_stats_avoided(struct nx_stats *stats, const struct nx_exit *exit);
 /* Count a stay. */
 void nx_stats_stay(struct nx_stats *stats, uint64_t ns);
@@ -170,10 +178,16 @@ unsigned nx_figures_alone(const struct nx_figures *figures,
 /* "declined" for NX_ALONE_DECLINED, and what such a word means; "": unknown. */
 const char *nx_alone_word(uint32_t reason);
 const char *nx_alone_explained(const char *word);
+/* "cpuid" for NX_CLASS_CPUID. */
+const char *nx_class_word(enum nx_exit_class class);
 /* "COLD" for NX_LEAVE_COLD, "" for what is none, and what such a word means; NULL: unknown. */
 const char *nx_leave_word(uint32_t reason);
 const char *nx_leave_explained(const char *word);
 uint64_t nx_stats_taken_total(const struct nx_stats *stats);
+/* Return how many exits of the class were taken, whoever handled them. */
+uint64_t nx_stats_taken_of(const struct nx_stats *stats, enum nx_exit_class class);
+/* Return the class of the exits that KVM calls reason (KVM_EXIT_*), or NX_EXIT_CLASS_COUNT. */
+unsigned nx_stats_class_of(unsigned reason);
 uint64_t nx_stats_avoided_total(const struct nx_stats *stats);
 
 /* Return "io", "mmio", "hlt", ... for KVM_EXIT_*. */

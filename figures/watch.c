@@ -6,14 +6,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "device.h"
 
 #define LINK "/memfd:" NX_SHARE_NAME " (deleted)"
 #define MAX_VMS 256
@@ -31,17 +33,24 @@ static void unmap(struct mapped *mapped)
 	munmap((void *)mapped->header, mapped->size);
 }
 
-/* The seal keeps the VMM from shrinking the file under the mapping. */
-static enum watch_result map(int fd, struct mapped *mapped)
+/* Return the size of a file of the library's, or 0. The seal keeps the VMM from shrinking the file
+ * under the mapping. */
+static size_t size_of(int fd)
 {
 	struct stat status;
 	int seals = fcntl(fd, F_GET_SEALS);
+
+	return fstat(fd, &status) || seals < 0 || !(seals & F_SEAL_SHRINK) ? 0
+									   : (size_t)status.st_size;
+}
+
+static enum watch_result map(int fd, size_t size, struct mapped *mapped)
+{
 	void *memory;
 
-	if (fstat(fd, &status) || seals < 0 || !(seals & F_SEAL_SHRINK) ||
-	    (size_t)status.st_size < nx_share_slot_offset(0))
+	if (size < nx_share_slot_offset(0))
 		return WATCH_OTHER_VERSION;
-	mapped->size = (size_t)status.st_size;
+	mapped->size = size;
 	memory = mmap(NULL, mapped->size, PROT_READ, MAP_SHARED, fd, 0);
 	if (memory == MAP_FAILED)
 		return WATCH_NO_MEMORY;
@@ -86,9 +95,21 @@ static void copy_figures(struct nx_figures *to, const struct nx_figures *from)
 			  sizeof(to->host.kvm_stat[i].name));
 }
 
-static bool copy_vcpu(struct watch *watch, const struct mapped *mapped, unsigned slot,
-		      bool clusters)
+struct copying {
+	struct watch *watch;
+	bool clusters;
+	bool kernel; /* from noexit.ko */
+};
+
+static void add(struct copying *copying, const struct nx_figures *figures)
 {
+	nx_figures_add(copying->kernel ? &copying->watch->kernel : &copying->watch->total, figures);
+}
+
+static bool copy_vcpu(struct copying *copying, const struct mapped *mapped, unsigned slot)
+{
+	struct watch *watch = copying->watch;
+	bool clusters = copying->clusters;
 	const struct nx_share_vcpu *from = slot_of(mapped, slot);
 	struct watch_vcpu *to, *more;
 
@@ -100,6 +121,7 @@ static bool copy_vcpu(struct watch *watch, const struct mapped *mapped, unsigned
 	watch->vcpu = more;
 	to = &more[watch->vcpus];
 	to->vm = mapped->header->vm;
+	to->kernel = copying->kernel;
 	to->number = from->number;
 	copy_text(to->off, *mapped->header->off ? mapped->header->off : from->off, sizeof(to->off));
 	copy_figures(&to->figures, &from->figures);
@@ -107,27 +129,31 @@ static bool copy_vcpu(struct watch *watch, const struct mapped *mapped, unsigned
 	if (clusters && !to->clusters)
 		return false;
 	watch->vcpus++;
+	watch->kernel_vcpus += copying->kernel;
 	if (clusters)
 		nx_share_clusters_copy(to->clusters, &from->clusters);
-	nx_figures_add(&watch->total, &to->figures);
+	add(copying, &to->figures);
 	return true;
 }
 
-static enum watch_result copy_vm(struct watch *watch, int fd, bool clusters)
+static enum watch_result copy_vm(struct copying *copying, int fd, size_t size)
 {
+	struct watch *watch = copying->watch;
 	static struct nx_figures gone;
 	struct mapped mapped;
-	enum watch_result result = map(fd, &mapped);
+	enum watch_result result = map(fd, size, &mapped);
 
 	if (result)
 		return result;
-	watch->vms++;
-	watch->clustering |= mapped.header->clustering != 0;
-	watch->vcpus_ever += mapped.header->gone;
+	if (!copying->kernel || !watch->library) {
+		watch->vms++;
+		watch->clustering |= mapped.header->clustering != 0;
+		watch->vcpus_ever += mapped.header->gone;
+	}
 	copy_figures(&gone, &mapped.header->gone_figures);
-	nx_figures_add(&watch->total, &gone);
+	add(copying, &gone);
 	for (unsigned i = 0; i < mapped.slots && !result; i++) {
-		if (!copy_vcpu(watch, &mapped, i, clusters))
+		if (!copy_vcpu(copying, &mapped, i))
 			result = WATCH_NO_MEMORY;
 	}
 	unmap(&mapped);
@@ -138,14 +164,17 @@ static int compare_vcpus(const void *a, const void *b)
 {
 	const struct watch_vcpu *left = a, *right = b;
 
-	return left->vm != right->vm
-		   ? (left->vm < right->vm ? -1 : 1)
-		   : (left->number > right->number) - (left->number < right->number);
+	if (left->vm != right->vm)
+		return left->vm < right->vm ? -1 : 1;
+	if (left->number != right->number)
+		return left->number < right->number ? -1 : 1;
+	return left->kernel - right->kernel;
 }
 
 /* ---- Processes ---- */
 
-enum watch_result watch_is_shown(pid_t pid)
+/* Return whether the library shows VMs of the process. */
+static enum watch_result has_library(pid_t pid)
 {
 	enum watch_result result = WATCH_NO_VM;
 	char path[64], *line = NULL;
@@ -173,10 +202,9 @@ static bool is_counters(int directory, const char *name)
 	return length == sizeof(LINK) - 1 && !memcmp(target, LINK, sizeof(LINK) - 1);
 }
 
-/* Call visit with each of the process's counter files, open, until a call returns something
- * other than WATCH_OK. */
-static enum watch_result visit_files(pid_t pid, enum watch_result (*visit)(int fd, void *data),
-				     void *data)
+/* Copy from each of the process's counter files, until one cannot be copied. With copying NULL only
+ * tell whether there is one. */
+static enum watch_result visit_files(pid_t pid, struct copying *copying)
 {
 	enum watch_result result = WATCH_OK;
 	unsigned found = 0;
@@ -196,12 +224,46 @@ static enum watch_result visit_files(pid_t pid, enum watch_result (*visit)(int f
 		fd = openat(dirfd(directory), entry->d_name, O_RDONLY | O_CLOEXEC);
 		if (fd < 0)
 			continue;
-		result = visit ? visit(fd, data) : WATCH_OK;
+		result = copying ? copy_vm(copying, fd, size_of(fd)) : WATCH_OK;
 		found++;
 		close(fd);
 	}
 	closedir(directory);
 	return result || found ? result : WATCH_NO_VM;
+}
+
+/* Do the same for the VMs that noexit.ko shows. */
+static enum watch_result visit_kernel(pid_t pid, struct copying *copying)
+{
+	int device = open(NXK_DEVICE, O_RDONLY | O_CLOEXEC);
+	struct nxk_watch request = {.process = pid};
+	enum watch_result result = WATCH_OK;
+
+	if (device < 0)
+		return WATCH_NO_VM;
+	for (; !result && request.number < MAX_VMS; request.number++) {
+		int fd = ioctl(device, NXK_WATCH, &request);
+
+		if (fd < 0) {
+			if (errno == EACCES)
+				result = WATCH_NO_RIGHT;
+			break;
+		}
+		result = copying ? copy_vm(copying, fd, request.size) : WATCH_OK;
+		close(fd);
+	}
+	close(device);
+	return result || request.number ? result : WATCH_NO_VM;
+}
+
+enum watch_result watch_is_shown(pid_t pid)
+{
+	enum watch_result library = has_library(pid), kernel;
+
+	if (library == WATCH_OK || library == WATCH_NO_PROCESS)
+		return library;
+	kernel = visit_kernel(pid, NULL);
+	return kernel == WATCH_NO_VM ? library : kernel;
 }
 
 void watch_command(pid_t pid, char *to, size_t size)
@@ -219,21 +281,32 @@ void watch_command(pid_t pid, char *to, size_t size)
 	copy_text(to, text, size);
 }
 
-struct copying {
-	struct watch *watch;
-	bool clusters;
-};
-
-static enum watch_result visit_copy(int fd, void *data)
+bool watch_counts(const struct watch *watch, const struct watch_vcpu *vcpu)
 {
-	struct copying *copying = data;
+	return !vcpu->kernel || !watch->library;
+}
 
-	return copy_vm(copying->watch, fd, copying->clusters);
+/* Copy what the library shows, and then what noexit.ko does. */
+static enum watch_result copy_both(pid_t pid, struct copying *copying)
+{
+	struct watch *watch = copying->watch;
+	enum watch_result library = WATCH_NO_VM, kernel;
+
+	if (has_library(pid) == WATCH_OK)
+		library = visit_files(pid, copying);
+	if (library != WATCH_OK && library != WATCH_NO_VM)
+		return library;
+	watch->library = library == WATCH_OK;
+	copying->kernel = true;
+	kernel = visit_kernel(pid, copying);
+	if (!watch->library)
+		watch->total = watch->kernel;
+	return watch->library && kernel == WATCH_NO_VM ? WATCH_OK : kernel;
 }
 
 enum watch_result watch_read(pid_t pid, bool clusters, struct watch *watch)
 {
-	struct copying copying = {watch, clusters};
+	struct copying copying = {.watch = watch, .clusters = clusters};
 	enum watch_result result;
 	struct timespec time;
 
@@ -244,13 +317,13 @@ enum watch_result watch_read(pid_t pid, bool clusters, struct watch *watch)
 		watch_command(pid, watch->command, sizeof(watch->command));
 		clock_gettime(CLOCK_MONOTONIC, &time);
 		watch->time_ns = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-		result = visit_files(pid, visit_copy, &copying);
+		result = copy_both(pid, &copying);
 	}
 	if (result) {
 		watch_free(watch);
 		return result;
 	}
-	watch->vcpus_ever += watch->vcpus;
+	watch->vcpus_ever += watch->library ? watch->vcpus - watch->kernel_vcpus : watch->vcpus;
 	qsort(watch->vcpu, watch->vcpus, sizeof(*watch->vcpu), compare_vcpus);
 	return WATCH_OK;
 }
@@ -266,9 +339,9 @@ void watch_free(struct watch *watch)
 
 enum watch_result watch_has_vm(pid_t pid)
 {
-	enum watch_result result = watch_is_shown(pid);
-
-	return result ? result : visit_files(pid, NULL, NULL);
+	if (has_library(pid) == WATCH_OK && visit_files(pid, NULL) == WATCH_OK)
+		return WATCH_OK;
+	return visit_kernel(pid, NULL);
 }
 
 /* ---- What figures are called ---- */
@@ -283,11 +356,4 @@ void watch_class_name(unsigned class, unsigned classes, char *name, size_t size)
 		snprintf(name, size, "%u", first);
 	else
 		snprintf(name, size, "%u-%u", first, last);
-}
-
-uint64_t watch_avoided(const struct nx_stats *stats, unsigned reason)
-{
-	return reason == KVM_EXIT_IO     ? stats->avoided[NX_CLASS_IO]
-	       : reason == KVM_EXIT_MMIO ? stats->avoided[NX_CLASS_MMIO]
-					 : 0;
 }

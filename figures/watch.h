@@ -14,6 +14,7 @@
 
 struct watch_vcpu {
 	unsigned vm, number;
+	bool kernel;             /* as noexit.ko sees it */
 	char off[NX_SHARE_TEXT]; /* the reason why nothing is avoided, or empty */
 	struct nx_figures figures;
 	struct nx_share_clusters *clusters; /* NULL: not asked for */
@@ -23,11 +24,16 @@ struct watch {
 	pid_t pid;
 	char command[64];
 	bool clustering;
-	unsigned vms, vcpus;
+	/* The library is in the VMM: then the figures are its own, and noexit.ko's stand beside. */
+	bool library;
+	unsigned vms;   /* of those whose figures they are */
+	unsigned vcpus; /* of both */
+	unsigned kernel_vcpus;
 	struct watch_vcpu *vcpu; /* those that exist; in the order of their VMs and of age */
 	unsigned vcpus_ever;
-	struct nx_figures total; /* of vCPUs that are gone, too */
-	uint64_t time_ns;        /* CLOCK_MONOTONIC, of the copy */
+	struct nx_figures total;  /* of vCPUs that are gone, too */
+	struct nx_figures kernel; /* the same, as noexit.ko sees them */
+	uint64_t time_ns;         /* CLOCK_MONOTONIC, of the copy */
 };
 
 /* The results of watch_read(). */
@@ -44,8 +50,14 @@ enum watch_result {
 enum watch_result watch_read(pid_t pid, bool clusters, struct watch *watch);
 void watch_free(struct watch *watch);
 
-/* Return WATCH_OK if a process maps its counter files, or why it is not known to. A forked child
- * has the descriptors, but not the mapping. */
+/*
+ * An exit that goes to the VMM is seen by both hosts, so their figures are not added up. Return
+ * whether those of the vCPU are in the total.
+ */
+bool watch_counts(const struct watch *watch, const struct watch_vcpu *vcpu);
+
+/* Return WATCH_OK if a process maps its counter files, or noexit.ko shows VMs of it, or why neither
+ * is known. A forked child has the descriptors, but not the mapping. */
 enum watch_result watch_is_shown(pid_t pid);
 /* Return WATCH_OK if the process shows a VM, or why it is not known to. */
 enum watch_result watch_has_vm(pid_t pid);
@@ -55,7 +67,5 @@ void watch_command(pid_t pid, char *to, size_t size);
 /* Write the range of a histogram class, as "4-7". The classes are 0, 1, 2 to 3, 4 to 7 and so
  * on. */
 void watch_class_name(unsigned class, unsigned classes, char *name, size_t size);
-/* Return how many exits of the kind that KVM calls reason (KVM_EXIT_*) were avoided. */
-uint64_t watch_avoided(const struct nx_stats *stats, unsigned reason);
 
 #endif

@@ -35,6 +35,8 @@ def assemble(work, zydis):
         folder.put(file, file.relative_to(HERE / "kvm"))
     for file in (HERE / "interface").glob("*.h"):
         folder.put(file, file.name)
+    for name in ("kernel_stats.h", "share.h", "share_write.h", "share_write.c", "stats.h", "stats.c"):
+        folder.put(HERE.parent / "figures" / name, name)
     for file in (HERE / "offsets").glob("*.[ch]"):
         folder.put(file, f"offsets/{file.name}")
     folder.put_engine()

@@ -23,7 +23,7 @@
 
 #include "noexit.h"
 #include "process.h"
-#include "share.h"
+#include "share_write.h"
 #include "x86.h"
 
 #define NX_HOST_PAGE 4096u
@@ -313,8 +313,7 @@ struct nx_kvm_vcpu {
 	struct nx_share_vcpu *shared;
 	struct nx_stats *stats;
 	unsigned slot;
-	const struct nx_cluster *cluster_shown; /* the last one */
-	uint64_t clusters_refreshed;
+	struct nx_share_writer writer;
 	unsigned resumes_untimed;
 
 	/* cost.c */
@@ -449,8 +448,6 @@ void nx_share_close(struct nx_kvm_vm *vm);
 /* Both are called with nx_vcpus_lock() held. */
 bool nx_share_vcpu_open(struct nx_kvm_vcpu *vcpu);
 void nx_share_vcpu_close(struct nx_kvm_vcpu *vcpu);
-/* Show why clustering is off; shared is the member `off` of a VM or vCPU, set at most once. */
-void nx_share_off(char *shared, const char *why);
 /* Show the engine's counters and clusters as they are now; the owner lock is held. */
 void nx_share_publish(struct nx_kvm_vcpu *vcpu, uint64_t now);
 

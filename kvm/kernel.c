@@ -8,17 +8,34 @@
 
 #include "device.h"
 
+/* Return 0 or errno. */
+static int request(unsigned long number, int vm_fd)
+{
+	int device = open(NXK_DEVICE, O_RDONLY | O_CLOEXEC);
+	int error =
+	    device < 0 || nx_real.ioctl(device, number, (void *)(intptr_t)vm_fd) ? errno : 0;
+
+	if (device >= 0)
+		nx_real.close(device);
+	return error;
+}
+
+void nx_kernel_alone(int vm_fd)
+{
+	int saved = errno;
+
+	if (!nx_options.off && nx_options.kernel != NX_KERNEL_OFF)
+		request(NXK_ALONE, vm_fd);
+	errno = saved;
+}
+
 void nx_kernel_enable(int vm_fd)
 {
-	int device, error;
+	int error;
 
 	if (nx_options.off || nx_options.kernel == NX_KERNEL_OFF)
 		return;
-	device = open(NXK_DEVICE, O_RDONLY | O_CLOEXEC);
-	error =
-	    device < 0 || nx_real.ioctl(device, NXK_ENABLE, (void *)(intptr_t)vm_fd) ? errno : 0;
-	if (device >= 0)
-		nx_real.close(device);
+	error = request(NXK_ENABLE_BESIDE, vm_fd);
 	if (error && nx_options.kernel == NX_KERNEL_ON)
 		nx_say("the kernel avoids no exits of this VM: " NXK_DEVICE ": %s",
 		       strerror(error));

@@ -140,6 +140,7 @@ void nx_vm_off(struct nx_kvm_vm *vm, const char *why)
 		return;
 	nx_share_off(vm->share->off, why);
 	nx_totals_off(why);
+	nx_kernel_alone(vm->fd);
 	if (!nx_options.off)
 		nx_say("no exits are avoided in this VM from here on: %s", why);
 }

@@ -38,6 +38,8 @@ static inline bool nx_faulty(enum nx_fault fault)
 /* ---- kernel.c ---- */
 
 void nx_kernel_enable(int vm_fd);
+/* Tell it that the library avoids no exits of the VM any more. errno stays. */
+void nx_kernel_alone(int vm_fd);
 
 /* ---- process.c ---- */
 

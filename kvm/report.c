@@ -25,7 +25,7 @@ static void fold_living(struct nx_object *object, void *data)
 	nx_kvm_stats_read(vcpu);
 	/* Without the lock the report shows the clusters as published some milliseconds ago. */
 	if (vcpu->engine && nx_vcpu_acquire_soon(vcpu)) {
-		vcpu->clusters_refreshed = 0;
+		vcpu->writer.refreshed = 0;
 		nx_share_publish(vcpu, nx_real.now());
 		nx_vcpu_release(vcpu);
 	}

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * share.c - the library's side of share.h: make the shared memory, and publish the clusters in it.
+ * share.c - the library's side of share.h: make the shared memory, and have it filled.
  *
  * If no file can be made, private memory holds the same structures: the figures at the end of the
  * process are complete, but no other process can watch.
  */
 #define _GNU_SOURCE
-#include "share.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -92,12 +90,7 @@ bool nx_share_open(struct nx_kvm_vm *vm)
 		nx_share_close(vm);
 		return false;
 	}
-	header->version = NX_SHARE_VERSION;
-	header->header_size = sizeof(*header);
-	header->slot_size = sizeof(struct nx_share_vcpu);
-	header->vm = atomic_fetch_add(&vms, 1);
-	header->clustering = !nx_options.off;
-	__atomic_store_n(&header->magic, NX_SHARE_MAGIC, __ATOMIC_RELEASE);
+	nx_share_header_make(header, atomic_fetch_add(&vms, 1), !nx_options.off);
 	vm->share = header;
 	return true;
 }
@@ -108,13 +101,6 @@ void nx_share_close(struct nx_kvm_vm *vm)
 		munmap(vm->share, nx_share_slot_offset(0));
 	if (file_is_ours(vm))
 		nx_real.close(vm->share_fd);
-}
-
-void nx_share_off(char *shared, const char *why)
-{
-	size_t length = strlen(why);
-
-	memcpy(shared, why, length < NX_SHARE_TEXT ? length : NX_SHARE_TEXT - 1);
 }
 
 /* ---- A vCPU's part ---- */
@@ -148,162 +134,29 @@ void nx_share_vcpu_close(struct nx_kvm_vcpu *vcpu)
 	struct nx_share_vcpu *shared = vcpu->shared;
 
 	nx_names_forget(vcpu);
-	nx_figures_add(&vcpu->vm->share->gone_figures, &shared->figures);
-	vcpu->vm->share->gone++;
-	/* Another vCPU gets the slot next. */
-	__atomic_store_n(&shared->living, 0, __ATOMIC_RELEASE);
-	memset(&shared->figures, 0, sizeof(shared->figures));
-	memset(shared->off, 0, sizeof(shared->off));
-	shared->clusters.count = shared->clusters.used = 0;
+	nx_share_slot_empty(vcpu->vm->share, shared);
 	munmap(shared, sizeof(*shared));
 }
 
-/* ---- Clusters ---- */
+/* ---- What the engine tells ---- */
 
-static int64_t benefit(const struct nx_kvm_vcpu *vcpu, const struct nx_cluster_info *info)
+/* A name in profilers and debuggers, for a cluster that is shown. */
+static void named(void *data, const struct nx_share_cluster *cluster)
 {
-	const uint32_t *cost = vcpu->stats->cost_ns;
-	uint64_t by_port = info->exits - info->exits_mmio - info->exits_insn;
-	int64_t saved, spent;
-
-	/* This host sees no instruction exits and therefore has no cost for them. */
-	if (info->exits_insn || !cost[NX_COST_TAKEOVER] || !cost[NX_COST_RESUME] ||
-	    (by_port && !cost[NX_COST_IO]) || (info->exits_mmio && !cost[NX_COST_MMIO]))
-		return NX_SHARE_UNMEASURED;
-	saved = (int64_t)(by_port * cost[NX_COST_IO] + info->exits_mmio * cost[NX_COST_MMIO]);
-	spent = (int64_t)(info->exits * cost[NX_COST_RESUME] +
-			  info->stays * cost[NX_COST_TAKEOVER] + info->made_ns);
-	return saved - spent;
-}
-
-static void refresh_cluster(const struct nx_kvm_vcpu *vcpu, struct nx_share_cluster *to,
-			    const struct nx_cluster *from)
-{
-	struct nx_cluster_info info;
-
-	nx_cluster_describe(from, &info);
-	to->executions = info.executions;
-	to->exits = info.exits;
-	to->exits_mmio = info.exits_mmio;
-	to->exits_insn = info.exits_insn;
-	to->stays = info.stays;
-	to->made_ns = info.made_ns;
-	to->benefit_ns = benefit(vcpu, &info);
-	to->dropped = info.dropped;
-}
-
-static bool append_block(struct nx_share_clusters *to, const struct nx_cluster *cluster,
-			 unsigned number)
-{
-	struct nx_share_block *block = (void *)(to->data + to->used);
-	struct nx_cluster_block from;
-	size_t size;
-
-	nx_cluster_block(cluster, number, &from);
-	size = (sizeof(*block) + from.instructions + from.bytes + 7) & ~(size_t)7;
-	if (NX_SHARE_DATA - to->used < size)
-		return false;
-	*block = (struct nx_share_block){
-	    .rip = from.rip,
-	    .instructions = from.instructions,
-	    .bytes = from.bytes,
-	    .calls = from.calls,
-	    .entry = from.entry,
-	    .targets = from.targets,
-	};
-	memcpy(block->target, from.target, sizeof(block->target));
-	memcpy(block->edge, from.edge, sizeof(block->edge));
-	memcpy(block->limit, from.limit, sizeof(block->limit));
-	memcpy(block + 1, from.shape, from.instructions);
-	nx_cluster_code(cluster, from.rip, (uint8_t *)(block + 1) + from.instructions, from.bytes);
-	to->used += (uint32_t)size;
-	return true;
-}
-
-static void append_cluster(struct nx_kvm_vcpu *vcpu, const struct nx_cluster *from)
-{
-	struct nx_share_clusters *clusters = &vcpu->shared->clusters;
-	struct nx_share_cluster *to = &clusters->cluster[clusters->count];
-	struct nx_cluster_info info;
-	bool room = true;
-
-	if (clusters->count == NX_SHARE_CLUSTERS)
-		return;
-	nx_cluster_describe(from, &info);
-	*to = (struct nx_share_cluster){
-	    .entry_rip = info.entry_rip,
-	    .code = (uintptr_t)vcpu->memory.code_rx + info.code_offset,
-	    .instructions = info.instructions,
-	    .exiting = info.exiting,
-	    .blocks = info.blocks,
-	    .code_bytes = info.code_bytes,
-	    .data = clusters->used,
-	    .bits = info.bits,
-	};
-	for (unsigned i = 0; i < info.blocks && room; i++)
-		room = append_block(clusters, from, i);
-	if (room)
-		to->data_bytes = clusters->used - to->data;
+	if (cluster)
+		nx_names_add(data, cluster);
 	else
-		clusters->used = to->data;
-	refresh_cluster(vcpu, to, from);
-	clusters->count++;
-	nx_names_add(vcpu, to);
-}
-
-/* The engine keeps clusters in the order in which they were made, until all are flushed. */
-static void show_new(struct nx_kvm_vcpu *vcpu, bool flushed)
-{
-	struct nx_share_clusters *clusters = &vcpu->shared->clusters;
-	const struct nx_cluster *next;
-
-	__atomic_store_n(&clusters->sequence, clusters->sequence + 1, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	if (flushed) {
-		clusters->count = clusters->used = 0;
-		vcpu->cluster_shown = NULL;
-		nx_names_forget(vcpu);
-	}
-	while ((next = nx_cluster_next(vcpu->engine, vcpu->cluster_shown))) {
-		append_cluster(vcpu, next);
-		vcpu->cluster_shown = next;
-	}
-	__atomic_store_n(&clusters->sequence, clusters->sequence + 1, __ATOMIC_RELEASE);
-}
-
-static void refresh(struct nx_kvm_vcpu *vcpu)
-{
-	struct nx_share_clusters *clusters = &vcpu->shared->clusters;
-	const struct nx_cluster *at = NULL;
-
-	for (uint32_t i = 0; i < clusters->count && (at = nx_cluster_next(vcpu->engine, at)); i++)
-		refresh_cluster(vcpu, &clusters->cluster[i], at);
-}
-
-static void show_alone(struct nx_kvm_vcpu *vcpu)
-{
-	struct nx_alone *to = vcpu->shared->figures.alone;
-
-	for (unsigned i = 0; i < NX_ALONE_PLACES; i++) {
-		struct nx_alone place = {0};
-
-		nx_engine_alone(vcpu->engine, i, &place);
-		to[i] = place;
-	}
+		nx_names_forget(data);
 }
 
 void nx_share_publish(struct nx_kvm_vcpu *vcpu, uint64_t now)
 {
-	const struct nx_counters *from = nx_engine_counters(vcpu->engine);
-	struct nx_counters *to = &vcpu->shared->figures.engine;
-	bool flushed = from->flushes != to->flushes;
+	struct nx_share_writer *writer = &vcpu->writer;
 
-	if (flushed || from->translated != to->translated)
-		show_new(vcpu, flushed);
-	*to = *from;
-	if (now - vcpu->clusters_refreshed >= NX_SHARE_LAZY_NS) {
-		refresh(vcpu);
-		show_alone(vcpu);
-		vcpu->clusters_refreshed = now;
-	}
+	writer->shared = vcpu->shared;
+	writer->engine = vcpu->engine;
+	writer->code = (uintptr_t)vcpu->memory.code_rx;
+	writer->named = named;
+	writer->data = vcpu;
+	nx_share_write(writer, now);
 }

@@ -36,10 +36,10 @@ void nxk_audit(struct nxk_vcpu *v)
 		struct page *p = virt_to_page(page->host);
 		bool writable;
 
-		v->stats.audited++;
-		v->stats.audit_changed += sum(page->host) != page->sum;
-		v->stats.audit_freed += READ_ONCE(p->mapping) != page->mapping || !page_count(p);
-		v->stats.audit_zapped +=
+		v->stats->audited++;
+		v->stats->audit_changed += sum(page->host) != page->sum;
+		v->stats->audit_freed += READ_ONCE(p->mapping) != page->mapping || !page_count(p);
+		v->stats->audit_zapped +=
 		    nxk_guest_page(v->vcpu, page->gpa, &writable) != page->host;
 	}
 	v->audited = 0;

@@ -41,15 +41,15 @@ void nxk_check_compare(struct nxk_vcpu *v, enum nxk_class class)
 		return;
 	v->expecting = false;
 	if (injections(vcpu) != v->injections) {
-		v->stats.check_lost++;
+		v->stats->check_lost++;
 		return;
 	}
-	v->stats.checked++;
+	v->stats->checked++;
 	nxk_need_registers(vcpu);
 	if (class == nxk_class_of(&v->exit) && nxk_rip(vcpu) == v->exit.rip && same_registers(v) &&
 	    nxk_vendor->same(vcpu, &v->exit))
 		return;
-	v->stats.check_differences++;
+	v->stats->check_differences++;
 	pr_warn_ratelimited("check: exit of class %u at %llx expected, class %u at %lx delivered\n",
 			    nxk_class_of(&v->exit), v->exit.rip, class, nxk_rip(vcpu));
 }
@@ -60,5 +60,5 @@ void nxk_check_handled(struct nxk_vcpu *v)
 	if (!v->expecting || nxk_rip(v->vcpu) == v->exit.rip)
 		return;
 	v->expecting = false;
-	v->stats.check_lost++;
+	v->stats->check_lost++;
 }

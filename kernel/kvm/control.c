@@ -1,39 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-/* control.c - /dev/noexit, which enables VMs, and the counters in debugfs. */
-#include "device.h"
+/* control.c - /dev/noexit, which enables and shows VMs, and the counters in debugfs. */
 #include "host.h"
 
 #include <linux/debugfs.h>
 #include <linux/file.h>
 #include <linux/miscdevice.h>
+#include <linux/uaccess.h>
 
 static struct dentry *directory;
-static struct nxk_stats totals;
-static struct nx_counters engine_totals;
+static struct nx_figures totals;
 static DEFINE_SPINLOCK(lock);
 
-static void add_engine(const struct nx_counters *from)
+void nxk_totals_add(const struct nx_figures *figures)
 {
-	const u64 *word = (const u64 *)from;
-	u64 *sum = (u64 *)&engine_totals;
-
-	for (unsigned int i = 0; i < sizeof(*from) / sizeof(*word); i++)
-		sum[i] += word[i];
-}
-
-void nxk_totals_add(const struct nxk_vcpu *v)
-{
-	const struct nxk_stats *stats = &v->stats;
-	u64 longest;
-
 	spin_lock(&lock);
-	if (v->engine)
-		add_engine(nx_engine_counters(v->engine));
-	longest = max(totals.longest_session_ns, stats->longest_session_ns);
-#define NX_X(name, text) totals.name += stats->name;
-	NXK_STATS(NX_X)
-#undef NX_X
-	totals.longest_session_ns = longest;
+	nx_figures_add(&totals, figures);
 	spin_unlock(&lock);
 }
 
@@ -48,12 +29,12 @@ static int engine_show(struct seq_file *file, void *unused)
 	};
 
 	spin_lock(&lock);
-#define NX_X(name, text) seq_printf(file, "%-24s %llu\n", #name, engine_totals.name);
+#define NX_X(name, text) seq_printf(file, "%-24s %llu\n", #name, totals.engine.name);
 	NX_COUNTERS(NX_X)
 #undef NX_X
 	/* There is no reason 0. */
 	for (unsigned int i = 0; i < ARRAY_SIZE(reasons); i++)
-		seq_printf(file, "leave_%-18s %llu\n", reasons[i], engine_totals.leaves[i + 1]);
+		seq_printf(file, "leave_%-18s %llu\n", reasons[i], totals.engine.leaves[i + 1]);
 	spin_unlock(&lock);
 	return 0;
 }
@@ -62,7 +43,15 @@ DEFINE_SHOW_ATTRIBUTE(engine);
 static int totals_show(struct seq_file *file, void *unused)
 {
 	spin_lock(&lock);
-#define NX_X(name, text) seq_printf(file, "%-20s %llu\n", #name, totals.name);
+	seq_printf(file, "%-20s %llu\n", "exits", nx_stats_taken_total(&totals.host));
+	seq_printf(file, "%-20s %llu\n", "stays", totals.host.takeovers);
+	seq_printf(file, "%-20s %llu\n", "longest_stay_ns", totals.host.longest_stay_ns);
+	seq_printf(file, "%-20s %llu\n", "delivered", nx_stats_avoided_total(&totals.host));
+#define NX_X(name, word, text) \
+	seq_printf(file, "delivered_%-10s %llu\n", word, totals.host.avoided[NX_CLASS_##name]);
+	NX_EXIT_CLASSES(NX_X)
+#undef NX_X
+#define NX_X(name, text) seq_printf(file, "%-20s %llu\n", #name, totals.kernel.name);
 	NXK_STATS(NX_X)
 #undef NX_X
 	spin_unlock(&lock);
@@ -72,17 +61,36 @@ DEFINE_SHOW_ATTRIBUTE(totals);
 
 /* ---- /dev/noexit ---- */
 
-static long device_ioctl(struct file *file, unsigned int request, unsigned long fd)
+static long watch(struct nxk_watch __user *argument)
 {
-	struct file *vm = fget((unsigned int)fd);
+	struct nxk_watch request;
+	int fd;
+
+	if (copy_from_user(&request, argument, sizeof(request)))
+		return -EFAULT;
+	fd = nxk_watch(&request);
+	/* The descriptor stays open if the caller's memory is not there to be told the size. */
+	return fd >= 0 && copy_to_user(argument, &request, sizeof(request)) ? -EFAULT : fd;
+}
+
+static long device_ioctl(struct file *file, unsigned int request, unsigned long argument)
+{
+	struct file *vm;
 	long result = 0;
 
+	if (request == NXK_WATCH)
+		return watch((struct nxk_watch __user *)argument);
+	vm = fget((unsigned int)argument);
 	if (!vm)
 		return -EBADF;
 	if (!file_is_kvm(vm))
 		result = -EINVAL;
 	else if (request == NXK_ENABLE)
-		result = nxk_enable(vm->private_data);
+		result = nxk_enable(vm->private_data, false);
+	else if (request == NXK_ENABLE_BESIDE)
+		result = nxk_enable(vm->private_data, true);
+	else if (request == NXK_ALONE)
+		nxk_alone(vm->private_data);
 	else if (request == NXK_DISABLE)
 		nxk_disable(vm->private_data);
 	else
@@ -91,25 +99,9 @@ static long device_ioctl(struct file *file, unsigned int request, unsigned long 
 	return result;
 }
 
-static int device_show(struct seq_file *file, void *unused)
-{
-	nxk_vcpus_show(file);
-	return 0;
-}
-
-static int device_open(struct inode *inode, struct file *file)
-{
-	/* misc_open() has stored its own structure there. */
-	file->private_data = NULL;
-	return single_open(file, device_show, NULL);
-}
-
 static const struct file_operations operations = {
     .owner = THIS_MODULE,
-    .open = device_open,
-    .read = seq_read,
-    .llseek = seq_lseek,
-    .release = single_release,
+    .open = nonseekable_open,
     .unlocked_ioctl = device_ioctl,
     .compat_ioctl = compat_ptr_ioctl,
 };

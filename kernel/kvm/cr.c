@@ -42,6 +42,5 @@ static int read(struct nxk_vcpu *v)
 
 int nxk_deliver_cr(struct nxk_vcpu *v)
 {
-	v->stats.delivered_cr++;
 	return v->exit.insn == NX_INSN_MOV_CR && !v->exit.write ? read(v) : write(v);
 }

@@ -13,6 +13,8 @@
 #include <asm/kvm_para.h>
 #include <asm/msr-index.h>
 
+#include "trace.h"
+
 /*
  * Return whether a write to the MSR changes no state that the engine or a stay relies on. After a
  * write to any other MSR the stay ends, and the next stay reads the new state.
@@ -41,18 +43,14 @@ static int call_insn_handler(struct nxk_vcpu *v)
 
 	switch (v->exit.insn) {
 	case NX_INSN_CPUID:
-		v->stats.delivered_cpuid++;
 		return kvm_emulate_cpuid(vcpu);
 	case NX_INSN_RDMSR:
-		v->stats.delivered_msr++;
 		return kvm_emulate_rdmsr(vcpu);
 	case NX_INSN_WRMSR:
-		v->stats.delivered_msr++;
-		v->stats.delivered_deadline += v->exit.operand == MSR_IA32_TSC_DEADLINE;
+		v->stats->delivered_deadline += v->exit.operand == MSR_IA32_TSC_DEADLINE;
 		v->last = !write_is_harmless((u32)v->exit.operand);
 		return kvm_emulate_wrmsr(vcpu);
 	case NX_INSN_HLT:
-		v->stats.delivered_hlt++;
 		v->last = true;
 		return kvm_emulate_halt(vcpu);
 	case NX_INSN_MOV_CR:
@@ -73,7 +71,6 @@ static int call_handler(struct nxk_vcpu *v)
 	case NX_EXIT_INSN:
 		return call_insn_handler(v);
 	case NX_EXIT_IO:
-		v->stats.delivered_io++;
 		return kvm_fast_pio(v->vcpu, exit->size, exit->port, !exit->write);
 	default:
 		v->delivering = false;
@@ -112,7 +109,7 @@ int nxk_deliver(struct nxk_vcpu *v)
 		v->skipped = false;
 		return 1;
 	}
-	v->stats.delivered++;
+	nx_stats_avoided(v->host, &v->exit);
 	v->delivering = true;
 	v->skipped = v->last = false;
 	result = nxk_fails(NXK_FAIL_HANDLER) ? 1 : call_handler(v);
@@ -123,12 +120,13 @@ int nxk_deliver(struct nxk_vcpu *v)
 		/* mmio.c has completed the exit and written the registers back. */
 	} else if (result == 1) {
 		v->delivering = false;
-		v->stats.aborted++;
+		v->stats->aborted++;
 	} else if (result == 0) {
-		v->stats.to_vmm++;
-		v->stats.to_vmm_mmio += v->exit.kind == NX_EXIT_MMIO;
+		v->stats->to_vmm++;
+		v->stats->to_vmm_mmio += v->exit.kind == NX_EXIT_MMIO;
 		v->returned = nxk_class_of(&v->exit);
 		v->returned_rip = v->exit.rip;
 	}
+	trace_noexit_exit(v, result);
 	return result;
 }

@@ -84,23 +84,38 @@ static void overtaken(struct nxk_vcpu *v)
 	v->answer_due = false;
 }
 
-static int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_completion fastpath)
+static void count(struct nxk_vcpu *v, enum nxk_class class, u64 address, int result)
+{
+	if (result == 0)
+		nx_stats_taken(v->host, v->vcpu->run);
+	else if (class == NXK_CLASS_OTHER)
+		v->host->handled_other++;
+	else
+		nx_stats_handled(v->host, nxk_engine_class(class), address);
+}
+
+/*
+ * Not inlined: for a VM that is not enabled a wrapper would save registers for nothing.
+ */
+static noinline int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_completion fastpath)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 	enum nxk_class class = nxk_vendor->class_of(vcpu);
 	unsigned long rip = class == NXK_CLASS_OTHER ? 0 : nxk_rip(vcpu);
+	u64 address = class == NXK_CLASS_IO || class == NXK_CLASS_MMIO
+			  ? nxk_vendor->address_of(vcpu, class)
+			  : 0;
 	int result;
 
 	overtaken(v);
 	nxk_check_compare(v, class);
 	result = static_call(nxk_orig_handle_exit)(vcpu, fastpath);
-	v->stats.exits++;
-	v->stats.exits_to_vmm += !result;
 	nxk_check_handled(v);
 	if (result == 0 && vcpu->run->exit_reason == KVM_EXIT_MMIO) {
 		class = NXK_CLASS_MMIO;
 		rip = nxk_rip(vcpu);
 	}
+	count(v, class, address, result);
 	v->returned = result == 0 ? class : NXK_CLASS_OTHER;
 	v->returned_rip = rip;
 	if (result != 1 || class == NXK_CLASS_OTHER || class == NXK_CLASS_HLT ||
@@ -118,14 +133,15 @@ static int handle_exit(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fast
 	return enabled_handle_exit(v, fastpath);
 }
 
-static int enabled_pre_run(struct nxk_vcpu *v)
+static noinline int enabled_pre_run(struct nxk_vcpu *v)
 {
 	int result = static_call(nxk_orig_pre_run)(v->vcpu);
 	enum nxk_class class = v->returned;
 
 	overtaken(v);
 	v->returned = NXK_CLASS_OTHER;
-	if (result <= 0 || class == NXK_CLASS_OTHER || !nxk_engine_wants(v, v->returned_rip, class))
+	if (result <= 0 || class == NXK_CLASS_OTHER || v->vm->beside ||
+	    !nxk_engine_wants(v, v->returned_rip, class))
 		return result;
 	return nxk_may_begin(v) ? nxk_stay(v) : result;
 }

@@ -12,13 +12,13 @@
 
 #include <linux/kvm_host.h>
 #include <linux/module.h>
-#include <linux/seq_file.h>
 #include <linux/static_call.h>
 
+#include "device.h"
 #include "fail.h"
-#include "kernel_stats.h"
 #include "noexit.h"
 #include "offsets.h"
+#include "share_write.h"
 
 #undef pr_fmt
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -34,19 +34,29 @@ enum nxk_class {
 	NXK_CLASS_HLT,
 };
 
+/* A VM of more vCPUs has engines for the first so many. */
+#define NXK_SLOTS 256
+
 struct nxk_vm {
 	struct kvm *kvm;
 	struct hlist_node node;
-	refcount_t count; /* one for being enabled, one for each nxk_vcpu */
-	const char *off;  /* the reason why no stay begins any more; NULL: stays begin */
+	refcount_t
+	    count; /* one for being enabled, one for each nxk_vcpu and descriptor of share.c */
+	/* The VMM and its user, known when its first vCPU has run. */
+	struct pid *process;
+	kuid_t user;
+	struct nx_share_header *share;
+	spinlock_t slots_lock;
+	unsigned int slots;
+	struct nx_share_vcpu *slot[NXK_SLOTS];
+	const char *off; /* the reason why no stay begins any more; NULL: stays begin */
+	bool beside;     /* the library in the VMM avoids the exits that go to the VMM */
 };
 
 struct nxk_vcpu {
 	struct kvm_vcpu *vcpu;
 	struct nxk_vm *vm;
 	struct hlist_node node;
-	struct pid *process; /* the VMM */
-	kuid_t user;         /* the VMM's user */
 	struct nx_engine *engine;
 	struct nx_state *state;
 	struct nx_exit exit;
@@ -67,6 +77,7 @@ struct nxk_vcpu {
 	unsigned long returned_rip;
 	bool in_session;
 	bool kicked;    /* fail=kick */
+	bool left;      /* the engine ended the stay */
 	u64 stay_began; /* in nanoseconds */
 	/* check.c: the hardware has to deliver v->exit next. An injection since then excuses
 	 * another exit. */
@@ -82,7 +93,12 @@ struct nxk_vcpu {
 	} audit[4];
 	unsigned int audited;
 	u64 session_began;
-	struct nxk_stats stats;
+	/* What is shown; host and stats are parts of it. */
+	struct nx_share_vcpu *shared;
+	struct nx_stats *host;
+	struct nxk_stats *stats;
+	struct nx_share_writer writer;
+	unsigned int untimed; /* resumes since one was timed */
 };
 
 /* The operations that depend on the vendor. */
@@ -92,6 +108,8 @@ struct nxk_vendor {
 	const char *handle_exit; /* the function that KVM's static call has to lead to */
 	/* Return the class of the exit that the hardware has just delivered. */
 	enum nxk_class (*class_of)(struct kvm_vcpu *vcpu);
+	/* Return the port or guest-physical address of an exit of class IO or MMIO. */
+	u64 (*address_of)(struct kvm_vcpu *vcpu, enum nxk_class class);
 	/* Return whether vendor-specific state forbids a stay. */
 	bool (*busy)(struct kvm_vcpu *vcpu);
 	/* Return whether the hardware's exit, of the same class at the same rip, equals the
@@ -137,8 +155,10 @@ DECLARE_STATIC_CALL(nxk_timer_pending, int(struct kvm_vcpu *));
 
 /* ---- vm.c ---- */
 
-int nxk_enable(struct kvm *kvm);
+int nxk_enable(struct kvm *kvm, bool beside);
 void nxk_disable(struct kvm *kvm);
+/* Note that no library avoids exits of the VM any more. */
+void nxk_alone(struct kvm *kvm);
 /* Return the vCPU's structure, created at the first call; NULL: the VM is not enabled. */
 struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu);
 /* Return the same without creating it, whether or not stays may begin. */
@@ -148,10 +168,26 @@ void nxk_vm_gone(struct kvm *kvm);
 void nxk_vcpu_off(struct nxk_vcpu *v, const char *why);
 bool nxk_any_vm(void);
 bool nxk_tables_empty(void);
-/* Write the figures of the vCPUs that the reader may see, in device.h's format. */
-void nxk_vcpus_show(struct seq_file *file);
+void nxk_vm_put(struct nxk_vm *vm);
+/* Return one of the VMs of a process, with a reference, or an error of NXK_WATCH's; the engines'
+ * counters in its figures are current. */
+struct nxk_vm *nxk_vm_of_process(pid_t process, unsigned int number);
 /* Add to the totals of vCPUs that have been freed. */
-void nxk_totals_add(const struct nxk_vcpu *v);
+void nxk_totals_add(const struct nx_figures *figures);
+
+/* ---- share.c ---- */
+
+/* Both return false without memory. */
+bool nxk_share_open(struct nxk_vm *vm);
+bool nxk_share_vcpu_open(struct nxk_vcpu *v);
+void nxk_share_close(struct nxk_vm *vm);
+void nxk_share_vcpu_close(struct nxk_vcpu *v);
+/* Note that the vCPU has an engine. */
+void nxk_share_engine(struct nxk_vcpu *v);
+/* Count a stay that ends now, and show what the engine has made in it. */
+void nxk_share_stay(struct nxk_vcpu *v, u64 now);
+/* Return a descriptor for NXK_WATCH, or an error. */
+int nxk_watch(struct nxk_watch *request);
 
 /* ---- code.c ---- */
 
@@ -164,6 +200,8 @@ bool nxk_code_unused(void);
 bool nxk_engine_make(struct nxk_vcpu *v);
 void nxk_engine_free(struct nxk_vcpu *v);
 bool nxk_engines_unused(void);
+/* Return the engine's name for a class that is not OTHER. */
+enum nx_exit_class nxk_engine_class(enum nxk_class class);
 bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class);
 /* Return whether the stay has lasted longer than latency_us allows. */
 bool nxk_stay_is_long(const struct nxk_vcpu *v);
@@ -225,6 +263,10 @@ void nxk_audit(struct nxk_vcpu *v);
 int nxk_deliver_cr(struct nxk_vcpu *v);
 
 /* ---- mmio.c ---- */
+
+/* Return whether a device in the kernel, or an eventfd, may take an access there. The LAPIC's page
+ * is on no bus. */
+bool nxk_has_device(struct kvm_vcpu *vcpu, enum kvm_bus number, u64 address, unsigned int size);
 
 /* Do the same as nxk_deliver() for an access to device memory; the state has been written back. */
 int nxk_deliver_mmio(struct nxk_vcpu *v);

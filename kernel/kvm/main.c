@@ -143,4 +143,5 @@ module_init(noexit_init);
 module_exit(noexit_exit);
 
 MODULE_DESCRIPTION("Runs clusters of exiting guest instructions beside KVM");
+MODULE_VERSION(NXK_VERSION);
 MODULE_LICENSE("Dual MIT/GPL");

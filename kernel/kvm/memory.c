@@ -45,10 +45,10 @@ bool nxk_session_begin(struct nxk_vcpu *v)
 	rcu_read_lock();
 	v->in_session = true;
 	v->session_began = ktime_get_ns();
-	v->stats.sessions++;
+	v->stats->sessions++;
 	if (!forbidden(vcpu) && !nxk_fails(NXK_FAIL_SESSION))
 		return true;
-	v->stats.sessions_refused++;
+	v->stats->sessions_refused++;
 	nxk_session_end(v);
 	return false;
 }
@@ -59,9 +59,9 @@ void nxk_session_end(struct nxk_vcpu *v)
 	u64 took = ktime_get_ns() - v->session_began;
 
 	nxk_audit(v);
-	if (took > v->stats.longest_session_ns)
-		v->stats.longest_session_ns = took;
-	v->stats.sessions_kicked += READ_ONCE(vcpu->mode) == EXITING_GUEST_MODE;
+	if (took > v->stats->longest_session_ns)
+		v->stats->longest_session_ns = took;
+	v->stats->sessions_kicked += READ_ONCE(vcpu->mode) == EXITING_GUEST_MODE;
 	v->in_session = false;
 	rcu_read_unlock();
 	if (nxk_fails(NXK_FAIL_PROTOCOL)) {

@@ -20,6 +20,20 @@ static struct kvm_io_device *lapic_of(struct kvm_vcpu *vcpu)
 			       : NULL;
 }
 
+bool nxk_has_device(struct kvm_vcpu *vcpu, enum kvm_bus number, u64 address, unsigned int size)
+{
+	const struct kvm_io_bus *bus = srcu_dereference(vcpu->kvm->buses[number], &vcpu->kvm->srcu);
+
+	for (int i = 0; bus && i < bus->dev_count; i++) {
+		const struct kvm_io_range *range = &bus->range[i];
+
+		/* An eventfd may be signalled by a write of any length. */
+		if (address < range->addr + max(range->len, 1) && range->addr < address + size)
+			return true;
+	}
+	return false;
+}
+
 static bool write_in_kernel(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 {
 	struct kvm_io_device *lapic = lapic_of(vcpu);
@@ -123,7 +137,6 @@ int nxk_deliver_mmio(struct nxk_vcpu *v)
 {
 	struct nx_exit *exit = &v->exit;
 
-	v->stats.delivered_mmio++;
 	if (exit->write ? write_in_kernel(v->vcpu, exit) : read_in_kernel(v->vcpu, exit))
 		return finish(v);
 	return to_vmm(v);

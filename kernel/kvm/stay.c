@@ -11,6 +11,8 @@
 
 #include <linux/sched/signal.h>
 
+#include "trace.h"
+
 /* Return whether there is work for which KVM leaves its inner loop. */
 static bool work_is_due(struct kvm_vcpu *vcpu)
 {
@@ -76,7 +78,7 @@ bool nxk_may_begin(struct nxk_vcpu *v)
 	if (state_forbids(vcpu, rflags) || event_is_due(vcpu) || work_is_due(vcpu) ||
 	    static_call(nxk_get_shadow)(vcpu) || user_forbids(vcpu) ||
 	    interrupt_is_due(vcpu, rflags)) {
-		v->stats.unfit++;
+		v->stats->unfit++;
 		return false;
 	}
 	return true;
@@ -99,7 +101,7 @@ static int run(struct nxk_vcpu *v)
 {
 	int result;
 
-	while (nxk_engine_resume(v) == NX_EXIT) {
+	while (!(v->left = nxk_engine_resume(v) != NX_EXIT)) {
 		if (nxk_check_due(v))
 			break;
 		result = nxk_deliver(v);
@@ -117,8 +119,12 @@ int nxk_stay(struct nxk_vcpu *v)
 	nxk_read_state(v);
 	v->kicked = false;
 	v->stay_began = ktime_get_ns();
-	v->stats.stays++;
+	trace_noexit_stay(v);
+	v->host->takeovers++;
 	result = run(v);
+	nxk_share_stay(v, ktime_get_ns());
+	if (trace_noexit_leave_enabled())
+		trace_noexit_leave(v, v->left ? nx_leave_word(v->exit.reason) : "HOST");
 	if (!v->answer_due)
 		nxk_engine_forget(v);
 	return result;

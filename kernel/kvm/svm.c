@@ -37,6 +37,13 @@ static enum nxk_class class_of(struct kvm_vcpu *vcpu)
 	}
 }
 
+static u64 address_of(struct kvm_vcpu *vcpu, enum nxk_class class)
+{
+	const struct vmcb_control_area *control = &vmcb_of(vcpu)->control;
+
+	return class == NXK_CLASS_IO ? (u32)control->exit_info_1 >> 16 : control->exit_info_2;
+}
+
 static bool intercepted(struct kvm_vcpu *vcpu, unsigned int bit)
 {
 	return vmcb_of(vcpu)->control.intercepts[bit / 32] & BIT(bit % 32);
@@ -103,6 +110,7 @@ const struct nxk_vendor nxk_svm = {
     .build_id = NXK_BUILD_ID_kvm_amd,
     .handle_exit = "svm_handle_exit [kvm_amd]",
     .class_of = class_of,
+    .address_of = address_of,
     .busy = busy,
     .same = same,
     .intercepts = intercepts,

@@ -37,16 +37,18 @@ static struct nxk_vm *find_vm(const struct kvm *kvm)
 	return NULL;
 }
 
-static void put_vm(struct nxk_vm *vm)
+void nxk_vm_put(struct nxk_vm *vm)
 {
-	if (refcount_dec_and_test(&vm->count)) {
-		kfree(vm);
-		module_put(THIS_MODULE);
-	}
+	if (!refcount_dec_and_test(&vm->count))
+		return;
+	nxk_share_close(vm);
+	put_pid(vm->process);
+	kfree(vm);
+	module_put(THIS_MODULE);
 }
 
 /* Enable a VM. If it is of a kind that the module does not support, log why and return an error. */
-int nxk_enable(struct kvm *kvm)
+int nxk_enable(struct kvm *kvm, bool beside)
 {
 	struct nxk_vm *vm, *known;
 	const char *why = nxk_vendor->refuse(kvm);
@@ -60,6 +62,12 @@ int nxk_enable(struct kvm *kvm)
 	if (!vm)
 		return -ENOMEM;
 	vm->kvm = kvm;
+	vm->beside = beside;
+	spin_lock_init(&vm->slots_lock);
+	if (!nxk_share_open(vm)) {
+		kfree(vm);
+		return -ENOMEM;
+	}
 	refcount_set(&vm->count, 1);
 	__module_get(THIS_MODULE);
 	spin_lock(&lock);
@@ -68,12 +76,22 @@ int nxk_enable(struct kvm *kvm)
 		hash_add_rcu(vms, &vm->node, (unsigned long)kvm);
 	else
 		WRITE_ONCE(known->off, NULL);
+	if (known) {
+		WRITE_ONCE(known->beside, beside);
+		memset(known->share->off, 0, sizeof(known->share->off));
+	}
 	spin_unlock(&lock);
 	if (known)
-		put_vm(vm);
+		nxk_vm_put(vm);
 	else
 		atomic_inc(&enabled);
 	return 0;
+}
+
+static void turn_off(struct nxk_vm *vm, const char *why)
+{
+	WRITE_ONCE(vm->off, why);
+	nx_share_off(vm->share->off, why);
 }
 
 /* Let no stay begin from here on. The vCPUs' engines are kept until the VM is destroyed. */
@@ -84,7 +102,18 @@ void nxk_disable(struct kvm *kvm)
 	rcu_read_lock();
 	vm = find_vm(kvm);
 	if (vm)
-		WRITE_ONCE(vm->off, "it was turned off");
+		turn_off(vm, "it was turned off");
+	rcu_read_unlock();
+}
+
+void nxk_alone(struct kvm *kvm)
+{
+	struct nxk_vm *vm;
+
+	rcu_read_lock();
+	vm = find_vm(kvm);
+	if (vm)
+		WRITE_ONCE(vm->beside, false);
 	rcu_read_unlock();
 }
 
@@ -101,7 +130,7 @@ void nxk_vm_gone(struct kvm *kvm)
 		return;
 	atomic_dec(&enabled);
 	synchronize_rcu();
-	put_vm(vm);
+	nxk_vm_put(vm);
 }
 
 /* ---- vCPUs ---- */
@@ -120,6 +149,7 @@ void nxk_vcpu_off(struct nxk_vcpu *v, const char *why)
 	if (v->off)
 		return;
 	WRITE_ONCE(v->off, why);
+	nx_share_off(v->shared->off, why);
 	pr_info("no exits are avoided on vCPU %d of process %d from here on: %s\n",
 		v->vcpu->vcpu_id, task_tgid_nr(current), why);
 }
@@ -130,28 +160,34 @@ static struct nxk_vcpu *make_vcpu(struct kvm_vcpu *vcpu)
 	struct nxk_vcpu *v;
 	struct nxk_vm *vm;
 
-	if (READ_ONCE(nxk_all) && nxk_enable(vcpu->kvm))
+	if (READ_ONCE(nxk_all) && nxk_enable(vcpu->kvm, false))
 		return NULL;
 	v = kzalloc(sizeof(*v), GFP_KERNEL_ACCOUNT);
 	if (!v)
 		return NULL;
 	v->vcpu = vcpu;
-	v->process = get_task_pid(current, PIDTYPE_TGID);
-	v->user = current_euid();
 	rcu_read_lock();
 	vm = find_vm(vcpu->kvm);
 	if (vm && !refcount_inc_not_zero(&vm->count))
 		vm = NULL;
 	rcu_read_unlock();
 	if (!vm) {
-		put_pid(v->process);
 		kfree(v);
 		return NULL;
 	}
 	v->vm = vm;
+	if (!nxk_share_vcpu_open(v)) {
+		nxk_vm_put(vm);
+		kfree(v);
+		return NULL;
+	}
 	if (!nxk_engine_make(v))
 		nxk_vcpu_off(v, "there is no memory for its engine");
 	spin_lock(&lock);
+	if (!vm->process) {
+		vm->user = current_euid();
+		vm->process = get_task_pid(current, PIDTYPE_TGID);
+	}
 	hash_add_rcu(vcpus, &v->node, (unsigned long)vcpu);
 	spin_unlock(&lock);
 	return v;
@@ -201,30 +237,44 @@ void nxk_vcpu_gone(struct kvm_vcpu *vcpu)
 	if (!v)
 		return;
 	synchronize_rcu();
-	nxk_totals_add(v);
+	if (v->engine)
+		v->shared->figures.engine = *nx_engine_counters(v->engine);
+	nxk_totals_add(&v->shared->figures);
+	nxk_share_vcpu_close(v);
 	nxk_engine_free(v);
-	put_vm(v->vm);
-	put_pid(v->process);
+	nxk_vm_put(v->vm);
 	kfree(v);
 }
 
-static void show(struct seq_file *file, const struct nxk_vcpu *v)
-{
-	const char *off = v->off ?: READ_ONCE(v->vm->off) ?: "";
+/* ---- Readers ---- */
 
-	seq_printf(file, "vcpu %d %d %s\n", pid_vnr(v->process), v->vcpu->vcpu_id, off);
-#define NX_X(name, text) seq_printf(file, #name " %llu\n", READ_ONCE(v->stats.name));
-	NXK_STATS(NX_X)
-#undef NX_X
-}
-
-void nxk_vcpus_show(struct seq_file *file)
+static void refresh_engines(const struct nxk_vm *vm)
 {
 	struct nxk_vcpu *v;
 	unsigned int bucket;
 
+	hash_for_each_rcu(vcpus, bucket, v, node) if (v->vm == vm && v->engine)
+	    v->shared->figures.engine = *nx_engine_counters(v->engine);
+}
+
+struct nxk_vm *nxk_vm_of_process(pid_t process, unsigned int number)
+{
+	struct nxk_vm *vm, *found = ERR_PTR(-ENOENT);
+	unsigned int bucket;
+
 	rcu_read_lock();
-	hash_for_each_rcu(vcpus, bucket, v, node) if (uid_eq(current_euid(), v->user) ||
-						      capable(CAP_SYS_ADMIN)) show(file, v);
+	hash_for_each_rcu(vms, bucket, vm, node)
+	{
+		if (!READ_ONCE(vm->process) || pid_vnr(vm->process) != process || number--)
+			continue;
+		if (!uid_eq(current_euid(), vm->user) && !capable(CAP_SYS_ADMIN))
+			found = ERR_PTR(-EACCES);
+		else if (refcount_inc_not_zero(&vm->count))
+			found = vm;
+		if (!IS_ERR(found))
+			refresh_engines(vm);
+		break;
+	}
 	rcu_read_unlock();
+	return found;
 }

@@ -44,6 +44,12 @@ static enum nxk_class class_of(struct kvm_vcpu *vcpu)
 	}
 }
 
+static u64 address_of(struct kvm_vcpu *vcpu, enum nxk_class class)
+{
+	return class == NXK_CLASS_IO ? (u32)vmcs_read(EXIT_QUALIFICATION) >> 16
+				     : vmcs_read(GUEST_PHYSICAL_ADDRESS);
+}
+
 /* Return whether one of the host's bits would get a value that the guest does not read. */
 static bool changes(unsigned long mask_field, unsigned long shadow_field, u64 value, u64 bits)
 {
@@ -113,6 +119,7 @@ const struct nxk_vendor nxk_vmx = {
     .build_id = NXK_BUILD_ID_kvm_intel,
     .handle_exit = "vmx_handle_exit [kvm_intel]",
     .class_of = class_of,
+    .address_of = address_of,
     .busy = busy,
     .same = same,
     .intercepts = intercepts,

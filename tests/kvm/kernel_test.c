@@ -10,7 +10,7 @@
 #define DEVICE_FD 950
 
 static int device_error, ioctl_error; /* errno, or 0 */
-static unsigned opened, asked, closed;
+static unsigned opened, asked, left_alone, closed;
 
 /* Stands in for the C library's: with 64-bit file offsets its name is this. */
 int open64(const char *path, int flags, ...);
@@ -26,9 +26,9 @@ int open64(const char *path, int flags, ...)
 static int device_ioctl(int fd, unsigned long request, void *argument)
 {
 	assert_int_equal(fd, DEVICE_FD);
-	assert_int_equal(request, NXK_ENABLE);
 	assert_int_equal((intptr_t)argument, FAKE_VM_FD);
-	asked++;
+	asked += request == NXK_ENABLE_BESIDE;
+	left_alone += request == NXK_ALONE;
 	errno = ioctl_error;
 	return ioctl_error ? -1 : 0;
 }
@@ -43,7 +43,7 @@ static int device_close(int fd)
 
 static void enable(enum nx_kernel how, bool off)
 {
-	opened = asked = closed = 0;
+	opened = asked = left_alone = closed = 0;
 	*fake_said = 0;
 	nx_options_default(&nx_options);
 	nx_options.kernel = how;
@@ -104,13 +104,26 @@ static void test_module_refuses(void **state)
 	ioctl_error = 0;
 }
 
+/* The module then has all exits, also those that go to the VMM. */
+static void test_library_goes_off(void **state)
+{
+	(void)state;
+	enable(NX_KERNEL_ON, false);
+	assert_int_equal(left_alone, 0);
+	nx_kernel_alone(FAKE_VM_FD);
+	assert_int_equal(left_alone, 1);
+	assert_int_equal(closed, 2);
+	enable(NX_KERNEL_OFF, false);
+	nx_kernel_alone(FAKE_VM_FD);
+	assert_int_equal(opened, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_not_asked_for),
-	    cmocka_unit_test(test_asked_for),
-	    cmocka_unit_test(test_no_module),
-	    cmocka_unit_test(test_module_refuses),
+	    cmocka_unit_test(test_not_asked_for),    cmocka_unit_test(test_asked_for),
+	    cmocka_unit_test(test_no_module),        cmocka_unit_test(test_module_refuses),
+	    cmocka_unit_test(test_library_goes_off),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

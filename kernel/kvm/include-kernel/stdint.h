@@ -9,4 +9,8 @@
 #include <linux/limits.h>
 #include <linux/types.h>
 
+#ifndef INT64_MIN
+#define INT64_MIN S64_MIN
+#endif
+
 #endif

@@ -1,27 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* kernel_stats.h - the module's counters for each vCPU. X(name, description). */
+/*
+ * kernel_stats.h - what noexit.ko alone counts, for each vCPU, beside struct nx_stats.
+ * X(name, description). Of names that begin with "longest" the greatest counts, of others the sum.
+ */
 #ifndef NXK_STATS_H
 #define NXK_STATS_H
 
-#ifdef __KERNEL__
-#include <linux/types.h>
-#else
 #include <stdint.h>
-#endif
 
 #define NXK_STATS(X)                                                        \
-	X(exits, "exits that the hardware delivered")                       \
-	X(exits_to_vmm, "of these, exits that went on to the VMM")          \
-	X(stays, "times that the engine took a vCPU over")                  \
-	X(delivered, "exits that the engine delivered to KVM's handlers")   \
-	X(delivered_cpuid, "of these, CPUID")                               \
-	X(delivered_msr, "of these, RDMSR and WRMSR")                       \
-	X(delivered_deadline, "of these, writes to TSC_DEADLINE")           \
-	X(delivered_cr, "of these, accesses to control registers")          \
-	X(delivered_io, "of these, port accesses")                          \
-	X(delivered_mmio, "of these, accesses to device memory")            \
-	X(delivered_hlt, "of these, HLT")                                   \
-	X(to_vmm, "of all delivered, exits that went on to the VMM")        \
+	X(delivered_deadline, "writes to TSC_DEADLINE that were avoided")   \
+	X(to_vmm, "of all avoided, exits that went on to the VMM")          \
 	X(to_vmm_mmio, "of these, accesses to device memory")               \
 	X(unfit, "exits behind which the vCPU's state forbade a stay")      \
 	X(sessions, "sessions")                                             \
@@ -35,7 +24,6 @@
 	X(audit_zapped, "of these, taken from the guest meanwhile")         \
 	X(audit_freed, "of these, freed meanwhile")                         \
 	X(audit_changed, "of these, changed meanwhile")                     \
-	X(declined, "exits that the engine left to the hardware")           \
 	X(aborted, "exits delivered that KVM answered with an exception")
 
 struct nxk_stats {
