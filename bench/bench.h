@@ -23,6 +23,7 @@ struct bench_options {
 	const char *kernel, *initrd; /* of whole systems */
 	unsigned runs;               /* of a whole system, each way; at most BENCH_SAMPLES */
 	unsigned smp;                /* processors of the lab */
+	const char *module;          /* noexit.ko, which the lab loads; NULL: none */
 };
 extern struct bench_options bench_options;
 
@@ -192,6 +193,10 @@ bool bench_accesses(const char *name, unsigned number);
 
 /* number: counts the above. */
 bool bench_uncached(const char *name, unsigned number);
+
+/* ---- hosts.c ---- */
+
+bool bench_hosts(const char *name, unsigned number);
 
 /* ---- watching.c ---- */
 

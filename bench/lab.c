@@ -111,14 +111,20 @@ static bool measure_inside(const char *run, const char *build, const char *share
 			   unsigned count)
 {
 	char inner[4096], figures[64], processors[16];
-	const char *const line[] = {run,     "--cpu",    bench_options.lab, "--share",   share,
-				    "--smp", processors, "--timeout",       LAB_SECONDS, "--",
-				    inner,   NULL};
+	const char *line[16] = {run,     "--cpu",    bench_options.lab, "--share",  share,
+				"--smp", processors, "--timeout",       LAB_SECONDS};
+	unsigned words = 9;
 	struct json_object *list = NULL;
 
 	inner_command(inner, sizeof(inner), names, count);
 	snprintf(processors, sizeof(processors), "%u", bench_options.smp);
 	snprintf(figures, sizeof(figures), "%s/figures", share);
+	if (bench_options.module) {
+		line[words++] = "--kmod";
+		line[words++] = bench_options.module;
+	}
+	line[words++] = "--";
+	line[words++] = inner;
 	if (bench_lab_tool(build, line))
 		list = json_object_from_file(figures);
 	else

@@ -27,8 +27,9 @@ static const struct bench benches[] = {
 	 bench_uncached, UNCACHED_##name},
 	    BENCH_UNCACHED(NX_X)
 #undef NX_X
-		{"watching", "a guest while others read its counters all the time", bench_watching,
-		 0},
+		{"hosts", "the same exits without noexit, with the library and with noexit.ko",
+		 bench_hosts, 0},
+    {"watching", "a guest while others read its counters all the time", bench_watching, 0},
 #define NX_X(name, word, begin, end, initrd, append, help, ...) \
 	{word, help, bench_system, BENCH_SYSTEM_##name},
     BENCH_SYSTEMS(NX_X)

@@ -120,6 +120,7 @@ const char *tinyvm_open(struct tinyvm *vm, int bits, int cpl, const void *code, 
 
 	*vm = (struct tinyvm){.ioctl = vm->ioctl ? vm->ioctl : ioctl,
 			      .close = vm->close ? vm->close : close,
+			      .irqchip = vm->irqchip,
 			      .kvm = -1,
 			      .vm = -1,
 			      .vcpu = -1,
@@ -137,6 +138,8 @@ const char *tinyvm_open(struct tinyvm *vm, int bits, int cpl, const void *code, 
 		return "KVM_CREATE_VM";
 	if (!set_memory(vm))
 		return "KVM_SET_USER_MEMORY_REGION";
+	if (vm->irqchip && vm->ioctl(vm->vm, KVM_CREATE_IRQCHIP, 0ul))
+		return "KVM_CREATE_IRQCHIP";
 	vm->vcpu = vm->ioctl(vm->vm, KVM_CREATE_VCPU, 0ul);
 	if (vm->vcpu < 0)
 		return "KVM_CREATE_VCPU";

@@ -39,6 +39,7 @@ struct tinyvm {
 	/* Set before tinyvm_open(). NULL: ioctl(2) and close(2), which noexit run interposes. */
 	int (*ioctl)(int fd, unsigned long request, ...);
 	int (*close)(int fd);
+	bool irqchip;      /* likewise: the interrupt controllers are in the kernel */
 	int kvm, vm, vcpu; /* file descriptors, or -1 */
 	struct kvm_run *run;
 	size_t run_size;
