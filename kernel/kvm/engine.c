@@ -137,7 +137,9 @@ enum nx_exit_class nxk_engine_class(enum nxk_class class)
 
 bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class)
 {
-	return nx_engine_worth_resuming(v->engine, rip, nxk_engine_class(class), ktime_get_ns());
+	/* Ticks will do: the engine asks for seconds, and each exit gets here. */
+	return nx_engine_worth_resuming(v->engine, rip, nxk_engine_class(class),
+					(u64)jiffies * (NSEC_PER_SEC / HZ));
 }
 
 enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v)

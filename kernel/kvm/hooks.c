@@ -108,9 +108,11 @@ static noinline int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_c
 	int result;
 
 	overtaken(v);
-	nxk_check_compare(v, class);
+	if (unlikely(v->expecting))
+		nxk_check_compare(v, class);
 	result = static_call(nxk_orig_handle_exit)(vcpu, fastpath);
-	nxk_check_handled(v);
+	if (unlikely(v->expecting))
+		nxk_check_handled(v);
 	if (result == 0 && vcpu->run->exit_reason == KVM_EXIT_MMIO) {
 		class = NXK_CLASS_MMIO;
 		rip = nxk_rip(vcpu);

@@ -247,9 +247,9 @@ bool nxk_may_begin(struct nxk_vcpu *v);
 
 /* Return whether the hardware has to deliver this exit instead of the engine, to be compared. */
 bool nxk_check_due(struct nxk_vcpu *v);
-/* Compare the exit that the hardware has delivered with the expected one. */
+/* While v->expecting: compare the exit that the hardware has delivered with the expected one. */
 void nxk_check_compare(struct nxk_vcpu *v, enum nxk_class class);
-/* Note that KVM has handled the hardware's exit. */
+/* Likewise: note that KVM has handled the exit. */
 void nxk_check_handled(struct nxk_vcpu *v);
 
 /* ---- audit.c: a session's pages compared at its end ---- */
