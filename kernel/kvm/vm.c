@@ -154,8 +154,9 @@ void nxk_vcpu_off(struct nxk_vcpu *v, const char *why)
 		v->vcpu->vcpu_id, task_tgid_nr(current), why);
 }
 
-/* Create the vCPU's structure. Only the vCPU's own thread calls this, so there is no race. */
-static struct nxk_vcpu *make_vcpu(struct kvm_vcpu *vcpu)
+/* Create the vCPU's structure. Only the vCPU's own thread calls this, so there is no race. Not
+ * inlined: each exit looks for the structure, and one makes it. */
+static noinline struct nxk_vcpu *make_vcpu(struct kvm_vcpu *vcpu)
 {
 	struct nxk_vcpu *v;
 	struct nxk_vm *vm;

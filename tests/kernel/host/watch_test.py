@@ -77,6 +77,7 @@ try both-text noexit stat -p $pid
 try both-top noexit top --batch -n 1 -p $pid
 kill $pid
 wait
+try bench noexit bench --quick --json hosts
 dmesg -c >/dev/null
 rmmod noexit || exit 1
 dmesg
@@ -120,7 +121,7 @@ class WatchTest(unittest.TestCase):
         self.check_refused("gone", "there is no process")
 
     def test_commands_work(self):
-        for name in ("on", "found", "stat", "top", "explain", "alone", "report", "off", "both"):
+        for name in ("on", "found", "stat", "top", "explain", "alone", "report", "off", "both", "bench"):
             self.assertEqual(self.status[name], 0, (name, self.said))
 
     def test_exits_by_class_and_place(self):
@@ -185,6 +186,14 @@ class WatchTest(unittest.TestCase):
         self.assertNotIn("cpuid", both["taken_by_kind"])
         self.assertIn("in the kernel", self.out["both-text"])
         self.assertIn("the hardware's, by noexit.ko", self.out["both-top"])
+
+    def test_bench(self):
+        figures = {(figure["name"], figure["metric"]): figure for figure in self.figures("bench")}
+        for name, exits in (("cpuid-16", 16), ("msr-16", 16), ("apic", 6), ("port-kernel", 2)):
+            turn = figures[f"hosts/{name}", "host 2: exits of a turn"]
+            self.assertGreater(turn["without"], exits - 0.5, name)
+            self.assertLess(turn["with"] * 1.5, turn["without"], name)
+            self.assertIn((f"hosts/{name}", "host 1: an exit, cycles"), figures)
 
     def test_kernel_is_silent(self):
         self.assertEqual(complaints(self.log), [])
