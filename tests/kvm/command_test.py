@@ -61,7 +61,9 @@ class Refusals(Base):
 
     def test_static(self):
         self.assertEqual(run(STATIC, "status", "5").returncode, 5)
-        self.refused(noexit("--", STATIC, "status", "5"), "statically linked")
+        self.refused(noexit("--", STATIC, "status", "5"),
+                     "is statically linked, so noexit cannot get into it; use a dynamically linked build of "
+                     "the VMM, or noexit.ko with 'noexit on'")
 
     def test_32_bit(self):
         header = bytearray(Path(STATIC).read_bytes()[:64])
