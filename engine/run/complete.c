@@ -106,6 +106,39 @@ static void describe_memory(struct nx_engine *engine, const struct nx_decoded *d
 		exit->linear = (uint32_t)exit->linear;
 }
 
+/*
+ * Describe CPUID, RDMSR and WRMSR without prefixes, which a host in the kernel meets most: decoding
+ * such an instruction costs more than all else that the engine does to deliver it.
+ */
+static bool describe_plain(const struct nx_engine *engine, const struct nx_site *site,
+			   struct nx_exit *exit)
+{
+	const uint64_t *gpr = engine->state.gpr;
+
+	if (site->len != 2 || site->bytes[0] != 0x0f)
+		return false;
+	switch (site->bytes[1]) {
+	case 0xa2:
+		exit->insn = NX_INSN_CPUID;
+		exit->write = true;
+		break;
+	case 0x32:
+		exit->insn = NX_INSN_RDMSR;
+		exit->operand = (uint32_t)gpr[NX_RCX];
+		break;
+	case 0x30:
+		exit->insn = NX_INSN_WRMSR;
+		exit->write = true;
+		exit->operand = (uint32_t)gpr[NX_RCX];
+		exit->data = gpr[NX_RDX] << 32 | (uint32_t)gpr[NX_RAX];
+		break;
+	default:
+		return false;
+	}
+	exit->size = engine->mode.bits == 16 ? 2 : 4;
+	return true;
+}
+
 void nx_exit_describe_insn(struct nx_engine *engine, const struct nx_site *site,
 			   struct nx_exit *exit)
 {
@@ -117,6 +150,8 @@ void nx_exit_describe_insn(struct nx_engine *engine, const struct nx_site *site,
 	exit->write = exit->memory = false;
 	exit->reg = 0;
 	exit->data = exit->operand = exit->linear = 0;
+	if (describe_plain(engine, site, exit))
+		return;
 	if (!nx_decode_full(&engine->mode, site->bytes, site->len, &d) ||
 	    !nx_decode_insn_exit(&d, &exit->insn, &class))
 		return;

@@ -218,9 +218,49 @@ static void the_table(void **state)
 		assert_int_equal(nx_exit_flushes(&rows[i].exit), rows[i].flushes);
 }
 
+GUEST(plain_16, 16, "cpuid", "nop", "hlt");
+GUEST(plain_32, 32, "cpuid", "nop", "hlt");
+GUEST(plain_64, 64, "cpuid", "nop", "hlt");
+
+/* A prefix that changes nothing makes the engine decode the instruction; plain ones are known. */
+static void prefixed_and_plain_are_described_alike(void **state)
+{
+	static const uint8_t second[] = {0xa2, 0x32, 0x30};
+	static const enum mock_mode modes[] = {MOCK_REAL16, MOCK_PAGED32, MOCK_LONG64};
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		struct mock *m = mock_new_exits(modes[i], 0, NX_LEVEL_LOOPS, CLASSES);
+		struct nx_engine *engine;
+
+		if (i == 0)
+			MOCK_LOAD(m, plain_16);
+		else if (i == 1)
+			MOCK_LOAD(m, plain_32);
+		else
+			MOCK_LOAD(m, plain_64);
+		m->start.gpr[NX_RAX] = 0x1122334455667788;
+		m->start.gpr[NX_RCX] = 0x99aabbccc0000080;
+		m->start.gpr[NX_RDX] = 0xddeeff0012345678;
+		engine = stage_begin(m);
+		for (unsigned n = 0; n < sizeof(second); n++) {
+			struct nx_site plain = {.len = 2, .bytes = {0x0f, second[n]}};
+			struct nx_site prefixed = {.len = 3, .bytes = {0x2e, 0x0f, second[n]}};
+			struct nx_exit known = {.kind = NX_EXIT_INSN}, decoded = known;
+
+			nx_exit_describe_insn(engine, &plain, &known);
+			nx_exit_describe_insn(engine, &prefixed, &decoded);
+			assert_int_equal(known.size, modes[i] == MOCK_REAL16 ? 2 : 4);
+			assert_memory_equal(&known, &decoded, sizeof(known));
+		}
+		mock_free(m);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(prefixed_and_plain_are_described_alike),
 	    cmocka_unit_test(the_stay_goes_on),
 	    cmocka_unit_test(mappings_are_kept_by_class),
 	    cmocka_unit_test(completion_keeps_them_too),
