@@ -49,6 +49,22 @@ bool nxk_stay_is_long(const struct nxk_vcpu *v)
 	return bound && ktime_get_ns() - v->stay_began > bound;
 }
 
+/*
+ * With a request about clocks pending, the offset is about to change. IA32_TSC_AUX is in no
+ * structure that can be read.
+ */
+static bool read_tsc(void *data, uint64_t *tsc, uint32_t *aux)
+{
+	struct kvm_vcpu *vcpu = ((struct nxk_vcpu *)data)->vcpu;
+
+	if (aux || vcpu->arch.tsc_always_catchup || kvm_test_request(KVM_REQ_CLOCK_UPDATE, vcpu) ||
+	    kvm_test_request(KVM_REQ_MASTERCLOCK_UPDATE, vcpu) ||
+	    kvm_test_request(KVM_REQ_GLOBAL_CLOCK_UPDATE, vcpu))
+		return false;
+	*tsc = kvm_read_l1_tsc(vcpu, rdtsc_ordered());
+	return true;
+}
+
 static bool time_is_up(void *data)
 {
 	const struct nxk_vcpu *v = data;
@@ -72,7 +88,9 @@ static const struct nx_host callbacks = {
     .route_io = route_io,
     .route_mmio = route_mmio,
     .now = now,
+    .read_tsc = read_tsc,
     .time_is_up = time_is_up,
+    .no_interrupt_waits = nxk_no_interrupt_waits,
     .guest_enter = guest_enter,
     .guest_leave = guest_leave,
 };
@@ -94,6 +112,7 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 	if (!v->vcpu->kvm->arch.hlt_in_guest)
 		config.exits |= NX_EXITS_HLT;
 	config.user_exits = nxk_user_cpuid == NXK_USER_CPUID_OFF ? 0 : NX_EXITS_CPUID;
+	config.segment_loads = true;
 	config.experiment.ignore_costs = true;
 	v->memory.arena_size = PAGE_ALIGN(nx_engine_arena_size());
 	if (nxk_fails(NXK_FAIL_CACHE))

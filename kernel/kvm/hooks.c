@@ -65,6 +65,7 @@ DEFINE_STATIC_CALL(nxk_orig_skip, no_vcpu);
 DEFINE_STATIC_CALL(nxk_orig_free, no_free);
 DEFINE_STATIC_CALL(nxk_orig_destroy, no_destroy);
 DEFINE_STATIC_CALL(nxk_get_segment, no_segment);
+DEFINE_STATIC_CALL(nxk_set_segment, no_segment);
 DEFINE_STATIC_CALL(nxk_get_rflags, no_rflags);
 DEFINE_STATIC_CALL(nxk_set_rflags, no_set_rflags);
 DEFINE_STATIC_CALL(nxk_bus_read, no_bus);
@@ -220,6 +221,7 @@ static const struct {
 		name, is_key, &STATIC_CALL_KEY(ours), STATIC_CALL_TRAMP_ADDR(ours) \
 	}
     CALL(KEY(get_segment), true, nxk_get_segment),
+    CALL(KEY(set_segment), true, nxk_set_segment),
     CALL(KEY(get_rflags), true, nxk_get_rflags),
     CALL(KEY(set_rflags), true, nxk_set_rflags),
     CALL(KEY(get_cpl), true, nxk_get_cpl),

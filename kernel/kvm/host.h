@@ -145,6 +145,7 @@ int nxk_hooks_attach(void);
 void nxk_hooks_detach(void);
 
 DECLARE_STATIC_CALL(nxk_get_segment, void(struct kvm_vcpu *, struct kvm_segment *, int));
+DECLARE_STATIC_CALL(nxk_set_segment, void(struct kvm_vcpu *, struct kvm_segment *, int));
 DECLARE_STATIC_CALL(nxk_get_rflags, unsigned long(struct kvm_vcpu *));
 DECLARE_STATIC_CALL(nxk_set_rflags, void(struct kvm_vcpu *, unsigned long));
 DECLARE_STATIC_CALL(nxk_bus_read, int(struct kvm_vcpu *, enum kvm_bus, gpa_t, int, void *));
@@ -242,6 +243,8 @@ u64 nxk_dirty_mask(void);
  * to return. */
 int nxk_stay(struct nxk_vcpu *v);
 bool nxk_may_begin(struct nxk_vcpu *v);
+/* nx_host.no_interrupt_waits */
+bool nxk_no_interrupt_waits(void *data);
 
 /* ---- check.c: the engine's exits compared with the hardware's ---- */
 

@@ -57,6 +57,17 @@ static void read_segment(struct kvm_vcpu *vcpu, struct nx_segment *to, int numbe
 	};
 }
 
+/* In real mode, where the engine loads segments of data, nothing else changes. */
+static void write_segment(struct kvm_vcpu *vcpu, const struct nx_segment *from, int number)
+{
+	struct kvm_segment to;
+
+	static_call(nxk_get_segment)(vcpu, &to, number);
+	to.base = from->base;
+	to.selector = from->selector;
+	static_call(nxk_set_segment)(vcpu, &to, number);
+}
+
 /* KVM and the engine number the general registers as the processor encodes them. */
 static_assert(VCPU_REGS_RAX == (int)NX_RAX && VCPU_REGS_RSP == (int)NX_RSP &&
 	      VCPU_REGS_R15 == (int)NX_R15);
@@ -72,13 +83,14 @@ void nxk_read_registers(struct nxk_vcpu *v)
 	v->state->rflags = static_call(nxk_get_rflags)(vcpu);
 }
 
+/* The engine numbers segment registers as the processor encodes them, KVM does not. */
+static const int segment[NX_SREGS] = {
+    [NX_ES] = VCPU_SREG_ES, [NX_CS] = VCPU_SREG_CS, [NX_SS] = VCPU_SREG_SS,
+    [NX_DS] = VCPU_SREG_DS, [NX_FS] = VCPU_SREG_FS, [NX_GS] = VCPU_SREG_GS,
+};
+
 void nxk_read_state(struct nxk_vcpu *v)
 {
-	/* The engine numbers segment registers as the processor encodes them, KVM does not. */
-	static const int segment[NX_SREGS] = {
-	    [NX_ES] = VCPU_SREG_ES, [NX_CS] = VCPU_SREG_CS, [NX_SS] = VCPU_SREG_SS,
-	    [NX_DS] = VCPU_SREG_DS, [NX_FS] = VCPU_SREG_FS, [NX_GS] = VCPU_SREG_GS,
-	};
 	struct kvm_vcpu *vcpu = v->vcpu;
 	struct nx_state *state = v->state;
 
@@ -108,4 +120,9 @@ void nxk_write_state(struct nxk_vcpu *v)
 	nxk_set_rip(vcpu, v->state->rip);
 	if (static_call(nxk_get_rflags)(vcpu) != v->state->rflags)
 		static_call(nxk_set_rflags)(vcpu, v->state->rflags);
+	if (v->state->segments_changed)
+		for (unsigned int i = 0; i < NX_SREGS; i++)
+			if (i != NX_CS && i != NX_SS)
+				write_segment(vcpu, &v->state->seg[i], segment[i]);
+	v->state->segments_changed = false;
 }

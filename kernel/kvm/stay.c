@@ -11,6 +11,7 @@
 
 #include <linux/sched/signal.h>
 
+#include "field.h"
 #include "trace.h"
 
 /* Return whether there is work for which KVM leaves its inner loop. */
@@ -29,12 +30,28 @@ static bool event_is_due(struct kvm_vcpu *vcpu)
 	       arch->nmi_pending || arch->smi_pending;
 }
 
+static bool interrupt_waits(struct kvm_vcpu *vcpu)
+{
+	return kvm_cpu_has_injectable_intr(vcpu) || static_call(nxk_timer_pending)(vcpu) ||
+	       vcpu->run->request_interrupt_window;
+}
+
 /* Return whether the guest would take an interrupt before its next instruction. */
 static bool interrupt_is_due(struct kvm_vcpu *vcpu, unsigned long rflags)
 {
-	return rflags & X86_EFLAGS_IF &&
-	       (kvm_cpu_has_injectable_intr(vcpu) || static_call(nxk_timer_pending)(vcpu) ||
-		vcpu->run->request_interrupt_window);
+	return rflags & X86_EFLAGS_IF && interrupt_waits(vcpu);
+}
+
+/*
+ * Where the processor delivers interrupts by itself, KVM does not say which of them wait. A timer
+ * of the host's that expires in this session is seen at the next exit.
+ */
+bool nxk_no_interrupt_waits(void *data)
+{
+	const struct nxk_vcpu *v = data;
+	struct kvm_lapic *lapic = v->vcpu->arch.apic;
+
+	return !(lapic && NXK_FIELD(lapic, LAPIC_APICV, bool)) && !interrupt_waits(v->vcpu);
 }
 
 static bool state_forbids(struct kvm_vcpu *vcpu, unsigned long rflags)

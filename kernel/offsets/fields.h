@@ -25,6 +25,7 @@
 	X(kvm_intel, vcpu_vmx, rmode.vm86_active, VMX_VM86)                \
 	X(kvm_intel, vcpu_vmx, emulation_required, VMX_EMULATION)          \
 	X(kvm_intel, vcpu_vmx, nested.nested_run_pending, VMX_RUN_PENDING) \
-	X(kvm, kvm_lapic, dev, LAPIC_DEV)
+	X(kvm, kvm_lapic, dev, LAPIC_DEV)                                  \
+	X(kvm, kvm_lapic, apicv_active, LAPIC_APICV)
 
 #endif

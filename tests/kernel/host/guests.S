@@ -205,6 +205,60 @@
 	again	1b
 	.endm
 
+	/* A window for interrupts that opens before one exit and closes before the next. */
+	.macro program_window
+1:	sti
+	mov	eax, 1
+	cpuid
+	fold_cpuid
+	cli
+	mov	eax, 0x80000000
+	cpuid
+	fold_cpuid
+	again	1b
+	.endm
+
+	/* The time-stamp counter between exits, in units of 65536; what is folded says that it went back. */
+	.macro program_tsc
+	xor	ebp, ebp
+1:	mov	eax, 1
+	cpuid
+	fold_cpuid
+	rdtsc
+	shrd	eax, edx, 16
+	mov	edx, eax
+	sub	edx, ebp
+	mov	ebp, eax
+	shr	edx, 31
+	fold	edx
+	mov	eax, 0x80000000
+	cpuid
+	fold_cpuid
+	again	1b
+	.endm
+
+	/* A segment that is loaded between exits, read back, and used. */
+	.macro program_segment
+1:	mov	eax, edi
+	mov	es, ax
+	mov	dx, 0x300
+	in	eax, dx
+	fold	eax
+	mov	es:[0x8000], eax
+	mov	dx, 0x304
+	xor	eax, eax
+	mov	es, ax
+	in	al, dx
+	mov	eax, edi
+	mov	es, ax
+	mov	eax, esi
+	out	dx, eax
+	mov	ax, es
+	fold	eax
+	fold	es:[0x8000]
+	again	1b
+	.endm
+
 	/* The LAPIC's page: the version, the task priority written and read back, an error register. */
 	.macro program_mmio_lapic
 1:	mov	ebp, 0xfee00000
