@@ -132,6 +132,29 @@ static void barren(struct nx_engine *engine, uint64_t pc, enum nx_status status)
 
 /* ---- Clusters ---- */
 
+/*
+ * Return whether the path may be open once the processor has run the instruction and had its page
+ * mapped. With costs the place's account tells whether it pays to try again.
+ */
+static bool needs_page(const struct nx_engine *engine, enum nx_status status)
+{
+	return !nx_cost_known(engine) &&
+	       (status == NX_LEAVE_PAGE_FAULT || status == NX_LEAVE_CODE_UNREADABLE ||
+		status == NX_LEAVE_HOST_PAGE);
+}
+
+/*
+ * Return whether a failed trace says nothing about the path: it was cut off, and the next one gets
+ * farther with the blocks that this one made, or the host refused a session, or a page is not
+ * mapped yet.
+ */
+static bool was_cut_off(const struct nx_engine *engine, enum nx_status status,
+			uint64_t blocks_before)
+{
+	return status == NX_LEAVE_SESSION || needs_page(engine, status) ||
+	       (nx_status_is_pause(status) && engine->counters.blocks != blocks_before);
+}
+
 /* Return the cluster with an entry at the state's rip, and form it now if the exit is hot. */
 static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offset,
 				       enum nx_status *status)
@@ -167,7 +190,8 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 	if (!cluster) {
 		if (*status == NX_LEAVE_NO_CLUSTER)
 			engine->stay.barren_pc = pc;
-		else if (*status != NX_LEAVE_COLD && !nx_status_is_pause(*status))
+		else if (*status != NX_LEAVE_COLD && !nx_status_is_pause(*status) &&
+			 !needs_page(engine, *status))
 			barren(engine, pc, *status);
 		return NULL;
 	}
@@ -367,17 +391,6 @@ static enum nx_outcome end_at_site(struct nx_engine *engine, struct nx_exit *exi
 	}
 }
 
-/*
- * Return whether a failed trace says nothing about the path: it was cut off, and the next one gets
- * farther with the blocks that this one made, or the host refused a session.
- */
-static bool was_cut_off(const struct nx_engine *engine, enum nx_status status,
-			uint64_t blocks_before)
-{
-	return status == NX_LEAVE_SESSION ||
-	       (nx_status_is_pause(status) && engine->counters.blocks != blocks_before);
-}
-
 /* Run the guest on in a trace, since no exit is in static reach; the trace may find a path. */
 static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 {
@@ -403,7 +416,7 @@ static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 	}
 	outcome = end_at_site(engine, exit);
 	if (!nx_make_cluster(engine, rip, engine->stay.barren_pc, true, &status) &&
-	    !nx_status_is_pause(status)) {
+	    !nx_status_is_pause(status) && !needs_page(engine, status)) {
 		engine->counters.barren++;
 		barren(engine, engine->stay.barren_pc, status);
 	}
@@ -434,12 +447,6 @@ static enum growth choose_growth(struct nx_engine *engine, const struct nx_site 
 	return leads ? GROWTH_FOLLOW : GROWTH_NONE;
 }
 
-/* Return whether the processor has to raise a page fault, after which the path may be open. */
-static bool needs_page(enum nx_status status)
-{
-	return status == NX_LEAVE_PAGE_FAULT || status == NX_LEAVE_CODE_UNREADABLE;
-}
-
 /* Trace on from a side exit; return whether the trace has met an exit. */
 static bool trace_from(struct nx_engine *engine, const struct nx_site *left, enum growth growth,
 		       enum nx_status *status)
@@ -449,14 +456,10 @@ static bool trace_from(struct nx_engine *engine, const struct nx_site *left, enu
 	bool found = nx_trace(engine, left, known ? NX_MAKE_STEPS : NX_MAKE_TRACE, status);
 
 	engine->counters.followed += known;
-	/*
-	 * A known path is news only if it has failed; a trace that was cut off says nothing.
-	 * Without costs a known path is followed again after a page fault.
-	 */
+	/* A known path is news only if it has failed; a trace that was cut off says nothing. */
 	if (found && !known)
 		nx_paths_traced(&engine->paths, left->from, true);
-	else if (!found && !was_cut_off(engine, *status, blocks) &&
-		 !(known && !nx_cost_known(engine) && needs_page(*status)))
+	else if (!found && !was_cut_off(engine, *status, blocks))
 		nx_paths_traced(&engine->paths, left->from, false);
 	return found;
 }

@@ -310,9 +310,39 @@ static void delay_loop_too_long(void **state)
 	mock_free(m);
 }
 
+/* Behind the exit are a page that may not be mapped and a return that no formation can follow. */
+GUEST(behind_page, 64, "in al, dx", "call 1f; out 0x80, al", "hlt; 1: mov ecx, [rsi]; ret");
+
+/*
+ * A path on which a page is missing may be open the next time, so without costs the place stays
+ * hot: as soon as the page is there, the exit is avoided.
+ */
+static void page_that_comes_later(void **state)
+{
+	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);
+	const uint32_t page = MOCK_DATA + 0x1000;
+
+	(void)state;
+	MOCK_LOAD(m, behind_page);
+	m->start.gpr[NX_RSI] = page;
+	mock_set_pte(m, page, 0);
+	for (unsigned i = 0; i < 100; i++) {
+		mock_run(m);
+		assert_int_equal(m->exits, 0);
+		if (i > 1)
+			assert_int_equal(m->reason, NX_LEAVE_PAGE_FAULT);
+	}
+	mock_set_pte(m, page, page | 7);
+	mock_run(m);
+	assert_int_equal(m->exits, 1);
+	assert_int_equal(nx_engine_counters(m->engine)->barren, 0);
+	mock_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(page_that_comes_later),
 	    cmocka_unit_test(accessors_behind_pointers),
 	    cmocka_unit_test(accessors_behind_pointers_not_before),
 	    cmocka_unit_test(exit_in_a_loops_middle),

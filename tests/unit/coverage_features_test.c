@@ -110,8 +110,8 @@ static void movbe_is_right(void **state)
 	mock_free(m);
 }
 
-GUEST(reads_tsc, 64, "in al, dx", "rdtsc; mov r8, rax; mov r9, rdx; out 0x80, al", "ret");
-GUEST(reads_tscp, 64, "in al, dx", "rdtscp; mov r8, rax; mov r9, rdx; out 0x80, al", "ret");
+GUEST(reads_tsc, 64, "in al, dx", "rdtsc; mov r8, rax; mov r9, rdx; out 0x80, al", "ud2");
+GUEST(reads_tscp, 64, "in al, dx", "rdtscp; mov r8, rax; mov r9, rdx; out 0x80, al", "ud2");
 
 static bool read_tsc(void *data, uint64_t *tsc, uint32_t *aux)
 {
