@@ -69,8 +69,14 @@ static bool time_is_up(void *data)
 {
 	const struct nxk_vcpu *v = data;
 
-	return need_resched() || signal_pending(current) ||
-	       READ_ONCE(v->vcpu->mode) == EXITING_GUEST_MODE || nxk_stay_is_long(v);
+	/* Another task's turn is no reason to leave, unless it is a session that keeps it waiting.
+	 */
+	if (v->in_session && need_resched())
+		return true;
+	if (!v->in_session)
+		cond_resched();
+	return signal_pending(current) || READ_ONCE(v->vcpu->mode) == EXITING_GUEST_MODE ||
+	       nxk_stay_is_long(v);
 }
 
 static bool guest_enter(void *data)

@@ -14,10 +14,14 @@
 #include "field.h"
 #include "trace.h"
 
-/* Return whether there is work for which KVM leaves its inner loop. */
+/*
+ * Return whether there is work for which KVM leaves its inner loop. Other tasks have their turn
+ * here: outside a session a stay may sleep. So events are looked at behind this.
+ */
 static bool work_is_due(struct kvm_vcpu *vcpu)
 {
-	return need_resched() || signal_pending(current) || test_thread_flag(TIF_NOTIFY_RESUME) ||
+	cond_resched();
+	return signal_pending(current) || test_thread_flag(TIF_NOTIFY_RESUME) ||
 	       READ_ONCE(vcpu->mode) == EXITING_GUEST_MODE;
 }
 
@@ -92,7 +96,7 @@ bool nxk_may_begin(struct nxk_vcpu *v)
 	struct kvm_vcpu *vcpu = v->vcpu;
 	unsigned long rflags = static_call(nxk_get_rflags)(vcpu);
 
-	if (state_forbids(vcpu, rflags) || event_is_due(vcpu) || work_is_due(vcpu) ||
+	if (work_is_due(vcpu) || state_forbids(vcpu, rflags) || event_is_due(vcpu) ||
 	    static_call(nxk_get_shadow)(vcpu) || user_forbids(vcpu) ||
 	    interrupt_is_due(vcpu, rflags)) {
 		v->stats->unfit++;
@@ -107,7 +111,7 @@ static bool may_continue(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 
-	return !v->kicked && !event_is_due(vcpu) && !work_is_due(vcpu) &&
+	return !v->kicked && !work_is_due(vcpu) && !event_is_due(vcpu) &&
 	       !state_forbids(vcpu, v->state->rflags) &&
 	       !interrupt_is_due(vcpu, v->state->rflags) && !nxk_stay_is_long(v);
 }
