@@ -57,10 +57,26 @@ struct nx_cluster *nx_cache_find(struct nx_engine *engine, const struct nx_cache
 	return NULL;
 }
 
+/* A number below 64 * NX_NEAR_WORDS for each 16 bytes of guest code. */
+static uint32_t near_of(uint64_t rip)
+{
+	return (uint32_t)(rip >> 4) % (64 * NX_NEAR_WORDS);
+}
+
+static bool is_near(const struct nx_cache *cache, uint64_t rip)
+{
+	uint32_t bit = near_of(rip);
+
+	return cache->near[bit / 64] >> (bit % 64) & 1;
+}
+
 bool nx_cache_has_entry_near(const struct nx_engine *engine, uint64_t rip)
 {
 	const struct nx_cache *cache = &engine->cache;
 
+	/* Most exits are far from every entry, and each exit of the hardware gets here. */
+	if (!is_near(cache, rip) && !is_near(cache, rip + 15))
+		return false;
 	for (unsigned len = 0; len <= 15; len++) {
 		uint32_t slot = slot_of(rip + len);
 
@@ -97,8 +113,10 @@ enum nx_status nx_cache_place(struct nx_engine *engine, const struct nx_cache *c
 static void index_entries(struct nx_cache *cache, const struct nx_cluster *cluster)
 {
 	for (uint16_t i = 0; i < cluster->entries; i++) {
-		uint32_t slot = slot_of(cluster->entry[i].rip);
+		uint32_t slot = slot_of(cluster->entry[i].rip),
+			 bit = near_of(cluster->entry[i].rip);
 
+		cache->near[bit / 64] |= 1ull << (bit % 64);
 		while (cache->bucket[slot].cluster)
 			slot = (slot + 1) % NX_ENTRY_BUCKETS;
 		cache->bucket[slot].cluster = (uint16_t)(cluster - cache->cluster + 1);
@@ -362,6 +380,7 @@ void nx_cache_init(struct nx_cache *cache, uint32_t begin, uint32_t end)
 	cache->code_end = end;
 	cache->clusters = cache->entries = cache->store_used = 0;
 	nx_memset(cache->bucket, 0, sizeof(cache->bucket));
+	nx_memset(cache->near, 0, sizeof(cache->near));
 }
 
 void nx_cache_flush(struct nx_engine *engine, struct nx_cache *cache)

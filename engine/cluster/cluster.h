@@ -10,7 +10,8 @@
 #include "translate/site.h"
 
 #define NX_MAX_CLUSTERS 1024
-#define NX_ENTRY_BUCKETS 4096         /* a power of 2; filled to three quarters at most */
+#define NX_ENTRY_BUCKETS 4096 /* a power of 2; filled to three quarters at most */
+#define NX_NEAR_WORDS 64
 #define NX_STORE_BYTES (1024u * 1024) /* sites, entries and guest bytes of all clusters */
 
 /* A translated cluster. Immutable from translation to the next flush, but for the counters. */
@@ -51,6 +52,8 @@ struct nx_cache {
 	struct nx_bucket {
 		uint16_t cluster, entry;
 	} bucket[NX_ENTRY_BUCKETS];
+	/* A bit for each 16 bytes of guest code in which an entry lies, and for some others. */
+	uint64_t near[NX_NEAR_WORDS];
 	uint32_t entries;
 	uint8_t store[NX_STORE_BYTES] __attribute__((aligned(8)));
 	uint32_t store_used;
