@@ -88,13 +88,13 @@ static enum nx_status change_window(struct nx_engine *engine, uint64_t rflags)
 }
 
 /*
- * Only arithmetic flags, DF and IF may change here: TF decides about traps, AC about rights, IOPL
- * about what faults. IF does not change where it is not the guest's to change, or for a guest with
- * virtual interrupts, since then CPL is above IOPL.
+ * Only arithmetic flags, DF, IF and ID, which does nothing, may change here: TF decides about
+ * traps, AC about rights, IOPL about what faults. IF does not change where it is not the guest's to
+ * change, or for a guest with virtual interrupts, since then CPL is above IOPL.
  */
 enum nx_status nx_help_popf(struct nx_engine *engine, const struct nx_decoded *d)
 {
-	const uint64_t ours = NX_FL_ARITHMETIC | NX_FL_DF | NX_FL_IF;
+	const uint64_t kept = NX_FL_DF | NX_FL_ID, ours = NX_FL_ARITHMETIC | kept | NX_FL_IF;
 	uint64_t old = nx_rflags_get(engine), image, mask = nx_size_mask(operand_size(d));
 	struct stack s = stack_begin(engine);
 	enum nx_status status = stack_pop(&s, &image, operand_size(d));
@@ -109,8 +109,7 @@ enum nx_status nx_help_popf(struct nx_engine *engine, const struct nx_decoded *d
 	status = change_window(engine, image);
 	if (status != NX_OK)
 		return status;
-	engine->context.rflags =
-	    (engine->context.rflags & ~(uint64_t)NX_FL_DF) | (image & NX_FL_DF);
+	engine->context.rflags = (engine->context.rflags & ~(kept & mask)) | (image & kept & mask);
 	nx_rflags_set_arithmetic(engine, image);
 	stack_commit(&s);
 	return NX_OK;

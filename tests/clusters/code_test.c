@@ -398,10 +398,12 @@ static void popf_of_arithmetic_flags_only(void **state)
 		uint32_t before, popped;
 		bool here; /* leaves before it */
 	} cases[] = {
-	    {0x202, 0xad7, false}, /* arithmetic flags: all */
-	    {0x202, 0x602, false}, /* DF */
-	    {0x202, 0x302, true},  /* TF */
-	    {0x002, 0x202, true},  /* IF comes on */
+	    {0x202, 0xad7, false},    /* arithmetic flags: all */
+	    {0x202, 0x602, false},    /* DF */
+	    {0x202, 0x200202, false}, /* ID, by which programs find out whether there is CPUID */
+	    {0x200202, 0x202, false}, /* and back */
+	    {0x202, 0x302, true},     /* TF */
+	    {0x002, 0x202, true},     /* IF comes on */
 	};
 	struct mock *m = mock_new(MOCK_FLAT32, 0, NX_LEVEL_BRANCHES);
 	const uint64_t here = MOCK_CODE + (uint64_t)(popf_here - before_popf);
