@@ -53,11 +53,6 @@ static int no_bus(struct kvm_vcpu *vcpu, enum kvm_bus bus, gpa_t gpa, int size, 
 	return -EOPNOTSUPP;
 }
 
-static int no_walk(struct kvm_vcpu *vcpu, u64 gpa, u64 *sptes, int *root)
-{
-	return -1;
-}
-
 /* The functions that KVM called before, and KVM's functions that are found by name. */
 DEFINE_STATIC_CALL(nxk_orig_handle_exit, no_exit);
 DEFINE_STATIC_CALL(nxk_orig_pre_run, no_vcpu);
@@ -71,7 +66,6 @@ DEFINE_STATIC_CALL(nxk_set_rflags, no_set_rflags);
 DEFINE_STATIC_CALL(nxk_bus_read, no_bus);
 DEFINE_STATIC_CALL(nxk_get_cpl, no_vcpu);
 DEFINE_STATIC_CALL(nxk_get_shadow, no_shadow);
-DEFINE_STATIC_CALL(nxk_get_walk, no_walk);
 DEFINE_STATIC_CALL(nxk_timer_pending, no_vcpu);
 
 /* ---- The wrappers ---- */
@@ -227,7 +221,6 @@ static const struct {
     CALL(KEY(get_cpl), true, nxk_get_cpl),
     CALL(KEY(get_interrupt_shadow), true, nxk_get_shadow),
     CALL("kvm_io_bus_read", false, nxk_bus_read),
-    CALL("kvm_tdp_mmu_get_walk", false, nxk_get_walk),
     /* Linux 6.12 does not export it. */
     CALL("kvm_cpu_has_pending_timer", false, nxk_timer_pending),
 };

@@ -151,7 +151,6 @@ DECLARE_STATIC_CALL(nxk_set_rflags, void(struct kvm_vcpu *, unsigned long));
 DECLARE_STATIC_CALL(nxk_bus_read, int(struct kvm_vcpu *, enum kvm_bus, gpa_t, int, void *));
 DECLARE_STATIC_CALL(nxk_get_cpl, int(struct kvm_vcpu *));
 DECLARE_STATIC_CALL(nxk_get_shadow, u32(struct kvm_vcpu *));
-DECLARE_STATIC_CALL(nxk_get_walk, int(struct kvm_vcpu *, u64, u64 *, int *));
 DECLARE_STATIC_CALL(nxk_timer_pending, int(struct kvm_vcpu *));
 
 /* ---- vm.c ---- */

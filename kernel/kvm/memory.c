@@ -73,16 +73,29 @@ void nxk_session_end(struct nxk_vcpu *v)
 	v->kicked |= nxk_fails(NXK_FAIL_KICK);
 }
 
-/* Return the leaf entry that the hardware would use for the page; 0: there is none. */
+/*
+ * Return the leaf entry that the hardware would use for the page; 0: there is none. KVM's own walk
+ * (kvm_tdp_mmu_get_walk()) reads the same entries under the same lock, but takes a call for each
+ * level, and every session makes several walks.
+ */
 static u64 leaf_of(struct kvm_vcpu *vcpu, u64 gpa, int *level)
 {
-	u64 sptes[LEVELS] = {0};
-	int root;
+	const struct kvm_mmu *mmu = vcpu->arch.mmu;
+	u64 entry = mmu->root.hpa;
 
-	*level = static_call(nxk_get_walk)(vcpu, gpa, sptes, &root);
-	if (*level < 1 || *level >= LEVELS)
+	*level = mmu->root_role.level;
+	if (*level < 1 || *level >= LEVELS || gpa >> (PAGE_SHIFT + 9 * *level))
 		return 0;
-	return *level == 1 || sptes[*level] & SPTE_LARGE ? sptes[*level] : 0;
+	for (; *level; --*level) {
+		const u64 *table = __va(entry & SPTE_ADDRESS);
+
+		entry = READ_ONCE(table[gpa >> (PAGE_SHIFT + 9 * (*level - 1)) & 511]);
+		if (!(entry & SPTE_PRESENT))
+			return 0;
+		if (*level == 1 || entry & SPTE_LARGE)
+			return entry;
+	}
+	return 0;
 }
 
 static void *memory_of(u64 spte, u64 gpa, int level)
