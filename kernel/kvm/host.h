@@ -93,6 +93,11 @@ struct nxk_vcpu {
 	} audit[4];
 	unsigned int audited;
 	u64 session_began;
+	/* memory.c: pages that a session has looked up; the sessions are numbered as counted. */
+	struct nxk_known_page {
+		u64 session, gpa;
+		struct nx_page page;
+	} known[32];
 	/* What is shown; host and stats are parts of it. */
 	struct nx_share_vcpu *shared;
 	struct nx_stats *host;

@@ -133,15 +133,29 @@ void *nxk_guest_page(struct kvm_vcpu *vcpu, u64 gpa, bool *writable)
 	return memory_of(spte, gpa, level);
 }
 
+/*
+ * Each walk of the guest's page tables looks up the same few pages of their upper levels. What was
+ * found in a session holds to its end, but what was not found may come.
+ */
+static struct nxk_known_page *known_page(struct nxk_vcpu *v, u64 gpa)
+{
+	return &v->known[(gpa >> PAGE_SHIFT) % ARRAY_SIZE(v->known)];
+}
+
 void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page)
 {
 	struct nxk_vcpu *v = data;
+	struct nxk_known_page *known = known_page(v, gpa);
 	struct kvm_vcpu *vcpu = v->vcpu;
 	struct kvm_memory_slot *slot;
 
 	page->kind = NX_PAGE_LEAVE;
 	if (WARN_ON_ONCE(!v->in_session) || nxk_fails(NXK_FAIL_PAGE))
 		return;
+	if (known->session == v->stats->sessions && known->gpa == gpa) {
+		*page = known->page;
+		return;
+	}
 	if (nxk_is_lapic(vcpu, gpa)) {
 		page->kind = NX_PAGE_DEVICE;
 		return;
@@ -159,5 +173,7 @@ void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page)
 		return;
 	page->kind = NX_PAGE_RAM;
 	page->store_is_mmio = slot->flags & KVM_MEM_READONLY;
+	page->traced = false;
+	*known = (struct nxk_known_page){v->stats->sessions, gpa, *page};
 	nxk_audit_note(v, gpa, page->host);
 }
