@@ -13,13 +13,22 @@ static u64 injections(const struct kvm_vcpu *vcpu)
 	return vcpu->stat.irq_injections + vcpu->stat.nmi_injections;
 }
 
+/* Return whether the hardware would deliver it at all. */
+static bool is_intercepted(struct nxk_vcpu *v)
+{
+	enum nxk_class class = nxk_class_of(&v->exit);
+
+	return (class != NXK_CLASS_CR && class != NXK_CLASS_SVM) ||
+	       nxk_vendor->intercepts(v->vcpu, &v->exit);
+}
+
 bool nxk_check_due(struct nxk_vcpu *v)
 {
 	unsigned int every = READ_ONCE(nxk_check);
 
 	if (!every || ++v->unchecked < every)
 		return false;
-	if (nxk_class_of(&v->exit) == NXK_CLASS_CR && !nxk_vendor->intercepts(v->vcpu, &v->exit))
+	if (!is_intercepted(v))
 		return false;
 	v->unchecked = 0;
 	v->expecting = true;

@@ -56,6 +56,12 @@ static int call_insn_handler(struct nxk_vcpu *v)
 	case NX_INSN_MOV_CR:
 	case NX_INSN_LMSW:
 		return nxk_deliver_cr(v);
+	case NX_INSN_VMRUN:
+	case NX_INSN_VMLOAD:
+	case NX_INSN_VMSAVE:
+	case NX_INSN_STGI:
+	case NX_INSN_CLGI:
+		return nxk_deliver_nested(v);
 	default:
 		WARN_ON_ONCE(1);
 		v->last = true;
@@ -91,6 +97,9 @@ enum nxk_class nxk_class_of(const struct nx_exit *exit)
 		return NXK_CLASS_CR;
 	case NX_CLASS_MSR:
 		return NXK_CLASS_MSR;
+	case NX_CLASS_SVM:
+	case NX_CLASS_VM_ENTRY:
+		return NXK_CLASS_SVM;
 	default:
 		return NXK_CLASS_CPUID;
 	}

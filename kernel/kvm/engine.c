@@ -93,6 +93,7 @@ static const struct nx_host callbacks = {
     .map_page = nxk_map_page,
     .route_io = route_io,
     .route_mmio = route_mmio,
+    .route_insn = nxk_route_insn,
     .now = now,
     .read_tsc = read_tsc,
     .time_is_up = time_is_up,
@@ -115,6 +116,8 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 
 	nx_config_default(&config);
 	config.exits = NX_EXITS_CPUID | NX_EXITS_MSR | NX_EXITS_CR_MODE;
+	if (nxk_nested_available())
+		config.exits |= NX_EXITS_SVM;
 	if (!v->vcpu->kvm->arch.hlt_in_guest)
 		config.exits |= NX_EXITS_HLT;
 	config.user_exits = nxk_user_cpuid == NXK_USER_CPUID_OFF ? 0 : NX_EXITS_CPUID;
@@ -155,6 +158,7 @@ enum nx_exit_class nxk_engine_class(enum nxk_class class)
 	    [NXK_CLASS_CPUID] = NX_CLASS_CPUID, [NXK_CLASS_MSR] = NX_CLASS_MSR,
 	    [NXK_CLASS_CR] = NX_CLASS_CR,       [NXK_CLASS_IO] = NX_CLASS_IO,
 	    [NXK_CLASS_MMIO] = NX_CLASS_MMIO,   [NXK_CLASS_HLT] = NX_CLASS_HLT,
+	    [NXK_CLASS_SVM] = NX_CLASS_SVM,     [NXK_CLASS_NESTED] = NX_CLASS_VM_ENTRY,
 	};
 
 	return classes[class];

@@ -95,7 +95,8 @@ static void count(struct nxk_vcpu *v, enum nxk_class class, u64 address, int res
 static noinline int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_completion fastpath)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
-	enum nxk_class class = nxk_vendor->class_of(vcpu);
+	bool nested = nxk_in_nested_guest(vcpu);
+	enum nxk_class class = nested ? NXK_CLASS_OTHER : nxk_vendor->class_of(vcpu);
 	unsigned long rip = class == NXK_CLASS_OTHER ? 0 : nxk_rip(vcpu);
 	u64 address = class == NXK_CLASS_IO || class == NXK_CLASS_MMIO
 			  ? nxk_vendor->address_of(vcpu, class)
@@ -113,10 +114,15 @@ static noinline int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_c
 		rip = nxk_rip(vcpu);
 	}
 	count(v, class, address, result);
+	/* The emulated exit of a nested guest: its hypervisor runs next, behind VMRUN. */
+	if (nested && nxk_nested_available() && !nxk_in_nested_guest(vcpu)) {
+		class = NXK_CLASS_NESTED;
+		rip = nxk_rip(vcpu);
+	}
 	v->returned = result == 0 ? class : NXK_CLASS_OTHER;
 	v->returned_rip = rip;
 	if (result != 1 || class == NXK_CLASS_OTHER || class == NXK_CLASS_HLT ||
-	    !nxk_engine_wants(v, rip, class))
+	    nxk_in_nested_guest(vcpu) || !nxk_engine_wants(v, rip, class))
 		return result;
 	return nxk_may_begin(v) ? nxk_stay(v) : 1;
 }

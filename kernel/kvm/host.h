@@ -32,6 +32,8 @@ enum nxk_class {
 	NXK_CLASS_IO,
 	NXK_CLASS_MMIO,
 	NXK_CLASS_HLT,
+	NXK_CLASS_SVM,    /* an instruction of SVM */
+	NXK_CLASS_NESTED, /* of a nested guest: its hypervisor gets it, and runs next */
 };
 
 /* A VM of more vCPUs has engines for the first so many. */
@@ -93,7 +95,8 @@ struct nxk_vcpu {
 	} audit[4];
 	unsigned int audited;
 	u64 session_began;
-	/* memory.c: pages that a session has looked up; the sessions are numbered as counted. */
+	/* memory.c: the session's number, and pages that sessions have looked up. */
+	u64 session;
 	struct nxk_known_page {
 		u64 session, gpa;
 		struct nx_page page;
@@ -123,6 +126,8 @@ struct nxk_vendor {
 	/* Return whether the hardware intercepts this access to CR0 or CR4, which it does for some
 	 * values only. */
 	bool (*intercepts)(struct kvm_vcpu *vcpu, const struct nx_exit *exit);
+	/* Return whether the processor takes neither interrupts nor NMIs, whatever IF is. */
+	bool (*masked)(struct kvm_vcpu *vcpu);
 	/* Return why no stay may ever begin in this VM, or NULL. */
 	const char *(*refuse)(struct kvm *kvm);
 	u64 spte_read, spte_dirty;
@@ -249,6 +254,8 @@ int nxk_stay(struct nxk_vcpu *v);
 bool nxk_may_begin(struct nxk_vcpu *v);
 /* nx_host.no_interrupt_waits */
 bool nxk_no_interrupt_waits(void *data);
+/* Return whether it would take an interrupt, an exception or an NMI now. */
+bool nxk_event_waits(struct kvm_vcpu *vcpu, unsigned long rflags);
 
 /* ---- check.c: the engine's exits compared with the hardware's ---- */
 
@@ -268,6 +275,19 @@ void nxk_audit(struct nxk_vcpu *v);
 
 /* Do the same as nxk_deliver() for an access to a control register. */
 int nxk_deliver_cr(struct nxk_vcpu *v);
+
+/* ---- nested.c: the instructions of a guest hypervisor ---- */
+
+/* Find KVM's handlers for them, if there are any. */
+void nxk_nested_init(void);
+bool nxk_nested_available(void);
+bool nxk_in_nested_guest(const struct kvm_vcpu *vcpu);
+/* Return SVM's code for the exit of such an instruction. */
+u32 nxk_svm_exit_code(const struct nx_exit *exit);
+/* The engine's callback. */
+enum nx_route nxk_route_insn(void *data, const struct nx_exit *exit);
+/* Do the same as nxk_deliver() for an instruction of SVM. */
+int nxk_deliver_nested(struct nxk_vcpu *v);
 
 /* ---- mmio.c ---- */
 

@@ -118,6 +118,7 @@ static int __init noexit_init(void)
 	if (!result)
 		result = nxk_control_init();
 	if (!result) {
+		nxk_nested_init();
 		result = nxk_hooks_attach();
 		if (result)
 			nxk_control_exit();

@@ -46,6 +46,7 @@ bool nxk_session_begin(struct nxk_vcpu *v)
 	v->in_session = true;
 	v->session_began = ktime_get_ns();
 	v->stats->sessions++;
+	v->session++;
 	if (!forbidden(vcpu) && !nxk_fails(NXK_FAIL_SESSION))
 		return true;
 	v->stats->sessions_refused++;
@@ -152,7 +153,7 @@ void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page)
 	page->kind = NX_PAGE_LEAVE;
 	if (WARN_ON_ONCE(!v->in_session) || nxk_fails(NXK_FAIL_PAGE))
 		return;
-	if (known->session == v->stats->sessions && known->gpa == gpa) {
+	if (known->session == v->session && known->gpa == gpa) {
 		*page = known->page;
 		return;
 	}
@@ -174,6 +175,6 @@ void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page)
 	page->kind = NX_PAGE_RAM;
 	page->store_is_mmio = slot->flags & KVM_MEM_READONLY;
 	page->traced = false;
-	*known = (struct nxk_known_page){v->stats->sessions, gpa, *page};
+	*known = (struct nxk_known_page){v->session, gpa, *page};
 	nxk_audit_note(v, gpa, page->host);
 }

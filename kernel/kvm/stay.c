@@ -34,16 +34,23 @@ static bool event_is_due(struct kvm_vcpu *vcpu)
 	       arch->nmi_pending || arch->smi_pending;
 }
 
+/* Return whether the guest would take an interrupt now if IF were set. */
 static bool interrupt_waits(struct kvm_vcpu *vcpu)
 {
-	return kvm_cpu_has_injectable_intr(vcpu) || static_call(nxk_timer_pending)(vcpu) ||
-	       vcpu->run->request_interrupt_window;
+	return !nxk_vendor->masked(vcpu) &&
+	       (kvm_cpu_has_injectable_intr(vcpu) || static_call(nxk_timer_pending)(vcpu) ||
+		vcpu->run->request_interrupt_window);
 }
 
 /* Return whether the guest would take an interrupt before its next instruction. */
 static bool interrupt_is_due(struct kvm_vcpu *vcpu, unsigned long rflags)
 {
 	return rflags & X86_EFLAGS_IF && interrupt_waits(vcpu);
+}
+
+bool nxk_event_waits(struct kvm_vcpu *vcpu, unsigned long rflags)
+{
+	return event_is_due(vcpu) || interrupt_is_due(vcpu, rflags);
 }
 
 /*
@@ -55,6 +62,8 @@ bool nxk_no_interrupt_waits(void *data)
 	const struct nxk_vcpu *v = data;
 	struct kvm_lapic *lapic = v->vcpu->arch.apic;
 
+	if (nxk_vendor->masked(v->vcpu))
+		return true;
 	return !(lapic && NXK_FIELD(lapic, LAPIC_APICV, bool)) && !interrupt_waits(v->vcpu);
 }
 

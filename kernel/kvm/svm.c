@@ -32,6 +32,12 @@ static enum nxk_class class_of(struct kvm_vcpu *vcpu)
 		return NXK_CLASS_CR;
 	case SVM_EXIT_HLT:
 		return NXK_CLASS_HLT;
+	case SVM_EXIT_VMRUN:
+	case SVM_EXIT_VMLOAD:
+	case SVM_EXIT_VMSAVE:
+	case SVM_EXIT_STGI:
+	case SVM_EXIT_CLGI:
+		return NXK_CLASS_SVM;
 	default:
 		return NXK_CLASS_OTHER;
 	}
@@ -49,11 +55,20 @@ static bool intercepted(struct kvm_vcpu *vcpu, unsigned int bit)
 	return vmcb_of(vcpu)->control.intercepts[bit / 32] & BIT(bit % 32);
 }
 
+/* With the global interrupt flag or VMLOAD and VMSAVE virtualized these are not intercepted. The
+ * intercepts' bits are in the order of the exit codes. */
+static bool intercepts_svm(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
+{
+	return intercepted(vcpu, INTERCEPT_VMRUN + nxk_svm_exit_code(exit) - SVM_EXIT_VMRUN);
+}
+
 /* The selective intercept is for any change of CR0 but in TS and MP, and for LMSW. */
 static bool intercepts(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 {
 	u64 bits = ~(u64)(X86_CR0_TS | X86_CR0_MP);
 
+	if (nx_exit_class_of(exit) != NX_CLASS_CR)
+		return intercepts_svm(vcpu, exit);
 	if (exit->insn == NX_INSN_MOV_CR && exit->reg == 4)
 		return intercepted(vcpu, exit->write ? INTERCEPT_CR4_WRITE : INTERCEPT_CR4_READ);
 	if (intercepted(vcpu, INTERCEPT_CR0_WRITE))
@@ -70,6 +85,20 @@ static bool same_cr(u32 code, const struct nx_exit *exit)
 	if (exit->insn != NX_INSN_MOV_CR)
 		return code == SVM_EXIT_WRITE_CR0;
 	return code == (exit->write ? SVM_EXIT_WRITE_CR0 : SVM_EXIT_READ_CR0) + exit->reg;
+}
+
+/* The global interrupt flag. It is in the VMCB if the hardware virtualizes it. */
+static bool masked(struct kvm_vcpu *vcpu)
+{
+	u32 control = vmcb_of(vcpu)->control.int_ctl;
+
+	if (control & V_GIF_ENABLE_MASK)
+		return !(control & V_GIF_MASK);
+#ifdef HF_GIF_MASK
+	return !(vcpu->arch.hflags & HF_GIF_MASK);
+#else
+	return !NXK_FIELD(vcpu, SVM_GUEST_GIF, bool);
+#endif
 }
 
 static bool busy(struct kvm_vcpu *vcpu)
@@ -95,6 +124,8 @@ static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 	default:
 		if (nx_exit_class_of(exit) == NX_CLASS_CR)
 			return same_cr(control->exit_code, exit);
+		if (nxk_class_of(exit) == NXK_CLASS_SVM)
+			return control->exit_code == nxk_svm_exit_code(exit);
 		return exit->insn == NX_INSN_CPUID || exit->insn == NX_INSN_HLT ||
 		       (info & 1) == (exit->insn == NX_INSN_WRMSR);
 	}
@@ -114,6 +145,7 @@ const struct nxk_vendor nxk_svm = {
     .busy = busy,
     .same = same,
     .intercepts = intercepts,
+    .masked = masked,
     .refuse = refuse,
     .spte_read = BIT_ULL(0),
 };

@@ -109,6 +109,11 @@ static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 	}
 }
 
+static bool masked(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
 static const char *refuse(struct kvm *kvm)
 {
 	return NULL;
@@ -123,6 +128,7 @@ const struct nxk_vendor nxk_vmx = {
     .busy = busy,
     .same = same,
     .intercepts = intercepts,
+    .masked = masked,
     .refuse = refuse,
     .spte_read = VMX_EPT_READABLE_MASK,
 };

@@ -206,7 +206,8 @@ static enum nx_route decide(void *data, const struct nx_exit *exit)
 
 static void vmrun_is_delivered_in_the_shadow(void **state)
 {
-	struct mock *m = mock_new_exits(MOCK_LONG64, 0, NX_LEVEL_PATHS, NX_EXITS_MSR | NX_EXITS_SVM);
+	struct mock *m =
+	    mock_new_exits(MOCK_LONG64, 0, NX_LEVEL_PATHS, NX_EXITS_MSR | NX_EXITS_SVM);
 
 	(void)state;
 	m->host.no_interrupt_waits = answer;
