@@ -14,6 +14,8 @@
 #   kernel-trixie         noexit.ko on that release's kernel: the module's tests and a boot of Debian
 #   selftests             the kernel's KVM selftests in the lab, each without and with noexit
 #   selftests-module      the same beside noexit.ko
+#   nested                the module around a hypervisor in the lab, in level 1, level 0 and both;
+#                         nested-novgif: the same without virtual GIF; nested-boot: Debian in level 2 as well
 #   boots                 SOAK_BOOTS (200) boots of the lab's guest
 #   busy                  SOAK_CHECKS (5) times make check, with two busy loops beside it; busy-nokvm:
 #                         the same with /dev/kvm hidden
@@ -165,6 +167,9 @@ part()
 		;;
 	selftests) python3 "$root/lab/kvm-selftests" --keep "$keep/selftests" ;;
 	selftests-module) python3 "$root/lab/kvm-selftests" --module --keep "$keep/selftests-module" ;;
+	nested) python3 "$root/tests/kernel/host/nested_test.py" ;;
+	nested-novgif) python3 "$root/tests/kernel/host/nested_test.py" vgif=0 ;;
+	nested-boot) python3 "$root/tests/kernel/host/nested_test.py" --boot ;;
 	boots) python3 "$root/lab/boots" --total "${SOAK_BOOTS:-200}" --keep "$keep/boots" ;;
 	busy) busy ;;
 	busy-nokvm) busy_nokvm ;;
@@ -179,7 +184,11 @@ part()
 }
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
+<<<<<<< HEAD
 	guests guests-trixie minivmm-trixie kernel-trixie selftests selftests-module deb-bookworm deb-trixie boots load busy busy-nokvm debian13
+=======
+	guests guests-trixie minivmm-trixie selftests selftests-module nested nested-novgif nested-boot deb-bookworm deb-trixie boots load busy busy-nokvm debian13
+>>>>>>> 9bc8019 (wip)
 status=0
 summary=
 for name; do

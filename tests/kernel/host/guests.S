@@ -40,6 +40,17 @@
 	again	1b
 	.endm
 
+	/* Four CPUIDs: a turn of the comparison for nested guests. */
+	.macro program_cpuid4
+1:	mov	eax, 1
+	xor	ecx, ecx
+	.rept	4
+	cpuid
+	.endr
+	fold_cpuid
+	again	1b
+	.endm
+
 	/* CPUIDs with instructions and a store in between. */
 	.macro program_cpuid_gap
 1:	xor	eax, eax

@@ -70,7 +70,7 @@ wait
 sed 's/^/long /' /tmp/long
 dmesg
 """
-LINE = re.compile(r"^(stock|with|loaded|long) (\w+) (\w+): digest (\w+) exits (\d+) vmm (\d+)$")
+LINE = re.compile(r"^(stock|with|loaded|long) (\w+) (\w+): digest (\w+) exits (\d+) vmm (\d+) us \d+$")
 
 
 def run(script, *puts):

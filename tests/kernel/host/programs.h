@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* programs.h - the names of the guests' programs, for guests.S and vmm.c. */
 X(cpuid16)
+X(cpuid4)
 X(cpuid_gap)
 X(msr)
 X(wrmsr)

@@ -5,7 +5,8 @@
  *
  * It runs one program of guests.S in one mode: 16, 32, 64 (kernel mode), 32u, 64u (user mode,
  * IOPL 3). It prints one line: a digest of the data that the guest and its devices have seen, the
- * number of exits that KVM has counted and the number that reached this process. With a fourth
+ * number of exits that KVM has counted, the number that reached this process, and the guest's time
+ * in microseconds. With a fourth
  * argument a second thread takes the guest's pages away while it runs: flip replaces the code's
  * page by another one with the same code, slots adds and deletes a memory slot, dirty switches
  * dirty logging on and off.
@@ -21,6 +22,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MEMORY 0x400000u
@@ -328,11 +330,19 @@ static uint64_t statistic(const struct machine *m, const char *name)
 	return value;
 }
 
+static uint64_t microseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
 int main(int count, char **argument)
 {
 	struct machine m;
 	struct kvm_regs regs;
-	uint64_t digest = 0;
+	uint64_t digest = 0, took;
 	unsigned bits, vmm_exits;
 	pthread_t thread;
 	bool user;
@@ -352,7 +362,9 @@ int main(int count, char **argument)
 		disturber = (struct disturber){&m, count == 5 ? argument[4] : NULL, false, 0};
 		if (count == 5 && pthread_create(&thread, NULL, disturb, &disturber))
 			die("pthread_create");
+		took = microseconds();
 		vmm_exits = run_guest(&m, &digest);
+		took = microseconds() - took;
 		disturber.stop = true;
 		if (count == 5) {
 			pthread_join(thread, NULL);
@@ -362,9 +374,10 @@ int main(int count, char **argument)
 			die("KVM_GET_REGS");
 		digest = fold(digest, regs.rip);
 		digest = fold(digest, regs.rflags);
-		printf("%s %s: digest %016llx exits %llu vmm %u\n", argument[1], argument[2],
-		       (unsigned long long)digest, (unsigned long long)statistic(&m, "exits"),
-		       vmm_exits);
+		printf("%s %s: digest %016llx exits %llu vmm %u us %llu\n", argument[1],
+		       argument[2], (unsigned long long)digest,
+		       (unsigned long long)statistic(&m, "exits"), vmm_exits,
+		       (unsigned long long)took);
 		return 0;
 	}
 	die("no such program");
