@@ -74,6 +74,21 @@ static void test_does_not_pay(void **state)
 	mock_free(m);
 }
 
+/* An exit that is completed by the next one of the same instruction is no stay, and no loss. */
+static void test_instruction_that_goes_on(void **state)
+{
+	struct mock *m = begin(5000, 6000);
+
+	(void)state;
+	for (unsigned i = 0; i < 100; i++) {
+		assert_true(take_exit(m, 0));
+		nx_engine_not_resumed(m->engine);
+		assert_true(take_exit(m, 2));
+	}
+	assert_int_equal(m->engine->counters.declined, 0);
+	mock_free(m);
+}
+
 /* A stay that loses as much as a whole trial may is enough. */
 static void test_long_losing_stay(void **state)
 {
@@ -501,6 +516,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_pays),
 	    cmocka_unit_test(test_does_not_pay),
+	    cmocka_unit_test(test_instruction_that_goes_on),
 	    cmocka_unit_test(test_long_losing_stay),
 	    cmocka_unit_test(test_left_alone),
 	    cmocka_unit_test(test_engine_time),
