@@ -45,7 +45,7 @@ class Kernel:
 
 KERNELS = {
     "cloud": Kernel("linux-image-cloud-amd64", "amd64",
-                    tuple(name for names in MODULES.values() for name in names)),
+                    tuple(name for names in MODULES.values() for name in names) + ("button", "evdev")),
     "amd64": Kernel("linux-image-amd64", "amd64",
                     ("ata_piix", "sd_mod", "floppy", "e1000", "8139cp", "virtio_pci",
                      "virtio_net", "virtio_blk")),

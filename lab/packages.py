@@ -53,6 +53,7 @@ class Apt:
 
     def __init__(self, cache, say, release=None, architecture=None, kind="deb"):
         native = run_tool("dpkg", "--print-architecture").strip()
+        self.cache = cache
         self.say = say
         self.release = release or own_release()
         self.architecture = architecture or native
@@ -156,9 +157,25 @@ class Apt:
             run_tool("dpkg-deb", "-x", str(deb), str(tree))
             yield deb.name, tree
 
+    def known(self, names):
+        """Return those of the names that are packages of the release: releases cut them differently."""
+        self.ready()
+        lines = run_tool("apt-cache", *self.options, "madison", *names).splitlines()
+        there = {line.split("|")[0].strip() for line in lines}
+        return [name for name in names if name in there]
+
     def closure(self, names):
         """Fetch packages with all that they depend on, as on an empty machine; returns the files."""
-        archives = self.state / "cache/archives"
+        place, empty = self.state, []
+        if not place:
+            # The system's lists, but nothing of what is installed.
+            place = self.cache / "apt-empty"
+            (place / "cache/archives/partial").mkdir(parents=True, exist_ok=True)
+            (place / "status").touch()
+            # apt drops its rights to download, so its user must reach the directories.
+            for folder in (place, *place.rglob("*/")):
+                os.chmod(folder, 0o777 if folder.is_dir() else 0o666)
+            empty = ["-o", f"Dir::State::status={place}/status", "-o", f"Dir::Cache={place}/cache"]
         self.say(f"fetching {', '.join(names)} of {self.release} (once)")
-        self.get("install", "--download-only", "--yes", "--no-install-recommends", *names)
-        return sorted(archives.glob("*.deb"))
+        self.get(*empty, "install", "--download-only", "--yes", "--no-install-recommends", *names)
+        return sorted((place / "cache/archives").glob("*.deb"))

@@ -48,6 +48,12 @@ def libraries(files, ldd=("ldd",), remedy="run 'make deps'"):
     return found
 
 
+def from_folder(found, folder):
+    """Those of the libraries that are in the folder, as {path in the host VM: file}."""
+    return {f"/usr/lib/{TRIPLET}/{Path(file).name}": file for file in found.values()
+            if folder and Path(file).is_relative_to(folder)}
+
+
 class Own:
     """This machine."""
 
@@ -79,9 +85,14 @@ class Own:
         files = {usr(f"/{file.relative_to(self.root)}"): file for file in programs + firmware}
         return {**files, **self.libraries(programs)}
 
-    def libraries(self, programs):
-        """The libraries that its programs need, likewise."""
-        return libraries(programs)
+    def libraries(self, programs, more=None):
+        """The libraries that programs need, likewise; more: a folder with those that it lacks."""
+        if not more:
+            return libraries(programs)
+        places = f"LD_LIBRARY_PATH=/usr/lib/{TRIPLET}:{more}"
+        found = libraries(programs, ("env", places, "ldd"))
+        own = {path: file for path, file in found.items() if not Path(file).is_relative_to(more)}
+        return {**own, **from_folder(found, more)}
 
     def busybox(self):
         """Its busybox, which must be a static one: there are no libraries in a guest."""
@@ -128,10 +139,10 @@ class Unpacked(Own):
     def _library_path(self):
         return f"{self.root}/usr/lib/{TRIPLET}"
 
-    def loader(self, *options):
+    def loader(self, *options, more=None):
         """The words in front of a program that start it with this release's libraries."""
-        return [str(self.root / LOADER), "--inhibit-cache", "--library-path", self._library_path(),
-                *options]
+        places = self._library_path() + (f":{more}" if more else "")
+        return [str(self.root / LOADER), "--inhibit-cache", "--library-path", places, *options]
 
     def emulator(self):
         return [*self.loader(), str(self.root / f"usr/bin/{QEMU}"),
@@ -143,12 +154,12 @@ class Unpacked(Own):
     def qemu(self):
         return self._files([self.root / f"usr/bin/{QEMU}"])
 
-    def libraries(self, programs):
-        found = libraries(programs, self.loader("--list"), "run 'make clean' to have it fetched again")
+    def libraries(self, programs, more=None):
+        found = libraries(programs, self.loader("--list", more=more), "run 'make clean' to have it fetched again")
         inside = {file: Path(file) for file in found.values()}
         files = {usr(f"/{file.relative_to(self.root)}"): file for file in inside.values()
                  if file.is_relative_to(self.root)}
-        return {**files, f"/{LOADER}": self.root / LOADER}
+        return {**files, **from_folder(found, more), f"/{LOADER}": self.root / LOADER}
 
     def busybox(self):
         return self.root / "usr/bin/busybox"
@@ -156,9 +167,9 @@ class Unpacked(Own):
 
 def merge(one, tree):
     """Move an unpacked package into a tree where bin, sbin, lib and lib64 are below usr."""
-    for name in ("bin", "sbin", "lib", "lib64", "usr"):
+    for name in ("bin", "sbin", "lib", "lib64", "usr", "etc"):
         source = one / name
-        target = tree / (name if name == "usr" else f"usr/{name}")
+        target = tree / (name if name in ("usr", "etc") else f"usr/{name}")
         if source.is_dir():
             target.mkdir(parents=True, exist_ok=True)
             run_tool("cp", "-a", "--", f"{source}/.", f"{target}/")

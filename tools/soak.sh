@@ -12,6 +12,8 @@
 #   guests-trixie         the same in the lab of that Debian release
 #   minivmm-trixie        SOAK_MINIVMM (5) times the lab's test of examples/minivmm with its guest's kernel
 #   kernel-trixie         noexit.ko on that release's kernel: the module's tests and a boot of Debian
+#   libvirt               a domain of libvirt's with AppArmor enforced, snapshots, saving and restoring, without and
+#                         with noexit, in the lab
 #   selftests             the kernel's KVM selftests in the lab, each without and with noexit
 #   selftests-module      the same beside noexit.ko
 #   nested                the module around a hypervisor in the lab, in level 1, level 0 and both;
@@ -165,6 +167,7 @@ part()
 		python3 "$root/tests/kernel/host/host_test.py" "${1#kernel-}" &&
 			python3 "$root/tests/kernel/host/boot_test.py" "${1#kernel-}"
 		;;
+	libvirt) python3 "$root/tests/lab/libvirt_test.py" whole -v ;;
 	selftests) python3 "$root/lab/kvm-selftests" --keep "$keep/selftests" ;;
 	selftests-module) python3 "$root/lab/kvm-selftests" --module --keep "$keep/selftests-module" ;;
 	nested) python3 "$root/tests/kernel/host/nested_test.py" ;;
@@ -184,11 +187,8 @@ part()
 }
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
-<<<<<<< HEAD
-	guests guests-trixie minivmm-trixie kernel-trixie selftests selftests-module deb-bookworm deb-trixie boots load busy busy-nokvm debian13
-=======
-	guests guests-trixie minivmm-trixie selftests selftests-module nested nested-novgif nested-boot deb-bookworm deb-trixie boots load busy busy-nokvm debian13
->>>>>>> 9bc8019 (wip)
+	guests guests-trixie minivmm-trixie kernel-trixie libvirt selftests selftests-module nested nested-novgif nested-boot \
+	deb-bookworm deb-trixie boots load busy busy-nokvm debian13
 status=0
 summary=
 for name; do
