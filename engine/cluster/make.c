@@ -139,8 +139,7 @@ static struct nx_cluster *formed(struct nx_engine *engine, uint64_t pc, enum nx_
 {
 	struct nx_cluster *cluster;
 
-	if (!(engine->maker.earned && nx_cost_affords(engine, 0)) &&
-	    !nx_cost_ripe(engine, pc, NX_MAKE_INSN, engine->graph.insns)) {
+	if (!engine->maker.earned && !nx_cost_ripe(engine, pc, NX_MAKE_INSN, engine->graph.insns)) {
 		*status = NX_LEAVE_COLD;
 		return NULL;
 	}

@@ -11,10 +11,9 @@
  *
  * The place owes for everything that is made in a stay (clusters, traces, translations of single
  * instructions), and the gains of its stays pay the debt back. Before anything is made, the exits
- * must have cost what the cluster will cost, or a fraction of it where the guest's clusters have
- * gained enough to pay for what may be wasted (the hot threshold), and the whole of what the place
- * still owes. The same holds for paths to be followed. Code that runs a few times is thus left to
- * the hardware.
+ * must have cost a fraction of what the cluster will cost (the hot threshold), and the whole of
+ * what the place still owes. The same holds for paths to be followed. Code that runs a few times is
+ * thus left to the hardware.
  */
 #include "engine.h"
 
@@ -27,17 +26,11 @@
 #define TURN 2u
 #define MAX_IDLE_TURNS 65536u
 /*
- * The hot threshold: a cluster is made as soon as exits have cost as much as it will, which loses
- * at most twice what perfect foresight would. A guest whose clusters have paid is served more
- * eagerly, at this fraction (1/n) of the cost, since a cluster also serves the exits around it.
+ * The hot threshold: a cluster is made as soon as exits have cost this fraction (1/n) of its own
+ * cost. Waiting for the whole cost would lose at most twice what perfect foresight would; the
+ * fraction is more eager, since a cluster also serves the exits around it.
  */
 #define EAGERNESS 8u
-/*
- * Only profits pay for eagerness: what the clusters have gained for this guest, less all that has
- * been made for it, must be this many times what is to be made. Without them a place waits for the
- * whole cost, so that a guest that hardly exits loses no more by it than its exits cost anyway.
- */
-#define PRUDENCE 4u
 /*
  * A measurement moves the estimate by this fraction, however far away the measurement is. The
  * estimate thus approaches the median, which a preempted measurement does not spoil. The first
@@ -123,10 +116,8 @@ static struct nx_account *account_of(struct nx_engine *engine, uint64_t pc)
 {
 	struct nx_account *account = &engine->accounts.account[account_number(pc)];
 
-	/* Even to look for a cluster costs a part of it: a place waits for the least that one
-	 * costs. */
 	if (account->pc != pc)
-		*account = (struct nx_account){.pc = pc, .making = NX_MAKE_INSN, .waits_for = 1};
+		*account = (struct nx_account){.pc = pc};
 	return account;
 }
 
@@ -169,17 +160,6 @@ void nx_cost_learn(struct nx_engine *engine, enum nx_making making, unsigned cou
 		*middle -= *middle / *seen;
 }
 
-bool nx_cost_affords(const struct nx_engine *engine, uint64_t ns)
-{
-	return !nx_cost_known(engine) || engine->accounts.profit >= (int64_t)(ns * PRUDENCE);
-}
-
-/* Return what exits must have cost before something of this price is made. */
-static uint64_t threshold(const struct nx_engine *engine, uint64_t ns)
-{
-	return nx_cost_affords(engine, ns) ? ns / EAGERNESS : ns;
-}
-
 /*
  * The exits that earn it; UINT16_MAX earn everything. What was made for the place before and has
  * not come back is to be waited for in full.
@@ -188,7 +168,7 @@ static uint32_t exits_needed(const struct nx_engine *engine, const struct nx_acc
 			     enum nx_making making, unsigned count)
 {
 	uint64_t ns = engine->accounts.making_ns[making] * units(making, count);
-	uint64_t exits = (threshold(engine, ns) + account->owed) / price(engine, account->class);
+	uint64_t exits = (ns / EAGERNESS + account->owed) / price(engine, account->class);
 
 	return exits < UINT16_MAX ? (uint32_t)exits : UINT16_MAX;
 }
@@ -234,8 +214,7 @@ unsigned nx_cost_first_leaves(const struct nx_engine *engine)
 
 	if (!nx_cost_known(engine))
 		return 0;
-	leaves =
-	    threshold(engine, engine->accounts.making_ns[NX_MAKE_TRACE]) / price_of_leaving(engine);
+	leaves = engine->accounts.making_ns[NX_MAKE_TRACE] / price_of_leaving(engine) / EAGERNESS;
 	return leaves < MOST_LEAVES ? (unsigned)leaves : MOST_LEAVES;
 }
 
@@ -252,8 +231,8 @@ bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster
 		return true;
 	cluster->side_exit_cost_ns += price_of_leaving(engine);
 	/* The cost with the new path is unknown, but most of the cluster stays as it is. */
-	return cluster->side_exit_cost_ns >= threshold(engine, cluster->made_ns)
-						 << cluster->reform_failures;
+	return cluster->side_exit_cost_ns * EAGERNESS >= cluster->made_ns
+							     << cluster->reform_failures;
 }
 
 /*
@@ -312,7 +291,6 @@ void nx_cost_made(struct nx_engine *engine, uint64_t ns)
 	struct nx_account *account = account_of(engine, engine->stay.hot_rip);
 
 	engine->accounts.made += ns;
-	engine->accounts.profit -= (int64_t)ns;
 	engine->accounts.built = true;
 	account->owed += ns;
 	account->made += ns;
@@ -391,7 +369,6 @@ void nx_cost_settle(struct nx_engine *engine)
 			learn_each(account, engine->accounts.spent / engine->accounts.resumes);
 		gained = (int64_t)engine->accounts.saved - (int64_t)spent(engine, account);
 		pay_back(account, gained - (int64_t)engine->costs.takeover);
-		engine->accounts.profit += gained - (int64_t)engine->costs.takeover;
 		if (engine->accounts.made && account->founded < TRIAL) {
 			account->founded++;
 		} else {

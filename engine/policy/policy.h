@@ -117,8 +117,6 @@ struct nx_accounts {
 	uint64_t lost;    /* by the host's client, with exits that the hardware has not */
 	uint64_t spent;   /* if timed: in resumes, without what was made */
 	uint32_t resumes; /* that it had */
-	/* What all stays so far have gained, less what was made in them. */
-	int64_t profit;
 	struct nx_account account[NX_ACCOUNTS];
 	uint64_t making_ns[NX_MAKINGS];  /* medians */
 	uint8_t making_seen[NX_MAKINGS]; /* measurements, up to what makes no difference */
@@ -153,9 +151,6 @@ void nx_cost_learn(struct nx_engine *engine, enum nx_making making, unsigned cou
 /* Return whether exits at pc have cost enough for building so many of these. If so, the count
  * starts over; else the next exits there wait. */
 bool nx_cost_ripe(struct nx_engine *engine, uint64_t pc, enum nx_making making, unsigned count);
-/* Return whether what stays have gained in all pays for making something that may never be earned.
- */
-bool nx_cost_affords(const struct nx_engine *engine, uint64_t ns);
 /* Count an exit at pc; return whether it waits for something that is not earned yet. */
 bool nx_cost_waits(struct nx_engine *engine, uint64_t pc);
 /* Return how many side exits at one branch cost as much as a first trace from there. */
