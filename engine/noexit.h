@@ -76,9 +76,9 @@ struct nx_segment {
 /* The guest's architectural state as far as the engine looks at it. It is owned by the engine,
  * filled by the host before nx_engine_resume(), and valid for the host after it. The engine
  * changes gpr, rip and rflags, and seg only for a host that set segment_loads in the
- * configuration; the rest is input. It never changes IF in rflags: the host delivers a pending
- * interrupt, and the engine leaves before an instruction that would open or close the interrupt
- * window. */
+ * configuration; the rest is input. It changes IF in rflags only where the host has said that no
+ * interrupt waits (no_interrupt_waits); otherwise it leaves before an instruction that would open
+ * or close the interrupt window, and the host delivers what is pending. */
 struct nx_state {
 	uint64_t gpr[NX_GPRS];
 	uint64_t rip;

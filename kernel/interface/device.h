@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * device.h - /dev/noexit: four requests, with a VM's file descriptor as argument. A process that has
- * such a descriptor is the VMM, or may trace it. NXK_ENABLE_BESIDE is what the library in a VMM asks
- * for: it avoids exits that go to the VMM itself, and the module leaves those to it until
+ * device.h - /dev/noexit: four requests, with a VM's file descriptor as argument. A process that
+ * has such a descriptor is the VMM, or may trace it. NXK_ENABLE_BESIDE is what the library in a VMM
+ * asks for: it avoids exits that go to the VMM itself, and the module leaves those to it until
  * NXK_ALONE says that the library avoids none any more.
  *
- * NXK_WATCH gives what is counted (figures/share.h): it takes the number of a process and of a VM of
- * it, counted from 0 among those that the module knows, and returns a descriptor and the size with
- * which it can be mapped, for reading. Its errors: ENOENT, there is no such VM; EACCES, it is
+ * NXK_WATCH gives what is counted (figures/share.h): it takes the number of a process and of a VM
+ * of it, counted from 0 among those that the module knows, and returns a descriptor and the size
+ * with which it can be mapped, for reading. Its errors: ENOENT, there is no such VM; EACCES, it is
  * another user's, and the caller is not root.
  */
 #ifndef NXK_DEVICE_H
