@@ -139,7 +139,8 @@ class WatchTest(unittest.TestCase):
 
     def test_stays(self):
         stat = self.figures("stat")
-        self.assertEqual(sum(stat["stays_by_us"]), stat["takeovers"])
+        # The guest runs while it is looked at, so its one vCPU may be in a stay that has not ended.
+        self.assertIn(stat["takeovers"] - sum(stat["stays_by_us"]), (0, 1))
         self.assertGreater(stat["longest_stay_ns"], 0)
         self.assertGreater(stat["kernel"]["longest_session_ns"], 0)
         self.assertLess(stat["kernel"]["longest_session_ns"], stat["longest_stay_ns"])
