@@ -11,6 +11,8 @@
 #   guests                the whole systems in the lab, each without and with noexit; SOAK_GUESTS: these
 #   guests-trixie         the same in the lab of that Debian release
 #   minivmm-trixie        SOAK_MINIVMM (5) times the lab's test of examples/minivmm with its guest's kernel
+#   cloud-trixie cloud-intel   the lab's test of a VMM like those in Rust, with that release's kernel, and on
+#                         Intel's kind of processor
 #   kernel-trixie         noexit.ko on that release's kernel: the module's tests and a boot of Debian
 #   libvirt               a domain of libvirt's with AppArmor enforced, snapshots, saving and restoring, without and
 #                         with noexit, in the lab
@@ -163,6 +165,8 @@ part()
 	guests) guests ;;
 	guests-*) guests_of "${1#guests-}" ;;
 	minivmm-*) minivmm_of "${1#minivmm-}" ;;
+	cloud-intel) LAB_CPU=intel python3 "$root/tests/lab/cloud_vmm_test.py" -v ;;
+	cloud-*) LAB_RELEASE="${1#cloud-}" python3 "$root/tests/lab/cloud_vmm_test.py" -v ;;
 	kernel-*)
 		python3 "$root/tests/kernel/host/host_test.py" "${1#kernel-}" &&
 			python3 "$root/tests/kernel/host/boot_test.py" "${1#kernel-}"
@@ -187,7 +191,8 @@ part()
 }
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
-	guests guests-trixie minivmm-trixie kernel-trixie libvirt selftests selftests-module nested nested-novgif nested-boot \
+	guests guests-trixie minivmm-trixie cloud-trixie cloud-intel kernel-trixie libvirt selftests selftests-module \
+	nested nested-novgif nested-boot \
 	deb-bookworm deb-trixie boots load busy busy-nokvm debian13
 status=0
 summary=
