@@ -18,7 +18,7 @@ SCRIPT = """
 for chips in split pc; do
 	for off in --off ''; do
 		name=/out/$chips$off
-		timeout 100 noexit run $off --limits=unweighed --stats=$name.json -- \
+		timeout 200 noexit run $off --limits=unweighed --stats=$name.json -- \
 			/noexit/tests/lab/cloud_vmm $chips /noexit/tests/lab/cloud_guest >$name.console 2>$name.said || {
 			echo "$name: status $?, after $(tail -n 2 $name.console)"
 		}
@@ -38,7 +38,7 @@ class CloudVmmTest(unittest.TestCase):
             work = Path(name)
             result = subprocess.run(
                 [ROOT / "lab/run", *(["--release", RELEASE] if RELEASE else []), "--cpu", CPU,
-                 "--timeout", "420" if CPU == "amd" else "1200", "--share", work, "--", SCRIPT],
+                 "--timeout", "900" if CPU == "amd" else "1800", "--share", work, "--", SCRIPT],
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
             print(result.stdout)
             if result.returncode or ": status" in result.stdout:
