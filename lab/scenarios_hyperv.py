@@ -53,7 +53,7 @@ HYPERV = (
              ENLIGHTENED_DRIVE, files=program("enlightened.bin"), check=True,
              expect=("^guest: hypervisor Microsoft Hv", "^guest: a long wait 00000000",
                      "^guest: an unknown call 00000002", "^guest: times out of order 00000000",
-                     "^guest: timer interrupts 00000014", "^guest: messages 00000014",
+                     "^guest: timer interrupts 00000014", "^guest: interrupts without a message 00000000",
                      "^guest: flushes 00000000", "^guest: stale 00000000", "^guest: screen ",
                      "^guest: pm timer backwards 00000000", "^guest: disk ", "^guest: end")),
     hyperv(1),
