@@ -319,8 +319,7 @@ void frame_make(struct frame *frame, const struct watch *before, const struct wa
 	if (choice->vm >= 0)
 		snprintf(vm, sizeof(vm), "VM %d", choice->vm);
 	add(frame, false, "%s, process %d: VMs: %u, vCPUs: %u; %s, clusters by %s", now->command,
-	    (int)now->pid, now->vms, now->library ? now->vcpus - now->kernel_vcpus : now->vcpus, vm,
-	    sorts[choice->sort]);
+	    (int)now->pid, now->vms, watch_counted(now), vm, sorts[choice->sort]);
 	add_exits(frame, "exits/s", &span.before.host, &span.now.host, span.seconds);
 	if (now->library && now->kernel_vcpus)
 		add_exits(frame, "the hardware's, by noexit.ko", &before->kernel.host,

@@ -178,7 +178,7 @@ static void print_kernel(const struct nxk_stats *stats)
 static void print_text(const struct watch *watch)
 {
 	printf("%s, process %d: VMs: %u, vCPUs: %u\n", watch->command, (int)watch->pid, watch->vms,
-	       watch->library ? watch->vcpus - watch->kernel_vcpus : watch->vcpus);
+	       watch_counted(watch));
 	print_exits(&watch->total.host);
 	print_places(&watch->total.host);
 	print_engine(&watch->total);

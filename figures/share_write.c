@@ -169,22 +169,22 @@ static void show_alone(struct nx_share_writer *writer)
 
 bool nx_share_is_due(const struct nx_share_writer *writer, uint64_t now)
 {
-	const struct nx_counters *counters = nx_engine_counters(writer->engine);
+	const struct nx_counters *from = nx_engine_counters(writer->engine);
+	const struct nx_counters *to = &writer->shared->figures.engine;
 
-	return counters->translated != writer->translated || counters->flushes != writer->flushes ||
+	return from->translated != to->translated || from->flushes != to->flushes ||
 	       now - writer->refreshed >= NX_SHARE_LAZY_NS;
 }
 
 void nx_share_write(struct nx_share_writer *writer, uint64_t now)
 {
-	const struct nx_counters *counters = nx_engine_counters(writer->engine);
-	bool flushed = counters->flushes != writer->flushes;
+	const struct nx_counters *from = nx_engine_counters(writer->engine);
+	struct nx_counters *to = &writer->shared->figures.engine;
+	bool flushed = from->flushes != to->flushes;
 
-	if (flushed || counters->translated != writer->translated)
+	if (flushed || from->translated != to->translated)
 		show_new(writer, flushed);
-	writer->flushes = counters->flushes;
-	writer->translated = counters->translated;
-	writer->shared->figures.engine = *counters;
+	*to = *from;
 	if (now - writer->refreshed >= NX_SHARE_LAZY_NS) {
 		refresh(writer);
 		show_alone(writer);

@@ -11,9 +11,7 @@ struct nx_share_writer {
 	const struct nx_engine *engine;
 	uint64_t code; /* where translations run */
 	const struct nx_cluster *shown;
-	/* The engine's counters when clusters were shown last, and the time when their figures
-	 * were. */
-	uint64_t translated, flushes, refreshed;
+	uint64_t refreshed; /* the time when clusters' figures were shown last */
 	/* Called with each cluster that is shown first, and with NULL when all have gone. May be
 	 * NULL. */
 	void (*named)(void *data, const struct nx_share_cluster *cluster);

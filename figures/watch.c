@@ -286,6 +286,11 @@ bool watch_counts(const struct watch *watch, const struct watch_vcpu *vcpu)
 	return !vcpu->kernel || !watch->library;
 }
 
+unsigned watch_counted(const struct watch *watch)
+{
+	return watch->library ? watch->vcpus - watch->kernel_vcpus : watch->vcpus;
+}
+
 /* Copy what the library shows, and then what noexit.ko does. */
 static enum watch_result copy_both(pid_t pid, struct copying *copying)
 {
@@ -323,7 +328,7 @@ enum watch_result watch_read(pid_t pid, bool clusters, struct watch *watch)
 		watch_free(watch);
 		return result;
 	}
-	watch->vcpus_ever += watch->library ? watch->vcpus - watch->kernel_vcpus : watch->vcpus;
+	watch->vcpus_ever += watch_counted(watch);
 	qsort(watch->vcpu, watch->vcpus, sizeof(*watch->vcpu), compare_vcpus);
 	return WATCH_OK;
 }

@@ -55,6 +55,8 @@ void watch_free(struct watch *watch);
  * whether those of the vCPU are in the total.
  */
 bool watch_counts(const struct watch *watch, const struct watch_vcpu *vcpu);
+/* Return how many vCPUs' are. */
+unsigned watch_counted(const struct watch *watch);
 
 /* Return WATCH_OK if a process maps its counter files, or noexit.ko shows VMs of it, or why neither
  * is known. A forked child has the descriptors, but not the mapping. */
