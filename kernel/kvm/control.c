@@ -22,19 +22,13 @@ void nxk_totals_add(const struct nx_figures *figures)
  */
 static int engine_show(struct seq_file *file, void *unused)
 {
-	static const char *const reasons[] = {
-#define NX_X(name, text) #name,
-	    NX_LEAVE_REASONS(NX_X)
-#undef NX_X
-	};
-
 	spin_lock(&lock);
 #define NX_X(name, text) seq_printf(file, "%-24s %llu\n", #name, totals.engine.name);
 	NX_COUNTERS(NX_X)
 #undef NX_X
 	/* There is no reason 0. */
-	for (unsigned int i = 0; i < ARRAY_SIZE(reasons); i++)
-		seq_printf(file, "leave_%-18s %llu\n", reasons[i], totals.engine.leaves[i + 1]);
+	for (unsigned int i = 1; i < NX_LEAVE_REASON_COUNT; i++)
+		seq_printf(file, "leave_%-18s %llu\n", nx_leave_word(i), totals.engine.leaves[i]);
 	spin_unlock(&lock);
 	return 0;
 }
