@@ -10,14 +10,11 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from lab_testing import BUILD, ROOT, main, need_lab, skip
+from lab_testing import APPARMOR_PARSER, BUILD, ROOT, main, need_lab, put_apparmor, put_package, skip
 
-from image import LabError
-from packages import Apt
+from image import Images, LabError
+from libvirt import Libvirt
 
-PARSER = Path("/usr/sbin/apparmor_parser")
-# The lab's shell and tools are one program; these are what a Debian system has in their places.
-TOOLS = {"dash": "sh", "dirname": "dirname", "printenv": "printenv", "readlink": "readlink", "tr": "tr"}
 PROFILES = """
 #include <tunables/global>
 profile with flags=(attach_disconnected) {
@@ -49,35 +46,13 @@ done
 """
 
 
-def libvirt_rules():
-    """Return the rules that libvirt has for QEMU."""
-    apt = Apt(BUILD / "lab", print)
-    # Debian 12 has them in the first, Debian 13 in the second.
-    for package in ("libvirt-daemon-system", "libvirt-daemon-driver-qemu"):
-        with apt.unpacked(package, BUILD / "lab") as (_, tree):
-            for file in tree.glob("etc/apparmor.d/abstractions/libvirt-qemu"):
-                return file.read_bytes()
-    raise LabError("no package of libvirt's has its rules for QEMU")
-
-
 class AppArmor(unittest.TestCase):
     def test_enforced(self):
         with tempfile.TemporaryDirectory() as name:
             work = Path(name)
-            rules = work / "apparmor.d"
-            subprocess.run(("cp", "-r", "/etc/apparmor.d", rules), check=True)
-            (rules / "abstractions/noexit").write_bytes((ROOT / "debian/apparmor/noexit").read_bytes())
-            (rules / "abstractions/libvirt-qemu").write_bytes(RULES)
-            # They include the site's own, of which there are none.
-            (rules / "local/abstractions").mkdir(parents=True, exist_ok=True)
-            (rules / "local/abstractions/libvirt-qemu").write_text("")
             (work / "profiles").write_text(PROFILES)
-            put = {rules: "/etc/apparmor.d", PARSER: PARSER, work / "profiles": "/root/profiles",
-                   BUILD / "cli/noexit": "/usr/bin/noexit",
-                   BUILD / "cli/noexit-qemu-x86_64": "/usr/bin/noexit-qemu-x86_64",
-                   BUILD / "kvm/libnoexit-kvm.so":
-                       "/usr/lib/x86_64-linux-gnu/noexit/libnoexit-kvm.so",
-                   **{f"/usr/bin/{tool}": f"/usr/bin/{place}" for tool, place in TOOLS.items()}}
+            put = {**put_package(), **put_apparmor(work / "apparmor.d", RULES),
+                   work / "profiles": "/root/profiles"}
             result = subprocess.run(
                 [ROOT / "lab/run", "--timeout", "400",
                  *(word for source, target in put.items() for word in ("--put", f"{source}:{target}")),
@@ -93,11 +68,11 @@ class AppArmor(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if not PARSER.exists():
+    if not APPARMOR_PARSER.exists():
         skip("apparmor is not installed; run 'make deps' as root")
     need_lab()
     try:
-        RULES = libvirt_rules()
+        RULES = Libvirt(Images(BUILD, print)).ready() / "etc/apparmor.d"
     except LabError as problem:
         skip(f"libvirt's rules cannot be had: {problem}")
     main()

@@ -2,6 +2,7 @@
 """What the lab tests share."""
 
 import os
+import subprocess
 import sys
 import unittest
 from pathlib import Path
@@ -12,6 +13,9 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tools")]
 
 SKIPPED = 77
+APPARMOR_PARSER = Path("/usr/sbin/apparmor_parser")
+# The lab's shell and tools are one program; these are what a Debian system has in their places.
+TOOLS = {"dash": "sh", "dirname": "dirname", "printenv": "printenv", "readlink": "readlink", "tr": "tr"}
 
 
 def skip(reason):
@@ -29,6 +33,26 @@ def need_lab(cpu="amd", release=None):
         Images(BUILD, print, release).host(cpu)
     except LabError as error:
         skip(f"no lab on this machine: {error}")
+
+
+def put_package():
+    """What the package noexit has, as {file: place in the lab}."""
+    return {BUILD / "cli/noexit": "/usr/bin/noexit",
+            BUILD / "cli/noexit-qemu-x86_64": "/usr/bin/noexit-qemu-x86_64",
+            BUILD / "kvm/libnoexit-kvm.so": "/usr/lib/x86_64-linux-gnu/noexit/libnoexit-kvm.so"}
+
+
+def put_apparmor(rules, libvirts):
+    """AppArmor's rules with libvirt's (a folder) and the package's, made in the folder rules; as above."""
+    subprocess.run(("cp", "-r", "/etc/apparmor.d", rules), check=True)
+    subprocess.run(("cp", "-r", f"{libvirts}/.", rules), check=True)
+    (rules / "abstractions/noexit").write_bytes((ROOT / "debian/apparmor/noexit").read_bytes())
+    # They include the site's own, of which there are none.
+    for name in ("abstractions/libvirt-qemu", "usr.sbin.libvirtd", "usr.lib.libvirt.virt-aa-helper"):
+        (rules / "local" / name).parent.mkdir(parents=True, exist_ok=True)
+        (rules / "local" / name).touch()
+    return {rules: "/etc/apparmor.d", APPARMOR_PARSER: APPARMOR_PARSER,
+            **{f"/usr/bin/{tool}": f"/usr/bin/{place}" for tool, place in TOOLS.items()}}
 
 
 def write_initrd(path, init):

@@ -13,7 +13,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from lab_testing import BUILD, ROOT, main, need_lab, skip
+from lab_testing import (APPARMOR_PARSER, BUILD, ROOT, main, need_lab, put_apparmor, put_package,
+                         skip)
 
 from image import Cpio, Images, LabError
 from libvirt import Libvirt
@@ -22,9 +23,6 @@ from modules import Modules
 RELEASE = os.environ.get("LAB_RELEASE")
 WHOLE = "whole" in sys.argv
 MODES = ("off", "on") if WHOLE else ("on",)
-PARSER = Path("/usr/sbin/apparmor_parser")
-# The lab's shell and tools are one program; these are what a Debian system has in their places.
-TOOLS = {"dash": "sh", "dirname": "dirname", "printenv": "printenv", "readlink": "readlink", "tr": "tr"}
 INIT = b"""#!/bin/busybox sh
 export PATH=/bin
 /bin/busybox --install -s /bin
@@ -96,24 +94,15 @@ def write_guest(path, images):
 
 def put_files(work):
     """What a Debian system with the package noexit has, as {file or folder: place in the lab}."""
-    put = {BUILD / "cli/noexit": "/usr/bin/noexit",
-           BUILD / "cli/noexit-qemu-x86_64": "/usr/bin/noexit-qemu-x86_64",
-           BUILD / "kvm/libnoexit-kvm.so": "/usr/lib/x86_64-linux-gnu/noexit/libnoexit-kvm.so",
-           ROOT / "tests/lab/libvirt.sh": "/root/libvirt.sh", work / "initrd": "/root/initrd",
+    put = {**put_package(), ROOT / "tests/lab/libvirt.sh": "/root/libvirt.sh", work / "initrd": "/root/initrd",
            LIBVIRT: "/", **{work / f"domain-{mode}.xml": f"/root/domain-{mode}.xml" for mode in MODES}}
     if not WHOLE:
         return put
     rules = work / "apparmor.d"
-    subprocess.run(("cp", "-r", "/etc/apparmor.d", rules), check=True)
-    subprocess.run(("cp", "-r", f"{LIBVIRT}/etc/apparmor.d/.", rules), check=True)
-    (rules / "abstractions/noexit").write_bytes((ROOT / "debian/apparmor/noexit").read_bytes())
-    for name in ("abstractions/libvirt-qemu", "usr.sbin.libvirtd", "usr.lib.libvirt.virt-aa-helper"):
-        (rules / "local" / name).parent.mkdir(parents=True, exist_ok=True)
-        (rules / "local" / name).touch()
+    put.update(put_apparmor(rules, LIBVIRT / "etc/apparmor.d"))
     # What docs/libvirt.md tells the administrator to do.
     (rules / "local/abstractions/libvirt-qemu").write_text("include <abstractions/noexit>\n")
-    return {**put, rules: "/etc/apparmor.d", PARSER: "/usr/sbin/apparmor_parser",
-            **{f"/usr/bin/{tool}": f"/usr/bin/{place}" for tool, place in TOOLS.items()}}
+    return put
 
 
 class LibvirtTest(unittest.TestCase):
@@ -180,7 +169,7 @@ class LibvirtTest(unittest.TestCase):
 if __name__ == "__main__":
     if WHOLE:
         sys.argv.remove("whole")
-        if not PARSER.exists():
+        if not APPARMOR_PARSER.exists():
             skip("apparmor is not installed; run 'make deps' as root")
     need_lab(release=RELEASE)
     try:
