@@ -2,7 +2,6 @@
 """The self-test module has to print the same lines in a kernel as the self-test process."""
 
 import re
-import subprocess
 import sys
 import unittest
 from pathlib import Path
@@ -14,7 +13,7 @@ sys.path[:0] = [str(HERE)]
 from module_testing import build_or_skip, complaints, warnings  # noqa: E402
 
 import build  # noqa: E402
-from lab_testing import ROOT, main  # noqa: E402
+from lab_testing import main, run_lab  # noqa: E402
 
 SCRIPT = """
 /noexit/tests/kernel/selftest
@@ -33,16 +32,14 @@ class SelftestTest(unittest.TestCase):
     def test_same_results_in_the_kernel(self):
         # Neither the compiler nor objtool may warn about code of ours.
         self.assertEqual(warnings(WORDS), [])
-        result = subprocess.run(
-            [str(ROOT / "lab/run"), "--put", f"{MODULE}:/root/noexit-selftest.ko", "--", SCRIPT],
-            capture_output=True, text=True, check=False)
-        lines = result.stdout.splitlines()
-        self.assertIn("process: 0", lines, result.stdout + result.stderr)
+        said = run_lab(SCRIPT, put={"/root/noexit-selftest.ko": MODULE}).stdout
+        lines = said.splitlines()
+        self.assertIn("process: 0", lines, said)
         middle = lines.index("process: 0")
         process = lines[:middle]
-        said = list(filter(None, map(LOG.match, lines[middle:])))
-        module = [match[2] for match in said if match[1] == "| "]
-        stack = [match[2] for match in said if match[1] == "stack: "]
+        logged = list(filter(None, map(LOG.match, lines[middle:])))
+        module = [match[2] for match in logged if match[1] == "| "]
+        stack = [match[2] for match in logged if match[1] == "stack: "]
         print(*module[-1:], *("stack: " + depth for depth in stack), sep="\n")
         self.assertEqual(module, process)
         self.assertRegex(process[-1], r"^[1-9]\d+ passed, 0 failed, 0 skipped$")

@@ -5,12 +5,11 @@ avoided and nothing is denied; without the abstraction noexit's QEMU does not st
 Everything is where the package noexit puts it.
 """
 
-import subprocess
 import tempfile
 import unittest
 from pathlib import Path
 
-from lab_testing import APPARMOR_PARSER, BUILD, ROOT, main, need_lab, put_apparmor, put_package, skip
+from lab_testing import APPARMOR_PARSER, BUILD, main, need_lab, put_apparmor, put_package, run_lab, skip
 
 from image import Images, LabError
 from libvirt import Libvirt
@@ -52,12 +51,8 @@ class AppArmor(unittest.TestCase):
             work = Path(name)
             (work / "profiles").write_text(PROFILES)
             put = {**put_package(), **put_apparmor(work / "apparmor.d", RULES),
-                   work / "profiles": "/root/profiles"}
-            result = subprocess.run(
-                [ROOT / "lab/run", "--timeout", "400",
-                 *(word for source, target in put.items() for word in ("--put", f"{source}:{target}")),
-                 "--", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        said = result.stdout
+                   "/root/profiles": work / "profiles"}
+            said = run_lab(SCRIPT, put=put, timeout=400).stdout
         self.assertIn("enabled: Y", said)
         allowed, forbidden = said.partition("profile: with\n")[2].split("profile: without\n")
         self.assertIn("status: 0", allowed, said)

@@ -7,12 +7,10 @@ also when the host comes in between; there no interrupt may be in it."""
 import json
 import os
 import re
-import subprocess
 import tempfile
 import unittest
-from pathlib import Path
 
-from lab_testing import ROOT, main, need_lab
+from lab_testing import main, need_lab, said_in_lab, shared_files
 
 SCRIPT = """
 for chips in split pc; do
@@ -35,16 +33,12 @@ class CloudVmmTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         with tempfile.TemporaryDirectory() as name:
-            work = Path(name)
-            result = subprocess.run(
-                [ROOT / "lab/run", *(["--release", RELEASE] if RELEASE else []), "--cpu", CPU,
-                 "--timeout", "900" if CPU == "amd" else "1800", "--share", work, "--", SCRIPT],
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-            print(result.stdout)
-            if result.returncode or ": status" in result.stdout:
-                raise AssertionError(result.stdout)
-            cls.files = {file.name: file.read_text(encoding="utf-8", errors="replace")
-                         for file in work.iterdir()}
+            said = said_in_lab(SCRIPT, release=RELEASE, cpu=CPU, share=name,
+                               timeout=900 if CPU == "amd" else 1800)
+            print(said)
+            if ": status" in said:
+                raise AssertionError(said)
+            cls.files = shared_files(name)
 
     def test_guest(self):
         """All of it went well without noexit, so that it means something with it."""

@@ -14,7 +14,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from lab_testing import BUILD, ROOT, main, need_lab, skip
+from lab_testing import BUILD, ROOT, main, need_lab, run_lab, skip
 
 from system import libraries, usr
 
@@ -54,11 +54,7 @@ def python_files(script):
 
 def in_lab(command, put=()):
     """Runs a command there; its output and its status."""
-    places = [word for path, file in put for word in ("--put", f"{file}:{path}")]
-    result = subprocess.run([str(ROOT / "lab/run"), "--cpu", CPU, "--timeout",
-                             "900" if CPU == "amd" else "3600", *places, "--", command],
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-                            env={**os.environ, "NX_BUILD": str(BUILD)})
+    result = run_lab(command, put=dict(put), cpu=CPU, timeout=900 if CPU == "amd" else 3600)
     print(result.stdout)
     return result
 

@@ -35,11 +35,40 @@ def need_lab(cpu="amd", release=None):
         skip(f"no lab on this machine: {error}")
 
 
+def run_lab(command, *options, put=None, **values):
+    """Runs a command there; returns its status and what it has said. lab/run's own words are the test's.
+
+    options are words for lab/run, put is {place there: file or folder}, and values are more of
+    its options: cpu="intel" is --cpu intel. Those that are None are left out.
+    """
+    words = [word for name, value in values.items() if value is not None
+             for word in (f"--{name}", str(value))]
+    for place, source in (put or {}).items():
+        words += ["--put", f"{source}:{place}"]
+    return subprocess.run([str(ROOT / "lab/run"), *words, *options, "--", command],
+                          stdout=subprocess.PIPE, text=True, check=False,
+                          env={**os.environ, "NX_BUILD": str(BUILD)})
+
+
+def said_in_lab(command, *options, **values):
+    """Likewise, for a command that has to end well; returns what it has said."""
+    result = run_lab(command, *options, **values)
+    if result.returncode:
+        raise AssertionError(f"the lab failed: {result.stdout}")
+    return result.stdout
+
+
+def shared_files(folder):
+    """Returns the texts of the files that came out of the lab (--share), by name."""
+    return {file.name: file.read_text(encoding="utf-8", errors="replace")
+            for file in Path(folder).iterdir() if file.is_file()}
+
+
 def put_package():
-    """What the package noexit has, as {file: place in the lab}."""
-    return {BUILD / "cli/noexit": "/usr/bin/noexit",
-            BUILD / "cli/noexit-qemu-x86_64": "/usr/bin/noexit-qemu-x86_64",
-            BUILD / "kvm/libnoexit-kvm.so": "/usr/lib/x86_64-linux-gnu/noexit/libnoexit-kvm.so"}
+    """What the package noexit has, as {place in the lab: file}."""
+    return {"/usr/bin/noexit": BUILD / "cli/noexit",
+            "/usr/bin/noexit-qemu-x86_64": BUILD / "cli/noexit-qemu-x86_64",
+            "/usr/lib/x86_64-linux-gnu/noexit/libnoexit-kvm.so": BUILD / "kvm/libnoexit-kvm.so"}
 
 
 def put_apparmor(rules, libvirts):
@@ -51,8 +80,8 @@ def put_apparmor(rules, libvirts):
     for name in ("abstractions/libvirt-qemu", "usr.sbin.libvirtd", "usr.lib.libvirt.virt-aa-helper"):
         (rules / "local" / name).parent.mkdir(parents=True, exist_ok=True)
         (rules / "local" / name).touch()
-    return {rules: "/etc/apparmor.d", APPARMOR_PARSER: APPARMOR_PARSER,
-            **{f"/usr/bin/{tool}": f"/usr/bin/{place}" for tool, place in TOOLS.items()}}
+    return {"/etc/apparmor.d": rules, APPARMOR_PARSER: APPARMOR_PARSER,
+            **{f"/usr/bin/{place}": f"/usr/bin/{tool}" for tool, place in TOOLS.items()}}
 
 
 def write_initrd(path, init):

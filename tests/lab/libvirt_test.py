@@ -7,14 +7,13 @@ snapshot, saving and restoring (make soak). LAB_RELEASE=trixie: in that release'
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import unittest
 from pathlib import Path
 
 from lab_testing import (APPARMOR_PARSER, BUILD, ROOT, main, need_lab, put_apparmor, put_package,
-                         skip)
+                         said_in_lab, shared_files, skip)
 
 from image import Cpio, Images, LabError
 from libvirt import Libvirt
@@ -93,9 +92,9 @@ def write_guest(path, images):
 
 
 def put_files(work):
-    """What a Debian system with the package noexit has, as {file or folder: place in the lab}."""
-    put = {**put_package(), ROOT / "tests/lab/libvirt.sh": "/root/libvirt.sh", work / "initrd": "/root/initrd",
-           LIBVIRT: "/", **{work / f"domain-{mode}.xml": f"/root/domain-{mode}.xml" for mode in MODES}}
+    """What a Debian system with the package noexit has, as {place in the lab: file or folder}."""
+    put = {**put_package(), "/root/libvirt.sh": ROOT / "tests/lab/libvirt.sh", "/root/initrd": work / "initrd",
+           "/": LIBVIRT, **{f"/root/domain-{mode}.xml": work / f"domain-{mode}.xml" for mode in MODES}}
     if not WHOLE:
         return put
     rules = work / "apparmor.d"
@@ -113,18 +112,12 @@ class LibvirtTest(unittest.TestCase):
             write_guest(work / "initrd", IMAGES)
             for mode in MODES:
                 (work / f"domain-{mode}.xml").write_text(domain(mode), encoding="utf-8")
-            result = subprocess.run(
-                [ROOT / "lab/run", *(["--release", RELEASE] if RELEASE else []), "--mem", "1400",
-                 "--timeout", "900", "--share", work / "out",
-                 *(word for source, target in put_files(work).items()
-                   for word in ("--put", f"{source}:{target}")),
-                 "--", f"sh /root/libvirt.sh {'whole' if WHOLE else 'short'} {' '.join(MODES)}"],
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-            print(result.stdout)
-            if result.returncode:
-                raise AssertionError(result.stdout)
-            cls.files = {mode: {file.name: file.read_text(encoding="utf-8", errors="replace").replace("\r", "")
-                                for file in (work / "out" / mode).iterdir()} for mode in MODES}
+            print(said_in_lab(f"sh /root/libvirt.sh {'whole' if WHOLE else 'short'} {' '.join(MODES)}",
+                              put=put_files(work), release=RELEASE, mem=1400, timeout=900,
+                              share=work / "out"))
+            cls.files = {mode: {file: text.replace("\r", "")
+                                for file, text in shared_files(work / "out" / mode).items()}
+                         for mode in MODES}
 
     def test_capabilities(self):
         """libvirt has asked the wrapper, and got QEMU's answer."""

@@ -4,12 +4,11 @@ avoided the same transcript, input included. LAB_RELEASE=trixie: in that release
 
 import json
 import os
-import subprocess
 import tempfile
 import unittest
 from pathlib import Path
 
-from lab_testing import BUILD, ROOT, main, need_lab, write_initrd
+from lab_testing import BUILD, main, need_lab, said_in_lab, write_initrd
 
 import transcript
 
@@ -49,12 +48,8 @@ class MinivmmTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory)
             write_initrd(path / "initrd", INIT)
-            cls.result = subprocess.run(
-                [ROOT / "lab/run", *(["--release", RELEASE] if RELEASE else []), "--timeout", "1200",
-                 "--share", path / "out", "--put", f"{path / 'initrd'}:/initrd", "--", SCRIPT],
-                text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-            if cls.result.returncode:
-                raise AssertionError(cls.result.stdout)
+            cls.said = said_in_lab(SCRIPT, release=RELEASE, timeout=1200, share=path / "out",
+                                   put={"/initrd": path / "initrd"})
             out = path / "out"
             cls.console = [(out / f"console{off}").read_bytes().decode() for off in (1, 0)]
             cls.stats = [json.loads((out / f"stats{off}").read_text()) for off in (1, 0)]
@@ -78,7 +73,7 @@ class MinivmmTest(unittest.TestCase):
         self.assertLess(with_noexit["exits_taken"], without["exits_taken"] / 2)
         # It says the same in words.
         self.assertIn(f"noexit: {with_noexit['exits_taken']} exits taken, "
-                      f"{with_noexit['exits_avoided']} avoided", self.result.stdout)
+                      f"{with_noexit['exits_avoided']} avoided", self.said)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,9 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from lab_testing import BUILD, main, need_lab, skip
+from lab_testing import BUILD, main, need_lab, said_in_lab, skip
 
 from image import Images
-from scenario import ROOT
 from scenarios import SCENARIOS
 from tool import LabError
 
@@ -36,12 +35,10 @@ class ReleaseTest(unittest.TestCase):
     def test_host(self):
         """The host VM's kernel, KVM and QEMU are the release's, too; noexit starts there."""
         images = Images(BUILD, print, RELEASE)
-        result = subprocess.run(
-            [str(ROOT / "lab/run"), "--release", RELEASE, "--", "uname -r; test -c /dev/kvm && echo kvm; "
-             "qemu-system-x86_64 --version | head -n 1; noexit run --off -- qemu-system-x86_64 --version >/dev/null 2>&1 && echo runs"],
-            capture_output=True, text=True, check=False, env={**os.environ, "NX_BUILD": str(BUILD)})
-        self.assertEqual(result.returncode, 0, result.stderr)
-        kernel, kvm, qemu, runs = result.stdout.splitlines()
+        said = said_in_lab("uname -r; test -c /dev/kvm && echo kvm; qemu-system-x86_64 --version | head -n 1; "
+                           "noexit run --off -- qemu-system-x86_64 --version >/dev/null 2>&1 && echo runs",
+                           release=RELEASE)
+        kernel, kvm, qemu, runs = said.splitlines()
         name = (images.kernel() / "package").read_text(encoding="ascii")
         self.assertEqual((kernel, kvm, runs), (re.match(r"linux-image-([^_]+)_", name)[1], "kvm", "runs"))
         own = subprocess.run([*images.system.emulator(), "--version"], text=True, check=True,

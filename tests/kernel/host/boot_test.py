@@ -10,7 +10,6 @@ exits.
 import collections
 import json
 import re
-import subprocess
 import sys
 import tempfile
 import unittest
@@ -23,7 +22,7 @@ sys.path[:0] = [str(HERE.parent)]
 from module_testing import build_or_skip, complaints  # noqa: E402
 
 import transcript  # noqa: E402
-from lab_testing import ROOT, main, write_initrd  # noqa: E402
+from lab_testing import main, said_in_lab, shared_files, write_initrd  # noqa: E402
 
 INIT = b"""#!/bin/busybox sh
 n=0
@@ -98,16 +97,9 @@ class BootTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory)
             write_initrd(path / "initrd", INIT)
-            result = subprocess.run(
-                [str(ROOT / "lab/run"), *(("--release", RELEASE) if RELEASE else ()),
-                 "--timeout", "1500", "--share", str(path / "out"),
-                 "--put", f"{MODULE}:/root/noexit.ko", "--put", f"{path / 'initrd'}:/initrd",
-                 "--", SCRIPT], capture_output=True, text=True, check=False)
-            cls.text = result.stdout + result.stderr
-            if result.returncode:
-                raise AssertionError(f"the lab failed: {cls.text}")
-            cls.out = {file.name: file.read_text(encoding="utf-8", errors="replace")
-                       for file in (path / "out").iterdir()}
+            cls.text = said_in_lab(SCRIPT, release=RELEASE, timeout=1500, share=path / "out",
+                                   put={"/root/noexit.ko": MODULE, "/initrd": path / "initrd"})
+            cls.out = shared_files(path / "out")
         cls.hits, cls.totals = collections.Counter(), {}
         for line in cls.text.splitlines():
             words, match = line.split(), HITS.match(line)

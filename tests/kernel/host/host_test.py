@@ -6,7 +6,6 @@ have seen have to be equal, and KVM has to count fewer exits.
 """
 
 import re
-import subprocess
 import sys
 import unittest
 from pathlib import Path
@@ -17,7 +16,7 @@ sys.path[:0] = [str(HERE.parent)]
 
 from module_testing import build_or_skip, complaints, warnings  # noqa: E402
 
-from lab_testing import BUILD, ROOT, main  # noqa: E402
+from lab_testing import BUILD, main, run_lab  # noqa: E402
 
 LAB = sys.argv.pop(1) if len(sys.argv) > 1 else "amd"
 # The lab of another Debian release has its kernel.
@@ -73,17 +72,6 @@ dmesg
 LINE = re.compile(r"^(stock|with|loaded|long) (\w+) (\w+): digest (\w+) exits (\d+) vmm (\d+) us \d+$")
 
 
-def run(script, *puts):
-    """Runs a script in the lab; returns the lines of its output."""
-    command = [str(ROOT / "lab/run"), "--cpu", CPU, *(("--release", RELEASE) if RELEASE else ())]
-    for put in puts:
-        command += ["--put", put]
-    result = subprocess.run([*command, "--", script], capture_output=True, text=True, check=False)
-    if result.returncode == 125:
-        raise AssertionError(f"the lab failed: {result.stderr}")
-    return result.stdout.splitlines()
-
-
 class HostTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -91,8 +79,8 @@ class HostTest(unittest.TestCase):
         file = Path(BUILD) / f"tests/kernel/host/guests-{LAB}"
         file.write_text("".join(f"{p} {m}\n" for p, m in guests), encoding="ascii")
         cls.guests = guests
-        cls.lines = run(SCRIPT.format(turns=TURNS, long=2000), f"{MODULE}:/root/noexit.ko",
-                        f"{file}:/root/guests")
+        cls.lines = run_lab(SCRIPT.format(turns=TURNS, long=2000), cpu=CPU, release=RELEASE,
+                            put={"/root/noexit.ko": MODULE, "/root/guests": file}).stdout.splitlines()
         cls.found = {}
         for match in filter(None, map(LINE.match, cls.lines)):
             cls.found[match[1], match[2], match[3]] = (match[4], int(match[5]), int(match[6]))

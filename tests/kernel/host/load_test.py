@@ -2,7 +2,6 @@
 """Loading: the vendor module cannot be unloaded before noexit.ko, and each refusal is one sentence.
 Fault injection (fail=NAME): the guest sees the same, and unloading finds nothing left."""
 
-import subprocess
 import sys
 import unittest
 from pathlib import Path
@@ -14,7 +13,7 @@ sys.path[:0] = [str(HERE.parent)]
 from module_testing import build_or_skip, complaints  # noqa: E402
 
 from image import Images  # noqa: E402
-from lab_testing import BUILD, ROOT, main  # noqa: E402
+from lab_testing import BUILD, main, run_lab  # noqa: E402
 
 SCRIPT = """
 try() {
@@ -59,11 +58,7 @@ class LoadTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         vendor = Images(BUILD, print).kernel() / "kvm-amd.ko"
-        result = subprocess.run(
-            [str(ROOT / "lab/run"), "--put", f"{MODULE}:/root/noexit.ko", "--put",
-             f"{vendor}:/root/kvm-amd.ko", "--", SCRIPT], capture_output=True, text=True,
-            check=False)
-        cls.text = result.stdout + result.stderr
+        cls.text = run_lab(SCRIPT, put={"/root/noexit.ko": MODULE, "/root/kvm-amd.ko": vendor}).stdout
         cls.lines = cls.text.splitlines()
 
     def test_it_loads_beside_its_own_kvm(self):

@@ -5,7 +5,6 @@ No page may be freed and no byte may change before the session is over. With the
 (fail=protocol) the same audit has to find violations, which shows that it can find them.
 """
 
-import subprocess
 import sys
 import unittest
 from pathlib import Path
@@ -16,7 +15,7 @@ sys.path[:0] = [str(HERE.parent)]
 
 from module_testing import build_or_skip, complaints  # noqa: E402
 
-from lab_testing import ROOT, main  # noqa: E402
+from lab_testing import main, said_in_lab  # noqa: E402
 
 TURNS = 800
 SCRIPT = """
@@ -46,12 +45,7 @@ dmesg
 class MemoryTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        result = subprocess.run(
-            [str(ROOT / "lab/run"), "--smp", "2", "--put", f"{MODULE}:/root/noexit.ko", "--",
-             SCRIPT.format(turns=TURNS)], capture_output=True, text=True, check=False)
-        if result.returncode:
-            raise AssertionError(f"the lab failed: {result.stdout}{result.stderr}")
-        cls.text = result.stdout
+        cls.text = said_in_lab(SCRIPT.format(turns=TURNS), smp=2, put={"/root/noexit.ko": MODULE})
         cls.digests, cls.totals = {}, {}
         for words in map(str.split, cls.text.splitlines()):
             if "digest" in words:

@@ -6,7 +6,6 @@ One VMM is static, so that nothing of noexit is in it; QEMU has the library as w
 
 import json
 import re
-import subprocess
 import sys
 import tempfile
 import unittest
@@ -18,7 +17,7 @@ sys.path[:0] = [str(HERE.parent)]
 
 from module_testing import build_or_skip, complaints  # noqa: E402
 
-from lab_testing import ROOT, main  # noqa: E402
+from lab_testing import ROOT, main, said_in_lab, shared_files  # noqa: E402
 
 VERSION = re.search(r"version : '(.*)'", (ROOT / "meson.build").read_text(encoding="utf-8"))[1]
 
@@ -88,15 +87,10 @@ class WatchTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         with tempfile.TemporaryDirectory() as out:
-            result = subprocess.run(
-                [str(ROOT / "lab/run"), "--share", out, "--put", f"{MODULE}:/root/noexit.ko", "--", SCRIPT],
-                capture_output=True, text=True, check=False)
-            cls.log = result.stdout + result.stderr
-            if result.returncode:
-                raise AssertionError(f"the lab failed: {cls.log}")
-            cls.out = {file.stem: file.read_text(encoding="utf-8") for file in Path(out).iterdir()}
+            cls.log = said_in_lab(SCRIPT, share=out, put={"/root/noexit.ko": MODULE})
+            cls.out = {Path(name).stem: text for name, text in shared_files(out).items()}
         cls.status, cls.said = {}, {}
-        for words in map(str.split, result.stdout.splitlines()):
+        for words in map(str.split, cls.log.splitlines()):
             if words[1:2] == ["status"]:
                 cls.status[words[0]] = int(words[2])
             elif words[1:2] == ["said"]:
