@@ -61,7 +61,7 @@
 	X(OUTSW, OUTS, 1)            \
 	X(OUTSD, OUTS, 1)
 
-/* The functions: nx_help_ and the second word. The last five do forms of plain instructions. */
+/* The functions: nx_help_ and the second word. The last six do forms of plain instructions. */
 #define NX_HELPER_FUNCTIONS(X)    \
 	X(CLI, cli)               \
 	X(STI, sti)               \
@@ -91,7 +91,8 @@
 	X(BIT_STRING, bit_string) \
 	X(PUSH_SREG, push_sreg)   \
 	X(LOAD_SREG, load_sreg)   \
-	X(LOAD_FAR, load_far)
+	X(LOAD_FAR, load_far)     \
+	X(READ_CR2, read_cr2)
 
 enum nx_helper_id {
 	NX_HELP_NONE,

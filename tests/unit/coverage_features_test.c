@@ -7,6 +7,7 @@
 
 #define ARITHMETIC 0x8d5u
 #define TSC 0x123456789abcdef0ull
+#define CR2 0xffff8123456789f0ull
 
 #define CASES(X)                                                                                  \
 	X(movbe, NX_FEATURE_MOVBE,                                                                \
@@ -111,6 +112,7 @@ static void movbe_is_right(void **state)
 }
 
 GUEST(reads_tsc, 64, "in al, dx", "rdtsc; mov r8, rax; mov r9, rdx; out 0x80, al", "ud2");
+GUEST(reads_cr2, 64, "in al, dx", "mov rax, cr2; mov r8, rax; out 0x80, al", "ud2");
 GUEST(reads_tscp, 64, "in al, dx", "rdtscp; mov r8, rax; mov r9, rdx; out 0x80, al", "ud2");
 
 static bool read_tsc(void *data, uint64_t *tsc, uint32_t *aux)
@@ -140,6 +142,33 @@ static struct mock *new_clock(unsigned cpl, bool tscp, uint32_t features)
 		MOCK_LOAD(m, reads_tsc);
 	m->start.rflags |= ARITHMETIC;
 	return m;
+}
+
+static struct mock *new_cr2(unsigned cpl, bool filled_in)
+{
+	struct nx_config config;
+	struct mock *m;
+
+	nx_config_default(&config);
+	config.cr2 = filled_in;
+	m = mock_new_config(MOCK_LONG64, cpl, &config);
+	MOCK_LOAD(m, reads_cr2);
+	m->start.cr2 = CR2;
+	return m;
+}
+
+static void cr2_of_the_guest(void **state)
+{
+	static const struct mock_access log[] = {OUT(0x80, 1, 0xf0)};
+	struct mock *m = new_cr2(0, true);
+
+	(void)state;
+	mock_warm(m);
+	mock_check_log(m, log, 1);
+	m->want.gpr[NX_RAX] = m->want.gpr[NX_R8] = CR2;
+	m->want.rip = m->stop_rip;
+	mock_check(m);
+	mock_free(m);
 }
 
 static void tsc_of_the_guest(void **state)
@@ -178,6 +207,14 @@ static void check_not_read(struct mock *m)
 	mock_free(m);
 }
 
+/* A user's access is a fault, whatever the host has filled in. */
+static void cr2_is_not_run(void **state)
+{
+	(void)state;
+	check_not_read(new_cr2(0, false));
+	check_not_read(new_cr2(3, true));
+}
+
 static void tsc_that_faults_or_is_unknown(void **state)
 {
 	struct mock *m = new_clock(3, false, 0);
@@ -214,6 +251,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    CASES(TESTS) cmocka_unit_test(movbe_is_right),
+	    cmocka_unit_test(cr2_of_the_guest),
+	    cmocka_unit_test(cr2_is_not_run),
 	    cmocka_unit_test(tsc_of_the_guest),
 	    cmocka_unit_test(tsc_that_faults_or_is_unknown),
 	};
