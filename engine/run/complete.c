@@ -139,6 +139,45 @@ static bool describe_plain(const struct nx_engine *engine, const struct nx_site 
 	return true;
 }
 
+/* VMREAD or VMWRITE of registers in 64-bit mode: a field's number, and what is read or written. */
+struct plain_vmcs {
+	bool write;
+	uint8_t field, value;
+};
+
+/* The same for these two, of which a hypervisor has several around each entry of its guest. */
+static bool plain_vmcs(const struct nx_engine *engine, const struct nx_site *site,
+		       struct plain_vmcs *vmcs)
+{
+	const uint8_t *bytes = site->bytes;
+	unsigned rex = (bytes[0] & 0xf0) == 0x40 ? bytes[0] : 0;
+
+	bytes += rex ? 1 : 0;
+	if (engine->mode.bits != 64 || site->len != (rex ? 4 : 3) || bytes[0] != 0x0f ||
+	    (bytes[1] & 0xfe) != 0x78 || bytes[2] < 0xc0)
+		return false;
+	vmcs->write = bytes[1] & 1;
+	vmcs->field = (uint8_t)((bytes[2] >> 3 & 7) | (rex & 4) << 1);
+	vmcs->value = (uint8_t)((bytes[2] & 7) | (rex & 1) << 3);
+	return true;
+}
+
+static bool describe_vmcs(const struct nx_engine *engine, const struct nx_site *site,
+			  struct nx_exit *exit)
+{
+	struct plain_vmcs vmcs;
+
+	if (!plain_vmcs(engine, site, &vmcs))
+		return false;
+	exit->insn = vmcs.write ? NX_INSN_VMWRITE : NX_INSN_VMREAD;
+	exit->write = vmcs.write;
+	exit->size = 8;
+	exit->operand = engine->state.gpr[vmcs.field];
+	if (vmcs.write)
+		exit->data = engine->state.gpr[vmcs.value];
+	return true;
+}
+
 void nx_exit_describe_insn(struct nx_engine *engine, const struct nx_site *site,
 			   struct nx_exit *exit)
 {
@@ -150,7 +189,7 @@ void nx_exit_describe_insn(struct nx_engine *engine, const struct nx_site *site,
 	exit->write = exit->memory = false;
 	exit->reg = 0;
 	exit->data = exit->operand = exit->linear = 0;
-	if (describe_plain(engine, site, exit))
+	if (describe_plain(engine, site, exit) || describe_vmcs(engine, site, exit))
 		return;
 	if (!nx_decode_full(&engine->mode, site->bytes, site->len, &d) ||
 	    !nx_decode_insn_exit(&d, &exit->insn, &class))
@@ -221,10 +260,16 @@ bool nx_exit_flushes(const struct nx_exit *exit)
 static void finish_insn(struct nx_engine *engine, const struct nx_site *site, uint64_t data)
 {
 	enum nx_insn_exit insn;
+	struct plain_vmcs vmcs;
 	struct nx_decoded d;
 	struct nx_reg reg;
 	uint32_t class;
 
+	if (plain_vmcs(engine, site, &vmcs)) {
+		if (!vmcs.write)
+			engine->state.gpr[vmcs.value] = data;
+		return;
+	}
 	if (!nx_decode_full(&engine->mode, site->bytes, site->len, &d) ||
 	    !nx_decode_insn_exit(&d, &insn, &class))
 		return;
