@@ -272,8 +272,8 @@ class Images:
         archive.device("/dev/console", 5, 1)
         archive.copy(LAB / "host-init", "/init")
 
-    def outputs(self):
-        """The project's own programs and libraries in the build directory."""
+    def outputs(self, only=None):
+        """The project's own programs and libraries in the build directory; only: what is at these places."""
         for root, dirs, files in os.walk(self.build):
             # Instrumented builds and what is fetched are not for the lab; *.p are object files.
             dirs[:] = [d for d in dirs if not d.endswith(".p") and not d.startswith("meson-")
@@ -282,13 +282,15 @@ class Images:
                        and not (Path(root) / d / "build.ninja").exists()]
             for name in files:
                 file = Path(root) / name
+                if only is not None and not any(file.is_relative_to(self.build / place) for place in only):
+                    continue
                 if not file.is_symlink() and is_elf(file):
                     yield file
 
-    def run_part(self, out, extra, files):
+    def run_part(self, out, extra, files, only=None):
         """Appends what belongs to one run: build outputs under /noexit, given files, settings."""
         archive = Cpio(out)
-        outputs = sorted(self.outputs())
+        outputs = sorted(self.outputs(only))
         for path, file in self._output_libraries(outputs).items():
             archive.copy(file, path)
         for file in outputs:

@@ -111,7 +111,7 @@ class Machine:
         files = self.nested_files(devices) if self.options.nested else self.level_files(
             self.options.cpu, devices, self.options.command)
         with open(path, "ab") as out:
-            self.images.run_part(out, self.options.put, files)
+            self.images.run_part(out, self.options.put, files, self.options.outputs)
         return path
 
     def level_files(self, kind, devices, command, outer=False):
