@@ -24,6 +24,7 @@ struct bench_options {
 	unsigned runs;               /* of a whole system, each way; at most BENCH_SAMPLES */
 	unsigned smp;                /* processors of the lab */
 	const char *module;          /* noexit.ko, which the lab loads; NULL: none */
+	const char *rows;            /* of the table of nested guests; NULL: all */
 };
 extern struct bench_options bench_options;
 
@@ -206,12 +207,13 @@ bool bench_watching(const char *name, unsigned number);
 
 #define BENCH_NETWORK "network"
 #define BENCH_NESTED "nested-boot"
+#define BENCH_NESTED_TABLE "nested-table"
 #define BENCH_LATENESS "lateness"
 /* Say where it is measured, and measure nothing. */
 bool bench_guests(const char *name, unsigned number);
 bool bench_is_guests(const char *name);
-/* Measure those of the named benchmarks that lab/guests runs, or all of them without names. run:
- * the path of lab/run; share: a directory for temporary files. */
+/* Measure those of the named benchmarks that the lab's tools run, or all of them without names.
+ * run: the path of lab/run; share: a directory for temporary files. */
 bool bench_guests_lab(const char *run, const char *build, const char *share, char **names,
 		      unsigned count);
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * guests.c - figures of whole guests that lab/guests runs: round trips between two guests by each
- * kind of network card, a guest two levels deep, and how late a guest's timer is.
+ * guests.c - figures of whole guests that the lab's tools run: round trips between two guests by
+ * each kind of network card, guests two levels deep, and how late a guest's timer is.
  *
- * lab/guests boots the guests in a host VM and compares what they said. So they are measured in the
- * lab only.
+ * lab/guests and lab/nested boot the guests in a host VM and compare what they said. So they are
+ * measured in the lab only.
  */
 #include <json-c/json.h>
 #include <limits.h>
@@ -19,6 +19,7 @@ static const struct {
 } guests[] = {
     {BENCH_NETWORK, "network", "amd"},
     {BENCH_NESTED, "nested-boot", NULL},
+    {BENCH_NESTED_TABLE, NULL, NULL}, /* lab/nested's */
     {BENCH_LATENESS, "lateness", "amd"},
 };
 
@@ -41,34 +42,53 @@ bool bench_is_guests(const char *name)
 	return false;
 }
 
+/* The tool's arguments for one of the guests. */
+struct line {
+	const char *word[16];
+	unsigned count;
+};
+
+static void add(struct line *line, const char *option, const char *value)
+{
+	line->word[line->count++] = option;
+	line->word[line->count++] = value;
+}
+
 static bool measure(size_t index, const char *run, const char *build, const char *share)
 {
 	char tool[PATH_MAX], figures[64], runs[16];
-	const char *const line[] = {tool,
-				    "--figures",
-				    figures,
-				    "--cpu",
-				    bench_options.lab,
-				    "--runs",
-				    runs,
-				    "--limits",
-				    bench_options.limits ? bench_options.limits : "",
-				    guests[index].scenario,
-				    NULL};
-	const char *name = guests[index].name;
+	struct line line = {{tool}, 1};
+	const char *name = guests[index].name, *scenario = guests[index].scenario;
 	struct json_object *list = NULL;
 
 	if (guests[index].lab && strcmp(bench_options.lab, guests[index].lab) != 0) {
 		bench_skip(name, "its guests need the lab of the other kind");
 		return false;
 	}
-	snprintf(tool, sizeof(tool), "%.*s/guests", (int)(strrchr(run, '/') - run), run);
+	if (!scenario && !bench_options.module) {
+		bench_skip(name,
+			   "it measures noexit.ko; 'make kernel' builds it, --module names it");
+		return false;
+	}
+	snprintf(tool, sizeof(tool), "%.*s/%s", (int)(strrchr(run, '/') - run), run,
+		 scenario ? "guests" : "nested");
 	snprintf(figures, sizeof(figures), "%s/guests", share);
 	snprintf(runs, sizeof(runs), "%u", bench_options.quick ? 1 : bench_options.runs);
-	if (bench_lab_tool(build, line))
+	add(&line, "--figures", figures);
+	add(&line, "--cpu", bench_options.lab);
+	add(&line, "--runs", runs);
+	add(&line, "--limits", bench_options.limits ? bench_options.limits : "");
+	if (scenario) {
+		add(&line, scenario, NULL);
+	} else {
+		add(&line, "--module", bench_options.module);
+		if (bench_options.rows)
+			add(&line, "--rows", bench_options.rows);
+	}
+	if (bench_lab_tool(build, line.word))
 		list = json_object_from_file(figures);
 	else
-		bench_skip(name, "lab/guests failed, see above");
+		bench_skip(name, "lab/%s failed, see above", scenario ? "guests" : "nested");
 	unlink(figures);
 	bench_report_list(list);
 	json_object_put(list);

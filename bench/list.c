@@ -48,6 +48,8 @@ static const struct bench benches[] = {
     {"accesses-debian", "the same of Debian's kernel", bench_accesses, BENCH_SYSTEM_debian},
     {BENCH_NETWORK, "round trips by e1000, rtl8139 and virtio-net; with --lab", bench_guests, 0},
     {BENCH_NESTED, "a short boot of Debian's kernel two levels deep; with --lab", bench_guests, 0},
+    {BENCH_NESTED_TABLE, "guests two levels deep, noexit in either and both; with --lab, --module",
+     bench_guests, 0},
     {BENCH_LATENESS, "how late a guest's timer is during console floods; with --lab", bench_guests,
      0},
 };

@@ -19,6 +19,7 @@
 	X(LAB, "lab", "CPU", OPTION_ARG_OPTIONAL,                                              \
 	  "Measure in the lab instead of here; CPU is amd or intel (default amd)")             \
 	X(MODULE, "module", "FILE", 0, "With --lab: the noexit.ko that the lab loads")         \
+	X(ROWS, "rows", "LIST", 0, "Rows of nested-table, separated by commas (default all)")  \
 	X(KERNEL, "kernel", "FILE", 0, "Kernel of the whole systems (default /guest/vmlinuz)") \
 	X(INITRD, "initrd", "FILE", 0, "Their initramfs (default /guest/initrd)")              \
 	X(LIMITS, "limits", "NAME", 0, "Limits of the engine, as with noexit run")             \
@@ -114,6 +115,9 @@ static error_t parse(int key, char *argument, struct argp_state *state)
 		return 0;
 	case OPTION_MODULE:
 		bench_options.module = argument;
+		return 0;
+	case OPTION_ROWS:
+		bench_options.rows = argument;
 		return 0;
 	case OPTION_KERNEL:
 		bench_options.kernel = argument;

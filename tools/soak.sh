@@ -19,7 +19,8 @@
 #   selftests             the kernel's KVM selftests in the lab, each without and with noexit
 #   selftests-module      the same beside noexit.ko
 #   nested                the module around a hypervisor in the lab, in level 1, level 0 and both;
-#                         nested-novgif: the same without virtual GIF; nested-boot: Debian in level 2 as well
+#                         nested-novgif: the same without virtual GIF; nested-boot: Debian in level 2
+#   nested-table          noexit bench nested-table once (SOAK_ROWS: these rows); level 2 must say the same in each column
 #   boots                 SOAK_BOOTS (200) boots of the lab's guest
 #   busy                  SOAK_CHECKS (5) times make check, with two busy loops beside it; busy-nokvm:
 #                         the same with /dev/kvm hidden
@@ -94,6 +95,13 @@ minivmm_of()
 		LAB_RELEASE=$1 python3 "$root/tests/lab/minivmm_test.py" -v || return
 		number=$((number + 1))
 	done
+}
+
+nested_table()
+{
+	module=$(python3 "$root/kernel/build_module.py" "$build" | tail -n 1) && [ -f "$module" ] || return 77
+	"$build/cli/noexit" bench --lab --runs 1 --module "$module" \
+		--rows "${SOAK_ROWS:-cpuid,msr,port-kernel,port-vmm,boot,execs,flood,disk,idle}" nested-table
 }
 
 # The packages of another release: RELEASE. Built in a chroot that has what their control file asks for,
@@ -176,6 +184,7 @@ part()
 	selftests-module) python3 "$root/lab/kvm-selftests" --module --keep "$keep/selftests-module" ;;
 	nested) python3 "$root/tests/kernel/host/nested_test.py" ;;
 	nested-novgif) python3 "$root/tests/kernel/host/nested_test.py" vgif=0 ;;
+	nested-table) nested_table ;;
 	nested-boot) python3 "$root/tests/kernel/host/nested_test.py" --boot ;;
 	boots) python3 "$root/lab/boots" --total "${SOAK_BOOTS:-200}" --keep "$keep/boots" ;;
 	busy) busy ;;
@@ -192,7 +201,7 @@ part()
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
 	guests guests-trixie minivmm-trixie cloud-trixie cloud-intel kernel-trixie libvirt selftests selftests-module \
-	nested nested-novgif nested-boot \
+	nested nested-novgif nested-boot nested-table \
 	deb-bookworm deb-trixie boots load busy busy-nokvm debian13
 status=0
 summary=

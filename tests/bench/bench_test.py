@@ -33,7 +33,8 @@ class Bench(unittest.TestCase):
         self.assertEqual(len(names), len(set(names)))
         self.assertTrue({"engine", "pair", "halt", "timer-rtc", "timer-acpi", "timer-hpet", "ide-pio",
                          "uncached-pair", "watching", "debian2", "levels-debian", "limits-debian",
-                         "distance-debian", "accesses-debian"} <= set(names))
+                         "distance-debian", "accesses-debian",
+                         "nested-table"} <= set(names))
 
     def test_wrong_use(self):
         for arguments in (("pear",), ("pair", "pear"), ("--jason",), ("--runs=many",),
@@ -41,6 +42,15 @@ class Bench(unittest.TestCase):
             result = bench(*arguments)
             self.assertEqual((result.returncode, result.stdout), (2, ""))
         self.assertIn("'pear'", bench("pear").stderr)
+
+    def test_nested_table_needs(self):
+        """What is missing is named with the remedy, and no lab starts."""
+        for words, arguments in (("measure it with --lab", ()), ("'make kernel' builds it", ("--lab",)),
+                                 ("there is no module '/nowhere'", ("--lab", "--module=/nowhere")),
+                                 ("there is no pear", ("--lab", f"--module={NOEXIT}", "--rows=pear"))):
+            result = bench(*arguments, "nested-table")
+            self.assertEqual((result.returncode, result.stdout), (2, ""))
+            self.assertIn(words, result.stderr)
 
     def test_engine_needs_no_kvm(self):
         """A figure with nothing to compare with is there, and null is what it is compared with."""
