@@ -303,8 +303,99 @@
 	again	1b
 	.endm
 
+	/* Enter the guest of the VMCB in r8, as a hypervisor does, and fold how it has come back. */
+	.macro svm_enter
+	mov	rax, r8
+	clgi
+	vmload
+	vmrun
+	vmsave
+	stgi
+	.irp	at, 0x70, 0x74, 0x78, 0x80, 0xc8, 0x578, 0x5f8
+	mov	eax, [r8 + \at]
+	fold	eax
+	.endr
+	.endm
+
+	/*
+	 * A hypervisor, whose guest changes the VMCB that it was entered by: it takes the intercept of
+	 * CPUID away, which has no effect before the next entry, and RAX, which has none. Each eighth
+	 * entry is refused for its ASID, and each sixteenth guest ends in a triple fault.
+	 */
+	.macro program_svm
+	.if	mode == 64
+	mov	r8d, 0x100000
+	mov	ecx, 0xc0000080		/* EFER */
+	rdmsr
+	or	eax, 0x1000		/* SVME */
+	wrmsr
+	mov	[r8 + 0x4d0], eax
+	mov	ecx, 0xc0010117		/* VM_HSAVE_PA */
+	mov	eax, 0x101000
+	xor	edx, edx
+	wrmsr
+	mov	rax, r8
+	vmsave				/* FS, GS, TR, LDTR and what goes with them */
+	mov	dword ptr [r8 + 0x410], 0x0a9b0008 /* CS */
+	mov	dword ptr [r8 + 0x414], -1
+	.irp	segment, 0x400, 0x420, 0x430 /* ES, SS, DS */
+	mov	dword ptr [r8 + \segment], 0x0c930010
+	mov	dword ptr [r8 + \segment + 4], -1
+	.endr
+	mov	rax, cr4
+	mov	[r8 + 0x548], rax
+	mov	rax, cr3
+	mov	[r8 + 0x550], rax
+	mov	rax, cr0
+	mov	[r8 + 0x558], rax
+	mov	dword ptr [r8 + 0x560], 0x400 /* DR7 */
+	mov	dword ptr [r8 + 0x568], 0xffff0ff0
+	mov	dword ptr [r8 + 0x10], 3 /* VMRUN and VMMCALL are intercepted */
+1:	mov	dword ptr [r8 + 0xc], 0x80040000 /* CPUID and shutdown, too */
+	lea	rax, [rip + 5f]
+	lea	rcx, [rip + 6f]
+	mov	edx, edi
+	and	edx, 15
+	cmp	edx, 1
+	cmove	rax, rcx
+	mov	[r8 + 0x578], rax	/* RIP */
+	mov	dword ptr [r8 + 0x570], 2
+	mov	dword ptr [r8 + 0x5d8], 0x9800
+	mov	dword ptr [r8 + 0x5f8], esi
+	xor	eax, eax
+	test	edi, 7
+	setne	al
+	mov	[r8 + 0x58], eax	/* ASID */
+	neg	eax
+	test	edi, 2
+	cmove	eax, edx
+	and	eax, edx
+	mov	[r8 + 0xc0], eax	/* clean bits, of which some are a lie */
+	mov	eax, 1
+	cpuid
+	fold_cpuid
+	svm_enter
+	cmp	dword ptr [r8 + 0x70], 0x72
+	jne	2f
+	svm_enter
+	fold_cpuid
+2:	again	1b
+	jmp	2b
+	/* Its guest. */
+5:	mov	dword ptr [r8 + 0xc], 0x80000000
+	mov	dword ptr [r8 + 0x5f8], 0x1234
+	mov	eax, 1
+	cpuid
+	vmmcall
+6:	ud2				/* no interrupt table: a triple fault */
+	.else
+	hlt
+	.endif
+	.endm
+
 	.macro emit name, bits
 	.code\bits
+	.set	mode, \bits
 	.balign	16
 guest_\name\()_\bits:
 	program_\name
