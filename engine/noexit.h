@@ -88,7 +88,9 @@ struct nx_state {
 	 * this segment may. If it is not present, the engine leaves before such an access. */
 	struct nx_segment tr;
 	uint64_t cr0, cr3, cr4, efer;
-	uint64_t cr2;  /* used with nx_config.cr2 only */
+	/* With nx_config.system_registers only: */
+	uint64_t cr2, gdt_base;
+	uint16_t gdt_limit;
 	uint32_t pkru; /* used with CR4.PKE only */
 	/*
 	 * Bits of guest-physical addresses that the guest may use (CPUID 0x80000008 EAX[7:0]);
@@ -421,7 +423,9 @@ struct nx_config {
 	uint32_t user_exits; /* those of them that exit at CPL 3, too: NX_EXITS_CPUID or nothing */
 	bool segment_loads;  /* the host takes state.seg back, so loads of segments in real mode are
 				run */
-	bool cr2; /* the host fills in state.cr2, so MOV from CR2 is run where it does not exit */
+	/* The host fills in state.cr2 and the GDT's place, so that at CPL 0 MOV from CR2 and VERW
+	 * are run where they do not exit. */
+	bool system_registers;
 	uint32_t guest_features; /* NX_FEATURE_*: features of the guest's processor */
 	struct nx_experiment experiment;
 };

@@ -284,17 +284,6 @@ enum nx_status nx_help_popcnt(struct nx_engine *engine, const struct nx_decoded 
 	return NX_OK;
 }
 
-/* MOV from CR2. */
-enum nx_status nx_help_read_cr2(struct nx_engine *engine, const struct nx_decoded *d)
-{
-	struct nx_reg to;
-
-	if (!nx_reg_of(d->op[0].reg.value, &to))
-		return NX_LEAVE_FAULT;
-	nx_reg_set(engine->context.gpr, &to, engine->state.cr2);
-	return NX_OK;
-}
-
 /* RDTSC, and RDTSCP, which differs in ECX and in what it waits for: here all is done. */
 enum nx_status nx_help_rdtsc(struct nx_engine *engine, const struct nx_decoded *d)
 {

@@ -535,7 +535,7 @@ void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, u
 		if (mode->exits & class) {
 			insn->op = NX_OP_INSN_EXIT;
 			insn->target = insn_exit;
-		} else if (insn_exit == NX_INSN_MOV_CR && mode->features & NX_HAS_CR2 &&
+		} else if (insn_exit == NX_INSN_MOV_CR && mode->features & NX_HAS_SYSTEM &&
 			   d.op[1].reg.value == ZYDIS_REGISTER_CR2) {
 			insn->op = NX_OP_HELPER;
 			insn->helper = NX_HELP_READ_CR2;

@@ -71,6 +71,8 @@ static uint32_t needed_features(ZydisMnemonic mnemonic)
 		return NX_HAS_TSC | NX_FEATURE_RDTSCP;
 	case ZYDIS_MNEMONIC_STI:
 		return NX_HAS_WINDOW;
+	case ZYDIS_MNEMONIC_VERW:
+		return NX_HAS_SYSTEM;
 	default:
 		return 0;
 	}

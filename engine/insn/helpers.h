@@ -34,6 +34,7 @@
 	X(POPCNT, POPCNT, 1)         \
 	X(RDTSC, RDTSC, 0)           \
 	X(RDTSCP, RDTSC, 0)          \
+	X(VERW, VERW, 2)             \
 	X(MOVSB, MOVS, 2)            \
 	X(MOVSW, MOVS, 2)            \
 	X(MOVSD, MOVS, 2)            \
@@ -80,6 +81,7 @@
 	X(MOVBE, movbe)           \
 	X(POPCNT, popcnt)         \
 	X(RDTSC, rdtsc)           \
+	X(VERW, verw)             \
 	X(MOVS, movs)             \
 	X(STOS, stos)             \
 	X(LODS, lods)             \

@@ -68,8 +68,8 @@ struct nx_mode {
 #define NX_HAS_TSC (1u << 31)
 /* Likewise: the host can tell whether an interrupt waits. */
 #define NX_HAS_WINDOW (1u << 30)
-/* Likewise: the host has filled in CR2, and the privilege level lets it be read. */
-#define NX_HAS_CR2 (1u << 29)
+/* Likewise: the host has filled in CR2 and GDTR, and the mode lets the kernel use them. */
+#define NX_HAS_SYSTEM (1u << 29)
 
 /* Decode one instruction of at most 15 bytes. This never fails: an instruction that the engine
  * does not run is NX_OP_LEAVE. */
