@@ -249,7 +249,7 @@ class Amd(Machine):
 BOCHS_SETTINGS = """\
 # A processor with EPT and nested virtualization but without VMCS shadowing.
 cpu: model=corei7_sandy_bridge_2600k, count={smp}, ips=100000000, reset_on_triple_fault=1
-memory: guest={mem}, host={mem}
+memory: guest={mem}, host={host}
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
 # Nobody looks at the screen, but some display there must be; this one waits for nobody.
@@ -280,6 +280,8 @@ class Intel(Machine):
 
     TOOLS = ("bochs-bin", "setpriv", "grub-mkrescue", "xorriso", "mformat")
     FILES_BYTES = 256 << 20
+    # Bochs holds no more in its own memory, and keeps the rest in a file when it is touched.
+    HOST_MIB = 2048
 
     def command_line(self):
         tree = self.directory / "iso"
@@ -295,7 +297,8 @@ class Intel(Machine):
         with open(self.directory / "files", "wb") as disk:
             disk.truncate(self.FILES_BYTES)
         (self.directory / "bochsrc").write_text(
-            BOCHS_SETTINGS.format(mem=self.mem, smp=self.options.smp), encoding="ascii")
+            BOCHS_SETTINGS.format(mem=self.mem, host=min(self.mem, self.HOST_MIB),
+                                  smp=self.options.smp), encoding="ascii")
         # Debian's Bochs has the debugger built in and waits for a command.
         (self.directory / "debugger").write_text("c\n", encoding="ascii")
         return ["bochs-bin", "-q", "-f", "bochsrc", "-rc", "debugger"]
