@@ -18,7 +18,7 @@ static bool is_intercepted(struct nxk_vcpu *v)
 {
 	enum nxk_class class = nxk_class_of(&v->exit);
 
-	return (class != NXK_CLASS_CR && class != NXK_CLASS_SVM) ||
+	return (class != NXK_CLASS_CR && class != NXK_CLASS_SVM && class != NXK_CLASS_VMCS) ||
 	       nxk_vendor->intercepts(v->vcpu, &v->exit);
 }
 
@@ -31,7 +31,8 @@ bool nxk_check_due(struct nxk_vcpu *v)
 	if (!is_intercepted(v))
 		return false;
 	v->unchecked = 0;
-	v->expecting = true;
+	v->predicts = nxk_vendor->predict && nxk_vendor->predict(v);
+	v->expecting = NXK_EXPECT_EXIT;
 	v->injections = injections(v->vcpu);
 	return true;
 }
@@ -42,13 +43,20 @@ static bool same_registers(struct nxk_vcpu *v)
 	       static_call(nxk_get_rflags)(v->vcpu) == v->state->rflags;
 }
 
+static void differs(struct nxk_vcpu *v, enum nxk_class class)
+{
+	v->stats->check_differences++;
+	pr_warn_ratelimited("check: exit of class %u at %llx expected, class %u at %lx delivered\n",
+			    nxk_class_of(&v->exit), v->exit.rip, class, nxk_rip(v->vcpu));
+}
+
 void nxk_check_compare(struct nxk_vcpu *v, enum nxk_class class)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 
 	if (class == NXK_CLASS_OTHER)
 		return;
-	v->expecting = false;
+	v->expecting = NXK_EXPECT_NOTHING;
 	if (injections(vcpu) != v->injections) {
 		v->stats->check_lost++;
 		return;
@@ -57,17 +65,26 @@ void nxk_check_compare(struct nxk_vcpu *v, enum nxk_class class)
 	nxk_need_registers(vcpu);
 	if (class == nxk_class_of(&v->exit) && nxk_rip(vcpu) == v->exit.rip && same_registers(v) &&
 	    nxk_vendor->same(vcpu, &v->exit))
-		return;
-	v->stats->check_differences++;
-	pr_warn_ratelimited("check: exit of class %u at %llx expected, class %u at %lx delivered\n",
-			    nxk_class_of(&v->exit), v->exit.rip, class, nxk_rip(vcpu));
+		v->expecting = v->predicts ? NXK_EXPECT_RESULT : NXK_EXPECT_NOTHING;
+	else
+		differs(v, class);
 }
 
-/* Another exit came first. If KVM's handler has moved rip, the expected exit will not come. */
 void nxk_check_handled(struct nxk_vcpu *v)
 {
+	if (v->expecting == NXK_EXPECT_RESULT) {
+		v->expecting = NXK_EXPECT_NOTHING;
+		if (nxk_vendor->as_predicted(v))
+			return;
+		v->stats->check_differences++;
+		pr_warn_ratelimited("check: exit of class %u at %llx has another result\n",
+				    nxk_class_of(&v->exit), v->exit.rip);
+		return;
+	}
+	/* Another exit came first. If KVM's handler has moved rip, the expected one will not come.
+	 */
 	if (nxk_rip(v->vcpu) == v->exit.rip)
 		return;
-	v->expecting = false;
+	v->expecting = NXK_EXPECT_NOTHING;
 	v->stats->check_lost++;
 }

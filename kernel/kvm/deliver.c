@@ -26,6 +26,12 @@ static bool write_is_harmless(u32 msr)
 	case MSR_IA32_TSC_DEADLINE:
 	case MSR_IA32_SPEC_CTRL:
 	case MSR_IA32_PRED_CMD:
+	/* The engine executes no system call and does not read IA32_TSC_AUX. */
+	case MSR_STAR:
+	case MSR_LSTAR:
+	case MSR_CSTAR:
+	case MSR_SYSCALL_MASK:
+	case MSR_TSC_AUX:
 	case MSR_KVM_WALL_CLOCK:
 	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_WALL_CLOCK_NEW:
@@ -61,6 +67,14 @@ static int call_insn_handler(struct nxk_vcpu *v)
 	case NX_INSN_VMSAVE:
 	case NX_INSN_STGI:
 	case NX_INSN_CLGI:
+	case NX_INSN_VMREAD:
+	case NX_INSN_VMWRITE:
+	case NX_INSN_VMLAUNCH:
+	case NX_INSN_VMRESUME:
+	case NX_INSN_VMPTRLD:
+	case NX_INSN_VMCLEAR:
+	case NX_INSN_INVEPT:
+	case NX_INSN_INVVPID:
 		return nxk_deliver_nested(v);
 	default:
 		WARN_ON_ONCE(1);
@@ -98,8 +112,13 @@ enum nxk_class nxk_class_of(const struct nx_exit *exit)
 	case NX_CLASS_MSR:
 		return NXK_CLASS_MSR;
 	case NX_CLASS_SVM:
-	case NX_CLASS_VM_ENTRY:
 		return NXK_CLASS_SVM;
+	case NX_CLASS_VMCS:
+		return NXK_CLASS_VMCS;
+	case NX_CLASS_VMX:
+		return NXK_CLASS_VMX;
+	case NX_CLASS_VM_ENTRY:
+		return exit->insn == NX_INSN_VMRUN ? NXK_CLASS_SVM : NXK_CLASS_VMX;
 	default:
 		return NXK_CLASS_CPUID;
 	}
@@ -107,6 +126,7 @@ enum nxk_class nxk_class_of(const struct nx_exit *exit)
 
 int nxk_deliver(struct nxk_vcpu *v)
 {
+	struct kvm_vcpu *vcpu = v->vcpu;
 	int result;
 
 	nxk_write_state(v);
@@ -127,6 +147,9 @@ int nxk_deliver(struct nxk_vcpu *v)
 		nxk_engine_done(v);
 	} else if (result == 1 && v->skipped) {
 		/* mmio.c has completed the exit and written the registers back. */
+	} else if (result == 1 && nxk_in_nested_guest(vcpu)) {
+		/* VMLAUNCH and VMRESUME do not move rip when they succeed. */
+		v->delivering = false;
 	} else if (result == 1) {
 		v->delivering = false;
 		v->stats->aborted++;

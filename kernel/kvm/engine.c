@@ -117,11 +117,12 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 	nx_config_default(&config);
 	config.exits = NX_EXITS_CPUID | NX_EXITS_MSR | NX_EXITS_CR_MODE;
 	if (nxk_nested_available())
-		config.exits |= NX_EXITS_SVM;
+		config.exits |= nxk_vendor->nested_exits;
 	if (!v->vcpu->kvm->arch.hlt_in_guest)
 		config.exits |= NX_EXITS_HLT;
 	config.user_exits = nxk_user_cpuid == NXK_USER_CPUID_OFF ? 0 : NX_EXITS_CPUID;
 	config.segment_loads = true;
+	config.system_registers = true;
 	config.experiment.ignore_costs = true;
 	v->memory.arena_size = PAGE_ALIGN(nx_engine_arena_size());
 	if (nxk_fails(NXK_FAIL_CACHE))
@@ -158,7 +159,8 @@ enum nx_exit_class nxk_engine_class(enum nxk_class class)
 	    [NXK_CLASS_CPUID] = NX_CLASS_CPUID, [NXK_CLASS_MSR] = NX_CLASS_MSR,
 	    [NXK_CLASS_CR] = NX_CLASS_CR,       [NXK_CLASS_IO] = NX_CLASS_IO,
 	    [NXK_CLASS_MMIO] = NX_CLASS_MMIO,   [NXK_CLASS_HLT] = NX_CLASS_HLT,
-	    [NXK_CLASS_SVM] = NX_CLASS_SVM,     [NXK_CLASS_NESTED] = NX_CLASS_VM_ENTRY,
+	    [NXK_CLASS_SVM] = NX_CLASS_SVM,     [NXK_CLASS_VMCS] = NX_CLASS_VMCS,
+	    [NXK_CLASS_VMX] = NX_CLASS_VMX,     [NXK_CLASS_NESTED] = NX_CLASS_VM_ENTRY,
 	};
 
 	return classes[class];

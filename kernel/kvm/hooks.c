@@ -34,6 +34,10 @@ static void no_segment(struct kvm_vcpu *vcpu, struct kvm_segment *segment, int n
 {
 }
 
+static void no_table(struct kvm_vcpu *vcpu, struct desc_ptr *table)
+{
+}
+
 static unsigned long no_rflags(struct kvm_vcpu *vcpu)
 {
 	return 0;
@@ -61,6 +65,7 @@ DEFINE_STATIC_CALL(nxk_orig_free, no_free);
 DEFINE_STATIC_CALL(nxk_orig_destroy, no_destroy);
 DEFINE_STATIC_CALL(nxk_get_segment, no_segment);
 DEFINE_STATIC_CALL(nxk_set_segment, no_segment);
+DEFINE_STATIC_CALL(nxk_get_gdt, no_table);
 DEFINE_STATIC_CALL(nxk_get_rflags, no_rflags);
 DEFINE_STATIC_CALL(nxk_set_rflags, no_set_rflags);
 DEFINE_STATIC_CALL(nxk_bus_read, no_bus);
@@ -222,6 +227,7 @@ static const struct {
 	}
     CALL(KEY(get_segment), true, nxk_get_segment),
     CALL(KEY(set_segment), true, nxk_set_segment),
+    CALL(KEY(get_gdt), true, nxk_get_gdt),
     CALL(KEY(get_rflags), true, nxk_get_rflags),
     CALL(KEY(set_rflags), true, nxk_set_rflags),
     CALL(KEY(get_cpl), true, nxk_get_cpl),

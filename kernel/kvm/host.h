@@ -33,6 +33,8 @@ enum nxk_class {
 	NXK_CLASS_MMIO,
 	NXK_CLASS_HLT,
 	NXK_CLASS_SVM,    /* an instruction of SVM */
+	NXK_CLASS_VMCS,   /* VMREAD and VMWRITE */
+	NXK_CLASS_VMX,    /* another instruction of VMX */
 	NXK_CLASS_NESTED, /* of a nested guest: its hypervisor gets it, and runs next */
 };
 
@@ -81,9 +83,14 @@ struct nxk_vcpu {
 	bool kicked;    /* fail=kick */
 	bool left;      /* the engine ended the stay */
 	u64 stay_began; /* in nanoseconds */
-	/* check.c: the hardware has to deliver v->exit next. An injection since then excuses
-	 * another exit. */
-	bool expecting;
+	/* check.c: the hardware has to deliver v->exit next, or KVM has to come to the result that
+	 * is predicted. An injection since then excuses another exit. */
+	enum { NXK_EXPECT_NOTHING, NXK_EXPECT_EXIT, NXK_EXPECT_RESULT } expecting;
+	bool predicts;
+	struct {
+		u64 gpr[NX_GPRS], rflags, value;
+		bool dirty;
+	} predicted;
 	unsigned int unchecked;
 	u64 injections;
 	/* audit.c: pages that this session has looked up. */
@@ -130,6 +137,19 @@ struct nxk_vendor {
 	bool (*masked)(struct kvm_vcpu *vcpu);
 	/* Return why no stay may ever begin in this VM, or NULL. */
 	const char *(*refuse)(struct kvm *kvm);
+	/* Find what delivering the instructions of a guest hypervisor needs of KVM, if it is
+	 * there. */
+	bool (*find_nested)(void);
+	/* Whether such an instruction is delivered, and its delivery: as route_insn of struct
+	 * nx_host, and as nxk_deliver(). */
+	enum nx_route (*route_nested)(struct nxk_vcpu *v, const struct nx_exit *exit);
+	int (*deliver_nested)(struct nxk_vcpu *v);
+	u32 nested_exits; /* their bit of nx_config.exits */
+	/* For exits that are emulated here and not by KVM's handler, to compare what KVM's does:
+	 * predict the result of v->exit, false: there is nothing to compare; return whether the
+	 * result is as predicted. Both may be NULL. */
+	bool (*predict)(struct nxk_vcpu *v);
+	bool (*as_predicted)(struct nxk_vcpu *v);
 	u64 spte_read, spte_dirty;
 };
 
@@ -156,6 +176,7 @@ void nxk_hooks_detach(void);
 
 DECLARE_STATIC_CALL(nxk_get_segment, void(struct kvm_vcpu *, struct kvm_segment *, int));
 DECLARE_STATIC_CALL(nxk_set_segment, void(struct kvm_vcpu *, struct kvm_segment *, int));
+DECLARE_STATIC_CALL(nxk_get_gdt, void(struct kvm_vcpu *, struct desc_ptr *));
 DECLARE_STATIC_CALL(nxk_get_rflags, unsigned long(struct kvm_vcpu *));
 DECLARE_STATIC_CALL(nxk_set_rflags, void(struct kvm_vcpu *, unsigned long));
 DECLARE_STATIC_CALL(nxk_bus_read, int(struct kvm_vcpu *, enum kvm_bus, gpa_t, int, void *));
@@ -263,7 +284,7 @@ bool nxk_event_waits(struct kvm_vcpu *vcpu, unsigned long rflags);
 bool nxk_check_due(struct nxk_vcpu *v);
 /* While v->expecting: compare the exit that the hardware has delivered with the expected one. */
 void nxk_check_compare(struct nxk_vcpu *v, enum nxk_class class);
-/* Likewise: note that KVM has handled the exit. */
+/* Likewise: KVM has handled the exit; compare the result if that has been predicted. */
 void nxk_check_handled(struct nxk_vcpu *v);
 
 /* ---- audit.c: a session's pages compared at its end ---- */
@@ -282,12 +303,28 @@ int nxk_deliver_cr(struct nxk_vcpu *v);
 void nxk_nested_init(void);
 bool nxk_nested_available(void);
 bool nxk_in_nested_guest(const struct kvm_vcpu *vcpu);
-/* Return SVM's code for the exit of such an instruction. */
-u32 nxk_svm_exit_code(const struct nx_exit *exit);
 /* The engine's callback. */
 enum nx_route nxk_route_insn(void *data, const struct nx_exit *exit);
-/* Do the same as nxk_deliver() for an instruction of SVM. */
+/* Do the same as nxk_deliver() for such an instruction. */
 int nxk_deliver_nested(struct nxk_vcpu *v);
+
+/* ---- nested_svm.c ---- */
+
+/* Return SVM's code for the exit of such an instruction. */
+u32 nxk_svm_exit_code(const struct nx_exit *exit);
+bool nxk_svm_find_nested(void);
+enum nx_route nxk_svm_route_nested(struct nxk_vcpu *v, const struct nx_exit *exit);
+int nxk_svm_deliver_nested(struct nxk_vcpu *v);
+
+/* ---- nested_vmx.c ---- */
+
+bool nxk_vmx_find_nested(void);
+enum nx_route nxk_vmx_route_nested(struct nxk_vcpu *v, const struct nx_exit *exit);
+int nxk_vmx_deliver_nested(struct nxk_vcpu *v);
+/* Return whether the processor intercepts VMREAD or VMWRITE of this field. */
+bool nxk_vmx_intercepts_field(u64 field);
+bool nxk_vmx_predict(struct nxk_vcpu *v);
+bool nxk_vmx_as_predicted(struct nxk_vcpu *v);
 
 /* ---- mmio.c ---- */
 

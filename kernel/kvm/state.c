@@ -93,8 +93,12 @@ void nxk_read_state(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 	struct nx_state *state = v->state;
+	struct desc_ptr gdt;
 
 	nxk_read_registers(v);
+	static_call(nxk_get_gdt)(vcpu, &gdt);
+	state->gdt_base = gdt.address;
+	state->gdt_limit = gdt.size;
 	for (unsigned int i = 0; i < NX_SREGS; i++)
 		read_segment(vcpu, &state->seg[i], segment[i]);
 	read_segment(vcpu, &state->tr, VCPU_SREG_TR);
@@ -102,6 +106,7 @@ void nxk_read_state(struct nxk_vcpu *v)
 	need(vcpu, VCPU_EXREG_CR3);
 	need(vcpu, VCPU_EXREG_CR4);
 	state->cr0 = vcpu->arch.cr0;
+	state->cr2 = vcpu->arch.cr2;
 	state->cr3 = vcpu->arch.cr3;
 	state->cr4 = vcpu->arch.cr4;
 	state->efer = vcpu->arch.efer;

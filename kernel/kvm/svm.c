@@ -147,5 +147,9 @@ const struct nxk_vendor nxk_svm = {
     .intercepts = intercepts,
     .masked = masked,
     .refuse = refuse,
+    .find_nested = nxk_svm_find_nested,
+    .route_nested = nxk_svm_route_nested,
+    .deliver_nested = nxk_svm_deliver_nested,
+    .nested_exits = NX_EXITS_SVM,
     .spte_read = BIT_ULL(0),
 };

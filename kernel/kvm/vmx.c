@@ -39,6 +39,17 @@ static enum nxk_class class_of(struct kvm_vcpu *vcpu)
 		return NXK_CLASS_CR;
 	case EXIT_REASON_HLT:
 		return NXK_CLASS_HLT;
+	case EXIT_REASON_VMREAD:
+	case EXIT_REASON_VMWRITE:
+		return NXK_CLASS_VMCS;
+	case EXIT_REASON_VMCLEAR:
+	case EXIT_REASON_VMLAUNCH:
+	case EXIT_REASON_VMPTRLD:
+	case EXIT_REASON_VMPTRST:
+	case EXIT_REASON_VMRESUME:
+	case EXIT_REASON_INVEPT:
+	case EXIT_REASON_INVVPID:
+		return NXK_CLASS_VMX;
 	default:
 		return NXK_CLASS_OTHER;
 	}
@@ -60,6 +71,10 @@ static bool intercepts(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 {
 	const u64 word = X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS;
 
+	if (nx_exit_class_of(exit) == NX_CLASS_VMCS)
+		return nxk_vmx_intercepts_field(exit->operand);
+	if (nx_exit_class_of(exit) != NX_CLASS_CR)
+		return true;
 	if (exit->insn == NX_INSN_LMSW)
 		/* It cannot clear PE. */
 		return changes(CR0_GUEST_HOST_MASK, CR0_READ_SHADOW,
@@ -88,6 +103,50 @@ static bool busy(struct kvm_vcpu *vcpu)
 	       NXK_FIELD(vcpu, VMX_EMULATION, bool);
 }
 
+static u32 reason_for(enum nx_insn_exit insn)
+{
+	switch (insn) {
+	case NX_INSN_VMREAD:
+		return EXIT_REASON_VMREAD;
+	case NX_INSN_VMWRITE:
+		return EXIT_REASON_VMWRITE;
+	case NX_INSN_VMLAUNCH:
+		return EXIT_REASON_VMLAUNCH;
+	case NX_INSN_VMPTRLD:
+		return EXIT_REASON_VMPTRLD;
+	case NX_INSN_VMCLEAR:
+		return EXIT_REASON_VMCLEAR;
+	case NX_INSN_INVEPT:
+		return EXIT_REASON_INVEPT;
+	case NX_INSN_INVVPID:
+		return EXIT_REASON_INVVPID;
+	default:
+		return EXIT_REASON_VMRESUME;
+	}
+}
+
+static u64 register_of(struct kvm_vcpu *vcpu, unsigned int number)
+{
+	return vcpu->arch.regs[number & 0xf];
+}
+
+/* The instruction information holds the registers (SDM vol. 3, table 28-14). */
+static bool same_access(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
+{
+	u32 info = (u32)vmcs_read(VMX_INSTRUCTION_INFO);
+	bool memory = !(info & BIT(10));
+
+	return memory == exit->memory && register_of(vcpu, info >> 28) == exit->operand &&
+	       (memory || !exit->write || register_of(vcpu, info >> 3) == exit->data);
+}
+
+static bool same_nested(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
+{
+	return reason_of(vcpu) == reason_for(exit->insn) &&
+	       vmcs_read(VM_EXIT_INSTRUCTION_LEN) == exit->next - exit->rip &&
+	       (nx_exit_class_of(exit) != NX_CLASS_VMCS || same_access(vcpu, exit));
+}
+
 /* The exit qualification of a port access holds its size, direction and port (SDM vol. 3, table
  * 28-5). */
 static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
@@ -104,6 +163,8 @@ static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 	default:
 		if (nx_exit_class_of(exit) == NX_CLASS_CR)
 			return same_cr(vmcs_read(EXIT_QUALIFICATION), exit);
+		if (nxk_class_of(exit) == NXK_CLASS_VMCS || nxk_class_of(exit) == NXK_CLASS_VMX)
+			return same_nested(vcpu, exit);
 		return exit->insn == NX_INSN_CPUID || exit->insn == NX_INSN_HLT ||
 		       (reason_of(vcpu) == EXIT_REASON_MSR_WRITE) == (exit->insn == NX_INSN_WRMSR);
 	}
@@ -130,5 +191,11 @@ const struct nxk_vendor nxk_vmx = {
     .intercepts = intercepts,
     .masked = masked,
     .refuse = refuse,
+    .find_nested = nxk_vmx_find_nested,
+    .route_nested = nxk_vmx_route_nested,
+    .deliver_nested = nxk_vmx_deliver_nested,
+    .nested_exits = NX_EXITS_VMX,
+    .predict = nxk_vmx_predict,
+    .as_predicted = nxk_vmx_as_predicted,
     .spte_read = VMX_EPT_READABLE_MASK,
 };

@@ -393,6 +393,8 @@
 	.endif
 	.endm
 
+#include "vmx.inc"
+
 	.macro emit name, bits
 	.code\bits
 	.set	mode, \bits

@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * nested_vmx.c - the instructions of a guest hypervisor, on Intel's processors: VMREAD, VMWRITE,
+ * VMLAUNCH, VMRESUME, and where the processor permits it VMPTRLD, VMCLEAR, INVEPT and INVVPID.
+ *
+ * All but the first two are emulated by kvm_intel's own exit handlers. A handler finds the operands
+ * in the instruction information in the VMCS, which the processor writes at an exit. VMWRITE to it
+ * takes a processor of the kind that has VMCS shadowing. Those that have not are the ones where
+ * each VMREAD exits, so VMREAD and VMWRITE are done here. They access KVM's copy of the guest
+ * hypervisor's VMCS by KVM's own table of offsets. Whatever would have KVM do more than that is
+ * left to the hardware's exit: failures, read-only fields, and fields that KVM has yet to copy from
+ * elsewhere.
+ *
+ * With VMCS shadowing the processor executes most accesses without an exit. Behind an exit of the
+ * nested guest KVM's copy is the valid one until the guest hypervisor is entered, since KVM fills
+ * the shadow VMCS on its way there. So a stay that begins behind such an exit has all fields, and a
+ * later one has those that are not shadowed.
+ */
+#include "host.h"
+
+#include <linux/bitmap.h>
+#include <linux/nospec.h>
+
+#include <asm/vmx.h>
+
+#include "field.h"
+
+/* KVM does not name the width in a header that is public (SDM vol. 3, appendix B). */
+enum { WIDTH_16, WIDTH_64, WIDTH_32, WIDTH_NATURAL };
+#define READ_ONLY 1
+#define FIELDS 4096
+#define WRITES_ALL_FIELDS BIT(29) /* of IA32_VMX_MISC */
+
+/* The instruction information of a memory operand (SDM vol. 3, table 28-13): the linear address is
+ * taken for a displacement in DS, without a base and an index. */
+#define ADDRESS_OF_64_BITS (2u << 7)
+#define IN_DS (3u << 15)
+#define NO_INDEX BIT(22)
+#define NO_BASE BIT(27)
+
+/* Declared in a header of KVM's own. */
+struct x86_exception;
+int kvm_read_guest_virt(struct kvm_vcpu *vcpu, gva_t address, void *value, unsigned int bytes,
+			struct x86_exception *exception);
+int kvm_write_guest_virt_system(struct kvm_vcpu *vcpu, gva_t address, void *value,
+				unsigned int bytes, struct x86_exception *exception);
+/* Greater than KVM's structure, whose content does not matter here. */
+struct exception_space {
+	u64 space[8];
+};
+
+static int no_handler(struct kvm_vcpu *vcpu)
+{
+	return -EIO;
+}
+
+static void no_sync(struct kvm_vcpu *vcpu)
+{
+}
+
+DEFINE_STATIC_CALL(nxk_vmx_launch, no_handler);
+DEFINE_STATIC_CALL(nxk_vmx_resume, no_handler);
+DEFINE_STATIC_CALL(nxk_vmx_ptrld, no_handler);
+DEFINE_STATIC_CALL(nxk_vmx_clear, no_handler);
+DEFINE_STATIC_CALL(nxk_vmx_invept, no_handler);
+DEFINE_STATIC_CALL(nxk_vmx_invvpid, no_handler);
+DEFINE_STATIC_CALL(nxk_vmx_sync_shadow, no_sync);
+
+/* KVM's table, indexed by the field's encoding rotated left by 6 bits. 0: it has no such field. */
+static const u16 *offsets;
+static unsigned int offsets_count;
+static const bool *shadowing;
+/* VMWRITE may write the information about an exit. */
+static bool information_is_writable;
+/* The fields that the processor may access in a shadow VMCS, by the same index. */
+static DECLARE_BITMAP(shadowed, FIELDS);
+static DECLARE_BITMAP(shadowed_writable, FIELDS);
+
+static unsigned int index_of(u64 field)
+{
+	return (u16)(field << 6) | (u16)field >> 10;
+}
+
+static bool contains(const unsigned long *fields, u64 field)
+{
+	return test_bit(index_of(field) % FIELDS, fields);
+}
+
+static bool note_shadowed(const char *table, const char *count, unsigned long *fields)
+{
+	const struct {
+		u16 field, offset;
+	} *entry = nxk_lookup(table);
+	const int *number = nxk_lookup(count);
+
+	if (!entry || !number)
+		return false;
+	for (int i = 0; i < *number; i++)
+		if (index_of(entry[i].field) < FIELDS)
+			__set_bit(index_of(entry[i].field), fields);
+	return true;
+}
+
+static bool find_handlers(void)
+{
+	int (**handlers)(struct kvm_vcpu *) = nxk_lookup("kvm_vmx_exit_handlers");
+	void *sync = nxk_lookup("nested_sync_vmcs12_to_shadow");
+
+	if (!handlers || !sync)
+		return false;
+	static_call_update(nxk_vmx_launch, handlers[EXIT_REASON_VMLAUNCH]);
+	static_call_update(nxk_vmx_resume, handlers[EXIT_REASON_VMRESUME]);
+	static_call_update(nxk_vmx_ptrld, handlers[EXIT_REASON_VMPTRLD]);
+	static_call_update(nxk_vmx_clear, handlers[EXIT_REASON_VMCLEAR]);
+	static_call_update(nxk_vmx_invept, handlers[EXIT_REASON_INVEPT]);
+	static_call_update(nxk_vmx_invvpid, handlers[EXIT_REASON_INVVPID]);
+	static_call_update(nxk_vmx_sync_shadow, sync);
+	return true;
+}
+
+bool nxk_vmx_find_nested(void)
+{
+	const unsigned int *count = nxk_lookup("nr_vmcs12_fields");
+	u64 misc;
+
+	offsets = nxk_lookup("vmcs12_field_offsets");
+	shadowing = nxk_lookup("enable_shadow_vmcs");
+	if (!offsets || !count || !shadowing)
+		return false;
+	information_is_writable =
+	    !rdmsrl_safe(MSR_IA32_VMX_MISC, &misc) && misc & WRITES_ALL_FIELDS;
+	offsets_count = min(*count, (unsigned int)FIELDS);
+	if (!note_shadowed("shadow_read_write_fields", "max_shadow_read_write_fields",
+			   shadowed_writable) ||
+	    !note_shadowed("shadow_read_only_fields", "max_shadow_read_only_fields", shadowed))
+		return false;
+	bitmap_or(shadowed, shadowed, shadowed_writable, FIELDS);
+	return find_handlers();
+}
+
+/* ---- Fields ---- */
+
+/* Return the field's place in KVM's copy; NULL: there is none. */
+static void *place_of(struct kvm_vcpu *vcpu, u64 field)
+{
+	char *vmcs12 = NXK_FIELD(vcpu, VMX_VMCS12, char *);
+	unsigned int index = index_of(field);
+
+	if (field >> 15 || index >= offsets_count)
+		return NULL;
+	index = array_index_nospec(index, offsets_count);
+	return offsets[index] ? vmcs12 + offsets[index] : NULL;
+}
+
+/* The upper halves of 64-bit fields, whose encodings are odd, are accessed as 32-bit fields. */
+static unsigned int width_of(u64 field)
+{
+	return field & 1 ? WIDTH_32 : field >> 13 & 3;
+}
+
+static u64 load(const void *place, u64 field)
+{
+	switch (width_of(field)) {
+	case WIDTH_16:
+		return *(const u16 *)place;
+	case WIDTH_32:
+		return *(const u32 *)place;
+	default:
+		return *(const u64 *)place;
+	}
+}
+
+/* Some processors drop the reserved bits of the access rights, and KVM does. */
+static u64 written(u64 field, u64 value)
+{
+	return field >= GUEST_ES_AR_BYTES && field <= GUEST_TR_AR_BYTES ? value & 0x1f0ff : value;
+}
+
+static void store(void *place, u64 field, u64 value)
+{
+	switch (width_of(field)) {
+	case WIDTH_16:
+		*(u16 *)place = (u16)value;
+		break;
+	case WIDTH_32:
+		*(u32 *)place = (u32)value;
+		break;
+	default:
+		*(u64 *)place = value;
+	}
+}
+
+/* ---- Which accesses are done here ---- */
+
+static bool has_enlightened_vmcs(struct kvm_vcpu *vcpu)
+{
+#if NXK_VMX_EVMCS >= 0
+	/* KVM's EVMPTR_INVALID. */
+	return NXK_FIELD(vcpu, VMX_EVMCS, u64) != ~0ull;
+#else
+	return false;
+#endif
+}
+
+static bool in_64_bit_mode(const struct nx_state *state)
+{
+	return state->efer & EFER_LMA && state->seg[NX_CS].l;
+}
+
+static bool is_canonical(const struct nx_state *state, u64 address)
+{
+	unsigned int unused = state->cr4 & X86_CR4_LA57 ? 64 - 57 : 64 - 48;
+
+	return (u64)((s64)(address << unused) >> unused) == address;
+}
+
+/*
+ * While KVM has not copied the nested guest's rarely used fields, those of the shadow VMCS are
+ * the ones that it certainly has: the processor reads them without asking KVM.
+ */
+static bool is_current(struct kvm_vcpu *vcpu, u64 field, const unsigned long *certain)
+{
+	bool is_certain = contains(certain, field);
+
+	if (*shadowing && !NXK_FIELD(vcpu, VMX_SHADOW_SYNC, bool) && contains(shadowed, field))
+		return false;
+	return is_certain || !NXK_FIELD(vcpu, VMX_RARE_SYNC, bool);
+}
+
+static bool route_access(struct nxk_vcpu *v, const struct nx_exit *exit)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+	u64 field = exit->operand;
+
+	if (!NXK_FIELD(vcpu, VMX_VMXON, bool) ||
+	    NXK_FIELD(vcpu, VMX_CURRENT_VMPTR, gpa_t) == INVALID_GPA ||
+	    has_enlightened_vmcs(vcpu) || !in_64_bit_mode(v->state) || !place_of(vcpu, field))
+		return false;
+	if (exit->memory && !is_canonical(v->state, exit->linear))
+		return false;
+	if (exit->insn == NX_INSN_VMREAD)
+		return is_current(vcpu, field, shadowed);
+	/* KVM copies a write to a field that the processor may only read to the shadow VMCS. */
+	if (*shadowing && contains(shadowed, field) && !contains(shadowed_writable, field))
+		return false;
+	return (field >> 10 & 3) != READ_ONLY && is_current(vcpu, field, shadowed_writable);
+}
+
+bool nxk_vmx_intercepts_field(u64 field)
+{
+	return !*shadowing || !contains(shadowed, field);
+}
+
+/* No hypervisor that enables interrupts enters its guest, so that nothing can come in between. */
+enum nx_route nxk_vmx_route_nested(struct nxk_vcpu *v, const struct nx_exit *exit)
+{
+	bool taken;
+
+	switch (exit->insn) {
+	case NX_INSN_VMREAD:
+	case NX_INSN_VMWRITE:
+		taken = route_access(v, exit);
+		break;
+	case NX_INSN_VMLAUNCH:
+	case NX_INSN_VMRESUME:
+		taken = !(v->state->rflags & X86_EFLAGS_IF) && in_64_bit_mode(v->state);
+		break;
+	case NX_INSN_VMPTRLD:
+	case NX_INSN_VMCLEAR:
+	case NX_INSN_INVEPT:
+	case NX_INSN_INVVPID:
+		taken = information_is_writable && in_64_bit_mode(v->state) &&
+			is_canonical(v->state, exit->linear);
+		break;
+	default:
+		taken = false;
+	}
+	return taken ? NX_ROUTE_EXIT : NX_ROUTE_LEAVE;
+}
+
+/* ---- Delivery ---- */
+
+#define ARITHMETIC_FLAGS                                                                       \
+	((u64)(X86_EFLAGS_CF | X86_EFLAGS_PF | X86_EFLAGS_AF | X86_EFLAGS_ZF | X86_EFLAGS_SF | \
+	       X86_EFLAGS_OF))
+
+static bool read_memory(struct kvm_vcpu *vcpu, u64 linear, u64 *value)
+{
+	struct exception_space exception;
+
+	return !kvm_read_guest_virt(vcpu, linear, value, sizeof(*value),
+				    (struct x86_exception *)&exception);
+}
+
+static bool write_memory(struct kvm_vcpu *vcpu, u64 linear, u64 *value)
+{
+	struct exception_space exception;
+
+	return !kvm_write_guest_virt_system(vcpu, linear, value, sizeof(*value),
+					    (struct x86_exception *)&exception);
+}
+
+/* Have the engine store the answer in its register and move on. The instruction has succeeded. */
+static bool finish(struct nxk_vcpu *v)
+{
+	if (nxk_engine_complete(v) != NX_COMPLETION_DONE) {
+		WARN_ON_ONCE(1);
+		return false;
+	}
+	v->state->rflags &= ~ARITHMETIC_FLAGS;
+	return true;
+}
+
+/* KVM moves rip, and so counts the instruction. */
+static int succeed(struct nxk_vcpu *v)
+{
+	if (!finish(v))
+		return -EIO;
+	nxk_write_state(v);
+	nxk_set_rip(v->vcpu, v->exit.rip);
+	return kvm_skip_emulated_instruction(v->vcpu);
+}
+
+/* If the memory operand cannot be accessed, the hardware's exit has KVM raise the exception. */
+static int deliver_read(struct nxk_vcpu *v)
+{
+	struct nx_exit *exit = &v->exit;
+
+	exit->data = load(place_of(v->vcpu, exit->operand), exit->operand);
+	if (exit->memory && !write_memory(v->vcpu, exit->linear, &exit->data))
+		return 1;
+	return succeed(v);
+}
+
+static bool makes_dirty(u64 field)
+{
+	return !contains(shadowed_writable, field);
+}
+
+static int deliver_write(struct nxk_vcpu *v)
+{
+	struct nx_exit *exit = &v->exit;
+
+	if (exit->memory && !read_memory(v->vcpu, exit->linear, &exit->data))
+		return 1;
+	store(place_of(v->vcpu, exit->operand), exit->operand, written(exit->operand, exit->data));
+	if (makes_dirty(exit->operand))
+		NXK_FIELD(v->vcpu, VMX_DIRTY_VMCS12, bool) = true;
+	return succeed(v);
+}
+
+static void vmcs_write(unsigned long field, u64 value)
+{
+	asm volatile("vmwrite %1, %0" : : "r"(field), "rm"(value) : "cc");
+}
+
+/*
+ * The handler may go to the nested guest's VMCS and return with a failure. What KVM has not
+ * written to the guest hypervisor's VMCS is forgotten then, so it has to be there.
+ */
+static int deliver_entry(struct nxk_vcpu *v)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+
+	v->last = true;
+	vmcs_write(GUEST_RSP, v->state->gpr[NX_RSP]);
+	vmcs_write(GUEST_RIP, v->state->rip);
+	/* The handler copies the shadow VMCS, which KVM fills on the way to the guest hypervisor.
+	 */
+	if (*shadowing && NXK_FIELD(vcpu, VMX_SHADOW_SYNC, bool))
+		static_call(nxk_vmx_sync_shadow)(vcpu);
+	return v->exit.insn == NX_INSN_VMLAUNCH ? static_call(nxk_vmx_launch)(vcpu)
+						: static_call(nxk_vmx_resume)(vcpu);
+}
+
+/* Return the number of a register that has the value of INVEPT's or INVVPID's register. The handler
+ * looks at that alone. */
+static unsigned int register_with(const struct nx_state *state, u64 value)
+{
+	unsigned int number = 0;
+
+	while (number < NX_GPRS - 1 && state->gpr[number] != value)
+		number++;
+	return number;
+}
+
+static int deliver_by_information(struct nxk_vcpu *v)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+	struct nx_exit *exit = &v->exit;
+
+	vmcs_write(VMX_INSTRUCTION_INFO, ADDRESS_OF_64_BITS | IN_DS | NO_INDEX | NO_BASE |
+					     register_with(v->state, exit->operand) << 28);
+	NXK_FIELD(vcpu, VMX_EXIT_QUALIFICATION, u64) = exit->linear;
+	__set_bit(VCPU_EXREG_EXIT_INFO_1, (unsigned long *)&vcpu->arch.regs_avail);
+	switch (exit->insn) {
+	case NX_INSN_VMPTRLD:
+		return static_call(nxk_vmx_ptrld)(vcpu);
+	case NX_INSN_VMCLEAR:
+		return static_call(nxk_vmx_clear)(vcpu);
+	case NX_INSN_INVEPT:
+		return static_call(nxk_vmx_invept)(vcpu);
+	default:
+		return static_call(nxk_vmx_invvpid)(vcpu);
+	}
+}
+
+int nxk_vmx_deliver_nested(struct nxk_vcpu *v)
+{
+	switch (v->exit.insn) {
+	case NX_INSN_VMREAD:
+		return deliver_read(v);
+	case NX_INSN_VMWRITE:
+		return deliver_write(v);
+	case NX_INSN_VMLAUNCH:
+	case NX_INSN_VMRESUME:
+		return deliver_entry(v);
+	default:
+		return deliver_by_information(v);
+	}
+}
+
+/* ---- check=N ---- */
+
+/* Let the engine say where the answer would go, and take that back. */
+static bool predict_registers(struct nxk_vcpu *v)
+{
+	const struct nx_state before = *v->state;
+	bool done = finish(v);
+
+	memcpy(v->predicted.gpr, v->state->gpr, sizeof(v->predicted.gpr));
+	v->predicted.rflags = v->state->rflags;
+	*v->state = before;
+	return done;
+}
+
+bool nxk_vmx_predict(struct nxk_vcpu *v)
+{
+	struct nx_exit *exit = &v->exit;
+	u64 field = exit->operand, value = 0;
+	const void *place;
+
+	if (nx_exit_class_of(exit) != NX_CLASS_VMCS)
+		return false;
+	place = place_of(v->vcpu, field);
+	v->predicted.dirty = NXK_FIELD(v->vcpu, VMX_DIRTY_VMCS12, bool);
+	if (exit->insn == NX_INSN_VMREAD) {
+		exit->data = load(place, field);
+		v->predicted.value = exit->data;
+		return predict_registers(v);
+	}
+	if (exit->memory && !read_memory(v->vcpu, exit->linear, &exit->data))
+		return false;
+	store(&value, field, written(field, exit->data));
+	v->predicted.value = load(&value, field);
+	v->predicted.dirty |= makes_dirty(field);
+	return predict_registers(v);
+}
+
+bool nxk_vmx_as_predicted(struct nxk_vcpu *v)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+	const struct nx_exit *exit = &v->exit;
+	u64 value;
+
+	/* KVM could not access the memory operand: then the exit would have been left to it. */
+	if (vcpu->arch.exception.pending)
+		return true;
+	nxk_need_registers(vcpu);
+	if (nxk_rip(vcpu) != exit->next ||
+	    NXK_FIELD(vcpu, VMX_DIRTY_VMCS12, bool) != v->predicted.dirty ||
+	    memcmp(vcpu->arch.regs, v->predicted.gpr, sizeof(v->predicted.gpr)) ||
+	    static_call(nxk_get_rflags)(vcpu) != v->predicted.rflags ||
+	    load(place_of(vcpu, exit->operand), exit->operand) != v->predicted.value)
+		return false;
+	return exit->insn != NX_INSN_VMREAD || !exit->memory ||
+	       (read_memory(vcpu, exit->linear, &value) && value == v->predicted.value);
+}
