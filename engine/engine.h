@@ -29,6 +29,9 @@ struct nx_engine {
 	struct nx_costs costs; /* nx_engine_set_costs() */
 	struct nx_counters counters;
 
+	/* insn/ */
+	struct nx_decode_cache decoded; /* the guest's instructions */
+
 	/* guest/ */
 	struct nx_mode mode;
 	uint8_t cpl;

@@ -95,7 +95,7 @@ static void decode_at(struct former *f, uint64_t rip, struct nx_insn *insn)
 {
 	uint8_t bytes[15];
 
-	nx_decode(f->mode, rip, bytes, read_code(f, rip, bytes), insn);
+	nx_decode(&f->engine->decoded, f->mode, rip, bytes, read_code(f, rip, bytes), insn);
 }
 
 /* Merge a store that exits with an adjacent one right behind it into one instruction. */
@@ -111,7 +111,8 @@ static void merge_stores(struct former *f, struct nx_insn *insn)
 	if (second.op != NX_OP_PLAIN || insn->len + second.len > 15u || !is_weak(f, &second))
 		return;
 	nx_memcpy(insn->bytes + insn->len, second.bytes, second.len);
-	if (!nx_is_store_pair(f->mode, insn->rip, insn->bytes, insn->len, insn->len + second.len))
+	if (!nx_is_store_pair(&f->engine->decoded, f->mode, insn->rip, insn->bytes, insn->len,
+			      insn->len + second.len))
 		return;
 	insn->first_len = insn->len;
 	insn->len += second.len;

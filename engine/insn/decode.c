@@ -7,42 +7,28 @@
  */
 #include "insn/decode.h"
 
-bool nx_decode_full(const struct nx_mode *mode, const uint8_t *bytes, unsigned available,
-		    struct nx_decoded *out)
+static enum nx_code code_of(const struct nx_mode *mode)
 {
-	ZydisDecoder decoder;
-	ZydisMachineMode machine;
-	ZydisDecoderContext context;
-	ZydisStackWidth stack;
+	bool wide_stack = mode->stack_bits == 32;
 
 	switch (mode->bits) {
 	case 64:
-		machine = ZYDIS_MACHINE_MODE_LONG_64;
-		stack = ZYDIS_STACK_WIDTH_64;
-		break;
+		return NX_CODE_64;
 	case 32:
-		machine = ZYDIS_MACHINE_MODE_LEGACY_32;
-		stack = ZYDIS_STACK_WIDTH_32;
-		break;
+		return wide_stack ? NX_CODE_32 : NX_CODE_32_STACK_16;
 	default:
-		machine = mode->protected_mode ? ZYDIS_MACHINE_MODE_LEGACY_16
-					       : ZYDIS_MACHINE_MODE_REAL_16;
-		stack = ZYDIS_STACK_WIDTH_16;
-		break;
+		if (mode->protected_mode)
+			return wide_stack ? NX_CODE_16_STACK_32 : NX_CODE_16;
+		return wide_stack ? NX_CODE_REAL_STACK_32 : NX_CODE_REAL;
 	}
-	if (mode->bits != 64)
-		stack = mode->stack_bits == 32 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16;
-	if (ZYAN_FAILED(ZydisDecoderInit(&decoder, machine, stack)) ||
-	    ZYAN_FAILED(
-		ZydisDecoderDecodeInstruction(&decoder, &context, bytes, available, &out->insn)))
-		return false;
-	if (out->insn.operand_count > NX_MAX_OPERANDS)
-		out->insn.operand_count = NX_MAX_OPERANDS;
-	if (out->insn.operand_count_visible > NX_MAX_OPERANDS)
-		return false;
-	nx_memset(out->op, 0, sizeof(out->op));
-	return ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&decoder, &context, &out->insn, out->op,
-						       out->insn.operand_count));
+}
+
+const struct nx_decoded *nx_decode_full(struct nx_decode_cache *cache, const struct nx_mode *mode,
+					const uint8_t *bytes, unsigned available)
+{
+	const struct nx_decoded *d = nx_decode_form(cache, code_of(mode), bytes, available);
+
+	return d && d->insn.operand_count_visible <= NX_MAX_OPERANDS ? d : NULL;
 }
 
 bool nx_reg_of(ZydisRegister reg, struct nx_reg *out)
@@ -516,56 +502,56 @@ bool nx_decode_insn_exit(const struct nx_decoded *d, enum nx_insn_exit *insn, ui
 	return true;
 }
 
-void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, unsigned available,
-	       struct nx_insn *insn)
+void nx_decode(struct nx_decode_cache *cache, const struct nx_mode *mode, uint64_t rip,
+	       const uint8_t *bytes, unsigned available, struct nx_insn *insn)
 {
+	const struct nx_decoded *d = nx_decode_full(cache, mode, bytes, available);
 	enum nx_insn_exit insn_exit;
 	uint32_t class;
-	struct nx_decoded d;
 
 	nx_memset(insn, 0, sizeof(*insn));
 	insn->rip = rip;
 	insn->op = NX_OP_LEAVE;
-	if (!nx_decode_full(mode, bytes, available, &d))
+	if (!d)
 		return;
-	insn->len = d.insn.length;
+	insn->len = d->insn.length;
 	nx_memcpy(insn->bytes, bytes, insn->len);
 
-	if (nx_decode_insn_exit(&d, &insn_exit, &class)) {
+	if (nx_decode_insn_exit(d, &insn_exit, &class)) {
 		if (mode->exits & class) {
 			insn->op = NX_OP_INSN_EXIT;
 			insn->target = insn_exit;
 		} else if (insn_exit == NX_INSN_MOV_CR && mode->features & NX_HAS_SYSTEM &&
-			   d.op[1].reg.value == ZYDIS_REGISTER_CR2) {
+			   d->op[1].reg.value == ZYDIS_REGISTER_CR2) {
 			insn->op = NX_OP_HELPER;
 			insn->helper = NX_HELP_READ_CR2;
 		}
 		return;
 	}
-	switch (d.insn.mnemonic) {
+	switch (d->insn.mnemonic) {
 	case ZYDIS_MNEMONIC_IN:
 	case ZYDIS_MNEMONIC_OUT:
 		if (mode->io_allowed || mode->io_bitmap)
-			decode_io(&d, insn);
+			decode_io(d, insn);
 		break;
 	default:
-		insn->helper = (uint8_t)nx_helper_for(mode, &d);
+		insn->helper = (uint8_t)nx_helper_for(mode, d);
 		if (insn->helper) {
 			insn->op = NX_OP_HELPER;
-			insn->accesses = nx_helper_accesses(d.insn.mnemonic);
-			decode_string(&d, insn);
-		} else if (d.insn.mnemonic == ZYDIS_MNEMONIC_PUSH ||
-			   d.insn.mnemonic == ZYDIS_MNEMONIC_POP) {
-			decode_stack(&d, insn);
-		} else if (is_nop_mnemonic(d.insn.mnemonic) || is_void_exchange(&d))
+			insn->accesses = nx_helper_accesses(d->insn.mnemonic);
+			decode_string(d, insn);
+		} else if (d->insn.mnemonic == ZYDIS_MNEMONIC_PUSH ||
+			   d->insn.mnemonic == ZYDIS_MNEMONIC_POP) {
+			decode_stack(d, insn);
+		} else if (is_nop_mnemonic(d->insn.mnemonic) || is_void_exchange(d))
 			insn->op = NX_OP_NOP;
-		else if (is_branch(&d) && d.op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
-			 d.op[0].imm.is_relative)
-			decode_branch(mode, &d, insn);
-		else if (is_branch(&d))
-			decode_indirect(mode, &d, insn);
-		else if (is_plain_mnemonic(d.insn.mnemonic))
-			decode_plain(&d, insn);
+		else if (is_branch(d) && d->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
+			 d->op[0].imm.is_relative)
+			decode_branch(mode, d, insn);
+		else if (is_branch(d))
+			decode_indirect(mode, d, insn);
+		else if (is_plain_mnemonic(d->insn.mnemonic))
+			decode_plain(d, insn);
 		break;
 	}
 }

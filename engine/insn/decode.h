@@ -17,11 +17,32 @@
 struct nx_decoded {
 	ZydisDecodedInstruction insn;
 	ZydisDecodedOperand op[NX_MAX_OPERANDS];
+	bool has_more; /* operands than these */
+	/* What the cache's user has found out about all instructions with this one's head: 0 at
+	 * first. */
+	uint8_t notes;
 };
 
-/* Decode; return false if the bytes are no instruction, or only a part of one. */
-bool nx_decode_full(const struct nx_mode *mode, const uint8_t *bytes, unsigned available,
-		    struct nx_decoded *out);
+/* The kinds of code segments that Zydis tells apart. */
+enum nx_code {
+	NX_CODE_64,
+	NX_CODE_32,
+	NX_CODE_32_STACK_16,
+	NX_CODE_16,
+	NX_CODE_16_STACK_32,
+	NX_CODE_REAL,
+	NX_CODE_REAL_STACK_32,
+};
+
+/*
+ * Decode; return NULL if the bytes are no instruction, or only a part of one. What is returned is
+ * in the cache: the next instruction that is decoded may overwrite it.
+ */
+struct nx_decoded *nx_decode_form(struct nx_decode_cache *cache, enum nx_code code,
+				  const uint8_t *bytes, unsigned available);
+/* Do so for a guest's code; NULL as well if there are more operands than nx_decoded has. */
+const struct nx_decoded *nx_decode_full(struct nx_decode_cache *cache, const struct nx_mode *mode,
+					const uint8_t *bytes, unsigned available);
 
 /* A general register with its number, its size in bytes, and whether it is AH, CH, DH or BH. */
 struct nx_reg {

@@ -71,10 +71,17 @@ struct nx_mode {
 /* Likewise: the host has filled in CR2 and GDTR, and the mode lets the kernel use them. */
 #define NX_HAS_SYSTEM (1u << 29)
 
+/* Decoded instructions (decode_cache.c). All zero, it is empty. */
+#define NX_DECODE_FORMS 256
+#define NX_DECODE_FORM_SIZE 864
+struct nx_decode_cache {
+	uint64_t state[(NX_DECODE_FORMS * NX_DECODE_FORM_SIZE + 64) / 8];
+};
+
 /* Decode one instruction of at most 15 bytes. This never fails: an instruction that the engine
  * does not run is NX_OP_LEAVE. */
-void nx_decode(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes, unsigned available,
-	       struct nx_insn *insn);
+void nx_decode(struct nx_decode_cache *cache, const struct nx_mode *mode, uint64_t rip,
+	       const uint8_t *bytes, unsigned available, struct nx_insn *insn);
 
 /* Return whether it exits whenever it is executed. */
 static inline bool nx_op_exits(unsigned op)
@@ -112,7 +119,7 @@ static inline uint64_t nx_next_rip(const struct nx_mode *mode, const struct nx_i
 
 /* Return whether two stores fill adjacent halves of a quadword. bytes has both, one after the
  * other. */
-bool nx_is_store_pair(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes,
-		      unsigned first_len, unsigned len);
+bool nx_is_store_pair(struct nx_decode_cache *cache, const struct nx_mode *mode, uint64_t rip,
+		      const uint8_t *bytes, unsigned first_len, unsigned len);
 
 #endif

@@ -26,23 +26,24 @@ int64_t nx_store_place(const struct nx_decoded *d, uint64_t next)
 	return displacement + (relative ? (int64_t)next : 0);
 }
 
-bool nx_is_store_pair(const struct nx_mode *mode, uint64_t rip, const uint8_t *bytes,
-		      unsigned first_len, unsigned len)
+bool nx_is_store_pair(struct nx_decode_cache *cache, const struct nx_mode *mode, uint64_t rip,
+		      const uint8_t *bytes, unsigned first_len, unsigned len)
 {
+	const struct nx_decoded *d = nx_decode_full(cache, mode, bytes, first_len);
 	ZydisDecodedOperand first;
 	unsigned address_width;
-	struct nx_decoded d;
 	int64_t place, distance;
 
-	/* One after the other: two would be a large frame. */
-	if (!nx_decode_full(mode, bytes, first_len, &d) || !is_store32(&d))
+	if (!d || !is_store32(d))
 		return false;
-	first = d.op[0];
-	address_width = d.insn.address_width;
-	place = nx_store_place(&d, rip + first_len);
-	if (!nx_decode_full(mode, bytes + first_len, len - first_len, &d) || !is_store32(&d) ||
-	    !same_address_registers(&first, &d.op[0]) || d.insn.address_width != address_width)
+	/* The second one may take the first one's place in the cache. */
+	first = d->op[0];
+	address_width = d->insn.address_width;
+	place = nx_store_place(d, rip + first_len);
+	d = nx_decode_full(cache, mode, bytes + first_len, len - first_len);
+	if (!d || !is_store32(d) || !same_address_registers(&first, &d->op[0]) ||
+	    d->insn.address_width != address_width)
 		return false;
-	distance = nx_store_place(&d, rip + len) - place;
+	distance = nx_store_place(d, rip + len) - place;
 	return distance == 4 || distance == -4;
 }

@@ -38,7 +38,7 @@ bool nx_runtime_helper(struct nx_engine *engine)
 {
 	const struct nx_site *site = &engine->running->site[engine->context.site];
 	enum nx_status status = NX_LEAVE_FAULT;
-	struct nx_decoded d;
+	const struct nx_decoded *d;
 
 	/* Nothing that could have done a part of its work when it leaves runs in STI's shadow. */
 	if (nx_stay_in_shadow(engine, site->rip)) {
@@ -46,8 +46,9 @@ bool nx_runtime_helper(struct nx_engine *engine)
 		return false;
 	}
 	engine->stay.shadow_rip = engine->stay.sti_rip;
-	if (nx_decode_full(&engine->mode, site->bytes, site->len, &d))
-		status = nx_helper_run(engine, (enum nx_helper_id)site->helper, &d);
+	d = nx_decode_full(&engine->decoded, &engine->mode, site->bytes, site->len);
+	if (d)
+		status = nx_helper_run(engine, (enum nx_helper_id)site->helper, d);
 	engine->stopped.reason = status;
 	return status == NX_OK;
 }

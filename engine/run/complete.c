@@ -10,6 +10,12 @@
 #define MSR_MTRR_LAST 0x2ff
 #define MSR_EFER 0xc0000080
 
+static const struct nx_decoded *decode(struct nx_engine *engine, const struct nx_site *site,
+				       unsigned from, unsigned len)
+{
+	return nx_decode_full(&engine->decoded, &engine->mode, site->bytes + from, len);
+}
+
 static uint64_t source_value(const struct nx_engine *engine, const struct nx_decoded *d)
 {
 	struct nx_reg reg;
@@ -25,33 +31,35 @@ uint64_t nx_store_value(struct nx_engine *engine, const struct nx_site *site)
 {
 	unsigned first = site->first_len ? site->first_len : site->len;
 	uint64_t value, other;
-	struct nx_decoded d;
+	const struct nx_decoded *d;
 	int64_t place;
 
 	/* Sites with mmio_form are a decoded MOV, MOVZX, MOVSX or MOVSXD (decode.c). */
-	if (!nx_decode_full(&engine->mode, site->bytes, first, &d))
+	d = decode(engine, site, 0, first);
+	if (!d)
 		return 0;
-	value = source_value(engine, &d);
+	value = source_value(engine, d);
 	if (!site->first_len)
 		return value & nx_size_mask(site->size);
-	place = nx_store_place(&d, site->rip + first);
-	if (!nx_decode_full(&engine->mode, site->bytes + first, site->len - first, &d))
+	place = nx_store_place(d, site->rip + first);
+	d = decode(engine, site, first, site->len - first);
+	if (!d)
 		return 0;
 	value = (uint32_t)value;
-	other = (uint32_t)source_value(engine, &d);
-	return nx_store_place(&d, site->rip + site->len) > place ? value | other << 32
-								 : other | value << 32;
+	other = (uint32_t)source_value(engine, d);
+	return nx_store_place(d, site->rip + site->len) > place ? value | other << 32
+								: other | value << 32;
 }
 
 static void finish_load(struct nx_engine *engine, const struct nx_site *site, uint64_t value)
 {
-	struct nx_decoded d;
+	const struct nx_decoded *d;
 	struct nx_reg reg;
 
-	if (!nx_decode_full(&engine->mode, site->bytes, site->len, &d) ||
-	    !nx_reg_of(d.op[0].reg.value, &reg))
+	d = decode(engine, site, 0, site->len);
+	if (!d || !nx_reg_of(d->op[0].reg.value, &reg))
 		return;
-	if (d.insn.mnemonic == ZYDIS_MNEMONIC_MOVSX || d.insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD)
+	if (d->insn.mnemonic == ZYDIS_MNEMONIC_MOVSX || d->insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD)
 		value = (uint64_t)nx_sign_extend(value, site->size);
 	nx_reg_set(engine->state.gpr, &reg, value);
 }
@@ -183,7 +191,7 @@ void nx_exit_describe_insn(struct nx_engine *engine, const struct nx_site *site,
 {
 	const uint64_t *gpr = engine->state.gpr;
 	const ZydisDecodedOperand *memory;
-	struct nx_decoded d;
+	const struct nx_decoded *d;
 	uint32_t class;
 
 	exit->write = exit->memory = false;
@@ -191,21 +199,21 @@ void nx_exit_describe_insn(struct nx_engine *engine, const struct nx_site *site,
 	exit->data = exit->operand = exit->linear = 0;
 	if (describe_plain(engine, site, exit) || describe_vmcs(engine, site, exit))
 		return;
-	if (!nx_decode_full(&engine->mode, site->bytes, site->len, &d) ||
-	    !nx_decode_insn_exit(&d, &exit->insn, &class))
+	d = decode(engine, site, 0, site->len);
+	if (!d || !nx_decode_insn_exit(d, &exit->insn, &class))
 		return;
-	exit->size = (uint8_t)(d.insn.operand_width / 8u);
-	exit->write = !takes_data(&d, exit->insn);
-	memory = nx_memory_operand(&d);
+	exit->size = (uint8_t)(d->insn.operand_width / 8u);
+	exit->write = !takes_data(d, exit->insn);
+	memory = nx_memory_operand(d);
 	if (memory)
-		describe_memory(engine, &d, memory, exit);
+		describe_memory(engine, d, memory, exit);
 	switch (exit->insn) {
 	case NX_INSN_MOV_CR:
 	case NX_INSN_MOV_DR:
 		/* CR0 and DR0 begin their classes' ranges. */
-		exit->reg = (uint8_t)ZydisRegisterGetId(d.op[exit->write ? 0 : 1].reg.value);
+		exit->reg = (uint8_t)ZydisRegisterGetId(d->op[exit->write ? 0 : 1].reg.value);
 		if (exit->write)
-			exit->data = operand_value(engine, &d, 1);
+			exit->data = operand_value(engine, d, 1);
 		break;
 	case NX_INSN_RDMSR:
 	case NX_INSN_WRMSR:
@@ -214,15 +222,15 @@ void nx_exit_describe_insn(struct nx_engine *engine, const struct nx_site *site,
 			exit->data = gpr[NX_RDX] << 32 | (uint32_t)gpr[NX_RAX];
 		break;
 	case NX_INSN_VMREAD:
-		exit->operand = operand_value(engine, &d, 1);
+		exit->operand = operand_value(engine, d, 1);
 		break;
 	case NX_INSN_VMWRITE:
-		exit->operand = operand_value(engine, &d, 0);
-		exit->data = operand_value(engine, &d, 1);
+		exit->operand = operand_value(engine, d, 0);
+		exit->data = operand_value(engine, d, 1);
 		break;
 	default:
-		if (d.insn.operand_count_visible)
-			exit->operand = operand_value(engine, &d, 0);
+		if (d->insn.operand_count_visible)
+			exit->operand = operand_value(engine, d, 0);
 		break;
 	}
 }
@@ -260,8 +268,8 @@ bool nx_exit_flushes(const struct nx_exit *exit)
 static void finish_insn(struct nx_engine *engine, const struct nx_site *site, uint64_t data)
 {
 	enum nx_insn_exit insn;
+	const struct nx_decoded *d;
 	struct plain_vmcs vmcs;
-	struct nx_decoded d;
 	struct nx_reg reg;
 	uint32_t class;
 
@@ -270,13 +278,13 @@ static void finish_insn(struct nx_engine *engine, const struct nx_site *site, ui
 			engine->state.gpr[vmcs.value] = data;
 		return;
 	}
-	if (!nx_decode_full(&engine->mode, site->bytes, site->len, &d) ||
-	    !nx_decode_insn_exit(&d, &insn, &class))
+	d = decode(engine, site, 0, site->len);
+	if (!d || !nx_decode_insn_exit(d, &insn, &class))
 		return;
 	if (insn == NX_INSN_RDMSR) {
 		engine->state.gpr[NX_RAX] = (uint32_t)data;
 		engine->state.gpr[NX_RDX] = data >> 32;
-	} else if (insn_destination(&d, insn, &reg)) {
+	} else if (insn_destination(d, insn, &reg)) {
 		nx_reg_set(engine->state.gpr, &reg, data);
 	}
 }

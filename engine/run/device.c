@@ -29,7 +29,8 @@ static bool form_single(struct nx_engine *engine, const struct nx_site *site)
 	graph->rip = site->rip;
 	graph->insns = graph->blocks = 1;
 	graph->fragments = graph->exiting = graph->byte_count = 0;
-	nx_decode(&engine->mode, site->rip, site->bytes, site->len, &graph->insn[0]);
+	nx_decode(&engine->decoded, &engine->mode, site->rip, site->bytes, site->len,
+		  &graph->insn[0]);
 	graph->block[0].count = 1;
 	for (unsigned e = 0; e < NX_EDGES; e++)
 		graph->block[0].edge[e] = NX_NOWHERE;
@@ -66,11 +67,11 @@ static bool keep_single(struct nx_engine *engine, const struct nx_site *site, un
 
 static bool make_single(struct nx_engine *engine, const struct nx_site *site, unsigned number)
 {
-	struct nx_decoded d;
+	const struct nx_decoded *d =
+	    nx_decode_full(&engine->decoded, &engine->mode, site->bytes, site->len);
 
 	/* A locked access would have to keep other processors off the device between its halves. */
-	if (site->size > 8 || !nx_decode_full(&engine->mode, site->bytes, site->len, &d) ||
-	    (d.insn.attributes & ZYDIS_ATTRIB_HAS_LOCK))
+	if (site->size > 8 || !d || (d->insn.attributes & ZYDIS_ATTRIB_HAS_LOCK))
 		return false;
 	engine->counters.singles++;
 	return form_single(engine, site) &&

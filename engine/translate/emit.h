@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * emit.h - one host instruction at a time, encoded by Zydis, appended to a buffer; private to
- * translate/.
+ * emit.h - one host instruction at a time, encoded and appended to a buffer; private to translate/.
+ * Only what the translator emits can be encoded. Zydis's encoder knows all instructions, but takes
+ * ten times as long, since it looks for an encoding where here there is one.
  *
  * Errors stick: after the first one (no room, no encoding) everything is ignored and failed is
  * set, so that callers check once at the end.
@@ -17,14 +18,10 @@ struct nx_emitter {
 	size_t capacity;
 	uint32_t size;
 	bool failed;
-	bool traps;                   /* int3 behind each jump */
-	ZydisEncoderRequest *request; /* scratch: it has 400 bytes, and a kernel's stack few */
+	bool traps; /* int3 behind each jump */
 };
 
-/*
- * An operand of a host instruction. Zydis's own has 64 bytes, and they are passed by value: a frame
- * full of them would be too large for a kernel's stack.
- */
+/* An operand of a host instruction. */
 typedef struct {
 	uint8_t type; /* ZydisOperandType */
 	uint8_t scale;
@@ -33,8 +30,37 @@ typedef struct {
 	int64_t value;       /* of an immediate or a displacement */
 } nx_operand;
 
-/* Fill the encoder's operand. */
-void nx_op_encode(const nx_operand *from, ZydisEncoderOperand *to);
+/* An instruction for 64-bit mode, by the parts of its encoding. */
+struct nx_encoding {
+	bool lock;
+	bool narrow;    /* operand-size prefix: 16 bits */
+	uint8_t repeat; /* F2 or F3 as a part of the opcode, or 0 */
+	bool wide;      /* REX.W: 64 bits */
+	bool two_bytes; /* 0F before the opcode */
+	uint8_t opcode;
+	bool has_modrm;
+	bool in_opcode;           /* rm is the lowest bits of the opcode instead of ModRM's */
+	uint8_t reg, rm;          /* numbers of registers, or for reg more of the opcode */
+	const nx_operand *memory; /* instead of rm */
+	bool low_byte, high_byte; /* a register needs REX, cannot have it */
+	uint8_t immediate_size;   /* in bytes; 0: there is no immediate operand */
+	int64_t immediate;
+};
+
+/* Give the encoding the size of its operands in bytes. */
+static inline void nx_encode_size(struct nx_encoding *x, unsigned size)
+{
+	x->narrow = size == 2;
+	x->wide = size == 8;
+}
+
+/* Return the number by which a register is encoded, and note what that asks for. */
+static inline uint8_t nx_encode_reg(struct nx_encoding *x, const struct nx_reg *reg)
+{
+	x->high_byte |= reg->high;
+	x->low_byte |= reg->size == 1 && !reg->high && reg->number >= NX_RSP;
+	return (uint8_t)(reg->high ? reg->number + 4 : reg->number);
+}
 
 /* Scratch registers and the context, context.h rule 1. */
 #define NX_HOST_POINTER ZYDIS_REGISTER_R14
@@ -79,7 +105,8 @@ static inline nx_operand nx_op_home(unsigned number, unsigned size)
 }
 
 void nx_emit_bytes(struct nx_emitter *e, const uint8_t *bytes, unsigned len);
-void nx_emit_request(struct nx_emitter *e, const ZydisEncoderRequest *request);
+void nx_emit_encoded(struct nx_emitter *e, const struct nx_encoding *encoding);
+/* These know the mnemonics and forms that are in use, and fail with others. */
 void nx_emit0(struct nx_emitter *e, ZydisMnemonic mnemonic);
 void nx_emit1(struct nx_emitter *e, ZydisMnemonic mnemonic, nx_operand a);
 void nx_emit2(struct nx_emitter *e, ZydisMnemonic mnemonic, nx_operand a, nx_operand b);

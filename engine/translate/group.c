@@ -185,14 +185,15 @@ static bool widen(struct nx_group *group, const struct part *part)
 static unsigned find_group(struct nx_translator *t, const struct nx_insn *insn, unsigned available,
 			   struct nx_group *group)
 {
-	struct nx_decoded *d = &t->s->decoded[0];
+	const struct nx_decoded *d;
 	unsigned accesses = 0, length = 0;
 
 	*group = (struct nx_group){.bytes = 0};
 	for (unsigned i = 0; i < available; i++) {
 		struct part part = {.ends = false};
 
-		if (!nx_decode_full(&t->graph->mode, insn[i].bytes, insn[i].len, d))
+		d = nx_decoded_insn(t, &insn[i]);
+		if (!d)
 			break;
 		find_access(t, &insn[i], d, &part);
 		if (part.ends || (part.accesses && !may_be_grouped(t, &part)))

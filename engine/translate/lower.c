@@ -8,12 +8,12 @@
  */
 #include "translate/translator.h"
 
-static bool decode(struct nx_translator *t, const struct nx_insn *insn, struct nx_decoded *d)
+static const struct nx_decoded *decode(struct nx_translator *t, const struct nx_insn *insn)
 {
-	if (nx_decode_full(&t->graph->mode, insn->bytes, insn->len, d))
-		return true;
-	t->e.failed = true;
-	return false;
+	const struct nx_decoded *d = nx_decoded_insn(t, insn);
+
+	t->e.failed |= !d;
+	return d;
 }
 
 /* AND, OR, XOR and TEST leave AF undefined and write all other arithmetic flags. */
@@ -50,98 +50,6 @@ static void flags_after(struct nx_translator *t, const struct nx_decoded *d)
 	t->flags_in_context = false;
 }
 
-/* The substitutions that were made in an instruction's registers. */
-struct substitution {
-	uint8_t guest[2]; /* homed registers in r10, r11 */
-	bool store[2];
-	unsigned count;
-	bool swap_high; /* AH, CH, DH or BH was exchanged with its low half */
-	uint8_t high;
-};
-
-static unsigned scratch_for(struct nx_translator *t, struct substitution *s, unsigned guest,
-			    bool store)
-{
-	static const uint8_t scratch[2] = {NX_R10, NX_R11};
-	unsigned i;
-
-	for (i = 0; i < s->count; i++)
-		if (s->guest[i] == guest)
-			break;
-	if (i == 2) {
-		t->e.failed = true;
-		return NX_R10;
-	}
-	if (i == s->count) {
-		s->guest[i] = (uint8_t)guest;
-		s->store[i] = false;
-		s->count++;
-		nx_emit_mov(&t->e, nx_op_gpr(scratch[i], 8), nx_op_home(guest, 8));
-	}
-	s->store[i] |= store;
-	return scratch[i];
-}
-
-/* Replace what the host cannot name: homed registers, the memory operand, high bytes beside it. */
-static void substitute(struct nx_translator *t, const struct nx_decoded *d,
-		       const nx_operand *memory, ZydisEncoderRequest *request,
-		       struct substitution *s)
-{
-	for (unsigned i = 0; i < request->operand_count; i++) {
-		ZydisEncoderOperand *op = &request->operands[i];
-		bool store = (d->op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
-		struct nx_reg reg;
-
-		if (op->type == ZYDIS_OPERAND_TYPE_MEMORY && memory) {
-			nx_op_encode(memory, op);
-		} else if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-			t->e.failed = true; /* an address that nothing has checked */
-		} else if (op->type == ZYDIS_OPERAND_TYPE_REGISTER &&
-			   nx_reg_of(op->reg.value, &reg)) {
-			if (reg.high && memory) {
-				s->swap_high = true;
-				s->high = reg.number;
-				op->reg.value = nx_zydis_reg(reg.number, 1);
-			} else if (nx_is_homed(reg.number)) {
-				op->reg.value =
-				    nx_zydis_reg(scratch_for(t, s, reg.number, store), reg.size);
-			}
-		}
-	}
-}
-
-static void swap_high(struct nx_translator *t, const struct substitution *s)
-{
-	if (s->swap_high)
-		nx_emit2(&t->e, ZYDIS_MNEMONIC_XCHG, nx_op_reg(ZYDIS_REGISTER_AH + s->high),
-			 nx_op_reg(ZYDIS_REGISTER_AL + s->high));
-}
-
-static void emit_substituted(struct nx_translator *t, const struct nx_decoded *d,
-			     const nx_operand *memory)
-{
-	ZydisEncoderRequest *request = &t->s->encoded;
-	struct substitution s = {.count = 0};
-
-	if (ZYAN_FAILED(ZydisEncoderDecodedInstructionToEncoderRequest(
-		&d->insn, d->op, d->insn.operand_count_visible, request))) {
-		t->e.failed = true;
-		return;
-	}
-	request->machine_mode = ZYDIS_MACHINE_MODE_LONG_64;
-	request->prefixes &= ZYDIS_ATTRIB_HAS_LOCK;
-	request->address_size_hint = ZYDIS_ADDRESS_SIZE_HINT_NONE;
-	request->operand_size_hint = ZYDIS_OPERAND_SIZE_HINT_NONE;
-	substitute(t, d, memory, request, &s);
-	swap_high(t, &s);
-	nx_emit_request(&t->e, request);
-	swap_high(t, &s);
-	for (unsigned i = 0; i < s.count; i++)
-		if (s.store[i])
-			nx_emit_mov(&t->e, nx_op_home(s.guest[i], 8),
-				    nx_op_gpr(i ? NX_R11 : NX_R10, 8));
-}
-
 /* Translate LEA in all address sizes, through r10. */
 static void lower_lea(struct nx_translator *t, const struct nx_insn *insn,
 		      const struct nx_decoded *d)
@@ -165,30 +73,13 @@ static void lower_lea(struct nx_translator *t, const struct nx_insn *insn,
 	}
 }
 
-/* Copy the guest's bytes if 64-bit code names neither memory nor a homed register. */
-static bool is_verbatim(const struct nx_translator *t, const struct nx_decoded *d)
-{
-	if (t->graph->mode.bits != 64 || d->insn.raw.prefix_count > 0)
-		return false;
-	for (unsigned i = 0; i < d->insn.operand_count; i++) {
-		struct nx_reg reg;
-
-		if (d->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
-			return false;
-		if (d->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-		    nx_reg_of(d->op[i].reg.value, &reg) && nx_is_homed(reg.number))
-			return false;
-	}
-	return true;
-}
-
 static void lower_plain(struct nx_translator *t, const struct nx_insn *insn)
 {
 	const ZydisDecodedOperand *memory;
-	struct nx_decoded *d = &t->s->decoded[0];
+	const struct nx_decoded *d = decode(t, insn);
 	nx_operand operand;
 
-	if (!decode(t, insn, d))
+	if (!d)
 		return;
 	if (d->insn.mnemonic == ZYDIS_MNEMONIC_LEA) {
 		lower_lea(t, insn, d);
@@ -205,10 +96,7 @@ static void lower_plain(struct nx_translator *t, const struct nx_insn *insn)
 		operand = nx_emit_access(t, insn, &place, kind);
 	}
 	flags_before(t, d);
-	if (is_verbatim(t, d))
-		nx_emit_bytes(&t->e, insn->bytes, insn->len);
-	else
-		emit_substituted(t, d, memory ? &operand : NULL);
+	nx_emit_again(t, insn, d, memory ? &operand : NULL);
 	flags_after(t, d);
 }
 
@@ -252,17 +140,21 @@ static void lower_store_pair(struct nx_translator *t, const struct nx_insn *insn
 	const struct nx_access_kind kind = {.size = 8, .write = true, .mmio_form = true};
 	struct nx_insn half = *insn;
 	struct nx_decoded *d = t->s->decoded, *low, *high;
+	const struct nx_decoded *one;
 	struct nx_place place;
 	nx_operand operand;
 	uint64_t next[2] = {insn->rip + insn->first_len, insn->rip + insn->len};
 	bool ascending;
 
-	half.len = insn->first_len;
-	if (!decode(t, &half, &d[0]) ||
-	    !nx_decode_full(&t->graph->mode, insn->bytes + insn->first_len,
-			    insn->len - insn->first_len, &d[1])) {
-		t->e.failed = true;
-		return;
+	for (unsigned i = 0; i < 2; i++) {
+		one = nx_decode_full(&t->engine->decoded, &t->graph->mode,
+				     insn->bytes + (i ? insn->first_len : 0),
+				     i ? insn->len - insn->first_len : insn->first_len);
+		if (!one) {
+			t->e.failed = true;
+			return;
+		}
+		d[i] = *one;
 	}
 	ascending = nx_store_place(&d[1], next[1]) > nx_store_place(&d[0], next[0]);
 	low = &d[!ascending];
@@ -298,11 +190,11 @@ static void emit_stack_adjust(struct nx_translator *t, int delta)
 static void lower_push(struct nx_translator *t, const struct nx_insn *insn)
 {
 	unsigned size = insn->size;
-	struct nx_decoded *d = &t->s->decoded[0];
+	const struct nx_decoded *d = decode(t, insn);
 	struct nx_reg reg;
 	nx_operand stack;
 
-	if (!decode(t, insn, d))
+	if (!d)
 		return;
 	if (d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		/* The stack's check needs all scratch registers, so the value waits in the context.
@@ -329,10 +221,10 @@ static void lower_push(struct nx_translator *t, const struct nx_insn *insn)
 static void lower_pop(struct nx_translator *t, const struct nx_insn *insn)
 {
 	unsigned size = insn->size;
-	struct nx_decoded *d = &t->s->decoded[0];
+	const struct nx_decoded *d = decode(t, insn);
 	struct nx_reg reg;
 
-	if (!decode(t, insn, d) || !nx_reg_of(d->op[0].reg.value, &reg))
+	if (!d || !nx_reg_of(d->op[0].reg.value, &reg))
 		return;
 	nx_emit_mov(&t->e, nx_op_gpr(NX_R10, size), emit_stack_access(t, insn, false));
 	/* Adjust first, because the value of POP SP wins over the adjustment. */
@@ -348,11 +240,11 @@ static void lower_pop(struct nx_translator *t, const struct nx_insn *insn)
  * zero-extended. */
 static void lower_mov_from_sreg(struct nx_translator *t, const struct nx_insn *insn)
 {
-	struct nx_decoded *d = &t->s->decoded[0];
+	const struct nx_decoded *d = decode(t, insn);
 	struct nx_reg to;
 	unsigned slot;
 
-	if (!decode(t, insn, d) || !nx_reg_of(d->op[0].reg.value, &to))
+	if (!d || !nx_reg_of(d->op[0].reg.value, &to))
 		return;
 	slot = NX_CTX_SEG + NX_SEG_SELECTOR +
 	       NX_SEG_SIZE * (unsigned)(d->op[1].reg.value - ZYDIS_REGISTER_ES);
@@ -385,10 +277,10 @@ void nx_lower_ret(struct nx_translator *t, const struct nx_insn *insn)
 static void lower_indirect_target(struct nx_translator *t, const struct nx_insn *insn)
 {
 	unsigned size = insn->size;
-	struct nx_decoded *d = &t->s->decoded[0];
+	const struct nx_decoded *d = decode(t, insn);
 	struct nx_reg reg;
 
-	if (!decode(t, insn, d))
+	if (!d)
 		return;
 	nx_flags_keep_in_context(t);
 	t->flags_in_host = false;

@@ -114,14 +114,11 @@ static uint32_t encode(struct nx_emitter *e, unsigned kind, uint32_t *range, uin
 
 void nx_snippets_init(struct nx_engine *engine)
 {
-	struct nx_translate_scratch *s = (struct nx_translate_scratch *)engine->translate_scratch;
-
 	for (unsigned kind = 0; kind < NX_SNIPPET_COUNT; kind++) {
 		struct nx_snippet *snippet = &engine->snippet[kind];
 		struct nx_emitter e = {.to = snippet->bytes,
 				       .capacity = sizeof(snippet->bytes),
-				       .traps = engine->memory.branches != NX_BRANCHES_INDIRECT,
-				       .request = &s->request};
+				       .traps = engine->memory.branches != NX_BRANCHES_INDIRECT};
 		uint32_t range = 0, thunk = 0;
 
 		snippet->patch = (uint8_t)encode(&e, kind, &range, &thunk);

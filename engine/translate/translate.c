@@ -117,9 +117,9 @@ static void link_taken(struct nx_translator *t, const struct nx_insn *insn,
 /* Return the end of the branch that is taken if the guest's is. */
 static uint32_t emit_conditional(struct nx_translator *t, const struct nx_insn *insn)
 {
-	struct nx_decoded *d = &t->s->decoded[0];
+	const struct nx_decoded *d = nx_decoded_insn(t, insn);
 
-	if (!nx_decode_full(&t->graph->mode, insn->bytes, insn->len, d)) {
+	if (!d) {
 		t->e.failed = true;
 		return 0;
 	}
@@ -328,8 +328,7 @@ void nx_translate_begin(struct nx_engine *engine, const struct nx_graph *graph, 
 	    .s = s,
 	    .e = {.to = code_rw,
 		  .capacity = capacity,
-		  .traps = engine->memory.branches != NX_BRANCHES_INDIRECT,
-		  .request = &s->request},
+		  .traps = engine->memory.branches != NX_BRANCHES_INDIRECT},
 	};
 	out->sites = out->entries = 0;
 	s->stubs = s->fixups = s->blocks_done = s->stubs_done = 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * translator.h - the translator's state, private to translate/: translate.c (structure: blocks,
- * branches, exits), lower.c (instructions), access.c and group.c (their memory accesses).
+ * branches, exits), lower.c and again.c (instructions), access.c and group.c (their memory
+ * accesses).
  */
 #ifndef NX_TRANSLATOR_H
 #define NX_TRANSLATOR_H
@@ -66,9 +67,8 @@ struct nx_translate_scratch {
 	struct nx_stub stub[NX_MAX_STUBS];
 	struct nx_fixup fixup[NX_MAX_FIXUPS];
 	unsigned stubs, fixups;
-	/* Too large for a kernel's stack: the instruction at hand, and how it is encoded. */
+	/* Too large for a kernel's stack: two instructions at hand. */
 	struct nx_decoded decoded[2];
-	ZydisEncoderRequest request, encoded; /* of emit.c, of lower.c */
 	/* The translator's position between two steps. */
 	struct nx_translator translator;
 	unsigned blocks_done, stubs_done;
@@ -76,6 +76,13 @@ struct nx_translate_scratch {
 
 _Static_assert(sizeof(struct nx_translate_scratch) <= NX_TRANSLATE_SCRATCH_SIZE,
 	       "scratch too small");
+
+/* Return the guest's instruction as Zydis sees it, until the next one is asked for; or NULL. */
+static inline const struct nx_decoded *nx_decoded_insn(struct nx_translator *t,
+						       const struct nx_insn *insn)
+{
+	return nx_decode_full(&t->engine->decoded, &t->graph->mode, insn->bytes, insn->len);
+}
 
 /* translate.c */
 uint16_t nx_site_add(struct nx_translator *t, enum nx_site_kind kind, const struct nx_insn *insn);
@@ -114,6 +121,10 @@ uint32_t nx_emit_range_check(struct nx_translator *t, const struct nx_place *pla
 unsigned nx_emit_group(struct nx_translator *t, uint16_t first, unsigned available);
 /* Emit its instructions with a check each, out of line. */
 void nx_emit_apart(struct nx_translator *t, const struct nx_stub *stub);
+
+/* again.c: the instruction as it is, with this for its memory operand, if it has one. */
+void nx_emit_again(struct nx_translator *t, const struct nx_insn *insn, const struct nx_decoded *d,
+		   const nx_operand *memory);
 
 /*
  * lower.c: what an instruction does before control goes on. Of an indirect branch: r10 = where it

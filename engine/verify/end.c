@@ -5,17 +5,22 @@
  */
 #include "verify/verifier.h"
 
-/* Return where control goes next from a straight stretch. */
+/* Note for each instruction where the stretch ends that it is in. */
 static void link_stretches(struct nx_verifier *v)
 {
-	uint32_t control = 0;
+	uint32_t begin = 0;
 
-	for (uint32_t at = v->size; at-- > 0;) {
-		if (v->map[at] & NXV_CONTROL)
-			control = at;
-		else if (v->map[at] & NXV_START)
-			v->link[at] = (uint16_t)control;
+	for (uint32_t at = next_fact(v, 0); at < v->size; at = next_fact(v, at + 1)) {
+		if (!(v->map[at] & NXV_CONTROL))
+			continue;
+		for (; begin < at; begin = next_fact(v, begin + 1))
+			if (v->map[begin] & NXV_START)
+				v->link[begin] = (uint16_t)at;
+		begin = next_fact(v, at + 1);
 	}
+	/* Nothing leads behind the last one: there is padding. */
+	for (; begin < v->size; begin = next_fact(v, begin + 1))
+		v->link[begin] = 0;
 }
 
 /* Take the next edge from a place that was not yet taken; a counted one need not be. */
@@ -70,7 +75,8 @@ enum nx_verify_result nx_verify_end(struct nx_verifier *v)
 	enum nx_verify_result result = NX_VERIFY_OK;
 
 	link_stretches(v);
-	for (uint32_t at = 0; at < v->size && result == NX_VERIFY_OK; at++)
+	for (uint32_t at = next_fact(v, 0); at < v->size && result == NX_VERIFY_OK;
+	     at = next_fact(v, at + 1))
 		if ((v->map[at] & (NXV_CONTROL | NXV_VISITED)) == NXV_CONTROL)
 			result = verify_ways(v, at);
 	return result;

@@ -126,14 +126,14 @@ static unsigned gpr_of(ZydisRegister reg)
 bool nx_verify_prefixes(const struct nx_verifier *v)
 {
 	enum { SIZE = 1, LOCK = 2, REPEAT = 4, REX = 8 };
-	const ZydisDecodedInstructionRaw *raw = &v->insn.raw;
+	const ZydisDecodedInstructionRaw *raw = &v->d->insn.raw;
 	unsigned allowed = SIZE | LOCK | REX, seen = 0;
 
 	if (v->listing == NXV_NO_FORM || v->listing == NXV_TRAP || v->listing == NXV_BRANCH)
 		allowed = 0;
 	else if (v->listing == NXV_JUMP || v->listing == NXV_CALL)
 		allowed = REX;
-	else if (v->listing == NXV_HINT && v->insn.opcode == 0x90)
+	else if (v->listing == NXV_HINT && v->d->insn.opcode == 0x90)
 		allowed = SIZE; /* with REX.B it exchanges registers */
 	for (unsigned i = 0; i < raw->prefix_count; i++) {
 		uint8_t value = raw->prefixes[i].value;
@@ -168,7 +168,7 @@ static enum nx_verify_result use_r14_value(struct nx_verifier *v)
 
 static enum nx_verify_result verify_register(struct nx_verifier *v, unsigned i, bool *sets_r14)
 {
-	const ZydisDecodedOperand *op = &v->op[i];
+	const ZydisDecodedOperand *op = &v->d->op[i];
 	unsigned number = gpr_of(op->reg.value);
 
 	if (op->reg.value == ZYDIS_REGISTER_RFLAGS || op->reg.value == ZYDIS_REGISTER_RIP)
@@ -210,7 +210,7 @@ static enum nx_verify_result verify_slot(struct nx_verifier *v, const ZydisDecod
 	int64_t end = write ? NX_CTX_WRITABLE : NX_CTX_TLB;
 	int64_t first = op->mem.disp.value;
 
-	if (v->insn.attributes & ZYDIS_ATTRIB_HAS_LOCK)
+	if (v->d->insn.attributes & ZYDIS_ATTRIB_HAS_LOCK)
 		return NX_VERIFY_MEMORY;
 	if (is_count(v)) {
 		v->expect = EXPECT_COUNT;
@@ -223,7 +223,7 @@ static enum nx_verify_result verify_slot(struct nx_verifier *v, const ZydisDecod
 	if (write && first < NX_CTX_LINEAR && first + bytes > NX_CTX_SITE) {
 		if (!is_site_store(v))
 			return NX_VERIFY_MEMORY;
-		v->site = (uint32_t)v->op[1].imm.value.u;
+		v->site = (uint32_t)v->d->op[1].imm.value.u;
 		v->site_at = v->at;
 		if (v->site >= v->translation->sites)
 			return NX_VERIFY_SITE;
@@ -234,7 +234,7 @@ static enum nx_verify_result verify_slot(struct nx_verifier *v, const ZydisDecod
 
 static enum nx_verify_result verify_memory(struct nx_verifier *v, unsigned i)
 {
-	const ZydisDecodedOperand *op = &v->op[i];
+	const ZydisDecodedOperand *op = &v->d->op[i];
 	unsigned bytes = (op->size + 7u) / 8;
 	bool write = op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 
@@ -270,28 +270,30 @@ static enum nx_verify_result verify_memory(struct nx_verifier *v, unsigned i)
 
 enum nx_verify_result nx_verify_operands(struct nx_verifier *v)
 {
-	bool sets_r14 = false;
+	bool sets_r14 = false, harmless = true;
 
 	/* A register as bit offset counts from the operand on, in both directions, without limit.
 	 */
-	if (v->listing == NXV_BIT_TEST && v->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
-	    v->op[1].type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
+	if (v->listing == NXV_BIT_TEST && v->d->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+	    v->d->op[1].type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
 		return NX_VERIFY_MEMORY;
 	if (v->listing == NXV_WIDE &&
-	    !(v->insn.attributes & ZYDIS_ATTRIB_HAS_REX && v->insn.raw.rex.W))
+	    !(v->d->insn.attributes & ZYDIS_ATTRIB_HAS_REX && v->d->insn.raw.rex.W))
 		return NX_VERIFY_FORBIDDEN;
 	/* Other opcodes that are nops today have become instructions before. */
-	if (v->listing == NXV_HINT && v->insn.opcode != 0x90 && v->insn.opcode != 0x1f)
+	if (v->listing == NXV_HINT && v->d->insn.opcode != 0x90 && v->d->insn.opcode != 0x1f)
 		return NX_VERIFY_FORBIDDEN;
-	for (unsigned i = 0; i < v->insn.operand_count; i++) {
+	for (unsigned i = 0; i < v->d->insn.operand_count; i++) {
 		enum nx_verify_result result;
 
-		switch (v->op[i].type) {
+		switch (v->d->op[i].type) {
 		case ZYDIS_OPERAND_TYPE_REGISTER:
 			result = verify_register(v, i, &sets_r14);
+			harmless &= gpr_of(v->d->op[i].reg.value) != NX_R14;
 			break;
 		case ZYDIS_OPERAND_TYPE_MEMORY:
 			result = verify_memory(v, i);
+			harmless = false;
 			break;
 		case ZYDIS_OPERAND_TYPE_IMMEDIATE:
 			result = NX_VERIFY_OK;
@@ -303,6 +305,9 @@ enum nx_verify_result nx_verify_operands(struct nx_verifier *v)
 		if (result != NX_VERIFY_OK)
 			return result;
 	}
+	/* Registers are a part of the head, and r14 the only one with anything to prove. */
+	if (harmless)
+		v->d->notes |= NXV_NOTE_HARMLESS;
 	if (sets_r14) {
 		v->r14 = NXV_R14_VALUE;
 		v->map[v->at] |= NXV_SETS;

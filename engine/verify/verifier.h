@@ -6,9 +6,8 @@
 #ifndef NX_VERIFIER_H
 #define NX_VERIFIER_H
 
+#include "insn/decode.h"
 #include "verify/verify.h"
-
-#include <Zydis/Decoder.h>
 
 /* Facts about a byte of code. */
 #define NXV_START (1u << 0)   /* an instruction starts here */
@@ -47,6 +46,11 @@ enum nx_listing {
 	NXV_CALL,
 };
 
+/* Notes on all instructions with the same head (struct nx_decoded). */
+#define NXV_NOTE_SEEN (1u << 0)     /* the notes have been made */
+#define NXV_NOTE_PREFIXES (1u << 1) /* the prefixes are permitted */
+#define NXV_NOTE_HARMLESS (1u << 2) /* the operands are proven, whatever was before */
+
 /* The check sequence's instructions, in order; see context.h. */
 enum nx_check_step {
 	NXV_CHECK_COPY,
@@ -68,14 +72,13 @@ struct nx_verifier {
 	const struct nx_thunks *thunks;
 	uint16_t *map;
 	uint16_t *link;
-	ZydisDecoder decoder;
+	struct nx_decode_cache *cache;
 
 	enum { PASS_CODE, PASS_MAP, PASS_END } pass;
 	/* The instruction at hand. */
 	uint32_t at, next;
 	enum nx_listing listing;
-	ZydisDecodedInstruction insn;
-	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	struct nx_decoded *d; /* in the cache */
 
 	/* What the instructions before it lead to. */
 	bool falls;    /* control may fall through to it */
@@ -101,21 +104,37 @@ struct nx_verifier {
 	bool check_write;
 };
 
+/* Return the first byte from at on, or the code's size, about which there are facts. */
+static inline uint32_t next_fact(const struct nx_verifier *v, uint32_t at)
+{
+	uint64_t four;
+
+	while (v->size - at >= 4) {
+		nx_memcpy(&four, v->map + at, sizeof(four));
+		if (four)
+			return at + (uint32_t)__builtin_ctzll(four) / 16;
+		at += 4;
+	}
+	while (at < v->size && !v->map[at])
+		at++;
+	return at;
+}
+
 static inline bool is_reg(const struct nx_verifier *v, unsigned i, ZydisRegister reg)
 {
-	return v->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && v->op[i].reg.value == reg;
+	return v->d->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && v->d->op[i].reg.value == reg;
 }
 
 static inline bool is_imm(const struct nx_verifier *v, unsigned i, int64_t value)
 {
-	return v->op[i].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && v->op[i].imm.value.s == value;
+	return v->d->op[i].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && v->d->op[i].imm.value.s == value;
 }
 
 /* [r15 + index + disp], or [r15 + disp] */
 static inline bool is_context(const struct nx_verifier *v, unsigned i, ZydisRegister index,
 			      int64_t disp, unsigned bytes)
 {
-	const ZydisDecodedOperand *op = &v->op[i];
+	const ZydisDecodedOperand *op = &v->d->op[i];
 
 	return op->type == ZYDIS_OPERAND_TYPE_MEMORY && op->mem.type == ZYDIS_MEMOP_TYPE_MEM &&
 	       op->mem.base == ZYDIS_REGISTER_R15 && op->mem.index == index &&
@@ -126,21 +145,21 @@ static inline bool is_context(const struct nx_verifier *v, unsigned i, ZydisRegi
 /* A branch to an address in the code itself. */
 static inline bool is_direct(const struct nx_verifier *v)
 {
-	return v->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && v->op[0].imm.is_relative;
+	return v->d->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && v->d->op[0].imm.is_relative;
 }
 
 /* mov dword [r15 + NX_CTX_SITE], K */
 static inline bool is_site_store(const struct nx_verifier *v)
 {
-	return v->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
+	return v->d->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
 	       is_context(v, 0, ZYDIS_REGISTER_NONE, NX_CTX_SITE, 4) &&
-	       v->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+	       v->d->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 }
 
 /* sub dword [r15 + NX_CTX_TURNS or NX_CTX_IDLE_TURNS], 1 */
 static inline bool is_count(const struct nx_verifier *v)
 {
-	return v->insn.mnemonic == ZYDIS_MNEMONIC_SUB && is_imm(v, 1, 1) &&
+	return v->d->insn.mnemonic == ZYDIS_MNEMONIC_SUB && is_imm(v, 1, 1) &&
 	       (is_context(v, 0, ZYDIS_REGISTER_NONE, NX_CTX_TURNS, 4) ||
 		is_context(v, 0, ZYDIS_REGISTER_NONE, NX_CTX_IDLE_TURNS, 4));
 }

@@ -33,7 +33,7 @@
 /* Compute a direct branch's target; return false if it lies outside this translation. */
 static bool branch_target(const struct nx_verifier *v, uint32_t *target)
 {
-	int64_t to = (int64_t)v->next + v->op[0].imm.value.s;
+	int64_t to = (int64_t)v->next + v->d->op[0].imm.value.s;
 
 	if (to < 0 || to >= (int64_t)v->size)
 		return false;
@@ -52,14 +52,14 @@ static void note_control(struct nx_verifier *v, unsigned ways, uint32_t target)
 /* add or sub, as the mnemonic says, r14, [r15 + r11 + NX_CTX_TLB + NX_TLB_ADDEND] */
 static bool is_addend(const struct nx_verifier *v, ZydisMnemonic mnemonic)
 {
-	return v->insn.mnemonic == mnemonic && is_reg(v, 0, ZYDIS_REGISTER_R14) &&
+	return v->d->insn.mnemonic == mnemonic && is_reg(v, 0, ZYDIS_REGISTER_R14) &&
 	       is_context(v, 1, ZYDIS_REGISTER_R11, NX_CTX_TLB + NX_TLB_ADDEND, 8);
 }
 
 /* mov [r15 + NX_CTX_LINEAR], r14 */
 static bool is_linear_store(const struct nx_verifier *v)
 {
-	return v->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
+	return v->d->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
 	       is_context(v, 0, ZYDIS_REGISTER_NONE, NX_CTX_LINEAR, 8) &&
 	       is_reg(v, 1, ZYDIS_REGISTER_R14);
 }
@@ -69,12 +69,12 @@ static bool leads_to_thunk(const struct nx_verifier *v, int64_t slot)
 {
 	const struct nx_thunks *thunks = v->thunks;
 
-	if (v->insn.meta.branch_type != ZYDIS_BRANCH_TYPE_NEAR)
+	if (v->d->insn.meta.branch_type != ZYDIS_BRANCH_TYPE_NEAR)
 		return false;
 	if (thunks->branches == NX_BRANCHES_INDIRECT)
 		return is_context(v, 0, ZYDIS_REGISTER_NONE, slot, 8);
-	return is_direct(v) && v->insn.raw.prefix_count == 0 &&
-	       thunks->code + v->next + v->op[0].imm.value.u ==
+	return is_direct(v) && v->d->insn.raw.prefix_count == 0 &&
+	       thunks->code + v->next + v->d->op[0].imm.value.u ==
 		   (slot == NX_CTX_THUNK_EXIT   ? thunks->exit
 		    : slot == NX_CTX_THUNK_MISS ? thunks->miss
 						: thunks->helper);
@@ -83,7 +83,7 @@ static bool leads_to_thunk(const struct nx_verifier *v, int64_t slot)
 /* jmp or call, as the mnemonic says, to the thunk that has this slot */
 static bool is_thunk(const struct nx_verifier *v, ZydisMnemonic mnemonic, int64_t slot)
 {
-	return v->insn.mnemonic == mnemonic && leads_to_thunk(v, slot);
+	return v->d->insn.mnemonic == mnemonic && leads_to_thunk(v, slot);
 }
 
 /* Control does not go on behind the instruction, a jump. */
@@ -100,7 +100,7 @@ static enum nx_verify_result verify_branch(struct nx_verifier *v)
 
 	if (!is_direct(v))
 		return NX_VERIFY_CALL;
-	if (v->insn.raw.prefix_count != 0)
+	if (v->d->insn.raw.prefix_count != 0)
 		return NX_VERIFY_FORBIDDEN;
 	if (!branch_target(v, &target))
 		return NX_VERIFY_BRANCH;
@@ -119,7 +119,7 @@ static enum nx_verify_result verify_count(struct nx_verifier *v)
 {
 	enum nx_verify_result result = NX_VERIFY_COUNT;
 
-	if (v->insn.mnemonic == ZYDIS_MNEMONIC_JB)
+	if (v->d->insn.mnemonic == ZYDIS_MNEMONIC_JB)
 		result = verify_branch(v);
 	v->map[v->at] |= NXV_FIXED;
 	v->expect = EXPECT_ANY;
@@ -171,7 +171,7 @@ static enum nx_verify_result verify_stub(struct nx_verifier *v)
 	case EXPECT_STUB_SITE:
 		if (!is_site_store(v))
 			return NX_VERIFY_CHECK;
-		v->site = (uint32_t)v->op[1].imm.value.u;
+		v->site = (uint32_t)v->d->op[1].imm.value.u;
 		if (v->site >= v->translation->sites ||
 		    v->translation->site[v->site].kind != NX_SITE_ACCESS)
 			return NX_VERIFY_SITE;
@@ -183,7 +183,7 @@ static enum nx_verify_result verify_stub(struct nx_verifier *v)
 		v->expect = EXPECT_STUB_JUMP;
 		return NX_VERIFY_OK;
 	default:
-		if (v->listing != NXV_JUMP || !is_direct(v) || v->insn.raw.prefix_count != 0)
+		if (v->listing != NXV_JUMP || !is_direct(v) || v->d->insn.raw.prefix_count != 0)
 			return NX_VERIFY_CHECK;
 		if (!branch_target(v, &back))
 			return NX_VERIFY_BRANCH;
@@ -201,7 +201,7 @@ static enum nx_verify_result verify_stub(struct nx_verifier *v)
 /* Whether the instruction is the given one of the sequence. */
 static bool matches_check(struct nx_verifier *v, unsigned step)
 {
-	ZydisMnemonic mnemonic = v->insn.mnemonic;
+	ZydisMnemonic mnemonic = v->d->insn.mnemonic;
 	int64_t disp;
 
 	switch (step) {
@@ -216,10 +216,10 @@ static bool matches_check(struct nx_verifier *v, unsigned step)
 		       is_imm(v, 1, NX_TLB_MASK);
 	case NXV_CHECK_LAST_BYTE:
 		if (mnemonic != ZYDIS_MNEMONIC_LEA || !is_reg(v, 0, ZYDIS_REGISTER_R10) ||
-		    v->op[1].mem.base != ZYDIS_REGISTER_R14 ||
-		    v->op[1].mem.index != ZYDIS_REGISTER_NONE)
+		    v->d->op[1].mem.base != ZYDIS_REGISTER_R14 ||
+		    v->d->op[1].mem.index != ZYDIS_REGISTER_NONE)
 			return false;
-		disp = v->op[1].mem.disp.value;
+		disp = v->d->op[1].mem.disp.value;
 		if (disp < 0 || disp >= NX_CHECK_BYTES)
 			return false;
 		v->check_bytes = (uint32_t)disp + 1;
@@ -236,7 +236,7 @@ static bool matches_check(struct nx_verifier *v, unsigned step)
 			is_context(v, 1, ZYDIS_REGISTER_R11, NX_CTX_TLB + NX_TLB_READ, 8));
 	case NXV_CHECK_BRANCH:
 		return mnemonic == ZYDIS_MNEMONIC_JNZ && is_direct(v) &&
-		       v->insn.raw.prefix_count == 0 && branch_target(v, &v->check_stub);
+		       v->d->insn.raw.prefix_count == 0 && branch_target(v, &v->check_stub);
 	default:
 		return mnemonic == ZYDIS_MNEMONIC_CMOVNZ && is_reg(v, 0, ZYDIS_REGISTER_R14) &&
 		       is_reg(v, 1, ZYDIS_REGISTER_R15);
@@ -303,13 +303,21 @@ static enum nx_verify_result verify_link(const struct nx_verifier *v, uint32_t b
 
 /* ---- The passes ---- */
 
+/* Prefixes are a part of the head. */
+static bool has_good_prefixes(struct nx_verifier *v)
+{
+	if (!(v->d->notes & NXV_NOTE_SEEN))
+		v->d->notes = NXV_NOTE_SEEN | (nx_verify_prefixes(v) ? NXV_NOTE_PREFIXES : 0);
+	return v->d->notes & NXV_NOTE_PREFIXES;
+}
+
 static enum nx_verify_result verify_instruction(struct nx_verifier *v)
 {
 	bool taken;
 	enum nx_verify_result result;
 
-	if (v->insn.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || v->listing == NXV_REFUSED ||
-	    !nx_verify_prefixes(v))
+	if (v->d->insn.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || v->d->has_more ||
+	    v->listing == NXV_REFUSED || !has_good_prefixes(v))
 		return NX_VERIFY_FORBIDDEN;
 	if (v->trap_due && v->listing != NXV_TRAP)
 		return NX_VERIFY_TRAP;
@@ -346,22 +354,18 @@ static enum nx_verify_result verify_instruction(struct nx_verifier *v)
 		return verify_branch(v);
 	default:
 		v->falls = true;
-		return nx_verify_operands(v);
+		return v->d->notes & NXV_NOTE_HARMLESS ? NX_VERIFY_OK : nx_verify_operands(v);
 	}
 }
 
 static bool decode(struct nx_verifier *v, uint32_t at)
 {
-	ZydisDecoderContext context;
-
-	if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&v->decoder, &context, v->code + at,
-							v->size - at, &v->insn)) ||
-	    !ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&v->decoder, &context, &v->insn, v->op,
-						     v->insn.operand_count)))
+	v->d = nx_decode_form(v->cache, NX_CODE_64, v->code + at, v->size - at);
+	if (!v->d)
 		return false;
 	v->at = at;
-	v->next = at + v->insn.length;
-	v->listing = nx_verify_listing(v->insn.mnemonic);
+	v->next = at + v->d->insn.length;
+	v->listing = nx_verify_listing(v->d->insn.mnemonic);
 	return true;
 }
 
@@ -426,11 +430,9 @@ static enum nx_verify_result verify_map(struct nx_verifier *v)
 {
 	bool known = false; /* nothing lands between what established r14 and here */
 
-	for (uint32_t at = 0; at < v->size; at++) {
+	for (uint32_t at = next_fact(v, 0); at < v->size; at = next_fact(v, at + 1)) {
 		unsigned is = v->map[at];
 
-		if (is == 0)
-			continue;
 		v->at = at;
 		if (is & NXV_TARGET) {
 			if ((is & (NXV_START | NXV_FIXED)) != NXV_START)
@@ -486,12 +488,12 @@ void nx_verify_begin(const uint8_t *code, uint32_t size, const struct nx_transla
 	    .thunks = thunks,
 	    .map = scratch->map,
 	    .link = scratch->link,
+	    .cache = &scratch->decoded,
 	    .falls = true,
 	};
 	if (size > NX_VERIFY_MAX_BYTES)
 		return;
 	nx_memset(v->map, 0, size * sizeof(v->map[0]));
-	ZydisDecoderInit(&v->decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 }
 
 static enum nx_verify_result verify_some(struct nx_verifier *v)
@@ -530,12 +532,13 @@ enum nx_verify_result nx_verify(const uint8_t *code, uint32_t size,
 				const struct nx_thunks *thunks, struct nx_verify_scratch *scratch,
 				uint32_t *where)
 {
+	const struct nx_verifier *v = (const struct nx_verifier *)scratch->state;
 	enum nx_verify_result result;
 
 	nx_verify_begin(code, size, translation, thunks, scratch);
 	while (nx_verify_step(scratch, &result) == NX_MORE)
 		;
-	*where = result == NX_VERIFY_OK ? 0 : ((struct nx_verifier *)scratch->state)->at;
+	*where = result == NX_VERIFY_OK ? 0 : v->at;
 	return result;
 }
 

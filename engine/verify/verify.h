@@ -4,6 +4,7 @@
 #define NX_VERIFY_H
 
 #include "context.h"
+#include "insn/insn.h"
 #include "translate/site.h"
 
 #define NX_VERIFY_RESULTS(X)                                                          \
@@ -30,12 +31,14 @@ enum nx_verify_result {
 #undef NX_X
 };
 
-/* Scratch memory for the verifier, from the arena. */
+/* Scratch memory for the verifier, from the arena. What it has decoded is all zero at first, and
+ * changed by the verifier only; of the rest nothing matters that an earlier run has left. */
 #define NX_VERIFY_MAX_BYTES 65536
 struct nx_verify_scratch {
 	uint16_t map[NX_VERIFY_MAX_BYTES];  /* facts about each byte of code */
 	uint16_t link[NX_VERIFY_MAX_BYTES]; /* other places in the code that belong to it */
-	uint64_t state[320];                /* struct nx_verifier */
+	uint64_t state[32];                 /* struct nx_verifier */
+	struct nx_decode_cache decoded;
 };
 
 /* Prove that the code obeys the rules of context.h, with branches to these thunks. *where is the

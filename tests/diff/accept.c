@@ -7,6 +7,8 @@
 
 /* ---- Is this instruction one that may come here? ---- */
 
+static struct nx_decode_cache cache;
+
 static struct nx_mode engine_mode(const struct sequence *seq)
 {
 	return (struct nx_mode){.bits = seq->bits,
@@ -214,7 +216,7 @@ bool acceptable(struct generator *g, const struct row *row, struct nx_insn *engi
 	     (!processor->whole && (g->cleared_if || !(g->seq->rflags & NX_FL_IF) || g->seq->user ||
 				    (g->seq->rflags & NX_FL_IOPL)))))
 		return false;
-	nx_decode(&mode, rip_here(g), g->bytes, g->len, engine);
+	nx_decode(&cache, &mode, rip_here(g), g->bytes, g->len, engine);
 	if (engine->op == NX_OP_LEAVE && !(g->hostile && once_in(&g->random, 8)))
 		return false;
 	return g->index == g->next_io || engine->accesses <= g->accesses;

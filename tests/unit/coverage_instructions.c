@@ -93,19 +93,19 @@ static enum outcome outcome_of_op(const struct nx_insn *insn)
 /* With nothing granted first, then with each thing that a host may grant. */
 static enum outcome outcome_of(struct nx_mode mode, const uint8_t *bytes, struct nx_insn *insn)
 {
-	nx_decode(&mode, 0x1000, bytes, 15, insn);
+	nx_decode(&engine->decoded, &mode, 0x1000, bytes, 15, insn);
 	if (insn->op != NX_OP_LEAVE)
 		return outcome_of_op(insn);
 	mode.exits = ~0u;
-	nx_decode(&mode, 0x1000, bytes, 15, insn);
+	nx_decode(&engine->decoded, &mode, 0x1000, bytes, 15, insn);
 	if (insn->op != NX_OP_LEAVE)
 		return INSN_EXIT;
 	mode.features = ~0u;
-	nx_decode(&mode, 0x1000, bytes, 15, insn);
+	nx_decode(&engine->decoded, &mode, 0x1000, bytes, 15, insn);
 	if (insn->op != NX_OP_LEAVE)
 		return FEATURE;
 	mode.segment_loads = !mode.protected_mode;
-	nx_decode(&mode, 0x1000, bytes, 15, insn);
+	nx_decode(&engine->decoded, &mode, 0x1000, bytes, 15, insn);
 	return insn->op != NX_OP_LEAVE ? LOADS : LEAVES;
 }
 
@@ -164,19 +164,20 @@ static bool has_idle_repeat(const struct nx_decoded *d)
 static void walk_one(unsigned number, const uint8_t *bytes)
 {
 	const struct nx_mode mode = mode_of(number);
-	struct nx_decoded d;
+	const struct nx_decoded *d = nx_decode_full(&engine->decoded, &mode, bytes, 15);
 	struct nx_insn insn;
 	enum outcome outcome;
 	struct seen *entry;
 
-	if (!nx_decode_full(&mode, bytes, 15, &d))
+	if (!d)
 		return;
 	forms++;
-	entry = &seen[d.insn.mnemonic];
-	entry->isa_set = d.insn.meta.isa_set;
+	entry = &seen[d->insn.mnemonic];
+	entry->isa_set = d->insn.meta.isa_set;
+	/* Decodes the same bytes again, so that what is in the cache stays. */
 	outcome = outcome_of(mode, bytes, &insn);
-	if (!has_idle_repeat(&d))
-		*(nx_memory_operand(&d) ? &entry->memory[number] : &entry->registers[number]) |=
+	if (!has_idle_repeat(d))
+		*(nx_memory_operand(d) ? &entry->memory[number] : &entry->registers[number]) |=
 		    (uint16_t)(1u << outcome);
 	if (outcome != LEAVES && insn.op != NX_OP_JCC && insn.op != NX_OP_JMP)
 		check_translation(&mode, &insn);
@@ -425,13 +426,12 @@ static bool vector_prefixes_leave(void)
 		for (unsigned opcode = 0; opcode < 256 * 2; opcode++) {
 			uint8_t bytes[32] = {0};
 			unsigned at = i == 0 ? 2 : prefixes[i][0] == 0x62 ? 4 : 3;
-			struct nx_decoded d;
 			struct nx_insn insn;
 
 			memcpy(bytes, prefixes[i], 4);
 			bytes[at] = (uint8_t)opcode;
 			bytes[at + 1] = opcode < 256 ? 0xc1 : 0x01;
-			known += nx_decode_full(&mode, bytes, 15, &d);
+			known += nx_decode_full(&engine->decoded, &mode, bytes, 15) != NULL;
 			if (outcome_of(mode, bytes, &insn) != LEAVES)
 				return false;
 		}

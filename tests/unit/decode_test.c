@@ -14,6 +14,8 @@
 
 #define RIP 0x1000u
 
+static struct nx_decode_cache cache;
+
 enum {
 	DX = 1 << 0,     /* port_in_dx */
 	READ = 1 << 1,   /* memory_read */
@@ -63,7 +65,7 @@ static void check_row(const struct nx_mode *mode, const struct row *row, unsigne
 	memset(bytes, 0xcc, sizeof(bytes));
 	memcpy(bytes, row->bytes, row->len);
 	memset(&insn, 0xff, sizeof(insn));
-	nx_decode(mode, RIP, bytes, sizeof(bytes), &insn);
+	nx_decode(&cache, mode, RIP, bytes, sizeof(bytes), &insn);
 	if (insn.op != row->op || insn.len != row->len || insn.size != row->size ||
 	    insn.accesses != row->accesses || flags_of(&insn) != row->flags ||
 	    insn.target != row->target)
@@ -78,7 +80,7 @@ static void check_row(const struct nx_mode *mode, const struct row *row, unsigne
 	assert_false(insn.weak);
 
 	/* With the last byte missing it is no instruction. */
-	nx_decode(mode, RIP, bytes, row->len - 1, &insn);
+	nx_decode(&cache, mode, RIP, bytes, row->len - 1, &insn);
 	assert_int_equal(insn.op, NX_OP_LEAVE);
 }
 
@@ -239,7 +241,7 @@ static void test_branches(void **state)
 		}
 		memset(bytes, 0, sizeof(bytes));
 		memcpy(bytes, rows[i].bytes, rows[i].len);
-		nx_decode(&each, RIP, bytes, sizeof(bytes), &insn);
+		nx_decode(&cache, &each, RIP, bytes, sizeof(bytes), &insn);
 		assert_int_equal(insn.op, NX_OP_LEAVE);
 	}
 	check_row(&mode, &truncating, 0);
@@ -297,10 +299,10 @@ static void test_must_leave(void **state)
 
 	(void)state;
 	CHECK(rows);
-	nx_decode(&mode, RIP, fifteen_prefixes, sizeof(fifteen_prefixes), &insn);
+	nx_decode(&cache, &mode, RIP, fifteen_prefixes, sizeof(fifteen_prefixes), &insn);
 	assert_int_equal(insn.op, NX_OP_LEAVE);
 	/* No instruction in 64-bit mode. */
-	nx_decode(&mode, RIP, (const uint8_t *)"\x60\x90\x90", 3, &insn);
+	nx_decode(&cache, &mode, RIP, (const uint8_t *)"\x60\x90\x90", 3, &insn);
 	assert_int_equal(insn.op, NX_OP_LEAVE);
 }
 
@@ -332,12 +334,12 @@ static void test_instruction_exits(void **state)
 		const uint8_t *bytes = (const uint8_t *)rows[i].bytes;
 
 		mode.exits = rows[i].class;
-		nx_decode(&mode, RIP, bytes, rows[i].len, &insn);
+		nx_decode(&cache, &mode, RIP, bytes, rows[i].len, &insn);
 		assert_int_equal(insn.op, NX_OP_INSN_EXIT);
 		assert_int_equal(insn.target, rows[i].insn);
 		assert_int_equal(insn.len, rows[i].len);
 		mode.exits = ~rows[i].class;
-		nx_decode(&mode, RIP, bytes, rows[i].len, &insn);
+		nx_decode(&cache, &mode, RIP, bytes, rows[i].len, &insn);
 		assert_int_equal(insn.op, NX_OP_LEAVE);
 	}
 }
@@ -346,7 +348,7 @@ static enum nx_op op_in(const struct nx_mode *mode, const char *bytes, unsigned 
 {
 	struct nx_insn insn;
 
-	nx_decode(mode, RIP, (const uint8_t *)bytes, len, &insn);
+	nx_decode(&cache, mode, RIP, (const uint8_t *)bytes, len, &insn);
 	return insn.op;
 }
 
