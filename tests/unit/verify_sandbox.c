@@ -260,7 +260,6 @@ static const char *run_once(const uint8_t *at, unsigned turn)
 	box.misses = 0;
 	box.looks = 0;
 	box.progress = box.context->turns + box.context->idle_turns;
-	verify_sandbox_stats.runs++;
 	number = sigsetjmp(box.escape, 1);
 	if (number == 0) {
 		box.running = 1;
@@ -291,6 +290,7 @@ static const char *run(const uint8_t *at, unsigned turn)
 	const char *error;
 	unsigned tries = 0;
 
+	verify_sandbox_stats.runs++;
 	do {
 		box.seed = seed;
 		error = run_once(at, turn);
