@@ -19,8 +19,7 @@
 #   selftests             the kernel's KVM selftests in the lab, each without and with noexit
 #   selftests-module      the same beside noexit.ko
 #   nested                the module around a hypervisor in the lab, in level 1, level 0 and both;
-#                         nested-novgif: the same without virtual GIF; nested-intel: on Intel's kind of
-#                         processor; nested-boot: Debian in level 2
+#                         nested-novgif: the same without virtual GIF; nested-boot: Debian in level 2
 #   nested-disturbed      a hypervisor whose machine is stopped, saved, migrated and reset
 #   nested-table          noexit bench nested-table once (SOAK_ROWS: these rows); level 2 must say the same in each column
 #   boots                 SOAK_BOOTS (200) boots of the lab's guest
@@ -185,7 +184,6 @@ part()
 	selftests) python3 "$root/lab/kvm-selftests" --keep "$keep/selftests" ;;
 	selftests-module) python3 "$root/lab/kvm-selftests" --module --keep "$keep/selftests-module" ;;
 	nested) python3 "$root/tests/kernel/host/nested_test.py" ;;
-	nested-intel) python3 "$root/tests/kernel/host/nested_test.py" --intel ;;
 	nested-novgif) python3 "$root/tests/kernel/host/nested_test.py" vgif=0 ;;
 	nested-disturbed) python3 "$root/tests/kernel/host/disturbed_test.py" ;;
 	nested-table) nested_table ;;
@@ -205,7 +203,7 @@ part()
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
 	guests guests-trixie minivmm-trixie cloud-trixie cloud-intel kernel-trixie libvirt selftests selftests-module \
-	nested nested-novgif nested-intel nested-boot nested-disturbed nested-table \
+	nested nested-novgif nested-boot nested-disturbed nested-table \
 	deb-bookworm deb-trixie boots load busy busy-nokvm debian13
 status=0
 summary=

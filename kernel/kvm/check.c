@@ -18,7 +18,7 @@ static bool is_intercepted(struct nxk_vcpu *v)
 {
 	enum nxk_class class = nxk_class_of(&v->exit);
 
-	return (class != NXK_CLASS_CR && class != NXK_CLASS_SVM && class != NXK_CLASS_VMCS) ||
+	return (class != NXK_CLASS_CR && class != NXK_CLASS_SVM) ||
 	       nxk_vendor->intercepts(v->vcpu, &v->exit);
 }
 

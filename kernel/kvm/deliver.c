@@ -71,10 +71,6 @@ static int call_insn_handler(struct nxk_vcpu *v)
 	case NX_INSN_VMWRITE:
 	case NX_INSN_VMLAUNCH:
 	case NX_INSN_VMRESUME:
-	case NX_INSN_VMPTRLD:
-	case NX_INSN_VMCLEAR:
-	case NX_INSN_INVEPT:
-	case NX_INSN_INVVPID:
 		return nxk_deliver_nested(v);
 	default:
 		WARN_ON_ONCE(1);

@@ -321,8 +321,6 @@ int nxk_svm_deliver_nested(struct nxk_vcpu *v);
 bool nxk_vmx_find_nested(void);
 enum nx_route nxk_vmx_route_nested(struct nxk_vcpu *v, const struct nx_exit *exit);
 int nxk_vmx_deliver_nested(struct nxk_vcpu *v);
-/* Return whether the processor intercepts VMREAD or VMWRITE of this field. */
-bool nxk_vmx_intercepts_field(u64 field);
 bool nxk_vmx_predict(struct nxk_vcpu *v);
 bool nxk_vmx_as_predicted(struct nxk_vcpu *v);
 

@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
  * nested_vmx.c - the instructions of a guest hypervisor, on Intel's processors: VMREAD, VMWRITE,
- * VMLAUNCH, VMRESUME, and where the processor permits it VMPTRLD, VMCLEAR, INVEPT and INVVPID.
+ * VMLAUNCH and VMRESUME, where KVM does not use VMCS shadowing.
  *
- * All but the first two are emulated by kvm_intel's own exit handlers. A handler finds the operands
+ * The last two are emulated by kvm_intel's own exit handlers. Those of the others find the operands
  * in the instruction information in the VMCS, which the processor writes at an exit. VMWRITE to it
- * takes a processor of the kind that has VMCS shadowing. Those that have not are the ones where
- * each VMREAD exits, so VMREAD and VMWRITE are done here. They access KVM's copy of the guest
- * hypervisor's VMCS by KVM's own table of offsets. Whatever would have KVM do more than that is
- * left to the hardware's exit: failures, read-only fields, and fields that KVM has yet to copy from
- * elsewhere.
- *
- * With VMCS shadowing the processor executes most accesses without an exit. Behind an exit of the
- * nested guest KVM's copy is the valid one until the guest hypervisor is entered, since KVM fills
- * the shadow VMCS on its way there. So a stay that begins behind such an exit has all fields, and a
- * later one has those that are not shadowed.
+ * takes a processor of the kind that has VMCS shadowing, and where each VMREAD exits there is none.
+ * So VMREAD and VMWRITE are done here. They access KVM's copy of the guest hypervisor's VMCS by
+ * KVM's own table of offsets. Whatever would have KVM do more than that is left to the hardware's
+ * exit: failures, read-only fields, and fields that KVM has yet to copy from elsewhere.
  */
 #include "host.h"
 
@@ -29,14 +23,6 @@
 enum { WIDTH_16, WIDTH_64, WIDTH_32, WIDTH_NATURAL };
 #define READ_ONLY 1
 #define FIELDS 4096
-#define WRITES_ALL_FIELDS BIT(29) /* of IA32_VMX_MISC */
-
-/* The instruction information of a memory operand (SDM vol. 3, table 28-13): the linear address is
- * taken for a displacement in DS, without a base and an index. */
-#define ADDRESS_OF_64_BITS (2u << 7)
-#define IN_DS (3u << 15)
-#define NO_INDEX BIT(22)
-#define NO_BASE BIT(27)
 
 /* Declared in a header of KVM's own. */
 struct x86_exception;
@@ -54,25 +40,13 @@ static int no_handler(struct kvm_vcpu *vcpu)
 	return -EIO;
 }
 
-static void no_sync(struct kvm_vcpu *vcpu)
-{
-}
-
 DEFINE_STATIC_CALL(nxk_vmx_launch, no_handler);
 DEFINE_STATIC_CALL(nxk_vmx_resume, no_handler);
-DEFINE_STATIC_CALL(nxk_vmx_ptrld, no_handler);
-DEFINE_STATIC_CALL(nxk_vmx_clear, no_handler);
-DEFINE_STATIC_CALL(nxk_vmx_invept, no_handler);
-DEFINE_STATIC_CALL(nxk_vmx_invvpid, no_handler);
-DEFINE_STATIC_CALL(nxk_vmx_sync_shadow, no_sync);
 
 /* KVM's table, indexed by the field's encoding rotated left by 6 bits. 0: it has no such field. */
 static const u16 *offsets;
 static unsigned int offsets_count;
-static const bool *shadowing;
-/* VMWRITE may write the information about an exit. */
-static bool information_is_writable;
-/* The fields that the processor may access in a shadow VMCS, by the same index. */
+/* The fields that KVM would have in a shadow VMCS, by the same index. */
 static DECLARE_BITMAP(shadowed, FIELDS);
 static DECLARE_BITMAP(shadowed_writable, FIELDS);
 
@@ -104,31 +78,22 @@ static bool note_shadowed(const char *table, const char *count, unsigned long *f
 static bool find_handlers(void)
 {
 	int (**handlers)(struct kvm_vcpu *) = nxk_lookup("kvm_vmx_exit_handlers");
-	void *sync = nxk_lookup("nested_sync_vmcs12_to_shadow");
 
-	if (!handlers || !sync)
+	if (!handlers)
 		return false;
 	static_call_update(nxk_vmx_launch, handlers[EXIT_REASON_VMLAUNCH]);
 	static_call_update(nxk_vmx_resume, handlers[EXIT_REASON_VMRESUME]);
-	static_call_update(nxk_vmx_ptrld, handlers[EXIT_REASON_VMPTRLD]);
-	static_call_update(nxk_vmx_clear, handlers[EXIT_REASON_VMCLEAR]);
-	static_call_update(nxk_vmx_invept, handlers[EXIT_REASON_INVEPT]);
-	static_call_update(nxk_vmx_invvpid, handlers[EXIT_REASON_INVVPID]);
-	static_call_update(nxk_vmx_sync_shadow, sync);
 	return true;
 }
 
 bool nxk_vmx_find_nested(void)
 {
 	const unsigned int *count = nxk_lookup("nr_vmcs12_fields");
-	u64 misc;
+	const bool *shadowing = nxk_lookup("enable_shadow_vmcs");
 
 	offsets = nxk_lookup("vmcs12_field_offsets");
-	shadowing = nxk_lookup("enable_shadow_vmcs");
-	if (!offsets || !count || !shadowing)
+	if (!offsets || !count || !shadowing || *shadowing)
 		return false;
-	information_is_writable =
-	    !rdmsrl_safe(MSR_IA32_VMX_MISC, &misc) && misc & WRITES_ALL_FIELDS;
 	offsets_count = min(*count, (unsigned int)FIELDS);
 	if (!note_shadowed("shadow_read_write_fields", "max_shadow_read_write_fields",
 			   shadowed_writable) ||
@@ -215,16 +180,12 @@ static bool is_canonical(const struct nx_state *state, u64 address)
 }
 
 /*
- * While KVM has not copied the nested guest's rarely used fields, those of the shadow VMCS are
- * the ones that it certainly has: the processor reads them without asking KVM.
+ * While KVM has not copied the nested guest's rarely used fields, those of a shadow VMCS are the
+ * ones that it certainly has: a processor would read them without asking KVM.
  */
 static bool is_current(struct kvm_vcpu *vcpu, u64 field, const unsigned long *certain)
 {
-	bool is_certain = contains(certain, field);
-
-	if (*shadowing && !NXK_FIELD(vcpu, VMX_SHADOW_SYNC, bool) && contains(shadowed, field))
-		return false;
-	return is_certain || !NXK_FIELD(vcpu, VMX_RARE_SYNC, bool);
+	return contains(certain, field) || !NXK_FIELD(vcpu, VMX_RARE_SYNC, bool);
 }
 
 static bool route_access(struct nxk_vcpu *v, const struct nx_exit *exit)
@@ -240,15 +201,7 @@ static bool route_access(struct nxk_vcpu *v, const struct nx_exit *exit)
 		return false;
 	if (exit->insn == NX_INSN_VMREAD)
 		return is_current(vcpu, field, shadowed);
-	/* KVM copies a write to a field that the processor may only read to the shadow VMCS. */
-	if (*shadowing && contains(shadowed, field) && !contains(shadowed_writable, field))
-		return false;
 	return (field >> 10 & 3) != READ_ONLY && is_current(vcpu, field, shadowed_writable);
-}
-
-bool nxk_vmx_intercepts_field(u64 field)
-{
-	return !*shadowing || !contains(shadowed, field);
 }
 
 /* No hypervisor that enables interrupts enters its guest, so that nothing can come in between. */
@@ -264,13 +217,6 @@ enum nx_route nxk_vmx_route_nested(struct nxk_vcpu *v, const struct nx_exit *exi
 	case NX_INSN_VMLAUNCH:
 	case NX_INSN_VMRESUME:
 		taken = !(v->state->rflags & X86_EFLAGS_IF) && in_64_bit_mode(v->state);
-		break;
-	case NX_INSN_VMPTRLD:
-	case NX_INSN_VMCLEAR:
-	case NX_INSN_INVEPT:
-	case NX_INSN_INVVPID:
-		taken = information_is_writable && in_64_bit_mode(v->state) &&
-			is_canonical(v->state, exit->linear);
 		break;
 	default:
 		taken = false;
@@ -365,44 +311,8 @@ static int deliver_entry(struct nxk_vcpu *v)
 	v->last = true;
 	vmcs_write(GUEST_RSP, v->state->gpr[NX_RSP]);
 	vmcs_write(GUEST_RIP, v->state->rip);
-	/* The handler copies the shadow VMCS, which KVM fills on the way to the guest hypervisor.
-	 */
-	if (*shadowing && NXK_FIELD(vcpu, VMX_SHADOW_SYNC, bool))
-		static_call(nxk_vmx_sync_shadow)(vcpu);
 	return v->exit.insn == NX_INSN_VMLAUNCH ? static_call(nxk_vmx_launch)(vcpu)
 						: static_call(nxk_vmx_resume)(vcpu);
-}
-
-/* Return the number of a register that has the value of INVEPT's or INVVPID's register. The handler
- * looks at that alone. */
-static unsigned int register_with(const struct nx_state *state, u64 value)
-{
-	unsigned int number = 0;
-
-	while (number < NX_GPRS - 1 && state->gpr[number] != value)
-		number++;
-	return number;
-}
-
-static int deliver_by_information(struct nxk_vcpu *v)
-{
-	struct kvm_vcpu *vcpu = v->vcpu;
-	struct nx_exit *exit = &v->exit;
-
-	vmcs_write(VMX_INSTRUCTION_INFO, ADDRESS_OF_64_BITS | IN_DS | NO_INDEX | NO_BASE |
-					     register_with(v->state, exit->operand) << 28);
-	NXK_FIELD(vcpu, VMX_EXIT_QUALIFICATION, u64) = exit->linear;
-	__set_bit(VCPU_EXREG_EXIT_INFO_1, (unsigned long *)&vcpu->arch.regs_avail);
-	switch (exit->insn) {
-	case NX_INSN_VMPTRLD:
-		return static_call(nxk_vmx_ptrld)(vcpu);
-	case NX_INSN_VMCLEAR:
-		return static_call(nxk_vmx_clear)(vcpu);
-	case NX_INSN_INVEPT:
-		return static_call(nxk_vmx_invept)(vcpu);
-	default:
-		return static_call(nxk_vmx_invvpid)(vcpu);
-	}
 }
 
 int nxk_vmx_deliver_nested(struct nxk_vcpu *v)
@@ -412,11 +322,8 @@ int nxk_vmx_deliver_nested(struct nxk_vcpu *v)
 		return deliver_read(v);
 	case NX_INSN_VMWRITE:
 		return deliver_write(v);
-	case NX_INSN_VMLAUNCH:
-	case NX_INSN_VMRESUME:
-		return deliver_entry(v);
 	default:
-		return deliver_by_information(v);
+		return deliver_entry(v);
 	}
 }
 

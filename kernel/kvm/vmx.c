@@ -71,10 +71,6 @@ static bool intercepts(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 {
 	const u64 word = X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS;
 
-	if (nx_exit_class_of(exit) == NX_CLASS_VMCS)
-		return nxk_vmx_intercepts_field(exit->operand);
-	if (nx_exit_class_of(exit) != NX_CLASS_CR)
-		return true;
 	if (exit->insn == NX_INSN_LMSW)
 		/* It cannot clear PE. */
 		return changes(CR0_GUEST_HOST_MASK, CR0_READ_SHADOW,
@@ -112,14 +108,6 @@ static u32 reason_for(enum nx_insn_exit insn)
 		return EXIT_REASON_VMWRITE;
 	case NX_INSN_VMLAUNCH:
 		return EXIT_REASON_VMLAUNCH;
-	case NX_INSN_VMPTRLD:
-		return EXIT_REASON_VMPTRLD;
-	case NX_INSN_VMCLEAR:
-		return EXIT_REASON_VMCLEAR;
-	case NX_INSN_INVEPT:
-		return EXIT_REASON_INVEPT;
-	case NX_INSN_INVVPID:
-		return EXIT_REASON_INVVPID;
 	default:
 		return EXIT_REASON_VMRESUME;
 	}

@@ -29,7 +29,6 @@
 	X(kvm_intel, vcpu_vmx, nested.current_vmptr, VMX_CURRENT_VMPTR)               \
 	X(kvm_intel, vcpu_vmx, nested.cached_vmcs12, VMX_VMCS12)                      \
 	X(kvm_intel, vcpu_vmx, nested.dirty_vmcs12, VMX_DIRTY_VMCS12)                 \
-	X(kvm_intel, vcpu_vmx, nested.need_vmcs12_to_shadow_sync, VMX_SHADOW_SYNC)    \
 	X(kvm_intel, vcpu_vmx, nested.need_sync_vmcs02_to_vmcs12_rare, VMX_RARE_SYNC) \
 	OPTIONAL(kvm_intel, vcpu_vmx, nested.hv_evmcs_vmptr, VMX_EVMCS)               \
 	X(kvm, kvm_lapic, dev, LAPIC_DEV)                                             \

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""The module around a hypervisor: nested_test.py [--intel] [vgif=0 ...] [--boot]
+"""The module around a hypervisor: nested_test.py [vgif=0 ...] [--boot]
 
 Level 0 is the lab's kernel, level 1 its guest with a KVM of its own, level 2 that one's guest, which
 runs programs of guests.S. They run with the module in no level, in level 1 (inner), in level 0 (outer)
 and in both, and once more in level 0 with check=1. All have to see the same. KVM's tracepoints in level
-0 count the hardware's exits. With --intel the processor is Intel's, without VMCS shadowing, which is slow:
-fewer programs run. Words are parameters of kvm_amd or kvm_intel in level 0; with --boot level 2 boots
+0 count the hardware's exits. Words are parameters of kvm_amd in level 0; with --boot level 2 boots
 Debian four times instead.
 
 It takes minutes, so it is a part of `make soak` (nested, nested-boot).
@@ -29,16 +28,12 @@ import transcript  # noqa: E402
 from lab_testing import ROOT, main  # noqa: E402
 
 BOOT = "--boot" in sys.argv
-INTEL = "--intel" in sys.argv
 KVM_ARGS = " ".join(word for word in sys.argv[1:] if "=" in word)
-sys.argv = [word for word in sys.argv if word not in ("--boot", "--intel") and "=" not in word]
+sys.argv = [word for word in sys.argv if word != "--boot" and "=" not in word]
 
 TURNS = 150
 OTHERS = ("cpuid_gap 64", "cpuid16 16", "msr 64", "wrmsr 32", "port_kernel 64", "port_vmm 64",
           "mixed 64", "cr 64", "mmio_lapic 64", "mmio_vmm 64")
-if INTEL:
-    TURNS = 40
-    OTHERS = ("msr 64", "port_vmm 64")
 RUNS = ("none", "inner", "outer", "both")
 
 # Level 0: a line "MARK NAME" of level 1's shows what was counted since the one before.
@@ -111,9 +106,8 @@ dmesg >/out/log-inner
 """
 LINE = re.compile(r"^(\w+) (\w+) (\w+): digest (\w+) exits (\d+) vmm (\d+) us (\d+)$")
 HIT = re.compile(r"^([\w-]+) (kvm_\w+) \w+: *(\d+) } hitcount: *(\d+)$")
-# The exits at level 0 around each of level 2's. Intel: MSRs (read and written), VMLAUNCH, VMRESUME, VMREAD
-# and VMWRITE; AMD: MSRs, VMRUN, VMLOAD, VMSAVE, STGI and CLGI.
-AROUND = [31, 32, 20, 24, 23, 25] if INTEL else [0x7c, 0x80, 0x82, 0x83, 0x84, 0x85]
+# SVM_EXIT_*
+MSR, VMRUN, VMLOAD, VMSAVE, STGI, CLGI = 0x7c, 0x80, 0x82, 0x83, 0x84, 0x85
 DEBUGCTL = 0x1d9
 
 
@@ -127,7 +121,6 @@ class NestedTest(unittest.TestCase):
             inner = ("BOOT=1\n" if BOOT else "BOOT=\n") + INNER.replace("TURNS", str(TURNS))
             result = subprocess.run(
                 [str(ROOT / "lab/run"), "--nested", "--timeout", "3000", "--outputs", "tests/kernel/host/vmm",
-                 *(["--cpu", "intel", "--mem", "700"] if INTEL else []),
                  "--share", str(path / "out"), "--outer-prefix", "sh /root/outer",
                  "--outer-kvm-args", KVM_ARGS, "--put", f"{MODULE}:/root/noexit.ko",
                  "--put", f"{path / 'outer'}:/root/outer", "--put", f"{path / 'others'}:/root/others",
@@ -163,7 +156,7 @@ class NestedTest(unittest.TestCase):
         hardly any of these, so each is taken for an exit.
         """
         others = self.sum(run, "kvm_msr") - self.sum(run, "kvm_msr", [DEBUGCTL])
-        return (self.sum(run, "kvm_exit", AROUND) - others)
+        return (self.sum(run, "kvm_exit", [MSR, VMRUN, VMLOAD, VMSAVE, STGI, CLGI]) - others)
 
     def show(self):
         """Prints the figures, which docs/nested.md has."""
@@ -197,9 +190,8 @@ class NestedTest(unittest.TestCase):
     @unittest.skipIf(BOOT, "with --boot Debian alone runs")
     def test_exits(self):
         self.show()
-        # Five around each with virtual GIF, seven without; one and two are left. On Intel's processor
-        # there are ten, of which none has to be left. An interrupt for level 1 has it leave level 2
-        # where no stay begins, which leaves one more.
+        # Five around each with virtual GIF, seven without; one and two are left. An interrupt for
+        # level 1 has it leave level 2 where no stay begins, which leaves one more.
         self.assertGreater(self.around("none"), 4.5 * self.reflected("none"))
         self.assertLess(self.around("outer") * 2, self.around("none") / self.reflected("none")
                         * self.reflected("outer"))
@@ -234,5 +226,5 @@ class NestedTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    MODULE, _ = build_or_skip("intel" if INTEL else "amd")
+    MODULE, _ = build_or_skip()
     main()
