@@ -18,7 +18,7 @@
 #define HEAD_MAX 8u
 #define MOST_PREFIXES 4u
 /* A form is in one of so many places that follow each other. */
-#define WAYS 2u
+#define WAYS 4u
 
 /* A displacement or an immediate operand. */
 struct field {
@@ -44,17 +44,26 @@ _Static_assert(sizeof(struct cache) <= sizeof(struct nx_decode_cache), "cache to
 
 /* ---- Heads ---- */
 
-/* A bit for each byte: prefixes without REX, and opcodes with ModRM, alone and behind 0F. */
-static const uint64_t prefixes[4] = {0x4040404000000000, 0x000000f000000000, 0, 0x000d000000000000};
-static const uint64_t modrm1[4] = {0x0f0f0f0f0f0f0f0f, 0x00000a0c00000000, 0x000000000000ffff,
-				   0xc0c00000ff0f00f3};
-static const uint64_t modrm2[4] = {0xff00ffffffffa00f, 0xff7fffffffffffff, 0xfffff8f8ffff0000,
-				   0xffffffffffff00ff};
+/* What comes after a byte. */
+#define PREFIX 1 /* more of the head */
+#define MODRM 2
 
-static bool contains(const uint64_t set[4], unsigned byte)
-{
-	return set[byte / 64] >> byte % 64 & 1;
-}
+static const uint8_t opcodes[256] = {
+    [0x00 ... 0x03] = MODRM, [0x08 ... 0x0b] = MODRM,  [0x10 ... 0x13] = MODRM,
+    [0x18 ... 0x1b] = MODRM, [0x20 ... 0x23] = MODRM,  [0x26] = PREFIX,
+    [0x28 ... 0x2b] = MODRM, [0x2e] = PREFIX,          [0x30 ... 0x33] = MODRM,
+    [0x36] = PREFIX,         [0x38 ... 0x3b] = MODRM,  [0x3e] = PREFIX,
+    [0x62 ... 0x63] = MODRM, [0x64 ... 0x67] = PREFIX, [0x69] = MODRM,
+    [0x6b] = MODRM,          [0x80 ... 0x8f] = MODRM,  [0xc0 ... 0xc1] = MODRM,
+    [0xc4 ... 0xc7] = MODRM, [0xd0 ... 0xd3] = MODRM,  [0xd8 ... 0xdf] = MODRM,
+    [0xf0] = PREFIX,         [0xf2 ... 0xf3] = PREFIX, [0xf6 ... 0xf7] = MODRM,
+    [0xfe ... 0xff] = MODRM,
+};
+static const uint8_t opcodes_0f[256] = {
+    [0x00 ... 0x03] = MODRM, [0x0d] = MODRM,          [0x0f ... 0x2f] = MODRM,
+    [0x38 ... 0x76] = MODRM, [0x78 ... 0x7f] = MODRM, [0x90 ... 0x9f] = MODRM,
+    [0xa3 ... 0xa7] = MODRM, [0xab ... 0xc7] = MODRM, [0xd0 ... 0xff] = MODRM,
+};
 
 static unsigned bits_of(enum nx_code code)
 {
@@ -68,7 +77,7 @@ static unsigned head_length(uint64_t bytes, enum nx_code code)
 	bool has_sib = bits != 16; /* as ModRM of addresses of 32 and 64 bits may ask for */
 	uint8_t byte;
 
-	while (contains(prefixes, byte = (uint8_t)(bytes >> 8 * at))) {
+	while (opcodes[byte = (uint8_t)(bytes >> 8 * at)] == PREFIX) {
 		if (byte == 0x67)
 			has_sib = bits != 32;
 		if (++at > MOST_PREFIXES)
@@ -79,9 +88,9 @@ static unsigned head_length(uint64_t bytes, enum nx_code code)
 	at++;
 	if (byte == 0x0f) {
 		byte = (uint8_t)(bytes >> 8 * at++);
-		if (!contains(modrm2, byte))
+		if (opcodes_0f[byte] != MODRM)
 			return at;
-	} else if (!contains(modrm1, byte)) {
+	} else if (opcodes[byte] != MODRM) {
 		return at;
 	}
 	byte = (uint8_t)(bytes >> 8 * at++);
