@@ -44,6 +44,8 @@ PORTS = ("output", "status", "files")
 VIRTIO_DEVICES = {**{f"LAB_{port.upper()}": f"/dev/vport0p{i}" for i, port in enumerate(PORTS, 1)},
                   # A terminal, so that programs inside write line by line.
                   "LAB_OUTPUT": "/dev/hvc0"}
+# The machine's clocks count instructions, and do not stand still while it waits.
+ICOUNT = ("-icount", "shift=0,sleep=off")
 # The outer of two host VMs has the inner one's memory, a copy of both's files, and its own.
 OUTER_MIB = 1700
 
@@ -233,7 +235,7 @@ class Amd(Machine):
     def command_line(self):
         self.images.ready()
         line = [*self.images.system.emulator(), "-nodefaults", "-no-user-config", "-display", "none",
-                "-accel", "tcg", "-cpu", "max", "-no-reboot",
+                "-accel", "tcg", "-cpu", "max", "-no-reboot", *(ICOUNT if self.options.icount else ()),
                 "-m", str(self.mem), "-smp", str(self.options.smp),
                 "-kernel", str(self.images.kernel() / "vmlinuz"),
                 "-initrd", str(self.initramfs(VIRTIO_DEVICES)), "-append", KERNEL_LINE,

@@ -27,6 +27,11 @@ class LabTest(unittest.TestCase):
 
 
 class Intel(LabTest):
+    def test_refuses_what_its_emulator_cannot(self):
+        result = lab("--cpu", "intel", "--icount", "--", "true")
+        self.assertEqual((result.returncode, result.stdout), (2, ""))
+        self.assertIn("--icount", result.stderr.splitlines()[-1])
+
     def test_runs_a_script_with_kvm(self):
         share = self.scratch / "share"
         script = "\n".join((

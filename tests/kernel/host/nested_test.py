@@ -121,6 +121,8 @@ class NestedTest(unittest.TestCase):
             inner = ("BOOT=1\n" if BOOT else "BOOT=\n") + INNER.replace("TURNS", str(TURNS))
             result = subprocess.run(
                 [str(ROOT / "lab/run"), "--nested", "--timeout", "3000", "--outputs", "tests/kernel/host/vmm",
+                 # On a busy machine two kernels' ticks would leave a boot hardly any time.
+                 *(("--icount",) if BOOT else ()),
                  "--share", str(path / "out"), "--outer-prefix", "sh /root/outer",
                  "--outer-kvm-args", KVM_ARGS, "--put", f"{MODULE}:/root/noexit.ko",
                  "--put", f"{path / 'outer'}:/root/outer", "--put", f"{path / 'others'}:/root/others",
