@@ -34,6 +34,7 @@ struct nx_engine {
 
 	/* guest/ */
 	struct nx_mode mode;
+	uint64_t mode_rflags; /* that it was loaded with */
 	uint8_t cpl;
 	struct nx_guest guest;
 
@@ -83,7 +84,7 @@ static inline enum nx_status nx_session_begin(struct nx_engine *engine)
 	return engine->host->guest_enter ? nx_session_open(engine) : NX_OK;
 }
 
-/* End the session, if one is open, and forget every pointer into guest memory. */
+/* End the session, if one is open. Pointers into guest memory are of no use from here on. */
 static inline void nx_session_end(struct nx_engine *engine)
 {
 	if (engine->guest.in_session)

@@ -293,7 +293,8 @@ struct nx_page {
 	bool store_is_mmio; /* RAM that is not writable: a store is an MMIO exit (ROM); otherwise
 			       the engine leaves */
 	void *host; /* RAM: the page's first byte; stays valid until the session ends, or without
-		     * sessions until the stay ends or nx_engine_flush() is called */
+		     * sessions until the stay ends or nx_engine_flush() is called; see enum
+		     * nx_session */
 	/* RAM that is not writable, with store_is_mmio: a page that the host traces, such as a
 	 * page table. Adjacent stores to it may reach the host as one (nx_config.merge_stores). */
 	bool traced;
@@ -306,6 +307,13 @@ struct nx_page {
  * cost without the client, and costs what the client takes (nx_costs.client).
  */
 enum nx_route { NX_ROUTE_EXIT, NX_ROUTE_LEAVE, NX_ROUTE_QUEUE, NX_ROUTE_INSTEAD };
+
+/* The answers to nx_host.guest_enter. */
+enum nx_session {
+	NX_SESSION_REFUSED, /* the engine leaves */
+	NX_SESSION_FRESH,   /* what map_page() has said before no longer holds */
+	NX_SESSION_KEPT,    /* what map_page() has said in this stay's last session still holds */
+};
 
 /* Return all bits set if a is below b, otherwise none. The value is computed without a branch,
  * so that it holds also where the processor speculates past a comparison of the two. */
@@ -369,11 +377,11 @@ struct nx_host {
 	 * only. A session covers one comparison of guest code and the run of its translation,
 	 * one step of exploring guest code, or one block of a trace; forming, translating and
 	 * verifying are outside. Sessions do not nest. map_page() is called inside sessions
-	 * only, and its pointers are dropped when the session ends. The other callbacks may be
+	 * only, and its pointers are not used outside of them, nor in a session before which the
+	 * host has not said that they still hold. The other callbacks may be
 	 * called inside one, so a host that disables interrupts in guest_enter() must be able to
-	 * answer them in that state. guest_enter() returns false to refuse: the engine leaves.
-	 * Both may be NULL together. */
-	bool (*guest_enter)(void *data);
+	 * answer them in that state. Both may be NULL together. */
+	enum nx_session (*guest_enter)(void *data);
 	void (*guest_leave)(void *data);
 };
 
@@ -522,6 +530,13 @@ NX_API volatile int *nx_engine_stop_flag(struct nx_engine *engine);
 NX_API bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip,
 				     enum nx_exit_class exit_class, uint64_t now);
 
+/*
+ * After nx_engine_worth_resuming() has returned false: return how many more exits at exit_rip, at
+ * most so many, it would say the same of, all else being equal. They count as if it had been asked
+ * about them, so the host need not ask.
+ */
+NX_API unsigned nx_engine_pass(struct nx_engine *engine, uint64_t exit_rip, unsigned most);
+
 /* Tell the engine that the exit that it was last asked about has led to another exit of the same
  * instruction, at which it is asked again: so the host did not take over, and lost nothing. */
 NX_API void nx_engine_not_resumed(struct nx_engine *engine);
@@ -547,7 +562,8 @@ NX_API enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, stru
 /* Tell the engine that the host has executed the pending exit's instruction by its own means, as
  * KVM's handlers do: the state is the guest's after the instruction, rip included, and the stay
  * goes on with the next resume. flush says whether the engine forgets its translations of guest
- * addresses; nx_exit_flushes() says whether it has to. */
+ * addresses; nx_exit_flushes() says whether it has to. Without flush nothing of the state may have
+ * changed but gpr, rip and rflags. */
 NX_API void nx_engine_exit_done(struct nx_engine *engine, bool flush);
 
 /* Return whether the instruction may change address spaces, access rights or memory types: MOV

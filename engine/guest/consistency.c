@@ -77,9 +77,13 @@ static enum nx_status check(struct nx_engine *engine, const struct nx_cluster *c
 }
 
 /* Return the entry at an offset, or NULL if there is none; entries are sorted by offset. */
-static const struct nx_entry *entry_at(const struct nx_cluster *cluster, uint32_t offset)
+static const struct nx_entry *entry_at(const struct nx_cluster *cluster, uint32_t offset,
+				       unsigned guess)
 {
 	unsigned low = 0, high = cluster->entries;
+
+	if (guess < high && cluster->entry[guess].offset == offset)
+		return &cluster->entry[guess];
 
 	while (high - low > 1) {
 		unsigned middle = (low + high) / 2;
@@ -95,11 +99,14 @@ static const struct nx_entry *entry_at(const struct nx_cluster *cluster, uint32_
 enum nx_status nx_code_check(struct nx_engine *engine, const struct nx_cluster *cluster,
 			     uint32_t offset)
 {
-	const struct nx_entry *entry = entry_at(cluster, offset);
+	/* Most often the one behind the last. */
+	const struct nx_entry *entry = entry_at(cluster, offset, engine->guest.next_entry);
 	uint64_t all[NX_FRAGMENT_WORDS];
 
-	if (entry)
+	if (entry) {
+		engine->guest.next_entry = (unsigned)(entry - cluster->entry) + 1;
 		return check(engine, cluster, entry->fragments);
+	}
 	nx_memset(all, 0, sizeof(all));
 	for (unsigned i = 0; i < cluster->fragments; i++)
 		all[i / 64] |= 1ull << i % 64;

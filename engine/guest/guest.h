@@ -31,6 +31,7 @@ struct nx_guest {
 		uint64_t linear; /* of the page, unknown if host is NULL */
 		const uint8_t *host;
 	} io_page[2];
+	unsigned next_entry;         /* consistency.c: the number behind that of the last entry */
 	uint8_t across[NX_MAX_LOAD]; /* memory.c: the bytes of a load that crosses a page */
 };
 
@@ -95,6 +96,9 @@ bool nx_io_bitmap_exists(const struct nx_state *state);
 /* Fill in mode, cpl, and the context's segments and rflags (walks need AC); return NX_OK, or why
  * the engine does not run in this state. */
 enum nx_status nx_mode_load(struct nx_engine *engine);
+/* Return whether what was loaded last still holds, if nothing but the state's rflags and general
+ * registers has changed. */
+bool nx_mode_flags_hold(struct nx_engine *engine);
 
 /* Compare the guest code under the cluster with the bytes from which it was made, through the
  * mapping that is valid now, and note its host pages in the engine (stores to them leave). */

@@ -5,8 +5,8 @@
  * A TLB entry lives as long as a stay at most: from an exit that the hardware delivered to the
  * return to guest mode. Guest page tables may change meanwhile, but a processor may use old
  * translations too until it is told otherwise, and it is told in guest mode. With a host that
- * grants sessions (nx_host.guest_enter) an entry ends with its session, since the host page may go
- * then.
+ * grants sessions (nx_host.guest_enter) an entry is used in the next one only if the host says that
+ * its pages are still there.
  */
 #include "engine.h"
 
@@ -41,16 +41,18 @@ void nx_tlb_protect(struct nx_engine *engine, const void *page)
 
 enum nx_status nx_session_open(struct nx_engine *engine)
 {
-	if (!engine->host->guest_enter(engine->host_data))
+	enum nx_session session = engine->host->guest_enter(engine->host_data);
+
+	if (session == NX_SESSION_REFUSED)
 		return NX_LEAVE_SESSION;
+	if (session == NX_SESSION_FRESH)
+		nx_engine_flush(engine);
 	engine->guest.in_session = true;
 	return NX_OK;
 }
 
 void nx_session_close(struct nx_engine *engine)
 {
-	/* From here on the host may take any page away. */
-	nx_engine_flush(engine);
 	engine->guest.in_session = false;
 	engine->host->guest_leave(engine->host_data);
 }

@@ -26,6 +26,14 @@ void nx_alone_count(struct nx_engine *engine, uint64_t pc)
 	row->times++;
 }
 
+void nx_alone_pass(struct nx_engine *engine, uint64_t pc, unsigned times)
+{
+	struct nx_alone *row = row_of(engine, pc);
+
+	if (row->rip == pc)
+		row->times += times;
+}
+
 void nx_alone_ended(struct nx_engine *engine, uint64_t pc, enum nx_status status)
 {
 	struct nx_alone *row = row_of(engine, pc);

@@ -381,6 +381,21 @@ void nx_cost_settle(struct nx_engine *engine)
 	nx_cost_close(engine);
 }
 
+unsigned nx_cost_pass(struct nx_engine *engine, uint64_t pc, unsigned most)
+{
+	struct nx_account *account = &engine->accounts.account[account_number(pc)];
+
+	if (account->pc != pc || !account->declined || account->waits_for ||
+	    !engine->costs.takeover || engine->config.experiment.ignore_costs)
+		return 0;
+	if (most > account->declined)
+		most = account->declined;
+	account->declined -= most;
+	account->exits = account->exits + most < UINT16_MAX ? account->exits + most : UINT16_MAX;
+	engine->counters.declined += most;
+	return most;
+}
+
 bool nx_cost_open(struct nx_engine *engine, uint64_t pc)
 {
 	struct nx_account *account = account_of(engine, pc);

@@ -67,6 +67,10 @@ void nx_tracker_forget(struct nx_tracker *tracker, uint64_t pc, const uint8_t *b
  * time. */
 void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len);
 
+/* Return how many more exits at pc are passed over, at most so many, and pass over these. */
+unsigned nx_tracker_pass(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
+			 unsigned len, unsigned most);
+
 /* Return whether the last formation for this pc found nothing. */
 bool nx_tracker_is_barren(const struct nx_tracker *tracker, uint64_t pc);
 
@@ -74,6 +78,8 @@ bool nx_tracker_is_barren(const struct nx_tracker *tracker, uint64_t pc);
 
 /* Note that a place was left to the hardware. */
 void nx_alone_count(struct nx_engine *engine, uint64_t pc);
+/* Note it so many times more. */
+void nx_alone_pass(struct nx_engine *engine, uint64_t pc, unsigned times);
 /* Note the result of a search for an exit behind such a place. */
 void nx_alone_ended(struct nx_engine *engine, uint64_t pc, enum nx_status status);
 
@@ -133,6 +139,8 @@ enum nx_alone_reason nx_cost_alone(const struct nx_engine *engine, uint64_t pc);
 /* Return whether a stay may begin at the hardware's exit at pc, as far as cost goes; if so, a
  * stay is open. */
 bool nx_cost_open(struct nx_engine *engine, uint64_t pc);
+/* Return how many more exits at pc are declined, at most so many, and decline these. */
+unsigned nx_cost_pass(struct nx_engine *engine, uint64_t pc, unsigned most);
 /* Count an exit of that class that the engine has delivered in the stay, by the route that the
  * host named. */
 void nx_cost_avoided(struct nx_engine *engine);

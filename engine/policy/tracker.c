@@ -199,6 +199,21 @@ void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *b
 	    tracker->give_up ? SKIP_FOR_EVER : (uint16_t)(BARREN_SKIP_FIRST << (times - 1));
 }
 
+unsigned nx_tracker_pass(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
+			 unsigned len, unsigned most)
+{
+	struct nx_tracker_entry *entry = find(tracker, hash(pc, bytes, len));
+
+	if (!entry || !entry->skip)
+		return 0;
+	if (entry->skip == SKIP_FOR_EVER)
+		return most;
+	if (most > entry->skip)
+		most = entry->skip;
+	entry->skip = (uint16_t)(entry->skip - most);
+	return most;
+}
+
 bool nx_tracker_is_barren(const struct nx_tracker *tracker, uint64_t pc)
 {
 	const struct nx_tracker_entry *entry =

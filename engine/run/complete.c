@@ -237,7 +237,9 @@ void nx_exit_describe_insn(struct nx_engine *engine, const struct nx_site *site,
 
 bool nx_exit_flushes(const struct nx_exit *exit)
 {
-	if (exit->kind != NX_EXIT_INSN)
+	/* The most frequent ones first. */
+	if (exit->kind != NX_EXIT_INSN || exit->insn == NX_INSN_CPUID ||
+	    exit->insn == NX_INSN_RDMSR)
 		return false;
 	switch (exit->insn) {
 	case NX_INSN_MOV_CR:

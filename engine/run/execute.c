@@ -2,21 +2,34 @@
 /* execute.c - load the guest's state, run a translation, and store the state. */
 #include "engine.h"
 
+/* Without a loop's instructions and without a call: each exit comes here. */
+static inline void copy(uint64_t *to, const uint64_t *from)
+{
+#pragma GCC unroll 16
+	for (unsigned i = 0; i < NX_GPRS; i++)
+		to[i] = from[i];
+}
+
 static void load_context(struct nx_engine *engine)
 {
-	for (unsigned i = 0; i < NX_GPRS; i++)
-		engine->context.gpr[i] =
-		    engine->mode.bits == 64 ? engine->state.gpr[i] : (uint32_t)engine->state.gpr[i];
+	if (engine->mode.bits == 64) {
+		copy(engine->context.gpr, engine->state.gpr);
+	} else {
+		for (unsigned i = 0; i < NX_GPRS; i++)
+			engine->context.gpr[i] = (uint32_t)engine->state.gpr[i];
+	}
 	engine->context.flags = nx_flags_to_context(engine->state.rflags);
 	engine->context.rflags = engine->state.rflags & ~(uint64_t)NX_FL_ARITHMETIC;
 }
 
 static void store_context(struct nx_engine *engine)
 {
-	unsigned count = engine->mode.bits == 64 ? NX_GPRS : NX_R8;
-
-	for (unsigned i = 0; i < count; i++)
-		engine->state.gpr[i] = engine->context.gpr[i];
+	if (engine->mode.bits == 64) {
+		copy(engine->state.gpr, engine->context.gpr);
+	} else {
+		for (unsigned i = 0; i < NX_R8; i++)
+			engine->state.gpr[i] = engine->context.gpr[i];
+	}
 	engine->state.rflags =
 	    engine->context.rflags | nx_flags_from_context(engine->context.flags);
 }

@@ -27,8 +27,9 @@ enum nx_pending_kind {
 struct nx_pending {
 	enum nx_pending_kind kind;
 	struct nx_site site;
-	bool flushes; /* nx_exit_flushes() */
-	bool done;    /* the host has executed it: nx_engine_exit_done() */
+	bool flushes;   /* nx_exit_flushes() */
+	bool done;      /* the host has executed it: nx_engine_exit_done() */
+	bool same_mode; /* and it has changed nothing that nx_mode_load() looks at but rflags */
 	/* The code after the exit that was delivered last; it is looked up if cluster is NULL. */
 	struct nx_cluster *cluster;
 	uint32_t offset;

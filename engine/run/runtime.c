@@ -49,6 +49,16 @@ bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum 
 	return engine->stay.hot;
 }
 
+unsigned nx_engine_pass(struct nx_engine *engine, uint64_t exit_rip, unsigned most)
+{
+	unsigned times = nx_tracker_pass(&engine->tracker, exit_rip, NULL, 0, most);
+
+	if (!times)
+		times = nx_cost_pass(engine, exit_rip, most);
+	nx_alone_pass(engine, exit_rip, times);
+	return times;
+}
+
 void nx_engine_not_resumed(struct nx_engine *engine)
 {
 	nx_cost_close(engine);
@@ -112,6 +122,7 @@ void nx_engine_exit_done(struct nx_engine *engine, bool flush)
 {
 	engine->pending.kind = NX_PENDING_NONE;
 	engine->pending.done = true;
+	engine->pending.same_mode = !flush;
 	if (flush)
 		nx_engine_flush(engine);
 }
@@ -225,7 +236,6 @@ static enum nx_outcome deliver(struct nx_engine *engine, const struct nx_site *s
 	exit->rip = site->rip;
 	exit->next = site->next;
 	engine->pending.kind = pending;
-	engine->pending.site = *site;
 	credit(engine, exit->kind, site->gap);
 	engine->counters.instructions += site->gap + 1u;
 	engine->stay.instructions += site->gap + 1u;
@@ -364,8 +374,9 @@ static enum nx_outcome end_at_site(struct nx_engine *engine, struct nx_exit *exi
 	 * The verifier has proven that the code stores only sites that exist. A copy: a trace's
 	 * sites give way to the next translation.
 	 */
-	const struct nx_site copy = engine->running->site[engine->context.site], *site = &copy;
+	const struct nx_site *site = &engine->pending.site;
 
+	engine->pending.site = engine->running->site[engine->context.site];
 	engine->state.rip = site->rip;
 	/* The guest may not meet an exit in a shadow that its host knows nothing of; but see
 	 * end_with_insn(). */
@@ -531,8 +542,19 @@ static enum nx_status enter_cluster(struct nx_engine *engine, struct nx_cluster 
 	return status;
 }
 
+/*
+ * Load the mode, unless the host has said that it is what it was. Outside 64-bit mode translations
+ * may have loaded segments.
+ */
+static enum nx_status load_mode(struct nx_engine *engine, bool same)
+{
+	return same && engine->mode.bits == 64 && nx_mode_flags_hold(engine) ? NX_OK
+									     : nx_mode_load(engine);
+}
+
 static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 {
+	bool same_mode = engine->stay.active && engine->pending.done && engine->pending.same_mode;
 	struct nx_cluster *cluster;
 	bool first = !engine->stay.active;
 	uint32_t offset;
@@ -567,7 +589,7 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 	 */
 	if (engine->stay.exits && nx_stay_is_long(engine))
 		return leave(engine, exit, NX_LEAVE_LATENCY);
-	status = nx_mode_load(engine);
+	status = load_mode(engine, same_mode);
 	if (status != NX_OK)
 		return leave(engine, exit, status);
 	if (engine->config.experiment.uncached)

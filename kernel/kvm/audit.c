@@ -3,7 +3,8 @@
  * audit.c - audit_us=N: a session is held open for N microseconds before it ends, and its pages are
  * compared before and after. With the protocol of memory.c no page may have been freed or changed,
  * even if the VMM takes pages away meanwhile: the page-table entry disappears, and the task that
- * has removed it waits for the session.
+ * has removed it waits for the session. A page that sessions keep may not have been freed since it
+ * was looked up either.
  */
 #include "host.h"
 
@@ -14,7 +15,11 @@
 void nxk_audit_note(struct nxk_vcpu *v, u64 gpa, const void *host)
 {
 	if (nxk_audit_us && v->audited < ARRAY_SIZE(v->audit))
-		v->audit[v->audited++] = (struct nxk_audit_page){.gpa = gpa, .host = host};
+		v->audit[v->audited++] = (struct nxk_audit_page){
+		    .gpa = gpa,
+		    .host = host,
+		    .mapping = READ_ONCE(virt_to_page(host)->mapping),
+		};
 }
 
 static u32 sum(const void *host)
@@ -24,12 +29,10 @@ static u32 sum(const void *host)
 
 void nxk_audit(struct nxk_vcpu *v)
 {
-	if (!nxk_audit_us || !v->audited)
+	if (!v->audited)
 		return;
-	for (unsigned int i = 0; i < v->audited; i++) {
-		v->audit[i].mapping = READ_ONCE(virt_to_page(v->audit[i].host)->mapping);
+	for (unsigned int i = 0; i < v->audited; i++)
 		v->audit[i].sum = sum(v->audit[i].host);
-	}
 	udelay(nxk_audit_us);
 	for (unsigned int i = 0; i < v->audited; i++) {
 		const struct nxk_audit_page *page = &v->audit[i];
@@ -42,5 +45,4 @@ void nxk_audit(struct nxk_vcpu *v)
 		v->stats->audit_zapped +=
 		    nxk_guest_page(v->vcpu, page->gpa, &writable) != page->host;
 	}
-	v->audited = 0;
 }

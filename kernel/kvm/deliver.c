@@ -136,7 +136,7 @@ int nxk_deliver(struct nxk_vcpu *v)
 	}
 	nx_stats_avoided(v->host, &v->exit);
 	v->delivering = true;
-	v->skipped = v->last = false;
+	v->skipped = v->last = v->reread = false;
 	result = nxk_fails(NXK_FAIL_HANDLER) ? 1 : call_handler(v);
 	if (result == 1 && v->skipped && v->exit.kind != NX_EXIT_MMIO) {
 		nxk_read_registers(v);

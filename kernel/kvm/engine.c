@@ -6,9 +6,10 @@
 #include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
 
+/* Exits at a place that the engine is not asked about, at most: code changes. */
+#define MOST_PASSES 256
 /* A stay may last so many times longer while the guest takes no interrupts. */
 #define MASKED_FACTOR 20
-#define TIMED_EVERY 13
 
 /*
  * Take an access to a device as an exit: KVM hands it to a device in the kernel or to the VMM. If
@@ -37,7 +38,7 @@ static enum nx_route route_mmio(void *data, uint64_t gpa, unsigned int size, boo
 
 static uint64_t now(void *data)
 {
-	return ktime_get_ns();
+	return nxk_ns(rdtsc());
 }
 
 bool nxk_stay_is_long(const struct nxk_vcpu *v)
@@ -46,7 +47,7 @@ bool nxk_stay_is_long(const struct nxk_vcpu *v)
 
 	if (!(v->state->rflags & X86_EFLAGS_IF))
 		bound *= MASKED_FACTOR;
-	return bound && ktime_get_ns() - v->stay_began > bound;
+	return bound && nxk_ns_since(v->stay_began) > bound;
 }
 
 /*
@@ -79,7 +80,7 @@ static bool time_is_up(void *data)
 	       nxk_stay_is_long(v);
 }
 
-static bool guest_enter(void *data)
+static enum nx_session guest_enter(void *data)
 {
 	return nxk_session_begin(data);
 }
@@ -123,7 +124,7 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 	config.user_exits = nxk_user_cpuid == NXK_USER_CPUID_OFF ? 0 : NX_EXITS_CPUID;
 	config.segment_loads = true;
 	config.system_registers = true;
-	config.experiment.ignore_costs = true;
+	config.experiment.ignore_costs = !READ_ONCE(nxk_weigh);
 	v->memory.arena_size = PAGE_ALIGN(nx_engine_arena_size());
 	if (nxk_fails(NXK_FAIL_CACHE))
 		config.experiment.fail = NX_FAIL_CACHE;
@@ -173,29 +174,37 @@ bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class clas
 					(u64)jiffies * (NSEC_PER_SEC / HZ));
 }
 
+u16 nxk_engine_pass(struct nxk_vcpu *v, unsigned long rip)
+{
+	return nx_engine_pass(v->engine, rip, MOST_PASSES);
+}
+
 enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v)
 {
-	enum nx_outcome outcome;
-	u64 began;
+	const struct nx_counters *counters = nx_engine_counters(v->engine);
+	u64 instructions = counters->instructions, began = rdtsc(), ns;
+	enum nx_outcome outcome = nx_engine_resume(v->engine, &v->exit);
 
-	/* The clock would cost as much as a short resume. */
-	if (++v->untimed < TIMED_EVERY)
-		return nx_engine_resume(v->engine, &v->exit);
-	v->untimed = 0;
-	began = ktime_get_ns();
-	outcome = nx_engine_resume(v->engine, &v->exit);
-	v->host->engine_ns += TIMED_EVERY * (ktime_get_ns() - began);
+	ns = nxk_ns_since(began);
+	v->host->engine_ns += ns;
+	if (outcome == NX_EXIT && !v->exit.built)
+		nxk_cost_resumed(v, ns, counters->instructions - instructions);
 	return outcome;
 }
 
 void nxk_engine_done(struct nxk_vcpu *v)
 {
-	nx_engine_exit_done(v->engine, nx_exit_flushes(&v->exit));
+	nx_engine_exit_done(v->engine, v->reread || nx_exit_flushes(&v->exit));
 }
 
 enum nx_completion nxk_engine_complete(struct nxk_vcpu *v)
 {
-	return nx_engine_complete_exit(v->engine, &v->exit);
+	enum nx_completion completion = nx_engine_complete_exit(v->engine, &v->exit);
+
+	/* The stay goes on in the same mode, with what is known of the guest's memory. */
+	if (completion == NX_COMPLETION_DONE)
+		nx_engine_exit_done(v->engine, false);
+	return completion;
 }
 
 void nxk_engine_forget(struct nxk_vcpu *v)

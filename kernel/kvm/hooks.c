@@ -94,10 +94,37 @@ static void count(struct nxk_vcpu *v, enum nxk_class class, u64 address, int res
 		nx_stats_handled(v->host, nxk_engine_class(class), address);
 }
 
+/* ---- Places that are passed over ---- */
+
+static struct nxk_pass *pass_of(struct nxk_vcpu *v, unsigned long rip)
+{
+	return &v->pass[(rip ^ rip >> 6) % ARRAY_SIZE(v->pass)];
+}
+
 /*
- * Not inlined: for a VM that is not enabled a wrapper would save registers for nothing.
+ * Return whether no stay begins behind the exit, whatever else the engine would be asked. An exit
+ * that is not worth one gets no farther than here.
  */
-static noinline int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_completion fastpath)
+static bool is_passed(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class)
+{
+	struct nxk_pass *pass = pass_of(v, rip);
+
+	if (!pass->left || pass->rip != rip || pass->class != class)
+		return false;
+	pass->left--;
+	return true;
+}
+
+/* Return whether a stay may begin behind the exit; if not, perhaps not behind the next ones. */
+static bool is_wanted(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class)
+{
+	if (nxk_engine_wants(v, rip, class))
+		return true;
+	*pass_of(v, rip) = (struct nxk_pass){rip, nxk_engine_pass(v, rip), class};
+	return false;
+}
+
+static int handle_and_stay(struct nxk_vcpu *v, enum exit_fastpath_completion fastpath)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 	bool nested = nxk_in_nested_guest(vcpu);
@@ -112,6 +139,7 @@ static noinline int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_c
 	if (unlikely(v->expecting))
 		nxk_check_compare(v, class);
 	result = static_call(nxk_orig_handle_exit)(vcpu, fastpath);
+	nxk_cost_handled(v, class);
 	if (unlikely(v->expecting))
 		nxk_check_handled(v);
 	if (result == 0 && vcpu->run->exit_reason == KVM_EXIT_MMIO) {
@@ -124,12 +152,27 @@ static noinline int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_c
 		class = NXK_CLASS_NESTED;
 		rip = nxk_rip(vcpu);
 	}
+	if (class == NXK_CLASS_OTHER || is_passed(v, rip, class)) {
+		v->returned = NXK_CLASS_OTHER;
+		return result;
+	}
 	v->returned = result == 0 ? class : NXK_CLASS_OTHER;
 	v->returned_rip = rip;
-	if (result != 1 || class == NXK_CLASS_OTHER || class == NXK_CLASS_HLT ||
-	    nxk_in_nested_guest(vcpu) || !nxk_engine_wants(v, rip, class))
+	if (result != 1 || class == NXK_CLASS_HLT || nxk_in_nested_guest(vcpu) ||
+	    !is_wanted(v, rip, class))
 		return result;
 	return nxk_may_begin(v) ? nxk_stay(v) : 1;
+}
+
+/*
+ * Not inlined: for a VM that is not enabled a wrapper would save registers for nothing.
+ */
+static noinline int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_completion fastpath)
+{
+	int result = handle_and_stay(v, fastpath);
+
+	nxk_cost_entered(v);
+	return result;
 }
 
 static int handle_exit(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fastpath)
@@ -141,17 +184,26 @@ static int handle_exit(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fast
 	return enabled_handle_exit(v, fastpath);
 }
 
-static noinline int enabled_pre_run(struct nxk_vcpu *v)
+static int answer_and_stay(struct nxk_vcpu *v)
 {
 	int result = static_call(nxk_orig_pre_run)(v->vcpu);
 	enum nxk_class class = v->returned;
 
+	v->handled = rdtsc();
 	overtaken(v);
 	v->returned = NXK_CLASS_OTHER;
 	if (result <= 0 || class == NXK_CLASS_OTHER || v->vm->beside ||
-	    !nxk_engine_wants(v, v->returned_rip, class))
+	    !is_wanted(v, v->returned_rip, class))
 		return result;
 	return nxk_may_begin(v) ? nxk_stay(v) : result;
+}
+
+static noinline int enabled_pre_run(struct nxk_vcpu *v)
+{
+	int result = answer_and_stay(v);
+
+	nxk_cost_entered(v);
+	return result;
 }
 
 static int pre_run(struct kvm_vcpu *vcpu)

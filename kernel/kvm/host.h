@@ -11,8 +11,11 @@
 #define NXK_HOST_H
 
 #include <linux/kvm_host.h>
+#include <linux/math64.h>
 #include <linux/module.h>
 #include <linux/static_call.h>
+
+#include <asm/tsc.h>
 
 #include "device.h"
 #include "fail.h"
@@ -57,6 +60,11 @@ struct nxk_vm {
 	bool beside;     /* the library in the VMM avoids the exits that go to the VMM */
 };
 
+/* cost.c: the least of some samples of a cost, and that of the last full window. In nanoseconds. */
+struct nxk_window {
+	u32 samples, least, value;
+};
+
 struct nxk_vcpu {
 	struct kvm_vcpu *vcpu;
 	struct nxk_vm *vm;
@@ -74,15 +82,34 @@ struct nxk_vcpu {
 	bool delivering;
 	bool skipped;
 	bool answer_due; /* the VMM owes the data of a device-memory load pending in the engine */
-	bool last; /* the stay ends with this exit, which changes state that the engine uses */
+	unsigned long rflags; /* the vCPU's, as they were read or written last */
+	/* svm.c: what the engine's segments were read from. */
+	struct nxk_raw_segments {
+		u64 data[12], task[2]; /* ES to GS, TR */
+		u8 cpl;
+		bool valid;
+	} raw;
+	bool reread; /* all of the state has been read again behind the exit */
+	bool last;   /* the stay ends with this exit, which changes state that the engine uses */
 	unsigned long deliver_rip; /* linear */
 	/* The last KVM_RUN ended with an exit for the VMM, of this class, at this rip. */
 	enum nxk_class returned;
 	unsigned long returned_rip;
+	/* Places of which the engine has said for how many more exits no stay begins there. */
+	struct nxk_pass {
+		unsigned long rip;
+		u16 left;
+		u8 class;
+	} pass[64];
 	bool in_session;
 	bool kicked;    /* fail=kick */
 	bool left;      /* the engine ended the stay */
-	u64 stay_began; /* in nanoseconds */
+	u64 stay_began; /* in ticks of the time-stamp counter */
+	/* cost.c: when KVM was left to enter the guest, and when it had handled the exit, in ticks;
+	 * 0: unknown. */
+	u64 entered, handled;
+	struct nxk_window exit_cost[NX_EXIT_CLASS_COUNT], deliver_cost[NX_EXIT_CLASS_COUNT];
+	struct nxk_window takeover_cost, resume_cost, thousand_cost;
 	/* check.c: the hardware has to deliver v->exit next, or KVM has to come to the result that
 	 * is predicted. An injection since then excuses another exit. */
 	enum { NXK_EXPECT_NOTHING, NXK_EXPECT_EXIT, NXK_EXPECT_RESULT } expecting;
@@ -101,11 +128,13 @@ struct nxk_vcpu {
 		u32 sum;
 	} audit[4];
 	unsigned int audited;
-	u64 session_began;
-	/* memory.c: the session's number, and pages that sessions have looked up. */
-	u64 session;
+	u64 session_began; /* likewise */
+	/* memory.c: pages that sessions have looked up through this root of the page table, and a
+	 * number that tells those that still hold. */
+	hpa_t root;
+	u64 epoch;
 	struct nxk_known_page {
-		u64 session, gpa;
+		u64 epoch, gpa;
 		struct nx_page page;
 	} known[32];
 	/* What is shown; host and stats are parts of it. */
@@ -113,7 +142,6 @@ struct nxk_vcpu {
 	struct nx_stats *host;
 	struct nxk_stats *stats;
 	struct nx_share_writer writer;
-	unsigned int untimed; /* resumes since one was timed */
 };
 
 /* The operations that depend on the vendor. */
@@ -135,6 +163,8 @@ struct nxk_vendor {
 	bool (*intercepts)(struct kvm_vcpu *vcpu, const struct nx_exit *exit);
 	/* Return whether the processor takes neither interrupts nor NMIs, whatever IF is. */
 	bool (*masked)(struct kvm_vcpu *vcpu);
+	/* Return whether the segments are still those of the last call. May be NULL. */
+	bool (*same_segments)(struct nxk_vcpu *v);
 	/* Return why no stay may ever begin in this VM, or NULL. */
 	const char *(*refuse)(struct kvm *kvm);
 	/* Find what delivering the instructions of a guest hypervisor needs of KVM, if it is
@@ -161,13 +191,37 @@ extern const struct nxk_vendor *nxk_vendor;
 enum nxk_user_cpuid { NXK_USER_CPUID_OFF, NXK_USER_CPUID_PMU, NXK_USER_CPUID_ON };
 extern unsigned int nxk_latency_us;
 extern enum nxk_user_cpuid nxk_user_cpuid;
-extern bool nxk_all;
+extern bool nxk_all, nxk_weigh;
 extern unsigned int nxk_check, nxk_audit_us;
 
 /* ---- names.c: symbols that the kernel does not export are looked up by name at load ---- */
 
 int nxk_names_init(void);
 void *nxk_lookup(const char *name);
+
+/* ---- clock.c: time, by the time-stamp counter ---- */
+
+/* Each delivered exit reads the time, and the kernel's clocks take many times as long. Where the
+ * counters of two processors differ, a bound that is watched by this clock ends too early or too
+ * late once. */
+#define NXK_CLOCK_SHIFT 22
+extern u32 nxk_clock_factor; /* nanoseconds of a tick, in units of 2^-NXK_CLOCK_SHIFT */
+
+/* Return false if the kernel does not know the counter's frequency. */
+bool nxk_clock_init(void);
+
+static inline u64 nxk_ns(u64 ticks)
+{
+	return mul_u64_u32_shr(ticks, nxk_clock_factor, NXK_CLOCK_SHIFT);
+}
+
+/* Return the nanoseconds since the counter was read; 0 if it has gone back. */
+static inline u64 nxk_ns_since(u64 ticks)
+{
+	s64 passed = rdtsc() - ticks;
+
+	return passed > 0 ? nxk_ns(passed) : 0;
+}
 
 /* ---- hooks.c: KVM's static calls ---- */
 
@@ -216,7 +270,7 @@ void nxk_share_vcpu_close(struct nxk_vcpu *v);
 /* Note that the vCPU has an engine. */
 void nxk_share_engine(struct nxk_vcpu *v);
 /* Count a stay that ends now, and show what the engine has made in it. */
-void nxk_share_stay(struct nxk_vcpu *v, u64 now);
+void nxk_share_stay(struct nxk_vcpu *v);
 /* Return a descriptor for NXK_WATCH, or an error. */
 int nxk_watch(struct nxk_watch *request);
 
@@ -234,6 +288,8 @@ bool nxk_engines_unused(void);
 /* Return the engine's name for a class that is not OTHER. */
 enum nx_exit_class nxk_engine_class(enum nxk_class class);
 bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class);
+/* Return for how many more exits there it would not be wanted, of which the engine knows then. */
+u16 nxk_engine_pass(struct nxk_vcpu *v, unsigned long rip);
 /* Return whether the stay has lasted longer than latency_us allows. */
 bool nxk_stay_is_long(const struct nxk_vcpu *v);
 enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v);
@@ -243,6 +299,19 @@ void nxk_engine_done(struct nxk_vcpu *v);
 enum nx_completion nxk_engine_complete(struct nxk_vcpu *v);
 /* Drop the pending exit at the end of a stay. */
 void nxk_engine_forget(struct nxk_vcpu *v);
+
+/* ---- cost.c ---- */
+
+/* Note that KVM goes on to enter the guest. */
+void nxk_cost_entered(struct nxk_vcpu *v);
+/* Note that it has handled an exit of the hardware's since, of that class. */
+void nxk_cost_handled(struct nxk_vcpu *v, enum nxk_class class);
+/* Note that v->exit has been delivered, which began then. */
+void nxk_cost_delivered(struct nxk_vcpu *v, u64 began);
+/* Note that the engine has taken that long to run so many instructions to an exit. */
+void nxk_cost_resumed(struct nxk_vcpu *v, u64 ns, u64 instructions);
+/* Note that a stay ends now, whose resumes and deliveries lay between the two times. */
+void nxk_cost_stay(struct nxk_vcpu *v, u64 first, u64 last);
 
 /* ---- state.c ---- */
 
@@ -256,9 +325,11 @@ void nxk_write_state(struct nxk_vcpu *v);
 
 /* ---- memory.c ---- */
 
-/* Begin a session. Return false if a pending request forbids it. */
-bool nxk_session_begin(struct nxk_vcpu *v);
+/* Begin a session. It is refused if a pending request forbids it. */
+enum nx_session nxk_session_begin(struct nxk_vcpu *v);
 void nxk_session_end(struct nxk_vcpu *v);
+/* Let the next session be a fresh one: a stay begins. */
+void nxk_session_forget(struct nxk_vcpu *v);
 /* Return the page's host memory and whether the hardware would store there; NULL: it has none. */
 void *nxk_guest_page(struct kvm_vcpu *vcpu, u64 gpa, bool *writable);
 /* Return whether the address is in the page of the vCPU's APIC registers. */

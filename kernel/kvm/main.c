@@ -78,6 +78,16 @@ static int pin_vendor(void)
 	return -ENOENT;
 }
 
+/* Then it makes no request of the vCPUs (memory.c). The name depends on the kernel. */
+static bool flushes_by_hypercall(void)
+{
+	const struct static_call_key *key = nxk_lookup("__SCK__kvm_x86_tlb_remote_flush");
+
+	if (!key)
+		key = nxk_lookup("__SCK__kvm_x86_flush_remote_tlbs");
+	return key && key->func;
+}
+
 static int check_machine(void)
 {
 	/* The first holds what npt or ept allow. The parameter tdp_mmu stays on without them. */
@@ -92,6 +102,15 @@ static int check_machine(void)
 	if (!*hardware || !*tdp) {
 		pr_err("KVM uses shadow paging or the old page-table code; noexit needs npt=1 or "
 		       "ept=1, and tdp_mmu=1\n");
+		return -EOPNOTSUPP;
+	}
+	if (flushes_by_hypercall()) {
+		pr_err("KVM flushes its guests' TLBs by hypercalls of Hyper-V, of which noexit is "
+		       "not told\n");
+		return -EOPNOTSUPP;
+	}
+	if (!nxk_clock_init()) {
+		pr_err("the kernel does not know the time-stamp counter's frequency\n");
 		return -EOPNOTSUPP;
 	}
 	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT)) {

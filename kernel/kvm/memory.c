@@ -7,6 +7,10 @@
  * the page table that the hardware uses, makes a request of all vCPUs in guest mode and waits until
  * each has taken an interrupt, hence until our session is over. So an entry that is found in a
  * session is valid to the session's end, without a reference and without a lock.
+ *
+ * In the next session of the stay it is valid as well, unless such a request has been made of this
+ * vCPU since: KVM makes it of all vCPUs, and it stays pending until KVM enters the guest. The
+ * processor's own TLB relies on the same, for KVM flushes it at these requests only.
  */
 #include "host.h"
 
@@ -27,13 +31,40 @@
 	 REQUEST(MIGRATE_TIMER) | REQUEST(SCAN_IOAPIC) | REQUEST(LOAD_EOI_EXITMAP) |          \
 	 REQUEST(PMU) | REQUEST(EVENT) | REQUEST(UNBLOCK) | REQUEST(HV_STIMER))
 
-static bool forbidden(struct kvm_vcpu *vcpu)
+/* Those of them that tell that entries have gone or that guest addresses lead elsewhere. */
+#define FORGETS                                                                       \
+	(REQUEST(TLB_FLUSH) | REQUEST(TLB_FLUSH_CURRENT) | REQUEST(TLB_FLUSH_GUEST) | \
+	 REQUEST(MMU_SYNC) | REQUEST(LOAD_MMU_PGD))
+
+/*
+ * Once a request that forgets is pending, another one would not be seen, so that every session is
+ * fresh from there on.
+ */
+static enum nx_session kind_of(struct nxk_vcpu *v)
 {
-	return READ_ONCE(vcpu->requests) & ~MAY_WAIT || !VALID_PAGE(vcpu->arch.mmu->root.hpa);
+	hpa_t root = v->vcpu->arch.mmu->root.hpa;
+	u64 requests = READ_ONCE(v->vcpu->requests);
+	bool kept = v->root == root && !(requests & FORGETS);
+
+	if (requests & ~MAY_WAIT || !VALID_PAGE(root) || nxk_fails(NXK_FAIL_SESSION))
+		return NX_SESSION_REFUSED;
+	v->root = root;
+	if (!kept) {
+		v->epoch++;
+		v->audited = 0;
+	}
+	return kept ? NX_SESSION_KEPT : NX_SESSION_FRESH;
 }
 
-bool nxk_session_begin(struct nxk_vcpu *v)
+void nxk_session_forget(struct nxk_vcpu *v)
 {
+	v->root = INVALID_PAGE;
+}
+
+enum nx_session nxk_session_begin(struct nxk_vcpu *v)
+{
+	enum nx_session kind;
+
 	struct kvm_vcpu *vcpu = v->vcpu;
 
 	if (nxk_fails(NXK_FAIL_PROTOCOL)) {
@@ -44,22 +75,23 @@ bool nxk_session_begin(struct nxk_vcpu *v)
 	}
 	rcu_read_lock();
 	v->in_session = true;
-	v->session_began = ktime_get_ns();
+	v->session_began = rdtsc();
 	v->stats->sessions++;
-	v->session++;
-	if (!forbidden(vcpu) && !nxk_fails(NXK_FAIL_SESSION))
-		return true;
+	kind = kind_of(v);
+	if (kind != NX_SESSION_REFUSED)
+		return kind;
 	v->stats->sessions_refused++;
 	nxk_session_end(v);
-	return false;
+	return kind;
 }
 
 void nxk_session_end(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
-	u64 took = ktime_get_ns() - v->session_began;
+	u64 took = nxk_ns_since(v->session_began);
 
-	nxk_audit(v);
+	if (unlikely(nxk_audit_us))
+		nxk_audit(v);
 	if (took > v->stats->longest_session_ns)
 		v->stats->longest_session_ns = took;
 	v->stats->sessions_kicked += READ_ONCE(vcpu->mode) == EXITING_GUEST_MODE;
@@ -136,7 +168,8 @@ void *nxk_guest_page(struct kvm_vcpu *vcpu, u64 gpa, bool *writable)
 
 /*
  * Each walk of the guest's page tables looks up the same few pages of their upper levels. What was
- * found in a session holds to its end, but what was not found may come.
+ * found holds until it has to be forgotten, but what was not found may come, and what was not
+ * writable may become so.
  */
 static struct nxk_known_page *known_page(struct nxk_vcpu *v, u64 gpa)
 {
@@ -153,7 +186,7 @@ void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page)
 	page->kind = NX_PAGE_LEAVE;
 	if (WARN_ON_ONCE(!v->in_session) || nxk_fails(NXK_FAIL_PAGE))
 		return;
-	if (known->session == v->session && known->gpa == gpa) {
+	if (known->epoch == v->epoch && known->gpa == gpa) {
 		*page = known->page;
 		return;
 	}
@@ -175,6 +208,7 @@ void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page)
 	page->kind = NX_PAGE_RAM;
 	page->store_is_mmio = slot->flags & KVM_MEM_READONLY;
 	page->traced = false;
-	*known = (struct nxk_known_page){v->session, gpa, *page};
+	if (page->writable)
+		*known = (struct nxk_known_page){v->epoch, gpa, *page};
 	nxk_audit_note(v, gpa, page->host);
 }

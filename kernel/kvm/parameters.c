@@ -6,6 +6,11 @@ bool nxk_all;
 module_param_named(all, nxk_all, bool, 0644);
 MODULE_PARM_DESC(all, "Enable every VM, at its first exit (default: only those asked for)");
 
+bool nxk_weigh;
+module_param_named(weigh, nxk_weigh, bool, 0644);
+MODULE_PARM_DESC(weigh, "Begin stays only where they pay in measured time (default: wherever exits "
+			"can be avoided)");
+
 unsigned int nxk_latency_us = 50;
 module_param_named(latency_us, nxk_latency_us, uint, 0644);
 MODULE_PARM_DESC(

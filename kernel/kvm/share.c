@@ -69,9 +69,12 @@ void nxk_share_engine(struct nxk_vcpu *v)
 	v->writer.code = (uintptr_t)v->memory.code_rx;
 }
 
-void nxk_share_stay(struct nxk_vcpu *v, u64 now)
+void nxk_share_stay(struct nxk_vcpu *v)
 {
-	nx_stats_stay(v->host, now - v->stay_began);
+	/* Ticks will do to refresh by. */
+	u64 now = (u64)jiffies * (NSEC_PER_SEC / HZ);
+
+	nx_stats_stay(v->host, nxk_ns_since(v->stay_began));
 	if (nx_share_is_due(&v->writer, now))
 		nx_share_write(&v->writer, now);
 }

@@ -77,10 +77,11 @@ void nxk_read_registers(struct nxk_vcpu *v)
 	struct kvm_vcpu *vcpu = v->vcpu;
 
 	nxk_need_registers(vcpu);
+#pragma GCC unroll 16
 	for (unsigned int i = 0; i < NX_GPRS; i++)
 		v->state->gpr[i] = vcpu->arch.regs[i];
-	v->state->rip = nxk_rip(vcpu);
-	v->state->rflags = static_call(nxk_get_rflags)(vcpu);
+	v->state->rip = vcpu->arch.regs[VCPU_REGS_RIP];
+	v->state->rflags = v->rflags = static_call(nxk_get_rflags)(vcpu);
 }
 
 /* The engine numbers segment registers as the processor encodes them, KVM does not. */
@@ -96,12 +97,15 @@ void nxk_read_state(struct nxk_vcpu *v)
 	struct desc_ptr gdt;
 
 	nxk_read_registers(v);
+	v->reread = true;
 	static_call(nxk_get_gdt)(vcpu, &gdt);
 	state->gdt_base = gdt.address;
 	state->gdt_limit = gdt.size;
-	for (unsigned int i = 0; i < NX_SREGS; i++)
-		read_segment(vcpu, &state->seg[i], segment[i]);
-	read_segment(vcpu, &state->tr, VCPU_SREG_TR);
+	if (!nxk_vendor->same_segments || !nxk_vendor->same_segments(v)) {
+		for (unsigned int i = 0; i < NX_SREGS; i++)
+			read_segment(vcpu, &state->seg[i], segment[i]);
+		read_segment(vcpu, &state->tr, VCPU_SREG_TR);
+	}
 	need(vcpu, VCPU_EXREG_CR0);
 	need(vcpu, VCPU_EXREG_CR3);
 	need(vcpu, VCPU_EXREG_CR4);
@@ -119,12 +123,14 @@ void nxk_write_state(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 
+#pragma GCC unroll 16
 	for (unsigned int i = 0; i < NX_GPRS; i++)
 		vcpu->arch.regs[i] = v->state->gpr[i];
 	changed(vcpu, VCPU_REGS_RSP);
 	nxk_set_rip(vcpu, v->state->rip);
-	if (static_call(nxk_get_rflags)(vcpu) != v->state->rflags)
+	if (v->rflags != v->state->rflags)
 		static_call(nxk_set_rflags)(vcpu, v->state->rflags);
+	v->rflags = v->state->rflags;
 	if (v->state->segments_changed)
 		for (unsigned int i = 0; i < NX_SREGS; i++)
 			if (i != NX_CS && i != NX_SS)

@@ -129,14 +129,17 @@ static bool may_continue(struct nxk_vcpu *v)
  * loop. */
 static int run(struct nxk_vcpu *v)
 {
+	u64 began;
 	int result;
 
 	while (!(v->left = nxk_engine_resume(v) != NX_EXIT)) {
 		if (nxk_check_due(v))
 			break;
+		began = rdtsc();
 		result = nxk_deliver(v);
 		if (result != 1 || !v->skipped || v->last || !may_continue(v))
 			return result;
+		nxk_cost_delivered(v, began);
 	}
 	nxk_write_state(v);
 	return 1;
@@ -144,18 +147,22 @@ static int run(struct nxk_vcpu *v)
 
 int nxk_stay(struct nxk_vcpu *v)
 {
+	u64 ended;
 	int result;
 
 	nxk_read_state(v);
+	nxk_session_forget(v);
 	v->kicked = false;
-	v->stay_began = ktime_get_ns();
+	v->stay_began = rdtsc();
 	trace_noexit_stay(v);
 	v->host->takeovers++;
 	result = run(v);
-	nxk_share_stay(v, ktime_get_ns());
+	ended = rdtsc();
+	nxk_share_stay(v);
 	if (trace_noexit_leave_enabled())
 		trace_noexit_leave(v, v->left ? nx_leave_word(v->exit.reason) : "HOST");
 	if (!v->answer_due)
 		nxk_engine_forget(v);
+	nxk_cost_stay(v, v->stay_began, ended);
 	return result;
 }

@@ -131,6 +131,32 @@ static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 	}
 }
 
+/*
+ * KVM computes each segment from these and from nothing else, which takes many times as long as to
+ * compare them.
+ */
+static bool same_segments(struct nxk_vcpu *v)
+{
+	const struct vmcb_save_area *save = &vmcb_of(v->vcpu)->save;
+	struct nxk_raw_segments *raw = &v->raw;
+	const u64 *data = (const u64 *)&save->es, *task = (const u64 *)&save->tr;
+	u64 differs = (raw->task[0] ^ task[0]) | (raw->task[1] ^ task[1]) | (raw->cpl ^ save->cpl);
+
+	static_assert(offsetof(struct vmcb_save_area, gs) - offsetof(struct vmcb_save_area, es) +
+			  sizeof(struct vmcb_seg) ==
+		      sizeof(raw->data));
+	static_assert(sizeof(struct vmcb_seg) == sizeof(raw->task));
+	for (unsigned int i = 0; i < ARRAY_SIZE(raw->data); i++)
+		differs |= raw->data[i] ^ data[i];
+	if (!differs && raw->valid)
+		return true;
+	memcpy(raw->data, data, sizeof(raw->data));
+	memcpy(raw->task, task, sizeof(raw->task));
+	raw->cpl = save->cpl;
+	raw->valid = true;
+	return false;
+}
+
 static const char *refuse(struct kvm *kvm)
 {
 	return NXK_FIELD(kvm, SVM_SEV_ACTIVE, bool) ? "its memory is encrypted" : NULL;
@@ -146,6 +172,7 @@ const struct nxk_vendor nxk_svm = {
     .same = same,
     .intercepts = intercepts,
     .masked = masked,
+    .same_segments = same_segments,
     .refuse = refuse,
     .find_nested = nxk_svm_find_nested,
     .route_nested = nxk_svm_route_nested,

@@ -135,6 +135,32 @@ void nxk_vm_gone(struct kvm *kvm)
 
 /* ---- vCPUs ---- */
 
+/*
+ * The vCPU whose exit was handled last on a processor: each exit looks for its vCPU. It may be
+ * looked at with preemption disabled, as an RCU reader does.
+ */
+static DEFINE_PER_CPU(struct nxk_vcpu *, last);
+
+static struct nxk_vcpu *last_vcpu(const struct kvm_vcpu *vcpu)
+{
+	struct nxk_vcpu *v;
+
+	preempt_disable();
+	v = this_cpu_read(last);
+	if (v && v->vcpu != vcpu)
+		v = NULL;
+	preempt_enable();
+	return v;
+}
+
+/* The structure is in the table no more, and no thread runs its vCPU. */
+static void forget_last(struct nxk_vcpu *v)
+{
+	unsigned int cpu;
+
+	for_each_possible_cpu(cpu) cmpxchg(per_cpu_ptr(&last, cpu), v, NULL);
+}
+
 static struct nxk_vcpu *find_vcpu(const struct kvm_vcpu *vcpu)
 {
 	struct nxk_vcpu *v;
@@ -198,7 +224,7 @@ static noinline struct nxk_vcpu *make_vcpu(struct kvm_vcpu *vcpu)
  * With all=1 a VM that cannot be enabled is tried again at each exit, which costs time; the
  * parameter is for tests and appliances.
  */
-struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu)
+static noinline struct nxk_vcpu *find_or_make(struct kvm_vcpu *vcpu)
 {
 	struct nxk_vcpu *v;
 	bool wanted;
@@ -211,15 +237,26 @@ struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu)
 	rcu_read_unlock();
 	if (wanted)
 		v = make_vcpu(vcpu);
+	if (v)
+		raw_cpu_write(last, v);
+	return v;
+}
+
+struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu)
+{
+	struct nxk_vcpu *v = last_vcpu(vcpu);
+
+	if (!v)
+		v = find_or_make(vcpu);
 	return v && !v->off && !READ_ONCE(v->vm->off) ? v : NULL;
 }
 
 struct nxk_vcpu *nxk_vcpu_known(struct kvm_vcpu *vcpu)
 {
-	struct nxk_vcpu *v;
+	struct nxk_vcpu *v = last_vcpu(vcpu);
 
-	if (!nxk_any_vm())
-		return NULL;
+	if (v || !nxk_any_vm())
+		return v;
 	rcu_read_lock();
 	v = find_vcpu(vcpu);
 	rcu_read_unlock();
@@ -237,6 +274,7 @@ void nxk_vcpu_gone(struct kvm_vcpu *vcpu)
 	spin_unlock(&lock);
 	if (!v)
 		return;
+	forget_last(v);
 	synchronize_rcu();
 	if (v->engine)
 		v->shared->figures.engine = *nx_engine_counters(v->engine);

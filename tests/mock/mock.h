@@ -133,6 +133,7 @@ struct mock {
 	unsigned sessions;       /* that were asked for */
 	unsigned refuse_session; /* the host refuses the one of this number, from 1 */
 	bool refuse_sessions;    /* and all of them */
+	bool fresh_sessions;     /* pointers hold in none but their own */
 	uint8_t *window;         /* the engine's view of ram in a session; else NULL */
 	uint8_t *last_window;
 	int ram_file;

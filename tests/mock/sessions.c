@@ -2,9 +2,9 @@
 /*
  * sessions.c - a host that lends guest memory for a session at a time (nx_host.guest_enter).
  *
- * The engine gets the guest's memory at another address in each session, and nothing is mapped
- * there before and after. So a pointer that outlives its session, or an access outside of one, is
- * a segmentation fault.
+ * Nothing is mapped where the engine has the guest's memory before and after a session, and every
+ * third session has it at another address. So an access outside of a session, or a pointer from
+ * before one in which the host says that none holds, is a segmentation fault.
  */
 #define _GNU_SOURCE
 #include "mock.h"
@@ -12,21 +12,29 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static bool guest_enter(void *data)
+#define FRESH_EVERY 3
+
+static enum nx_session guest_enter(void *data)
 {
 	struct mock *m = data;
 
 	assert_null(m->window);
 	m->sessions++;
 	if (m->refuse_session == m->sessions || m->refuse_sessions)
-		return false;
+		return NX_SESSION_REFUSED;
+	if (m->last_window && m->sessions % FRESH_EVERY && !m->fresh_sessions) {
+		m->window = m->last_window;
+		m->last_window = NULL;
+		assert_int_equal(mprotect(m->window, MOCK_RAM_SIZE, PROT_READ | PROT_WRITE), 0);
+		return NX_SESSION_KEPT;
+	}
 	/* The last window's addresses stay reserved until this one has its own. */
 	m->window = mmap(NULL, MOCK_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, m->ram_file, 0);
 	assert_ptr_not_equal(m->window, MAP_FAILED);
 	if (m->last_window)
 		munmap(m->last_window, MOCK_RAM_SIZE);
 	m->last_window = NULL;
-	return true;
+	return NX_SESSION_FRESH;
 }
 
 static void guest_leave(void *data)

@@ -89,6 +89,24 @@ static void test_instruction_that_goes_on(void **state)
 	mock_free(m);
 }
 
+/* Exits that are declined at once are those that would have been declined one by one. */
+static void test_pass(void **state)
+{
+	struct mock *m = begin(5000, 6000);
+
+	(void)state;
+	assert_int_equal(nx_engine_pass(m->engine, PC, 10), 0);
+	assert_int_equal(taken_of(m, 16, 1), 16);
+	assert_int_equal(taken_of(m, 1, 1), 0);
+	assert_int_equal(nx_engine_pass(m->engine, PC, 10), 10);
+	assert_int_equal(m->engine->counters.declined, 11);
+	assert_int_equal(taken_of(m, 50, 1), 0);
+	assert_int_equal(nx_engine_pass(m->engine, PC, 10), 3);
+	assert_int_equal(nx_engine_pass(m->engine, PC, 10), 0);
+	assert_int_equal(taken_of(m, 16, 1), 16);
+	mock_free(m);
+}
+
 /* A stay that loses as much as a whole trial may is enough. */
 static void test_long_losing_stay(void **state)
 {
@@ -456,6 +474,7 @@ int main(void)
 	    cmocka_unit_test(test_pays),
 	    cmocka_unit_test(test_does_not_pay),
 	    cmocka_unit_test(test_instruction_that_goes_on),
+	    cmocka_unit_test(test_pass),
 	    cmocka_unit_test(test_long_losing_stay),
 	    cmocka_unit_test(test_left_alone),
 	    cmocka_unit_test(test_engine_time),

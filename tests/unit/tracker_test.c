@@ -274,6 +274,21 @@ static void barren_formation_backs_off_doubling(void **state)
 			assert_int_equal(tracker.row[row][0].properties & 0xf, NX_TRACK_IO);
 }
 
+/* Those that are passed over at once are those that would have been passed over one by one. */
+static void several_are_passed_over_at_once(void **state)
+{
+	(void)state;
+	assert_int_equal(nx_tracker_pass(&tracker, 0x42, in_al_dx, 1, 8), 0);
+	for (unsigned i = 0; i < 3; i++)
+		note(0x42, START);
+	assert_int_equal(nx_tracker_pass(&tracker, 0x42, in_al_dx, 1, 8), 0);
+	nx_tracker_barren(&tracker, 0x42, in_al_dx, 1);
+	assert_int_equal(nx_tracker_pass(&tracker, 0x42, in_al_dx, 1, 2), 2);
+	assert_int_equal(note(0x42, START), NX_TRACK_COLD);
+	assert_int_equal(nx_tracker_pass(&tracker, 0x42, in_al_dx, 1, 8), 1);
+	assert_int_equal(note(0x42, START), NX_TRACK_HOT);
+}
+
 static void barren_of_an_unknown_exit_is_nothing(void **state)
 {
 	static struct nx_tracker before;
@@ -375,6 +390,7 @@ int main(void)
 	    cmocka_unit_test_setup(old_entries_stay_old_while_time_creeps, find_mates),
 	    cmocka_unit_test_setup(clock_going_backwards_is_harmless, fresh),
 	    cmocka_unit_test_setup(barren_formation_backs_off_doubling, fresh),
+	    cmocka_unit_test_setup(several_are_passed_over_at_once, fresh),
 	    cmocka_unit_test_setup(barren_of_an_unknown_exit_is_nothing, fresh),
 	    cmocka_unit_test_setup(passed_over_rate_is_bounded, fresh),
 	    cmocka_unit_test(hash_spreads),
