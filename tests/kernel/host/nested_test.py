@@ -12,7 +12,6 @@ It takes minutes, so it is a part of `make soak` (nested, nested-boot).
 
 import collections
 import re
-import subprocess
 import sys
 import tempfile
 import unittest
@@ -25,7 +24,7 @@ sys.path[:0] = [str(HERE.parent)]
 from module_testing import build_or_skip, complaints  # noqa: E402
 
 import transcript  # noqa: E402
-from lab_testing import ROOT, main  # noqa: E402
+from lab_testing import main, said_in_lab, shared_files  # noqa: E402
 
 BOOT = "--boot" in sys.argv
 KVM_ARGS = " ".join(word for word in sys.argv[1:] if "=" in word)
@@ -87,11 +86,8 @@ boot() {
 # What the kernel has said at boot is about the emulated processor.
 dmesg -c >/dev/null
 if [ -n "$BOOT" ]; then
-	boot boot-none 0
-	boot boot-inner 1
-	mark load
-	boot boot-outer 0
-	boot boot-both 1
+	case $BOOT in outer|both) mark load;; esac
+	case $BOOT in inner|both) boot boot-$BOOT 1;; *) boot boot-$BOOT 0;; esac
 else
 	run none 0
 	run inner 1
@@ -102,7 +98,7 @@ else
 	run checked 0
 	mark uncheck
 fi
-dmesg >/out/log-inner
+dmesg >/out/log-inner$BOOT
 """
 LINE = re.compile(r"^(\w+) (\w+) (\w+): digest (\w+) exits (\d+) vmm (\d+) us (\d+)$")
 HIT = re.compile(r"^([\w-]+) (kvm_\w+) \w+: *(\d+) } hitcount: *(\d+)$")
@@ -118,20 +114,19 @@ class NestedTest(unittest.TestCase):
             path = Path(directory)
             (path / "outer").write_text(OUTER, encoding="ascii")
             (path / "others").write_text("".join(f"{line}\n" for line in OTHERS), encoding="ascii")
-            inner = ("BOOT=1\n" if BOOT else "BOOT=\n") + INNER.replace("TURNS", str(TURNS))
-            result = subprocess.run(
-                [str(ROOT / "lab/run"), "--nested", "--timeout", "3000", "--outputs", "tests/kernel/host/vmm",
-                 # On a busy machine two kernels' ticks would leave a boot hardly any time.
-                 *(("--icount",) if BOOT else ()),
-                 "--share", str(path / "out"), "--outer-prefix", "sh /root/outer",
-                 "--outer-kvm-args", KVM_ARGS, "--put", f"{MODULE}:/root/noexit.ko",
-                 "--put", f"{path / 'outer'}:/root/outer", "--put", f"{path / 'others'}:/root/others",
-                 "--", inner], capture_output=True, text=True, check=False)
-            cls.text = result.stdout + result.stderr
-            if result.returncode:
-                raise AssertionError(f"the lab failed: {cls.text}")
-            cls.out = {file.name: file.read_text(encoding="utf-8", errors="replace")
-                       for file in (path / "out").iterdir()}
+            cls.text, cls.out = "", {}
+            # A lab of its own for each boot: the second VM with -kernel in a level 1 ended in SeaBIOS with
+            # an emulation failure under --icount, whether noexit had been there or not.
+            for boot in RUNS if BOOT else ("",):
+                # On a busy machine two kernels' ticks would leave a boot hardly any time: --icount.
+                cls.text += said_in_lab(
+                    f"BOOT={boot}\n{INNER.replace('TURNS', str(TURNS))}", "--nested",
+                    *(("--icount",) if BOOT else ()), "--outer-prefix", "sh /root/outer",
+                    "--outer-kvm-args", KVM_ARGS, timeout=3000, outputs="tests/kernel/host/vmm",
+                    share=path / "out", put={"/root/noexit.ko": MODULE, "/root/outer": path / "outer",
+                                             "/root/others": path / "others"})
+                cls.out.update({name + boot if name == "log-outer" else name: text
+                                for name, text in shared_files(path / "out").items()})
         cls.found, cls.hits = {}, collections.defaultdict(collections.Counter)
         for line in cls.text.splitlines():
             match, hit = LINE.match(line), HIT.match(line)
@@ -221,10 +216,10 @@ class NestedTest(unittest.TestCase):
                 self.assertLess(boot[run] * 2, boot["none"])
 
     def test_kernels_are_silent(self):
-        for level in ("outer", "inner"):
-            with self.subTest(level):
-                log = self.out[f"log-{level}"]
-                self.assertEqual(complaints(log, "check: exit"), [], log)
+        for name, log in self.out.items():
+            if name.startswith("log-"):
+                with self.subTest(name):
+                    self.assertEqual(complaints(log, "check: exit"), [], log)
 
 
 if __name__ == "__main__":
