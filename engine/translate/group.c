@@ -160,20 +160,28 @@ static bool same_registers(const struct nx_translator *t, const struct nx_place 
 /* Take an access into the group; return false if it is too far away. */
 static bool widen(struct nx_group *group, const struct part *part)
 {
-	int64_t low = group->place.displacement, high = low + group->bytes;
-	int64_t first = part->place.displacement + group->delta, end = first + part->size;
+	int64_t low = group->place.displacement, first = 0, end = group->bytes;
+	/*
+	 * From the group's lowest byte. Two absolute addresses may lie further apart than a signed
+	 * number counts, which then wraps as addresses do.
+	 */
+	int64_t at =
+	    (int64_t)((uint64_t)part->place.displacement + (uint64_t)group->delta - (uint64_t)low);
 
-	if (first < low)
-		low = first;
-	if (end > high)
-		high = end;
-	if (high - low > NX_CHECK_BYTES)
+	if (at < -(int64_t)NX_CHECK_BYTES || at > (int64_t)NX_CHECK_BYTES)
 		return false;
+	if (at < first)
+		first = at;
+	if (at + part->size > end)
+		end = at + part->size;
+	if (end - first > NX_CHECK_BYTES)
+		return false;
+	low = (int64_t)((uint64_t)low + (uint64_t)first);
 	/* The displacement is what an address has besides registers. */
 	if (low != (int32_t)low && (group->place.base != NX_GPRS || group->place.index != NX_GPRS))
 		return false;
 	group->place.displacement = low;
-	group->bytes = (unsigned)(high - low);
+	group->bytes = (unsigned)(end - first);
 	group->write |= part->writes;
 	return true;
 }
