@@ -30,7 +30,7 @@
  * cost. Waiting for the whole cost would lose at most twice what perfect foresight would; the
  * fraction is more eager, since a cluster also serves the exits around it.
  */
-#define EAGERNESS 8u
+#define EAGERNESS 3u
 /*
  * A measurement moves the estimate by this fraction, however far away the measurement is. The
  * estimate thus approaches the median, which a preempted measurement does not spoil. The first
