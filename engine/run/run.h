@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * run.h - nx_engine_resume() and what it does by itself: execute.c and enter.S (run a translation),
- * callback.c (what that calls), complete.c and device.c (exits), trace.c (paths to the next exit).
+ * callback.c (what that calls), exits.c, complete.c and device.c (exits), trace.c (paths to the
+ * next exit).
  */
 #ifndef NX_RUN_H
 #define NX_RUN_H
@@ -105,6 +106,13 @@ void nx_thunk_helper(void);
 void *nx_runtime_miss(struct nx_engine *engine);
 /* Run the instruction at the context's site; return false to stop before it. */
 bool nx_runtime_helper(struct nx_engine *engine);
+
+/* ---- runtime.c, exits.c ---- */
+
+/* End the stay before the instruction at the state's rip, for a reason that *exit gets, too. */
+enum nx_outcome nx_run_leave(struct nx_engine *engine, struct nx_exit *exit, enum nx_status reason);
+/* Deliver the exit at the context's site, at which the running translation has ended, or leave. */
+enum nx_outcome nx_run_end_at_site(struct nx_engine *engine, struct nx_exit *exit);
 
 /* ---- complete.c ---- */
 
