@@ -74,6 +74,21 @@ void nx_engine_forget_exit(struct nx_engine *engine)
 	engine->pending.cluster = NULL;
 }
 
+enum nx_outcome nx_run_leave(struct nx_engine *engine, struct nx_exit *exit, enum nx_status reason)
+{
+	engine->running = NULL;
+	engine->stay.hot = engine->stay.active = false;
+	/* Still at the instruction that it belongs to, or at the next elements of a repeated one.
+	 */
+	if (engine->stay.resume_flag && engine->state.rip == engine->stay.resume_rip)
+		engine->state.rflags |= NX_FL_RF;
+	engine->stay.resume_flag = false;
+	nx_stay_take_back_sti(engine);
+	exit->reason = reason;
+	engine->counters.leaves[reason]++;
+	return NX_LEAVE;
+}
+
 /* ---- What a translation ended with ---- */
 
 static enum nx_outcome deliver(struct nx_engine *engine, const struct nx_site *site,

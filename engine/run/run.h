@@ -107,7 +107,7 @@ void *nx_runtime_miss(struct nx_engine *engine);
 /* Run the instruction at the context's site; return false to stop before it. */
 bool nx_runtime_helper(struct nx_engine *engine);
 
-/* ---- runtime.c, exits.c ---- */
+/* ---- exits.c ---- */
 
 /* End the stay before the instruction at the state's rip, for a reason that *exit gets, too. */
 enum nx_outcome nx_run_leave(struct nx_engine *engine, struct nx_exit *exit, enum nx_status reason);

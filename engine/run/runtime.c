@@ -144,21 +144,6 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 	return cluster;
 }
 
-enum nx_outcome nx_run_leave(struct nx_engine *engine, struct nx_exit *exit, enum nx_status reason)
-{
-	engine->running = NULL;
-	engine->stay.hot = engine->stay.active = false;
-	/* Still at the instruction that it belongs to, or at the next elements of a repeated one.
-	 */
-	if (engine->stay.resume_flag && engine->state.rip == engine->stay.resume_rip)
-		engine->state.rflags |= NX_FL_RF;
-	engine->stay.resume_flag = false;
-	nx_stay_take_back_sti(engine);
-	exit->reason = reason;
-	engine->counters.leaves[reason]++;
-	return NX_LEAVE;
-}
-
 /* Run the guest on in a trace, since no exit is in static reach; the trace may find a path. */
 static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 {
