@@ -215,66 +215,6 @@ static void cr2_is_not_run(void **state)
 	check_not_read(new_cr2(3, true));
 }
 
-GUEST(
-    verifies, 64, "in al, dx",
-    "verw [rbx]; pushfq; pop rax; verw r8w; pushfq; pop r9; or al, r9b; and al, 0x40; out 0x80, al",
-    "ud2");
-
-/* Of two selectors the first or the second is of a segment that can be written, or none. */
-static void verw_looks_into_the_gdt(void **state)
-{
-	static const uint64_t gdt[] = {0x00cf93000000ffff, 0x00af9b000000ffff, 0x00cf93000000ffff,
-				       0x00cf91000000ffff, 0x00cff3000000ffff, 0x0000830000000000};
-	static const struct {
-		uint16_t selector;
-		bool writable;
-	} cases[] = {{0, false},   {8, false},   {0x10, true},  {0x11, false}, {0x18, false},
-		     {0x20, true}, {0x23, true}, {0x28, false}, {0x30, false}, {0xfff8, false}};
-
-	(void)state;
-	for (unsigned i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
-		const uint16_t selector = cases[i / 2].selector;
-		const struct mock_access log[] = {OUT(0x80, 1, cases[i / 2].writable ? 0x40 : 0)};
-		struct nx_config config;
-		struct mock *m;
-
-		nx_config_default(&config);
-		config.system_registers = true;
-		m = mock_new_config(MOCK_LONG64, 0, &config);
-		MOCK_LOAD(m, verifies);
-		m->start.gdt_base = MOCK_EXTRA + 0x80;
-		m->start.gdt_limit = sizeof(gdt) - 1;
-		mock_poke(m, MOCK_EXTRA + 0x80, gdt, sizeof(gdt));
-		m->start.gpr[NX_RBX] = MOCK_EXTRA;
-		m->start.gpr[NX_R8] = i % 2 ? selector : 0;
-		mock_poke(m, MOCK_EXTRA, i % 2 ? &(uint16_t){0} : &selector, 2);
-		mock_warm(m);
-		mock_check_log(m, log, 1);
-		mock_free(m);
-	}
-}
-
-/* The local table's place is not known. */
-static void verw_of_the_local_table_leaves(void **state)
-{
-	struct nx_config config;
-	struct mock *m;
-
-	(void)state;
-	nx_config_default(&config);
-	config.system_registers = true;
-	m = mock_new_config(MOCK_LONG64, 0, &config);
-	MOCK_LOAD(m, verifies);
-	m->start.gpr[NX_R8] = 0x14;
-	m->start.gpr[NX_RBX] = MOCK_EXTRA;
-	for (unsigned i = 0; i < 8; i++) {
-		mock_run(m);
-		assert_int_equal(m->exits, 0);
-	}
-	assert_int_equal(m->reason, NX_LEAVE_STATE);
-	mock_free(m);
-}
-
 static void tsc_that_faults_or_is_unknown(void **state)
 {
 	struct mock *m = new_clock(3, false, 0);
@@ -313,8 +253,6 @@ int main(void)
 	    CASES(TESTS) cmocka_unit_test(movbe_is_right),
 	    cmocka_unit_test(cr2_of_the_guest),
 	    cmocka_unit_test(cr2_is_not_run),
-	    cmocka_unit_test(verw_looks_into_the_gdt),
-	    cmocka_unit_test(verw_of_the_local_table_leaves),
 	    cmocka_unit_test(tsc_of_the_guest),
 	    cmocka_unit_test(tsc_that_faults_or_is_unknown),
 	};
