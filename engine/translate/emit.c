@@ -240,7 +240,6 @@ static void emit_to_register(struct nx_emitter *e, bool two_bytes, uint8_t opcod
 	struct nx_encoding x = {.two_bytes = two_bytes, .opcode = opcode};
 
 	encode_rm(&x, b);
-	x.wide = x.narrow = false;
 	x.reg = encode_register(&x, a);
 	nx_emit_encoded(e, &x);
 }
