@@ -25,6 +25,7 @@ from system import Own, Unpacked, libraries, loader_version
 from tool import LabError, locked, replacing, run_tool
 
 LAB = Path(__file__).resolve().parent
+SCENARIO_INIT = LAB / "scenario-init"
 
 # By kind of host VM. A nested one runs in QEMU in both labs.
 MODULES = {
@@ -119,6 +120,21 @@ class Cpio:
         self.names.add(name)
         self._entry(name, stat.S_IFLNK | 0o777, len(target))
         self._data(target.encode())
+
+    def add_modules(self, modules):
+        """Kernel modules, and the order in which they are loaded."""
+        for module in modules:
+            self.copy(module, f"/modules/{module.name}")
+        self.add("/modules/order", "".join(f"{module.name}\n" for module in modules).encode())
+
+    def add_scenario(self, busybox, script, modules):
+        """What a guest has that runs a script as scenario-init does."""
+        self.copy(busybox, "/bin/busybox")
+        self.link("/bin/sh", "busybox")
+        self.device("/dev/console", 5, 1)
+        self.copy(SCENARIO_INIT, "/init")
+        self.add("/scenario", script.encode())
+        self.add_modules(modules)
 
     def device(self, path, major, minor):
         """Adds a character device."""
@@ -222,19 +238,9 @@ class Images:
     def guest_disk(self):
         """The initramfs of `noexit bench ide-pio`: it reads or writes an IDE disk."""
         modules = Modules(self.kernel()).load_order(DISK_MODULES)
-        init = LAB / "scenario-init"
-
-        def fill(archive):
-            archive.copy(self.system.busybox(), "/bin/busybox")
-            archive.link("/bin/sh", "busybox")
-            archive.device("/dev/console", 5, 1)
-            archive.copy(init, "/init")
-            archive.add("/scenario", DISK_GUEST.encode())
-            for module in modules:
-                archive.copy(module, f"/modules/{module.name}")
-            archive.add("/modules/order", "".join(f"{m.name}\n" for m in modules).encode())
-
-        return self._cached("disk", [init, self.system.busybox(), *modules], fill)
+        busybox = self.system.busybox()
+        return self._cached("disk", [SCENARIO_INIT, busybox, *modules],
+                            lambda archive: archive.add_scenario(busybox, DISK_GUEST, modules))
 
     def host_modules(self, *kinds):
         """The files of the modules that these kinds of host VM load, in that order."""

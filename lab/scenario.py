@@ -170,15 +170,8 @@ class Scenario:
     def _initrd(self, images, kernel):
         out = io.BytesIO()
         archive = Cpio(out)
-        archive.copy(images.busybox(self.kernel), "/bin/busybox")
-        archive.link("/bin/sh", "busybox")
-        archive.device("/dev/console", 5, 1)
-        archive.copy(ROOT / "lab/scenario-init", "/init")
-        archive.add("/scenario", self.guest.encode() + b"\n")
-        order = Modules(kernel).load_order(self.modules)
-        for module in order:
-            archive.copy(module, f"/modules/{module.name}")
-        archive.add("/modules/order", "".join(f"{m.name}\n" for m in order).encode())
+        archive.add_scenario(images.busybox(self.kernel), self.guest + "\n",
+                             Modules(kernel).load_order(self.modules))
         timer = images.build / "tests/lab/timer"
         if timer.exists():
             archive.copy(timer, "/bin/timer")

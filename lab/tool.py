@@ -7,6 +7,9 @@ import os
 import subprocess
 import tempfile
 
+# Words of a kernel's log that complain.
+COMPLAINTS = ("BUG", "WARNING", "Oops", "Call Trace", "general protection")
+
 
 class LabError(Exception):
     """The lab itself cannot do what it was asked to; the text names the remedy."""

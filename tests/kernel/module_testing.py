@@ -12,8 +12,7 @@ from lab_testing import BUILD, need_lab, skip  # noqa: E402
 
 import build_module  # noqa: E402
 from image import LabError  # noqa: E402
-
-COMPLAINTS = ("BUG", "WARNING", "Oops", "Call Trace", "general protection")
+from tool import COMPLAINTS  # noqa: E402
 
 
 def build_or_skip(cpu="amd", build=build_module.build, **options):

@@ -59,9 +59,9 @@ def said_in_lab(command, *options, **values):
 
 
 def shared_files(folder):
-    """Returns the texts of the files that came out of the lab (--share), by name."""
-    return {file.name: file.read_text(encoding="utf-8", errors="replace")
-            for file in Path(folder).iterdir() if file.is_file()}
+    """Returns the texts of the files that came out of the lab (--share), by their paths there."""
+    return {str(file.relative_to(folder)): file.read_text(encoding="utf-8", errors="replace")
+            for file in Path(folder).rglob("*") if file.is_file()}
 
 
 def put_package():

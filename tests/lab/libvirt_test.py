@@ -85,9 +85,7 @@ def write_guest(path, images):
         archive.copy(images.busybox(), "/bin/busybox")
         archive.device("/dev/console", 5, 1)
         archive.add("/init", INIT, 0o755)
-        for module in modules:
-            archive.copy(module, f"/modules/{module.name}")
-        archive.add("/modules/order", "".join(f"{module.name}\n" for module in modules).encode())
+        archive.add_modules(modules)
         archive.finish()
 
 

@@ -8,6 +8,7 @@
  * than two turns is late: each turn lets interrupts in. One line for each way and source, on the
  * first serial port, then power off. Two processors; exiting instructions are port 0x80 and the HPET.
  */
+#include "load.inc"
 #include "power_off.inc"
 
 #define SECTORS 15
@@ -25,27 +26,14 @@
 	.intel_syntax noprefix
 	.globl _start
 _start:
-	cli
-	ljmp 0, offset 0f
-0:	xor ax, ax
-	mov ds, ax
-	mov es, ax
-	mov ss, ax
-	mov sp, 0x7c00
-	mov si, offset dap
-	mov ah, 0x42
-	int 0x13
-	cli
-	jc 1f
+	load_sectors 1f
 	call protect
 	.code32
 	jmp main
 	.code16
 1:	hlt
 	jmp 1b
-dap:	.byte 16, 0
-	.word SECTORS, 0x7e00, 0
-	.quad 1
+	sectors_to_load SECTORS
 
 /* To flat 32-bit code; returns there, with ds to ss set. */
 protect:

@@ -7,7 +7,6 @@ reset. Its guest ends in a triple fault. What is printed must be the same withou
 kernel below, and as if nobody had touched the machine.
 """
 
-import subprocess
 import sys
 import tempfile
 import unittest
@@ -18,7 +17,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from module_testing import build_or_skip, complaints  # noqa: E402
 
-from lab_testing import BUILD, ROOT, main  # noqa: E402
+from lab_testing import BUILD, ROOT, main, said_in_lab, shared_files  # noqa: E402
 
 # As in hypervisor.S.
 LINES, ROUNDS, LOOPS = 200, 6, 60000
@@ -110,15 +109,10 @@ class DisturbedTest(unittest.TestCase):
             (put / "hypervisor.bin").write_bytes((BUILD / "tests/kernel/host/hypervisor.bin").read_bytes())
             (put / "drive.sh").write_bytes((ROOT / "lab/drive.sh").read_bytes())
             (put / "drive").write_text(DRIVE, encoding="ascii")
-            result = subprocess.run(
-                [str(ROOT / "lab/run"), "--timeout", "1500", "--share", str(path / "out"),
-                 "--outputs", "cli kvm/libnoexit-kvm.so", "--put", f"{MODULE}:/root/noexit.ko",
-                 "--put", f"{put}:/scenario", "--", SCRIPT], capture_output=True, text=True, check=False)
-            cls.text = result.stdout + result.stderr
-            if result.returncode:
-                raise AssertionError(f"the lab failed: {cls.text}")
-            cls.out = {str(file.relative_to(path / "out")): file.read_text(encoding="utf-8", errors="replace")
-                       for file in (path / "out").rglob("*") if file.is_file()}
+            cls.text = said_in_lab(SCRIPT, timeout=1500, share=path / "out",
+                                   outputs="cli kvm/libnoexit-kvm.so",
+                                   put={"/root/noexit.ko": MODULE, "/scenario": put})
+            cls.out = shared_files(path / "out")
         cls.total = {words[1]: int(words[2]) for words in map(str.split, cls.text.splitlines())
                      if words[:1] == ["total"]}
 

@@ -12,6 +12,7 @@
  *   ticked               if the timer did
  *   shutdown             when the guest has ended in a triple fault, as it does at the end
  */
+#include "../../lab/load.inc"
 #include "../../lab/power_off.inc"
 
 #define SECTORS 7
@@ -62,18 +63,7 @@
 	.intel_syntax noprefix
 	.globl _start
 _start:
-	cli
-	ljmp 0, offset 0f
-0:	xor ax, ax
-	mov ds, ax
-	mov es, ax
-	mov ss, ax
-	mov sp, 0x7c00
-	mov si, offset dap
-	mov ah, 0x42
-	int 0x13
-	cli
-	jc 1f
+	load_sectors 1f
 	lgdt [gdt_register]
 	mov eax, cr0
 	or al, 1
@@ -81,9 +71,7 @@ _start:
 	ljmp 8, offset protected
 1:	hlt
 	jmp 1b
-dap:	.byte 16, 0
-	.word SECTORS, 0x7e00, 0
-	.quad 1
+	sectors_to_load SECTORS
 
 	.balign 8
 gdt:	.quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00af9b000000ffff

@@ -8,7 +8,6 @@ hypervisors, two levels deep.
 """
 
 import re
-import subprocess
 import sys
 import unittest
 from pathlib import Path
@@ -18,7 +17,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from module_testing import build_or_skip, complaints  # noqa: E402
 
-from lab_testing import ROOT, main  # noqa: E402
+from lab_testing import main, run_lab  # noqa: E402
 
 TURNS = 200
 LONG = 400
@@ -50,10 +49,8 @@ LINE = re.compile(r"^(\w+)-(\w*) svm 64: digest (\w+) exits (\d+) vmm (\d+) us \
 class HypervisorTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        result = subprocess.run([str(ROOT / "lab/run"), "--outputs", "tests/kernel/host/vmm", "--put",
-                                 f"{MODULE}:/root/noexit.ko", "--", SCRIPT],
-                                capture_output=True, text=True, check=False)
-        cls.text = result.stdout + result.stderr
+        result = run_lab(SCRIPT, outputs="tests/kernel/host/vmm", put={"/root/noexit.ko": MODULE})
+        cls.text = result.stdout
         if result.returncode == 125:
             raise AssertionError(f"the lab failed: {cls.text}")
         cls.found = {(match[1], match[2]): (match[3], int(match[4]), int(match[5]))
