@@ -13,7 +13,8 @@
 #   minivmm-trixie        SOAK_MINIVMM (5) times the lab's test of examples/minivmm with its guest's kernel
 #   cloud-trixie cloud-intel   the lab's test of a VMM like those in Rust, with that release's kernel, and on
 #                         Intel's kind of processor
-#   kernel-trixie         noexit.ko on that release's kernel: the module's tests and a boot of Debian
+#   kernel-trixie         noexit.ko on that release's kernel: the module's tests and a boot of Debian;
+#                         kernel-intel: the same on Intel's kind of processor, with each exit compared
 #   libvirt               a domain of libvirt's with AppArmor enforced, snapshots, saving and restoring, without and
 #                         with noexit, in the lab
 #   selftests             the kernel's KVM selftests in the lab, each without and with noexit
@@ -202,7 +203,7 @@ part()
 }
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
-	guests guests-trixie minivmm-trixie cloud-trixie cloud-intel kernel-trixie libvirt selftests selftests-module \
+	guests guests-trixie minivmm-trixie cloud-trixie cloud-intel kernel-trixie kernel-intel libvirt selftests selftests-module \
 	nested nested-novgif nested-boot nested-disturbed nested-table \
 	deb-bookworm deb-trixie boots load busy busy-nokvm debian13
 status=0
