@@ -32,16 +32,20 @@ PRINTED = [
     "hits 0 none idle { exit_reason:        120 } hitcount:         16",
     "hits 1 both idle { exit_reason:        120 } hitcount:          4",
     "hits 0 both idle { exit_reason:        120 } hitcount:          8",
+    # No level 2, so no exit at level 1.
+    "hits 0 none level1 { exit_reason:        114 } hitcount:       3333",
+    "hits 0 both level1 { exit_reason:        114 } hitcount:        468",
     *(line for number, one, other in ((1, 4000000, 1000000), (2, 3000000, 1000000), (3, 2000000, 1000000))
       for line in (f"round {number}", f"time {number} none cpuid 777", PROGRAM.format(number, "none", one),
                    f"time {number} both cpuid 777", PROGRAM.format(number, "both", other),
                    f"time {number} none idle 210", f"ran {number} none idle 500000000",
-                   f"time {number} both idle 200", f"ran {number} both idle 250000000"))]
+                   f"time {number} both idle 200", f"ran {number} both idle 250000000",
+                   f"time {number} none level1 12", f"time {number} both level1 14"))]
 
 
 class Table(unittest.TestCase):
     def table(self, printed):
-        table = nested.Table(argparse.Namespace(cpu="amd", runs=3, rows=["cpuid", "idle"], turns=150,
+        table = nested.Table(argparse.Namespace(cpu="amd", runs=3, rows=["cpuid", "idle", "level1"], turns=150,
                                                 columns=["none", "both"]))
         with contextlib.redirect_stderr(io.StringIO()):
             for line in printed:
@@ -70,6 +74,8 @@ class Table(unittest.TestCase):
         self.assertEqual((exits["without"], exits["with"], exits["ratio"]), (1000, 200, 5))
         idle = records["nested-table/idle", "both: the VMM's time, s"]
         self.assertEqual((idle["without"], idle["with"]), (0.5, 0.25))
+        self.assertIn(("nested-table/level1", "both: exits at level 0"), records)
+        self.assertNotIn(("nested-table/level1", "both: exits at level 1"), records)
         shown = io.StringIO()
         with contextlib.redirect_stdout(shown):
             table.show()
@@ -89,6 +95,8 @@ class Table(unittest.TestCase):
                       self.problems([line for line in PRINTED if not line.startswith("program 3 both")]))
         self.assertIn("nothing was counted of idle, none, at level 0",
                       self.problems([line for line in PRINTED if not line.startswith("hits 0 none idle")]))
+        self.assertIn("nothing was counted of level1, both, at level 0",
+                      self.problems([line for line in PRINTED if not line.startswith("hits 0 both level1")]))
 
     def test_failed(self):
         self.assertIn("noexit on in level 0", self.problems([*PRINTED, "failed: noexit on in level 0"]))
