@@ -46,7 +46,8 @@
 
 #define LOW processor->low /* reachable by all modes */
 #define LOW_PAGES 14u
-#define HIGH 0x500000000000ull /* 64-bit mode only */
+/* 64-bit mode only. Address sanitizers have their heap at 0x500000000000 or 0x600000000000. */
+#define HIGH 0x400000000000ull
 #define HIGH_PAGES 3u
 #define PAGES (LOW_PAGES + HIGH_PAGES)
 #define PAGE 4096u
