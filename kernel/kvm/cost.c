@@ -53,12 +53,7 @@ static void sample(struct nxk_vcpu *v, struct nxk_window *window, u64 ns)
 	tell(v);
 }
 
-void nxk_cost_entered(struct nxk_vcpu *v)
-{
-	v->entered = rdtsc();
-}
-
-void nxk_cost_handled(struct nxk_vcpu *v, enum nxk_class class)
+void nxk_cost_of_exit(struct nxk_vcpu *v, enum nxk_class class)
 {
 	v->handled = rdtsc();
 	if (class != NXK_CLASS_OTHER && class != NXK_CLASS_HLT && v->entered)
@@ -66,12 +61,12 @@ void nxk_cost_handled(struct nxk_vcpu *v, enum nxk_class class)
 	v->entered = 0;
 }
 
-void nxk_cost_delivered(struct nxk_vcpu *v, u64 began)
+void nxk_cost_of_delivery(struct nxk_vcpu *v, u64 began)
 {
 	sample(v, &v->deliver_cost[nx_exit_class_of(&v->exit)], nxk_ns_since(began));
 }
 
-void nxk_cost_resumed(struct nxk_vcpu *v, u64 ns, u64 instructions)
+void nxk_cost_of_resume(struct nxk_vcpu *v, u64 ns, u64 instructions)
 {
 	u64 alone = v->resume_cost.value;
 

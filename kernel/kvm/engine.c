@@ -154,19 +154,6 @@ void nxk_engine_free(struct nxk_vcpu *v)
 	v->engine = NULL;
 }
 
-enum nx_exit_class nxk_engine_class(enum nxk_class class)
-{
-	static const enum nx_exit_class classes[] = {
-	    [NXK_CLASS_CPUID] = NX_CLASS_CPUID, [NXK_CLASS_MSR] = NX_CLASS_MSR,
-	    [NXK_CLASS_CR] = NX_CLASS_CR,       [NXK_CLASS_IO] = NX_CLASS_IO,
-	    [NXK_CLASS_MMIO] = NX_CLASS_MMIO,   [NXK_CLASS_HLT] = NX_CLASS_HLT,
-	    [NXK_CLASS_SVM] = NX_CLASS_SVM,     [NXK_CLASS_VMCS] = NX_CLASS_VMCS,
-	    [NXK_CLASS_VMX] = NX_CLASS_VMX,     [NXK_CLASS_NESTED] = NX_CLASS_VM_ENTRY,
-	};
-
-	return classes[class];
-}
-
 bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class)
 {
 	/* Ticks will do: the engine asks for seconds, and each exit gets here. */

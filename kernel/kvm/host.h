@@ -286,7 +286,18 @@ bool nxk_engine_make(struct nxk_vcpu *v);
 void nxk_engine_free(struct nxk_vcpu *v);
 bool nxk_engines_unused(void);
 /* Return the engine's name for a class that is not OTHER. */
-enum nx_exit_class nxk_engine_class(enum nxk_class class);
+static inline enum nx_exit_class nxk_engine_class(enum nxk_class class)
+{
+	static const u8 classes[] = {
+	    [NXK_CLASS_CPUID] = NX_CLASS_CPUID, [NXK_CLASS_MSR] = NX_CLASS_MSR,
+	    [NXK_CLASS_CR] = NX_CLASS_CR,       [NXK_CLASS_IO] = NX_CLASS_IO,
+	    [NXK_CLASS_MMIO] = NX_CLASS_MMIO,   [NXK_CLASS_HLT] = NX_CLASS_HLT,
+	    [NXK_CLASS_SVM] = NX_CLASS_SVM,     [NXK_CLASS_VMCS] = NX_CLASS_VMCS,
+	    [NXK_CLASS_VMX] = NX_CLASS_VMX,     [NXK_CLASS_NESTED] = NX_CLASS_VM_ENTRY,
+	};
+
+	return classes[class];
+}
 bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class);
 /* Return for how many more exits there it would not be wanted, of which the engine knows then. */
 u16 nxk_engine_pass(struct nxk_vcpu *v, unsigned long rip);
@@ -302,20 +313,58 @@ void nxk_engine_forget(struct nxk_vcpu *v);
 
 /* ---- cost.c ---- */
 
+/* Note that an exit of the hardware's has been handled, of that class. */
+void nxk_cost_of_exit(struct nxk_vcpu *v, enum nxk_class class);
+
 /* Note that KVM goes on to enter the guest. */
-void nxk_cost_entered(struct nxk_vcpu *v);
+static inline void nxk_cost_entered(struct nxk_vcpu *v)
+{
+	if (READ_ONCE(nxk_weigh))
+		v->entered = rdtsc();
+}
+
 /* Note that it has handled an exit of the hardware's since, of that class. */
-void nxk_cost_handled(struct nxk_vcpu *v, enum nxk_class class);
-/* Note that v->exit has been delivered, which began then. */
-void nxk_cost_delivered(struct nxk_vcpu *v, u64 began);
+static inline void nxk_cost_handled(struct nxk_vcpu *v, enum nxk_class class)
+{
+	if (READ_ONCE(nxk_weigh))
+		nxk_cost_of_exit(v, class);
+}
+
+/* Return the time at which v->exit begins to be delivered, for the next one. */
+static inline u64 nxk_cost_deliver(void)
+{
+	return READ_ONCE(nxk_weigh) ? rdtsc() : 0;
+}
+/* Note that it has been delivered. */
+void nxk_cost_of_delivery(struct nxk_vcpu *v, u64 began);
+
+static inline void nxk_cost_delivered(struct nxk_vcpu *v, u64 began)
+{
+	if (began)
+		nxk_cost_of_delivery(v, began);
+}
+
 /* Note that the engine has taken that long to run so many instructions to an exit. */
-void nxk_cost_resumed(struct nxk_vcpu *v, u64 ns, u64 instructions);
+void nxk_cost_of_resume(struct nxk_vcpu *v, u64 ns, u64 instructions);
+
+static inline void nxk_cost_resumed(struct nxk_vcpu *v, u64 ns, u64 instructions)
+{
+	if (READ_ONCE(nxk_weigh))
+		nxk_cost_of_resume(v, ns, instructions);
+}
+
 /* Note that a stay ends now, whose resumes and deliveries lay between the two times. */
 void nxk_cost_stay(struct nxk_vcpu *v, u64 first, u64 last);
 
 /* ---- state.c ---- */
 
-unsigned long nxk_rip(struct kvm_vcpu *vcpu);
+static inline unsigned long nxk_rip(struct kvm_vcpu *vcpu)
+{
+	if (!test_bit(VCPU_REGS_RIP, (unsigned long *)&vcpu->arch.regs_avail))
+		static_call(kvm_x86_cache_reg)(vcpu, VCPU_REGS_RIP);
+	return vcpu->arch.regs[VCPU_REGS_RIP];
+}
+
 void nxk_set_rip(struct kvm_vcpu *vcpu, unsigned long rip);
 void nxk_read_state(struct nxk_vcpu *v);
 /* Make all of vcpu->arch.regs valid. */
@@ -373,7 +422,10 @@ int nxk_deliver_cr(struct nxk_vcpu *v);
 /* Find KVM's handlers for them, if there are any. */
 void nxk_nested_init(void);
 bool nxk_nested_available(void);
-bool nxk_in_nested_guest(const struct kvm_vcpu *vcpu);
+static inline bool nxk_in_nested_guest(const struct kvm_vcpu *vcpu)
+{
+	return vcpu->arch.hflags & HF_GUEST_MASK;
+}
 /* The engine's callback. */
 enum nx_route nxk_route_insn(void *data, const struct nx_exit *exit);
 /* Do the same as nxk_deliver() for such an instruction. */

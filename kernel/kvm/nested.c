@@ -20,11 +20,6 @@ bool nxk_nested_available(void)
 	return available;
 }
 
-bool nxk_in_nested_guest(const struct kvm_vcpu *vcpu)
-{
-	return vcpu->arch.hflags & HF_GUEST_MASK;
-}
-
 enum nx_route nxk_route_insn(void *data, const struct nx_exit *exit)
 {
 	switch (nx_exit_class_of(exit)) {

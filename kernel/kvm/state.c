@@ -26,12 +26,6 @@ void nxk_need_registers(struct kvm_vcpu *vcpu)
 	need(vcpu, VCPU_REGS_RIP);
 }
 
-unsigned long nxk_rip(struct kvm_vcpu *vcpu)
-{
-	need(vcpu, VCPU_REGS_RIP);
-	return vcpu->arch.regs[VCPU_REGS_RIP];
-}
-
 void nxk_set_rip(struct kvm_vcpu *vcpu, unsigned long rip)
 {
 	vcpu->arch.regs[VCPU_REGS_RIP] = rip;

@@ -25,6 +25,47 @@ bool nxk_tables_empty(void)
 	return hash_empty(vms) && hash_empty(vcpus);
 }
 
+/*
+ * The vCPU that was found last, on a processor, to be of no enabled VM: each exit of such a VM
+ * looks for its vCPU, and finds that here. It is to be looked for again when a VM has been enabled,
+ * or when a vCPU has gone whose address another one may get.
+ */
+struct stranger {
+	const struct kvm_vcpu *vcpu;
+	int changes;
+};
+static DEFINE_PER_CPU(struct stranger, stranger);
+static atomic_t changes;
+
+/* What has been changed before is seen by whoever has read the new number. */
+static void forget_strangers(void)
+{
+	smp_mb__before_atomic();
+	atomic_inc(&changes);
+}
+
+static bool is_stranger(const struct kvm_vcpu *vcpu)
+{
+	const struct stranger *known;
+	bool is;
+
+	if (READ_ONCE(nxk_all))
+		return false;
+	known = get_cpu_ptr(&stranger);
+	is = known->vcpu == vcpu && known->changes == atomic_read(&changes);
+	put_cpu_ptr(&stranger);
+	return is;
+}
+
+/* Note that the tables did not have the vCPU's VM when there had been so many changes, or later. */
+static void note_stranger(const struct kvm_vcpu *vcpu, int seen)
+{
+	struct stranger *known = get_cpu_ptr(&stranger);
+
+	*known = (struct stranger){vcpu, seen};
+	put_cpu_ptr(&stranger);
+}
+
 /* ---- VMs ---- */
 
 /* Find the VM; the caller holds the lock or is an RCU reader. */
@@ -81,10 +122,12 @@ int nxk_enable(struct kvm *kvm, bool beside)
 		memset(known->share->off, 0, sizeof(known->share->off));
 	}
 	spin_unlock(&lock);
-	if (known)
+	if (known) {
 		nxk_vm_put(vm);
-	else
+	} else {
 		atomic_inc(&enabled);
+		forget_strangers();
+	}
 	return 0;
 }
 
@@ -226,17 +269,18 @@ static noinline struct nxk_vcpu *make_vcpu(struct kvm_vcpu *vcpu)
  */
 static noinline struct nxk_vcpu *find_or_make(struct kvm_vcpu *vcpu)
 {
+	int seen = atomic_read_acquire(&changes);
 	struct nxk_vcpu *v;
 	bool wanted;
 
-	if (!nxk_any_vm())
-		return NULL;
 	rcu_read_lock();
 	v = find_vcpu(vcpu);
 	wanted = !v && (READ_ONCE(nxk_all) || find_vm(vcpu->kvm));
 	rcu_read_unlock();
 	if (wanted)
 		v = make_vcpu(vcpu);
+	else if (!v)
+		note_stranger(vcpu, seen);
 	if (v)
 		raw_cpu_write(last, v);
 	return v;
@@ -246,8 +290,11 @@ struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu)
 {
 	struct nxk_vcpu *v = last_vcpu(vcpu);
 
-	if (!v)
+	if (!v) {
+		if (!nxk_any_vm() || is_stranger(vcpu))
+			return NULL;
 		v = find_or_make(vcpu);
+	}
 	return v && !v->off && !READ_ONCE(v->vm->off) ? v : NULL;
 }
 
@@ -255,7 +302,7 @@ struct nxk_vcpu *nxk_vcpu_known(struct kvm_vcpu *vcpu)
 {
 	struct nxk_vcpu *v = last_vcpu(vcpu);
 
-	if (v || !nxk_any_vm())
+	if (v || !nxk_any_vm() || is_stranger(vcpu))
 		return v;
 	rcu_read_lock();
 	v = find_vcpu(vcpu);
@@ -272,8 +319,10 @@ void nxk_vcpu_gone(struct kvm_vcpu *vcpu)
 	if (v)
 		hash_del_rcu(&v->node);
 	spin_unlock(&lock);
-	if (!v)
+	if (!v) {
+		forget_strangers();
 		return;
+	}
 	forget_last(v);
 	synchronize_rcu();
 	if (v->engine)
