@@ -35,7 +35,10 @@ void nx_kernel_enable(int vm_fd)
 
 	if (nx_options.off || nx_options.kernel == NX_KERNEL_OFF)
 		return;
-	error = request(NXK_ENABLE_BESIDE, vm_fd);
+	/* Who leaves the choice to us gets the module where it pays. */
+	error = request(nx_options.kernel == NX_KERNEL_ON ? NXK_ENABLE_BESIDE
+							  : NXK_ENABLE_BESIDE_WEIGHED,
+			vm_fd);
 	if (error && nx_options.kernel == NX_KERNEL_ON)
 		nx_say("the kernel avoids no exits of this VM: " NXK_DEVICE ": %s",
 		       strerror(error));

@@ -80,9 +80,9 @@ static long device_ioctl(struct file *file, unsigned int request, unsigned long 
 	if (!file_is_kvm(vm))
 		result = -EINVAL;
 	else if (request == NXK_ENABLE)
-		result = nxk_enable(vm->private_data, false);
-	else if (request == NXK_ENABLE_BESIDE)
-		result = nxk_enable(vm->private_data, true);
+		result = nxk_enable(vm->private_data, false, false);
+	else if (request == NXK_ENABLE_BESIDE || request == NXK_ENABLE_BESIDE_WEIGHED)
+		result = nxk_enable(vm->private_data, true, request != NXK_ENABLE_BESIDE);
 	else if (request == NXK_ALONE)
 		nxk_alone(vm->private_data);
 	else if (request == NXK_DISABLE)

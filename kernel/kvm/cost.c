@@ -40,7 +40,7 @@ static void sample(struct nxk_vcpu *v, struct nxk_window *window, u64 ns)
 {
 	u32 sample = ns < U32_MAX ? ns : U32_MAX;
 
-	if (!READ_ONCE(nxk_weigh))
+	if (!v->weighs)
 		return;
 	if (!window->samples || sample < window->least)
 		window->least = sample;

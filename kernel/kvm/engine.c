@@ -124,7 +124,8 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 	config.user_exits = nxk_user_cpuid == NXK_USER_CPUID_OFF ? 0 : NX_EXITS_CPUID;
 	config.segment_loads = true;
 	config.system_registers = true;
-	config.experiment.ignore_costs = !READ_ONCE(nxk_weigh);
+	v->weighs = READ_ONCE(nxk_weigh) || READ_ONCE(v->vm->weigh);
+	config.experiment.ignore_costs = !v->weighs;
 	v->memory.arena_size = PAGE_ALIGN(nx_engine_arena_size());
 	if (nxk_fails(NXK_FAIL_CACHE))
 		config.experiment.fail = NX_FAIL_CACHE;

@@ -58,6 +58,7 @@ struct nxk_vm {
 	struct nx_share_vcpu *slot[NXK_SLOTS];
 	const char *off; /* the reason why no stay begins any more; NULL: stays begin */
 	bool beside;     /* the library in the VMM avoids the exits that go to the VMM */
+	bool weigh;      /* the engines of its vCPUs weigh costs, as with the parameter */
 };
 
 /* cost.c: the least of some samples of a cost, and that of the last full window. In nanoseconds. */
@@ -91,6 +92,7 @@ struct nxk_vcpu {
 	} raw;
 	bool reread; /* all of the state has been read again behind the exit */
 	bool last;   /* the stay ends with this exit, which changes state that the engine uses */
+	bool weighs; /* the engine weighs costs, so they are measured */
 	unsigned long deliver_rip; /* linear */
 	/* The last KVM_RUN ended with an exit for the VMM, of this class, at this rip. */
 	enum nxk_class returned;
@@ -240,7 +242,8 @@ DECLARE_STATIC_CALL(nxk_timer_pending, int(struct kvm_vcpu *));
 
 /* ---- vm.c ---- */
 
-int nxk_enable(struct kvm *kvm, bool beside);
+/* weigh: stays begin only where they pay in measured time. */
+int nxk_enable(struct kvm *kvm, bool beside, bool weigh);
 void nxk_disable(struct kvm *kvm);
 /* Note that no library avoids exits of the VM any more. */
 void nxk_alone(struct kvm *kvm);
@@ -319,21 +322,21 @@ void nxk_cost_of_exit(struct nxk_vcpu *v, enum nxk_class class);
 /* Note that KVM goes on to enter the guest. */
 static inline void nxk_cost_entered(struct nxk_vcpu *v)
 {
-	if (READ_ONCE(nxk_weigh))
+	if (v->weighs)
 		v->entered = rdtsc();
 }
 
 /* Note that it has handled an exit of the hardware's since, of that class. */
 static inline void nxk_cost_handled(struct nxk_vcpu *v, enum nxk_class class)
 {
-	if (READ_ONCE(nxk_weigh))
+	if (v->weighs)
 		nxk_cost_of_exit(v, class);
 }
 
 /* Return the time at which v->exit begins to be delivered, for the next one. */
-static inline u64 nxk_cost_deliver(void)
+static inline u64 nxk_cost_deliver(const struct nxk_vcpu *v)
 {
-	return READ_ONCE(nxk_weigh) ? rdtsc() : 0;
+	return v->weighs ? rdtsc() : 0;
 }
 /* Note that it has been delivered. */
 void nxk_cost_of_delivery(struct nxk_vcpu *v, u64 began);
@@ -349,7 +352,7 @@ void nxk_cost_of_resume(struct nxk_vcpu *v, u64 ns, u64 instructions);
 
 static inline void nxk_cost_resumed(struct nxk_vcpu *v, u64 ns, u64 instructions)
 {
-	if (READ_ONCE(nxk_weigh))
+	if (v->weighs)
 		nxk_cost_of_resume(v, ns, instructions);
 }
 

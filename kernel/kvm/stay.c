@@ -135,7 +135,7 @@ static int run(struct nxk_vcpu *v)
 	while (!(v->left = nxk_engine_resume(v) != NX_EXIT)) {
 		if (nxk_check_due(v))
 			break;
-		began = nxk_cost_deliver();
+		began = nxk_cost_deliver(v);
 		result = nxk_deliver(v);
 		if (result != 1 || !v->skipped || v->last || !may_continue(v))
 			return result;

@@ -89,7 +89,7 @@ void nxk_vm_put(struct nxk_vm *vm)
 }
 
 /* Enable a VM. If it is of a kind that the module does not support, log why and return an error. */
-int nxk_enable(struct kvm *kvm, bool beside)
+int nxk_enable(struct kvm *kvm, bool beside, bool weigh)
 {
 	struct nxk_vm *vm, *known;
 	const char *why = nxk_vendor->refuse(kvm);
@@ -104,6 +104,7 @@ int nxk_enable(struct kvm *kvm, bool beside)
 		return -ENOMEM;
 	vm->kvm = kvm;
 	vm->beside = beside;
+	vm->weigh = weigh;
 	spin_lock_init(&vm->slots_lock);
 	if (!nxk_share_open(vm)) {
 		kfree(vm);
@@ -119,6 +120,7 @@ int nxk_enable(struct kvm *kvm, bool beside)
 		WRITE_ONCE(known->off, NULL);
 	if (known) {
 		WRITE_ONCE(known->beside, beside);
+		WRITE_ONCE(known->weigh, weigh);
 		memset(known->share->off, 0, sizeof(known->share->off));
 	}
 	spin_unlock(&lock);
@@ -230,7 +232,7 @@ static noinline struct nxk_vcpu *make_vcpu(struct kvm_vcpu *vcpu)
 	struct nxk_vcpu *v;
 	struct nxk_vm *vm;
 
-	if (READ_ONCE(nxk_all) && nxk_enable(vcpu->kvm, false))
+	if (READ_ONCE(nxk_all) && nxk_enable(vcpu->kvm, false, false))
 		return NULL;
 	v = kzalloc(sizeof(*v), GFP_KERNEL_ACCOUNT);
 	if (!v)

@@ -10,7 +10,7 @@
 #define DEVICE_FD 950
 
 static int device_error, ioctl_error; /* errno, or 0 */
-static unsigned opened, asked, left_alone, closed;
+static unsigned opened, asked, asked_to_weigh, left_alone, closed;
 
 /* Stands in for the C library's: with 64-bit file offsets its name is this. */
 int open64(const char *path, int flags, ...);
@@ -28,6 +28,7 @@ static int device_ioctl(int fd, unsigned long request, void *argument)
 	assert_int_equal(fd, DEVICE_FD);
 	assert_int_equal((intptr_t)argument, FAKE_VM_FD);
 	asked += request == NXK_ENABLE_BESIDE;
+	asked_to_weigh += request == NXK_ENABLE_BESIDE_WEIGHED;
 	left_alone += request == NXK_ALONE;
 	errno = ioctl_error;
 	return ioctl_error ? -1 : 0;
@@ -43,7 +44,7 @@ static int device_close(int fd)
 
 static void enable(enum nx_kernel how, bool off)
 {
-	opened = asked = left_alone = closed = 0;
+	opened = asked = asked_to_weigh = left_alone = closed = 0;
 	*fake_said = 0;
 	nx_options_default(&nx_options);
 	nx_options.kernel = how;
@@ -69,7 +70,8 @@ static void test_asked_for(void **state)
 	device_error = ioctl_error = 0;
 	for (enum nx_kernel how = NX_KERNEL_ON; how <= NX_KERNEL_AUTO; how++) {
 		enable(how, false);
-		assert_int_equal(asked, 1);
+		assert_int_equal(asked, how == NX_KERNEL_ON);
+		assert_int_equal(asked_to_weigh, how == NX_KERNEL_AUTO);
 		assert_int_equal(closed, 1);
 		assert_string_equal(fake_said, "");
 	}
