@@ -30,7 +30,7 @@
 	  "vbox")                                                                                 \
 	X(KERNEL, kernel, KERNEL, "kernel", "WORD",                                               \
 	  "Avoid exits in the kernel, too, by noexit.ko: off (the default), on, "                 \
-	  "auto (where it pays, if it is there and lets us)")                                                    \
+	  "auto (where it pays, if it is there and lets us)")                                     \
 	X(MAX_GAP, max_gap, NUMBER, "max-gap", "N",                                               \
 	  "Allow at most N instructions between two exiting ones")                                \
 	X(NO_USER_CODE, no_user_code, FLAG, "no-user-code", NULL, "Run guest code at CPL 0 only") \
