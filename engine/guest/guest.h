@@ -16,6 +16,17 @@ struct nx_cluster;
 
 #define NX_MAX_LOAD 8 /* bytes of one operand that is loaded and not stored */
 
+/*
+ * walk.c: the last page tables that walks of 4 and 5 levels have gone through, as a processor's
+ * paging-structure caches keep them (SDM vol. 3, 4.10.3). They live as long as the TLB's entries.
+ */
+#define NX_WALK_TABLES 8 /* a power of two */
+struct nx_walk_table {
+	uint64_t tag;    /* the linear address without the bits below the table, and 1; 0: none */
+	uint64_t table;  /* guest-physical */
+	uint64_t rights; /* of the entries above it, all of which are marked as accessed */
+};
+
 /* Cached translations of guest addresses, and when they may be used. */
 struct nx_guest {
 	bool in_session; /* between the host's guest_enter() and guest_leave() */
@@ -26,6 +37,7 @@ struct nx_guest {
 	/* TLB entries in use, so that a flush costs what was used. */
 	uint8_t tlb_used[NX_TLB_ENTRIES];
 	unsigned tlb_used_count;
+	struct nx_walk_table walk_table[NX_WALK_TABLES];
 	/* ioperm.c: the task's segment and its bitmap, as found in this stay. */
 	struct nx_io_page {
 		uint64_t linear; /* of the page, unknown if host is NULL */
@@ -44,6 +56,8 @@ enum nx_access { NX_READ, NX_WRITE, NX_FETCH, NX_READ_SYSTEM };
  * anything but NX_OK nothing that the guest could see as a fault's effect has happened. */
 enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access access,
 		       uint64_t *gpa);
+/* Have the next walks read the tables of all levels. */
+void nx_walk_forget(struct nx_engine *engine);
 
 /* The place of an access. */
 struct nx_target {

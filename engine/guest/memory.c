@@ -18,6 +18,7 @@ void nx_tlb_flush(struct nx_engine *engine)
 		entry->read = entry->write = entry->guarded = 1;
 	}
 	engine->guest.tlb_used_count = 0;
+	nx_walk_forget(engine);
 	engine->guest.io_page[0].host = engine->guest.io_page[1].host = NULL;
 }
 

@@ -9,7 +9,9 @@
  *     and the processor itself set and clear bits there at the same time. If an entry is no
  *     longer what was checked, the whole walk starts again.
  *  3. Whatever depends on state that the engine does not have (PKRS) leaves.
- *  4. It is assumed that the guest's processor has PAT and, where the guest uses them, 4 MiB and
+ *  4. Within a stay a walk may begin at a page table that an earlier one has gone through. If that
+ *     does not lead to the page, all levels are read: an old entry never makes a fault.
+ *  5. It is assumed that the guest's processor has PAT and, where the guest uses them, 4 MiB and
  *     1 GiB pages: bits that are reserved only without these features are not treated so.
  */
 #include "engine.h"
@@ -56,6 +58,9 @@ struct walk {
 	 * level and NX takes one away at any level.
 	 */
 	uint64_t rights;
+	/* Of the page table with the leaf, or 0: its address, and the rights of the entries above.
+	 */
+	uint64_t table, above;
 };
 
 static enum nx_status read_entry(struct walk *walk, uint64_t gpa, struct walk_step *step)
@@ -98,10 +103,14 @@ static enum nx_status descend_wide(struct walk *walk, uint64_t table, unsigned l
 		const unsigned shift = 12 + 9 * (level - 1);
 		const uint64_t offset = (1ull << shift) - 1;
 		struct walk_step *step = &walk->step[walk->steps++];
-		enum nx_status status =
-		    read_entry(walk, table + ((walk->linear >> shift) & 511) * 8, step);
+		enum nx_status status;
 		uint64_t value;
 
+		if (level == 1) {
+			walk->table = table;
+			walk->above = walk->rights;
+		}
+		status = read_entry(walk, table + ((walk->linear >> shift) & 511) * 8, step);
 		if (status != NX_OK)
 			return status;
 		value = step->value;
@@ -124,8 +133,8 @@ static enum nx_status descend_wide(struct walk *walk, uint64_t table, unsigned l
 	}
 }
 
-/* 4 and 5 levels. */
-static enum nx_status walk_long(struct walk *walk, uint64_t *gpa)
+/* 4 and 5 levels; the page table, if it is given, is where all but the last lead to. */
+static enum nx_status walk_long(struct walk *walk, const struct nx_walk_table *known, uint64_t *gpa)
 {
 	const struct nx_state *state = &walk->engine->state;
 	const unsigned levels = state->cr4 & NX_CR4_LA57 ? 5 : 4;
@@ -138,6 +147,10 @@ static enum nx_status walk_long(struct walk *walk, uint64_t *gpa)
 		return NX_LEAVE_FAULT;
 	if (!(state->efer & NX_EFER_NXE))
 		reserved |= PTE_NX;
+	if (known) {
+		walk->rights = known->rights;
+		return descend_wide(walk, known->table, 1, reserved, gpa);
+	}
 	return descend_wide(walk, state->cr3 & ~address & NX_PAGE_MASK, levels, reserved, gpa);
 }
 
@@ -289,12 +302,70 @@ static enum marked mark_all(const struct walk *walk)
 	return MARKED;
 }
 
+/* ---- Page tables that walks have gone through ---- */
+
+static uint64_t table_tag(uint64_t linear)
+{
+	return (linear >> 21 << 1) | 1;
+}
+
+static struct nx_walk_table *table_row(struct nx_engine *engine, uint64_t linear)
+{
+	return &engine->guest.walk_table[linear >> 21 & (NX_WALK_TABLES - 1)];
+}
+
+static const struct nx_walk_table *known_table(struct nx_engine *engine, uint64_t linear)
+{
+	const struct nx_walk_table *row = table_row(engine, linear);
+
+	return row->tag == table_tag(linear) ? row : NULL;
+}
+
+static void keep_table(struct nx_engine *engine, const struct walk *walk)
+{
+	*table_row(engine, walk->linear) = (struct nx_walk_table){
+	    .tag = table_tag(walk->linear), .table = walk->table, .rights = walk->above};
+}
+
+void nx_walk_forget(struct nx_engine *engine)
+{
+	for (unsigned i = 0; i < NX_WALK_TABLES; i++)
+		engine->guest.walk_table[i].tag = 0;
+}
+
+/* ---- A walk ---- */
+
+/* Walk once; *marked is what has become of the marks if the status is NX_OK. */
+static enum nx_status walk_once(struct walk *walk, const struct nx_walk_table *known, uint64_t *gpa,
+				enum marked *marked)
+{
+	enum nx_status status;
+
+	walk->steps = 0;
+	walk->rights = ~0ull;
+	walk->table = 0;
+	if (walk->engine->state.efer & NX_EFER_LMA)
+		status = walk_long(walk, known, gpa);
+	else if (walk->wide)
+		status = walk_pae(walk, gpa);
+	else
+		status = walk_32(walk, gpa);
+	if (status == NX_OK)
+		status = check_rights(walk);
+	if (status == NX_OK)
+		*marked = mark_all(walk);
+	return status;
+}
+
 enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access access,
 		       uint64_t *gpa)
 {
 	const struct nx_state *state = &engine->state;
 	const bool is_long = state->efer & NX_EFER_LMA;
+	const struct nx_walk_table *known;
 	struct walk walk;
+	enum marked marked;
+	uint64_t found;
 
 	if (!is_long)
 		linear = (uint32_t)linear;
@@ -307,25 +378,20 @@ enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access
 	walk.linear = linear;
 	walk.access = access;
 	walk.wide = is_long || (state->cr4 & NX_CR4_PAE);
+	known = is_long ? known_table(engine, linear) : NULL;
+	if (known && walk_once(&walk, known, &found, &marked) == NX_OK && marked == MARKED) {
+		*gpa = found;
+		return NX_OK;
+	}
 	for (unsigned tries = 0; tries < MAX_TRIES; tries++) {
-		enum nx_status status;
-		uint64_t found;
+		enum nx_status status = walk_once(&walk, NULL, &found, &marked);
 
-		walk.steps = 0;
-		walk.rights = ~0ull;
-		if (is_long)
-			status = walk_long(&walk, &found);
-		else if (walk.wide)
-			status = walk_pae(&walk, &found);
-		else
-			status = walk_32(&walk, &found);
-		if (status == NX_OK)
-			status = check_rights(&walk);
 		if (status != NX_OK)
 			return status;
-
-		switch (mark_all(&walk)) {
+		switch (marked) {
 		case MARKED:
+			if (is_long && walk.table)
+				keep_table(engine, &walk);
 			*gpa = found;
 			return NX_OK;
 		case MARK_FORBIDDEN:

@@ -169,13 +169,36 @@ static bool refers_to_itself(const struct reference *want)
 	return false;
 }
 
+/* Walk to an address and compare what comes of it with the manual; false: they may differ. */
+static bool check_walk(uint64_t linear, enum nx_access access)
+{
+	struct reference want;
+	uint64_t gpa = 0;
+	enum nx_status status, wanted;
+
+	memcpy(before, memory, sizeof(memory));
+	status = nx_walk(&engine, linear, access, &gpa);
+	reference_walk(&engine.state, engine.cpl == 3, engine.context.rflags != 0, linear, access,
+		       read_entry, &want);
+	if (refers_to_itself(&want))
+		return false;
+	wanted = wanted_status(&want);
+	/* Not canonical is a fault of another kind, for the statistics only. */
+	if (status == NX_LEAVE_FAULT)
+		status = NX_LEAVE_PAGE_FAULT;
+	FUZZ_CHECK(status == wanted, "status %u, by the manual %u", status, wanted);
+	if (status == NX_OK)
+		FUZZ_CHECK(gpa == want.gpa, "address %#llx, by the manual %#llx",
+			   (unsigned long long)gpa, (unsigned long long)want.gpa);
+	check_memory(&want, status);
+	return true;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_input input = {data, size};
-	struct reference want;
-	uint64_t linear, gpa = 0;
+	uint64_t linear;
 	uint8_t who;
-	enum nx_status status, wanted;
 	enum nx_access access;
 
 	make_state(&input);
@@ -191,21 +214,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!(who & 32))
 		linear = (uint64_t)((int64_t)(linear << 16) >> 16);
 	make_tables(&input, linear);
-	memcpy(before, memory, sizeof(memory));
-
-	status = nx_walk(&engine, linear, access, &gpa);
-	reference_walk(&engine.state, engine.cpl == 3, engine.context.rflags != 0, linear, access,
-		       read_entry, &want);
-	if (refers_to_itself(&want))
-		return 0;
-	wanted = wanted_status(&want);
-	/* Not canonical is a fault of another kind, for the statistics only. */
-	if (status == NX_LEAVE_FAULT)
-		status = NX_LEAVE_PAGE_FAULT;
-	FUZZ_CHECK(status == wanted, "status %u, by the manual %u", status, wanted);
-	if (status == NX_OK)
-		FUZZ_CHECK(gpa == want.gpa, "address %#llx, by the manual %#llx",
-			   (unsigned long long)gpa, (unsigned long long)want.gpa);
-	check_memory(&want, status);
+	nx_walk_forget(&engine);
+	/* Then the page beside it, for which the engine knows the page table now. */
+	if (check_walk(linear, access))
+		check_walk(linear ^ NX_PAGE_SIZE, access);
 	return 0;
 }

@@ -28,8 +28,12 @@ static struct {
 	uint64_t flip;
 } other;
 
+/* Pages that the engine has asked for. */
+static unsigned asked;
+
 static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 {
+	asked++;
 	assert_ptr_equal(data, memory);
 	assert_int_equal(gpa % NX_PAGE_SIZE, 0);
 	memset(page, 0, sizeof(*page));
@@ -112,8 +116,11 @@ static uint64_t *make_long(unsigned levels, uint64_t linear, uint64_t leaf)
 	return wide(table, linear >> 12 & 511);
 }
 
-/* Also proves that a walk that is refused changes nothing in memory. */
-static enum nx_status walk_to(uint64_t linear, enum nx_access access, uint64_t *gpa)
+/*
+ * A walk after others of the same stay. Also proves that a walk that is refused changes nothing in
+ * memory.
+ */
+static enum nx_status walk_on(uint64_t linear, enum nx_access access, uint64_t *gpa)
 {
 	static uint8_t before[sizeof(memory)];
 	enum nx_status status;
@@ -124,6 +131,12 @@ static enum nx_status walk_to(uint64_t linear, enum nx_access access, uint64_t *
 	if (status != NX_OK && !other.entry)
 		assert_memory_equal(before, memory, sizeof(memory));
 	return status;
+}
+
+static enum nx_status walk_to(uint64_t linear, enum nx_access access, uint64_t *gpa)
+{
+	nx_walk_forget(&engine);
+	return walk_on(linear, access, gpa);
 }
 
 static enum nx_status walk(enum nx_access access)
@@ -531,6 +544,53 @@ static void entry_changed_meanwhile_is_seen(void **state)
 	assert_int_equal(walk_to(LINEAR, NX_WRITE, &gpa), NX_LEAVE_PAGE_FAULT);
 }
 
+/* The page beside the last one is found through the same page table, and checked as the last. */
+static void page_tables_are_kept_within_a_stay(void **state)
+{
+	uint64_t gpa, *leaf, *upper;
+
+	(void)state;
+	for (unsigned levels = 4; levels <= 5; levels++) {
+		leaf = make_long(levels, LINEAR, 0xa000 | RWX);
+		leaf[1] = 0xb000 | RWX;
+		leaf[2] = 0xc000 | P | U;
+		leaf[3] = 0xd000 | RWX | NX;
+		leaf[4] = 0xe000 | W | U;
+		assert_walk(LINEAR, NX_READ, 0xa678);
+		asked = 0;
+		assert_int_equal(walk_on(LINEAR + 0x1000, NX_WRITE, &gpa), NX_OK);
+		assert_int_equal(gpa, 0xb678);
+		assert_int_equal(asked, 1);
+		assert_int_equal(leaf[1], 0xb000 | RWX | A | D);
+		assert_int_equal(walk_on(LINEAR + 0x2000, NX_WRITE, &gpa), NX_LEAVE_PAGE_FAULT);
+		assert_int_equal(walk_on(LINEAR + 0x3000, NX_FETCH, &gpa), NX_LEAVE_PAGE_FAULT);
+		assert_int_equal(walk_on(LINEAR + 0x4000, NX_READ, &gpa), NX_LEAVE_PAGE_FAULT);
+		/* Another 2 MiB, and another address space's half, have tables of their own. */
+		assert_int_equal(walk_on(LINEAR + 0x200000, NX_READ, &gpa), NX_LEAVE_PAGE_FAULT);
+		assert_int_equal(walk_on(LINEAR | ~0ull << 47, NX_READ, &gpa), NX_LEAVE_PAGE_FAULT);
+		assert_int_equal(walk_on(LINEAR | 1ull << 60, NX_READ, &gpa), NX_LEAVE_FAULT);
+	}
+
+	/* Rights are those of all levels, as they were found. */
+	leaf = make_long(4, LINEAR, 0xa000 | RWX);
+	leaf[1] = 0xb000 | RWX;
+	upper = wide(1, LINEAR >> 30 & 511);
+	*upper = (*upper & ~(uint64_t)(W | U)) | NX;
+	assert_walk(LINEAR, NX_READ, 0xa678);
+	assert_int_equal(walk_on(LINEAR + 0x1000, NX_READ, &gpa), NX_OK);
+	assert_int_equal(walk_on(LINEAR + 0x1000, NX_WRITE, &gpa), NX_LEAVE_PAGE_FAULT);
+	assert_int_equal(walk_on(LINEAR + 0x1000, NX_FETCH, &gpa), NX_LEAVE_PAGE_FAULT);
+	engine.cpl = 3;
+	assert_int_equal(walk_on(LINEAR + 0x1000, NX_READ, &gpa), NX_LEAVE_PAGE_FAULT);
+	/* What is given since is seen, what is taken away is not until all is forgotten. */
+	*upper = (*upper | W | U) & ~NX;
+	assert_int_equal(walk_on(LINEAR + 0x1000, NX_WRITE, &gpa), NX_OK);
+	*upper &= ~(uint64_t)P;
+	assert_int_equal(walk_on(LINEAR, NX_WRITE, &gpa), NX_OK);
+	nx_walk_forget(&engine);
+	assert_int_equal(walk_on(LINEAR, NX_WRITE, &gpa), NX_LEAVE_PAGE_FAULT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -548,6 +608,7 @@ int main(void)
 	    cmocka_unit_test(shadow_stacks_take_no_plain_stores),
 	    cmocka_unit_test(tables_outside_memory_leave),
 	    cmocka_unit_test(entry_changed_meanwhile_is_seen),
+	    cmocka_unit_test(page_tables_are_kept_within_a_stay),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
