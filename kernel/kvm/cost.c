@@ -40,8 +40,6 @@ static void sample(struct nxk_vcpu *v, struct nxk_window *window, u64 ns)
 {
 	u32 sample = ns < U32_MAX ? ns : U32_MAX;
 
-	if (!v->weighs)
-		return;
 	if (!window->samples || sample < window->least)
 		window->least = sample;
 	if (++window->samples < WINDOW)
@@ -83,7 +81,7 @@ void nxk_cost_stay(struct nxk_vcpu *v, u64 first, u64 last)
 {
 	s64 before = first - v->handled;
 
-	if (before <= 0)
+	if (!v->weighs || before <= 0)
 		return;
 	sample(v, &v->takeover_cost, nxk_ns(before) + nxk_ns_since(last));
 	v->host->cost_ns[NX_COST_TAKEOVER] = v->takeover_cost.value;

@@ -361,10 +361,16 @@ void nxk_cost_stay(struct nxk_vcpu *v, u64 first, u64 last);
 
 /* ---- state.c ---- */
 
+/* Make KVM's copy of a register valid. */
+static inline void nxk_need_register(struct kvm_vcpu *vcpu, int reg)
+{
+	if (!test_bit(reg, (unsigned long *)&vcpu->arch.regs_avail))
+		static_call(kvm_x86_cache_reg)(vcpu, reg);
+}
+
 static inline unsigned long nxk_rip(struct kvm_vcpu *vcpu)
 {
-	if (!test_bit(VCPU_REGS_RIP, (unsigned long *)&vcpu->arch.regs_avail))
-		static_call(kvm_x86_cache_reg)(vcpu, VCPU_REGS_RIP);
+	nxk_need_register(vcpu, VCPU_REGS_RIP);
 	return vcpu->arch.regs[VCPU_REGS_RIP];
 }
 

@@ -8,12 +8,6 @@
  */
 #include "host.h"
 
-static void need(struct kvm_vcpu *vcpu, int reg)
-{
-	if (!test_bit(reg, (unsigned long *)&vcpu->arch.regs_avail))
-		static_call(kvm_x86_cache_reg)(vcpu, reg);
-}
-
 static void changed(struct kvm_vcpu *vcpu, int reg)
 {
 	__set_bit(reg, (unsigned long *)&vcpu->arch.regs_avail);
@@ -22,8 +16,8 @@ static void changed(struct kvm_vcpu *vcpu, int reg)
 
 void nxk_need_registers(struct kvm_vcpu *vcpu)
 {
-	need(vcpu, VCPU_REGS_RSP);
-	need(vcpu, VCPU_REGS_RIP);
+	nxk_need_register(vcpu, VCPU_REGS_RSP);
+	nxk_need_register(vcpu, VCPU_REGS_RIP);
 }
 
 void nxk_set_rip(struct kvm_vcpu *vcpu, unsigned long rip)
@@ -100,9 +94,9 @@ void nxk_read_state(struct nxk_vcpu *v)
 			read_segment(vcpu, &state->seg[i], segment[i]);
 		read_segment(vcpu, &state->tr, VCPU_SREG_TR);
 	}
-	need(vcpu, VCPU_EXREG_CR0);
-	need(vcpu, VCPU_EXREG_CR3);
-	need(vcpu, VCPU_EXREG_CR4);
+	nxk_need_register(vcpu, VCPU_EXREG_CR0);
+	nxk_need_register(vcpu, VCPU_EXREG_CR3);
+	nxk_need_register(vcpu, VCPU_EXREG_CR4);
 	state->cr0 = vcpu->arch.cr0;
 	state->cr2 = vcpu->arch.cr2;
 	state->cr3 = vcpu->arch.cr3;

@@ -10,6 +10,19 @@ GUEST(
     "verw [rbx]; pushfq; pop rax; verw r8w; pushfq; pop r9; or al, r9b; and al, 0x40; out 0x80, al",
     "ud2");
 
+static struct mock *new_guest(void)
+{
+	struct nx_config config;
+	struct mock *m;
+
+	nx_config_default(&config);
+	config.system_registers = true;
+	m = mock_new_config(MOCK_LONG64, 0, &config);
+	MOCK_LOAD(m, verifies);
+	m->start.gpr[NX_RBX] = MOCK_EXTRA;
+	return m;
+}
+
 /* Of two selectors the first or the second is of a segment that can be written, or none. */
 static void verw_looks_into_the_gdt(void **state)
 {
@@ -25,17 +38,11 @@ static void verw_looks_into_the_gdt(void **state)
 	for (unsigned i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
 		const uint16_t selector = cases[i / 2].selector;
 		const struct mock_access log[] = {OUT(0x80, 1, cases[i / 2].writable ? 0x40 : 0)};
-		struct nx_config config;
-		struct mock *m;
+		struct mock *m = new_guest();
 
-		nx_config_default(&config);
-		config.system_registers = true;
-		m = mock_new_config(MOCK_LONG64, 0, &config);
-		MOCK_LOAD(m, verifies);
 		m->start.gdt_base = MOCK_EXTRA + 0x80;
 		m->start.gdt_limit = sizeof(gdt) - 1;
 		mock_poke(m, MOCK_EXTRA + 0x80, gdt, sizeof(gdt));
-		m->start.gpr[NX_RBX] = MOCK_EXTRA;
 		m->start.gpr[NX_R8] = i % 2 ? selector : 0;
 		mock_poke(m, MOCK_EXTRA, i % 2 ? &(uint16_t){0} : &selector, 2);
 		mock_warm(m);
@@ -47,16 +54,10 @@ static void verw_looks_into_the_gdt(void **state)
 /* The local table's place is not known. */
 static void verw_of_the_local_table_leaves(void **state)
 {
-	struct nx_config config;
-	struct mock *m;
+	struct mock *m = new_guest();
 
 	(void)state;
-	nx_config_default(&config);
-	config.system_registers = true;
-	m = mock_new_config(MOCK_LONG64, 0, &config);
-	MOCK_LOAD(m, verifies);
 	m->start.gpr[NX_R8] = 0x14;
-	m->start.gpr[NX_RBX] = MOCK_EXTRA;
 	for (unsigned i = 0; i < 8; i++) {
 		mock_run(m);
 		assert_int_equal(m->exits, 0);
