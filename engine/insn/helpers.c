@@ -95,8 +95,18 @@ static bool needs_io_privilege(ZydisMnemonic mnemonic)
 	}
 }
 
+/* MOVSD and CMPSD of SSE2, which are no string instructions but have their names. */
+static bool is_namesake(const struct nx_decoded *d)
+{
+	return (d->insn.mnemonic == ZYDIS_MNEMONIC_MOVSD ||
+		d->insn.mnemonic == ZYDIS_MNEMONIC_CMPSD) &&
+	       d->insn.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT;
+}
+
 enum nx_helper_id nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *d)
 {
+	if (is_namesake(d))
+		return NX_HELP_NONE;
 	/* CPL above IOPL: a fault, or with VME and PVI the virtual interrupt flag. */
 	if (needs_io_privilege(d->insn.mnemonic) && !mode->io_allowed)
 		return NX_HELP_NONE;

@@ -284,6 +284,9 @@ static void test_must_leave(void **state)
 	    {64, B("\xcb"), NX_OP_LEAVE},                         /* far ret */
 	    {64, B("\xff\x28"), NX_OP_LEAVE},                     /* far jump by memory */
 	    {64, B("\x66\x0f\xef\xc0"), NX_OP_LEAVE},             /* vectors */
+	    {64, B("\xf2\x0f\x10\xc1"), NX_OP_LEAVE},             /* movsd, not the string's */
+	    {64, B("\xf2\x0f\x11\x07"), NX_OP_LEAVE},             /* likewise, a store */
+	    {32, B("\xf2\x0f\xc2\xc1\x00"), NX_OP_LEAVE},         /* cmpsd */
 	    {64, B("\xd9\xe8"), NX_OP_LEAVE},                     /* x87 */
 	    {64, B("\x0f\xa3\x07"), NX_OP_HELPER, 0, 1}, /* bt [rdi], eax: beyond the operand */
 	    {64, B("\xc7\xf8\x00\x00\x00\x00"), NX_OP_LEAVE}, /* xbegin */
