@@ -373,6 +373,14 @@ struct nx_host {
 	 * again in a window of which nothing has been asked since the last exit. false: the
 	 * engine leaves. May be NULL: the engine then leaves wherever the flag would change. */
 	bool (*no_interrupt_waits)(void *data);
+	/*
+	 * Copy one of the guest's registers XMM0 to XMM15, 16 bytes, to memory or from it: by one
+	 * access where the address is a multiple of 16, since guests may rely on that. They are
+	 * called inside sessions only. false: the engine leaves. Both may be NULL together: then it
+	 * leaves before every instruction that uses such a register.
+	 */
+	bool (*read_vector)(void *data, unsigned number, void *to);
+	bool (*write_vector)(void *data, unsigned number, const void *from);
 	/* These two bracket a session: the engine reads and writes guest memory between them
 	 * only. A session covers one comparison of guest code and the run of its translation,
 	 * one step of exploring guest code, or one block of a trace; forming, translating and

@@ -36,12 +36,15 @@
 
 /* Control registers and EFER. */
 #define NX_CR0_PE (1ull << 0)
+#define NX_CR0_EM (1ull << 2)
+#define NX_CR0_TS (1ull << 3)
 #define NX_CR0_WP (1ull << 16)
 #define NX_CR0_AM (1ull << 18)
 #define NX_CR0_PG (1ull << 31)
 #define NX_CR4_TSD (1ull << 2)
 #define NX_CR4_PSE (1ull << 4)
 #define NX_CR4_PAE (1ull << 5)
+#define NX_CR4_OSFXSR (1ull << 9)
 #define NX_CR4_LA57 (1ull << 12)
 #define NX_CR4_VMXE (1ull << 13)
 #define NX_CR4_SMEP (1ull << 20)

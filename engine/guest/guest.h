@@ -14,7 +14,7 @@ struct nx_cluster;
 
 #define NX_MAX_CODE_PAGES 24
 
-#define NX_MAX_LOAD 8 /* bytes of one operand that is loaded and not stored */
+#define NX_MAX_LOAD 16 /* bytes of one operand that is loaded and not stored */
 
 /*
  * walk.c: the last page tables that walks of 4 and 5 levels have gone through, as a processor's
@@ -80,6 +80,13 @@ enum nx_status nx_guest_read(struct nx_engine *engine, enum nx_sreg seg, uint64_
 			     uint64_t *to, unsigned size);
 enum nx_status nx_guest_write(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 			      const uint64_t *from, unsigned size);
+/*
+ * Return the host's pointer to as many bytes, which are to be read or to be written. What is read
+ * may be a copy, if it lies on two pages. Where the address is no multiple of alignment, a power of
+ * two, the instruction faults.
+ */
+enum nx_status nx_guest_bytes(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+			      unsigned size, unsigned alignment, bool write, void **host);
 /* Return whether the segment allows the access; mark nothing. */
 bool nx_guest_is_inside(const struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 			unsigned size, bool write);

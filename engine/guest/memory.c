@@ -298,16 +298,29 @@ static void store(void *to, uint64_t value, unsigned size)
 	}
 }
 
+enum nx_status nx_guest_bytes(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
+			      unsigned size, unsigned alignment, bool write, void **host)
+{
+	uint64_t linear;
+	enum nx_status status = segment_linear(engine, seg, offset, size, write, &linear);
+
+	if (status != NX_OK)
+		return status;
+	/* Before anything is marked as accessed. */
+	if (linear & (alignment - 1))
+		return NX_LEAVE_FAULT;
+	status = guest_access(engine, seg, offset, size, write, host);
+	if (status == NX_LEAVE_PAGE_CROSSING && !write)
+		status = nx_guest_read_across(engine, linear, size, host);
+	return status;
+}
+
 enum nx_status nx_guest_read(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 			     uint64_t *to, unsigned size)
 {
 	void *host;
-	uint64_t linear;
-	enum nx_status status = guest_access(engine, seg, offset, size, false, &host);
+	enum nx_status status = nx_guest_bytes(engine, seg, offset, size, 1, false, &host);
 
-	if (status == NX_LEAVE_PAGE_CROSSING &&
-	    segment_linear(engine, seg, offset, size, false, &linear) == NX_OK)
-		status = nx_guest_read_across(engine, linear, size, &host);
 	if (status == NX_OK)
 		*to = load(host, size);
 	return status;

@@ -86,14 +86,17 @@ enum nx_status nx_mode_load(struct nx_engine *engine)
 	if (engine->cpl)
 		mode->exits &= engine->config.user_exits & NX_EXITS_CPUID;
 	mode->segment_loads = !protected_mode && engine->config.segment_loads;
-	mode->features =
-	    engine->config.guest_features & ~(NX_HAS_TSC | NX_HAS_WINDOW | NX_HAS_SYSTEM);
+	mode->features = engine->config.guest_features &
+			 ~(NX_HAS_TSC | NX_HAS_WINDOW | NX_HAS_SYSTEM | NX_HAS_VECTORS);
 	if (engine->host->read_tsc && !((s->cr4 & NX_CR4_TSD) && engine->cpl > 0))
 		mode->features |= NX_HAS_TSC;
 	if (engine->host->no_interrupt_waits)
 		mode->features |= NX_HAS_WINDOW;
 	if (engine->config.system_registers && protected_mode && !engine->cpl)
 		mode->features |= NX_HAS_SYSTEM;
+	if (engine->host->read_vector && (s->cr4 & NX_CR4_OSFXSR) &&
+	    !(s->cr0 & (NX_CR0_EM | NX_CR0_TS)))
+		mode->features |= NX_HAS_VECTORS;
 	/* Real-mode segments may be loaded inside a cluster: never taken for granted. */
 	mode->flat =
 	    mode->bits == 64 ||

@@ -228,20 +228,26 @@ static struct string begin(struct nx_engine *engine, const struct nx_decoded *d)
 	return s;
 }
 
-/* Repetition: by the count, and for comparisons by ZF. */
+/*
+ * Repetition: by the count, and for comparisons by ZF. Where an element faults the processor gives
+ * the handler the flags that the instruction found (SDM vol. 2, REP).
+ */
 static enum nx_status run(const struct string *s, enum nx_status (*one)(const struct string *),
 			  bool compares)
 {
 	const struct nx_reg count = {.number = NX_RCX, .size = (uint8_t)s->address_bytes};
 	struct nx_engine *engine = s->engine;
+	const uint64_t flags = engine->context.flags;
 
 	if (!nx_is_repeated(s->d))
 		return one(s);
 	while (address(s, NX_RCX)) {
 		enum nx_status status = engine->string.elements ? one(s) : NX_LEAVE_LATENCY;
 
-		if (status != NX_OK)
+		if (status != NX_OK) {
+			engine->context.flags = flags;
 			return status;
+		}
 		engine->string.elements--;
 		nx_reg_set(engine->context.gpr, &count, address(s, NX_RCX) - 1);
 		if (compares && !(nx_rflags_get(engine) & NX_FL_ZF) ==

@@ -455,6 +455,17 @@ static void decode_string(const struct nx_decoded *d, struct nx_insn *insn)
 	insn->repeated = nx_is_repeated(d);
 }
 
+static void decode_helper(const struct nx_decoded *d, struct nx_insn *insn)
+{
+	insn->op = NX_OP_HELPER;
+	if (insn->helper == NX_HELP_VECTOR) {
+		insn->accesses = nx_memory_operand(d) != NULL;
+		return;
+	}
+	insn->accesses = nx_helper_accesses(d->insn.mnemonic);
+	decode_string(d, insn);
+}
+
 static bool moves_register_class(const struct nx_decoded *d, ZydisRegisterClass wanted)
 {
 	return d->insn.mnemonic == ZYDIS_MNEMONIC_MOV &&
@@ -537,9 +548,7 @@ void nx_decode(struct nx_decode_cache *cache, const struct nx_mode *mode, uint64
 	default:
 		insn->helper = (uint8_t)nx_helper_for(mode, d);
 		if (insn->helper) {
-			insn->op = NX_OP_HELPER;
-			insn->accesses = nx_helper_accesses(d->insn.mnemonic);
-			decode_string(d, insn);
+			decode_helper(d, insn);
 		} else if (d->insn.mnemonic == ZYDIS_MNEMONIC_PUSH ||
 			   d->insn.mnemonic == ZYDIS_MNEMONIC_POP) {
 			decode_stack(d, insn);

@@ -85,8 +85,15 @@ int64_t nx_store_place(const struct nx_decoded *decoded, uint64_t next_rip);
 
 /* Return the helper that executes an instruction in this mode, or NX_HELP_NONE. */
 enum nx_helper_id nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *decoded);
-/* Return how often an instruction with a helper accesses memory. */
+/* Return how often an instruction with a helper accesses memory, but for those of vectors. */
 uint8_t nx_helper_accesses(ZydisMnemonic mnemonic);
+
+/* Return the number of a register XMM0 to XMM15; false: it is none. */
+static inline bool nx_vector_of(ZydisRegister reg, unsigned *number)
+{
+	*number = (unsigned)reg - ZYDIS_REGISTER_XMM0;
+	return *number < 16;
+}
 
 /* Return the segment of a memory operand. */
 enum nx_sreg nx_segment_of(const ZydisDecodedOperand *memory);

@@ -95,7 +95,54 @@ static bool needs_io_privilege(ZydisMnemonic mnemonic)
 	}
 }
 
-/* MOVSD and CMPSD of SSE2, which are no string instructions but have their names. */
+static bool is_vector_mnemonic(ZydisMnemonic mnemonic)
+{
+	switch (mnemonic) {
+#define NX_X(name, operation, size) case ZYDIS_MNEMONIC_##name:
+		NX_VECTORS(NX_X)
+#undef NX_X
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Return whether the registers are those with which vector.c works: not MMX', that is. */
+static bool has_vector_operands(const struct nx_decoded *d)
+{
+	for (unsigned i = 0; i < d->insn.operand_count_visible; i++) {
+		if (d->op[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+			continue;
+		switch (ZydisRegisterGetClass(d->op[i].reg.value)) {
+		case ZYDIS_REGCLASS_XMM:
+		case ZYDIS_REGCLASS_GPR32:
+		case ZYDIS_REGCLASS_GPR64:
+			break;
+		default:
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Several prefixes each of which could choose the instruction: no compiler writes them. */
+static bool has_rival_prefixes(const struct nx_decoded *d)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < d->insn.raw.prefix_count; i++)
+		count += d->insn.raw.prefixes[i].value == 0x66 ||
+			 d->insn.raw.prefixes[i].value == 0xf2 ||
+			 d->insn.raw.prefixes[i].value == 0xf3;
+	return count > 1;
+}
+
+static bool is_vector(const struct nx_decoded *d)
+{
+	return d->insn.opcode_map == ZYDIS_OPCODE_MAP_0F && is_vector_mnemonic(d->insn.mnemonic);
+}
+
+/* MOVSD and CMPSD of SSE2, which have the names of string instructions. */
 static bool is_namesake(const struct nx_decoded *d)
 {
 	return (d->insn.mnemonic == ZYDIS_MNEMONIC_MOVSD ||
@@ -105,6 +152,11 @@ static bool is_namesake(const struct nx_decoded *d)
 
 enum nx_helper_id nx_helper_for(const struct nx_mode *mode, const struct nx_decoded *d)
 {
+	if (is_vector(d))
+		return mode->features & NX_HAS_VECTORS && has_vector_operands(d) &&
+			       !has_rival_prefixes(d)
+			   ? NX_HELP_VECTOR
+			   : NX_HELP_NONE;
 	if (is_namesake(d))
 		return NX_HELP_NONE;
 	/* CPL above IOPL: a fault, or with VME and PVI the virtual interrupt flag. */

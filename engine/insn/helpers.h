@@ -62,6 +62,84 @@
 	X(OUTSW, OUTS, 1)            \
 	X(OUTSD, OUTS, 1)
 
+/*
+ * Instructions on the registers XMM0 to XMM15, with legacy encodings; vector.c has the operations.
+ * X(mnemonic, operation, bytes of an element)
+ */
+#define NX_VECTORS(X)                 \
+	X(MOVAPS, MOVE, 16)           \
+	X(MOVAPD, MOVE, 16)           \
+	X(MOVDQA, MOVE, 16)           \
+	X(MOVUPS, LOOSE, 16)          \
+	X(MOVUPD, LOOSE, 16)          \
+	X(MOVDQU, LOOSE, 16)          \
+	X(MOVD, MOVE, 4)              \
+	X(MOVQ, MOVE, 8)              \
+	X(MOVSS, SCALAR, 4)           \
+	X(MOVSD, SCALAR, 8)           \
+	X(MOVLPS, LOW_HALF, 8)        \
+	X(MOVLPD, LOW_HALF, 8)        \
+	X(MOVHPS, HIGH_HALF, 8)       \
+	X(MOVHPD, HIGH_HALF, 8)       \
+	X(MOVHLPS, HIGH_TO_LOW, 8)    \
+	X(MOVLHPS, LOW_TO_HIGH, 8)    \
+	X(PMOVMSKB, MASK, 1)          \
+	X(PAND, AND, 8)               \
+	X(ANDPS, AND, 8)              \
+	X(ANDPD, AND, 8)              \
+	X(PANDN, AND_NOT, 8)          \
+	X(ANDNPS, AND_NOT, 8)         \
+	X(ANDNPD, AND_NOT, 8)         \
+	X(POR, OR, 8)                 \
+	X(ORPS, OR, 8)                \
+	X(ORPD, OR, 8)                \
+	X(PXOR, XOR, 8)               \
+	X(XORPS, XOR, 8)              \
+	X(XORPD, XOR, 8)              \
+	X(PCMPEQB, EQUAL, 1)          \
+	X(PCMPEQW, EQUAL, 2)          \
+	X(PCMPEQD, EQUAL, 4)          \
+	X(PCMPGTB, GREATER, 1)        \
+	X(PCMPGTW, GREATER, 2)        \
+	X(PCMPGTD, GREATER, 4)        \
+	X(PADDB, ADD, 1)              \
+	X(PADDW, ADD, 2)              \
+	X(PADDD, ADD, 4)              \
+	X(PADDQ, ADD, 8)              \
+	X(PSUBB, SUBTRACT, 1)         \
+	X(PSUBW, SUBTRACT, 2)         \
+	X(PSUBD, SUBTRACT, 4)         \
+	X(PSUBQ, SUBTRACT, 8)         \
+	X(PMINUB, MINIMUM, 1)         \
+	X(PMAXUB, MAXIMUM, 1)         \
+	X(PSLLW, SHIFT_LEFT, 2)       \
+	X(PSLLD, SHIFT_LEFT, 4)       \
+	X(PSLLQ, SHIFT_LEFT, 8)       \
+	X(PSRLW, SHIFT_RIGHT, 2)      \
+	X(PSRLD, SHIFT_RIGHT, 4)      \
+	X(PSRLQ, SHIFT_RIGHT, 8)      \
+	X(PSRAW, SHIFT_SIGNED, 2)     \
+	X(PSRAD, SHIFT_SIGNED, 4)     \
+	X(PSLLDQ, BYTES_LEFT, 1)      \
+	X(PSRLDQ, BYTES_RIGHT, 1)     \
+	X(PUNPCKLBW, UNPACK_LOW, 1)   \
+	X(PUNPCKLWD, UNPACK_LOW, 2)   \
+	X(PUNPCKLDQ, UNPACK_LOW, 4)   \
+	X(PUNPCKLQDQ, UNPACK_LOW, 8)  \
+	X(UNPCKLPS, UNPACK_LOW, 4)    \
+	X(UNPCKLPD, UNPACK_LOW, 8)    \
+	X(PUNPCKHBW, UNPACK_HIGH, 1)  \
+	X(PUNPCKHWD, UNPACK_HIGH, 2)  \
+	X(PUNPCKHDQ, UNPACK_HIGH, 4)  \
+	X(PUNPCKHQDQ, UNPACK_HIGH, 8) \
+	X(UNPCKHPS, UNPACK_HIGH, 4)   \
+	X(UNPCKHPD, UNPACK_HIGH, 8)   \
+	X(PSHUFD, SHUFFLE, 4)         \
+	X(PSHUFLW, SHUFFLE_LOW, 2)    \
+	X(PSHUFHW, SHUFFLE_HIGH, 2)   \
+	X(SHUFPS, SHUFFLE_BOTH, 4)    \
+	X(SHUFPD, SHUFFLE_BOTH, 8)
+
 /* The functions: nx_help_ and the second word. The last six do forms of plain instructions. */
 #define NX_HELPER_FUNCTIONS(X)    \
 	X(CLI, cli)               \
@@ -89,6 +167,7 @@
 	X(CMPS, cmps)             \
 	X(INS, ins)               \
 	X(OUTS, outs)             \
+	X(VECTOR, vector)         \
 	X(POP_MEMORY, pop_memory) \
 	X(BIT_STRING, bit_string) \
 	X(PUSH_SREG, push_sreg)   \

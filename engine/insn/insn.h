@@ -71,6 +71,9 @@ struct nx_mode {
 /* Likewise: the host has filled in CR2 and GDTR, and the mode lets the kernel use them. */
 #define NX_HAS_SYSTEM (1u << 29)
 
+/* Likewise: the host has the vector registers, and CR0 and CR4 let the guest use them. */
+#define NX_HAS_VECTORS (1u << 28)
+
 /* Decoded instructions (decode_cache.c). All zero, it is empty. */
 #define NX_DECODE_FORMS 256
 #define NX_DECODE_FORM_SIZE 864

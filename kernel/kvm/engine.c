@@ -99,6 +99,8 @@ static const struct nx_host callbacks = {
     .read_tsc = read_tsc,
     .time_is_up = time_is_up,
     .no_interrupt_waits = nxk_no_interrupt_waits,
+    .read_vector = nxk_read_vector,
+    .write_vector = nxk_write_vector,
     .guest_enter = guest_enter,
     .guest_leave = guest_leave,
 };

@@ -396,6 +396,11 @@ void nxk_map_page(void *data, uint64_t gpa, struct nx_page *page);
 /* Return the dirty bit of the hardware's page-table entries; 0: they have none. */
 u64 nxk_dirty_mask(void);
 
+/* ---- vector.c: nx_host.read_vector and nx_host.write_vector ---- */
+
+bool nxk_read_vector(void *data, unsigned int number, void *to);
+bool nxk_write_vector(void *data, unsigned int number, const void *from);
+
 /* ---- stay.c ---- */
 
 /* Run the guest after an exit that KVM has handled. Return the value that KVM's exit handler has

@@ -17,7 +17,8 @@ static struct nx_mode engine_mode(const struct sequence *seq)
 				.user = seq->user,
 				.protected_mode = seq->mode != MODE_REAL16,
 				.segment_loads = processor->whole && seq->mode == MODE_REAL16,
-				.features = ~NX_HAS_TSC};
+				.features = ~NX_HAS_TSC &
+					    ~(uint32_t)(uses_vectors(seq) ? 0 : NX_HAS_VECTORS)};
 }
 
 static unsigned number_of(ZydisRegister reg)

@@ -3,7 +3,7 @@
  * diff.h - the differential tester: the same random instructions in the engine and on a processor;
  * then everything that the guest could see must be equal.
  *
- *	generate.c, accept.c, make.c, compose.c, flow.c, operand.c, table.c, segments.c
+ *	generate.c, accept.c, make.c, vector.c, compose.c, flow.c, operand.c, table.c, segments.c
  *			a seed becomes a sequence: code, registers, environment
  *	host.c		runs it in the engine, against page tables and RAM of its own
  *	native.c, native_world.c
@@ -20,14 +20,15 @@
  * struct sequence, strict). A processor that is all ours goes one step beyond: where the engine
  * left because of a fault, there has to be one.
  *
- * Compared: general registers; flags, but for those that may be undefined there (followed along all
- * paths by accept.c); segment registers; all memory; accessed and dirty bits; the order, address,
- * size and data of port and device accesses. Not compared: time, RDTSC, what an undefined flag is,
- * accessed bits of the code's own pages (formation reads ahead), RF.
+ * Compared: general registers; XMM registers; flags, but for those that may be undefined there
+ *(followed along all paths by accept.c); segment registers; all memory; accessed and dirty bits;
+ *the order, address, size and data of port and device accesses. Not compared: time, RDTSC, what an
+ *undefined flag is, accessed bits of the code's own pages (formation reads ahead), RF.
  *
  * Known differences of processors, not generated or not asked for, each at the place named:
  *  - QEMU's emulated AMD processor knows no segment limits: asked at start (kvm.c); then where the
  *    engine left for a segment's sake no fault is demanded. Bochs's Intel processor does.
+ *    The same goes for the alignment of vector operands.
  *  - Instructions that these two get wrong: quirks.c.
  *  - KVM's instruction emulator, which executes what accesses devices: emulator_differs() in
  *    accept.c;
@@ -127,6 +128,7 @@ struct instruction {
 };
 
 #define MAX_INSTRUCTIONS 96
+#define VECTOR_REGISTERS 16u /* XMM0 to XMM15 */
 #define MAX_ACCESSES 256
 
 struct sequence {
@@ -144,7 +146,11 @@ struct sequence {
 	bool jumps; /* by register or RET: the engine learns such targets */
 	bool roomy; /* for the engine with wider limits of formation */
 	struct nx_segment seg[NX_SREGS];
+	/* CR0 and CR4 do not let it use vector registers: bits of CR0 that are set, of CR4 that are
+	 * clear. */
+	uint32_t without_vectors_cr0, without_vectors_cr4;
 	uint64_t gpr[NX_GPRS];
+	uint64_t vector[VECTOR_REGISTERS][2];
 	uint64_t rflags;
 	uint8_t code[CODE_SIZE];
 	unsigned instructions;
@@ -155,6 +161,11 @@ struct sequence {
 static inline uint64_t sequence_linear(const struct sequence *seq, uint64_t rip)
 {
 	return seq->seg[NX_CS].base + rip;
+}
+
+static inline bool uses_vectors(const struct sequence *seq)
+{
+	return !seq->without_vectors_cr0 && !seq->without_vectors_cr4;
 }
 
 /* Return the instruction that begins at rip, or NULL if none does and it is not the end. */
@@ -177,6 +188,7 @@ struct access {
 
 struct result {
 	uint64_t gpr[NX_GPRS];
+	uint64_t vector[VECTOR_REGISTERS][2];
 	uint64_t rip, rflags;
 	struct nx_segment seg[NX_SREGS]; /* of the engine and a whole processor */
 	unsigned accesses;
@@ -263,6 +275,8 @@ struct processor {
 	bool (*has_segments)(void);
 	/* Segment limits and rights are checked. */
 	bool (*has_limits)(void);
+	/* Vector operands in memory have to be aligned. */
+	bool (*has_alignment)(void);
 	/*
 	 * Its own idea of an instruction is not the architecture's, always or as it is used (an
 	 * address relative to rip, a device operand): nothing to compare with.
@@ -351,6 +365,15 @@ enum form {
 	FORM_POP,
 	FORM_STACK_ADJUST,
 	FORM_M,
+	/* V: a vector register */
+	FORM_V_V,
+	FORM_V_M,
+	FORM_M_V,
+	FORM_V_R,
+	FORM_R_V,
+	FORM_V_IMM,
+	FORM_V_V_IMM,
+	FORM_V_M_IMM,
 	FORM_JCC,
 	FORM_JMP,
 	FORM_COUNT, /* loop family and jcxz */

@@ -188,6 +188,14 @@ static void make_environment(struct generator *g, unsigned mode_mask)
 	seq->strict = !g->hostile && !g->skipping && !g->devices;
 	for (unsigned i = DATA_AT / PAGE; processor->whole && g->hostile && i < PAGES; i++)
 		seq->supervisor |= (uint32_t)once_in(&g->random, 12) << i;
+	/* #NM or #UD. */
+	if (processor->whole && g->hostile && once_in(&g->random, 4)) {
+		static const uint32_t cr0[] = {NX_CR0_TS, NX_CR0_EM, 0, NX_CR0_TS | NX_CR0_EM};
+		unsigned which = pick(&g->random, 4);
+
+		seq->without_vectors_cr0 = cr0[which];
+		seq->without_vectors_cr4 = which == 2 ? NX_CR4_OSFXSR : 0;
+	}
 	make_segments(g);
 }
 
@@ -242,6 +250,10 @@ static void make_registers(struct generator *g)
 
 	for (unsigned i = 0; i < NX_GPRS; i++)
 		seq->gpr[i] = random_value(g);
+	for (unsigned i = 0; i < VECTOR_REGISTERS; i++) {
+		seq->vector[i][0] = random_value(g);
+		seq->vector[i][1] = random_value(g);
+	}
 	for (unsigned i = 0; i < 3; i++) {
 		unsigned reg = pick(&g->random, count);
 

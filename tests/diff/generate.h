@@ -140,6 +140,9 @@ bool acceptable(struct generator *g, const struct row *row, struct nx_insn *engi
 		const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands);
 void append(struct generator *g, const struct row *row, const struct nx_insn *engine,
 	    const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands);
+/* vector.c: the operands of an instruction on vector registers, with size bytes of memory. */
+bool make_vector(struct generator *g, const struct row *row, unsigned size,
+		 ZydisEncoderRequest *request);
 /* Make the bytes of one instruction of this row at g->at. Return false if the caller should try
  * another row. */
 bool make_instruction(struct generator *g, const struct row *row);

@@ -14,6 +14,7 @@
 #include "../mock/near.h"
 #include "diff.h"
 #include "quiet_host.h"
+#include "x86.h"
 
 const uint8_t page_use[PAGES] = {CODE,       CODE, HOLE,       READ_WRITE, READ_WRITE, READ_ONLY,
 				 READ_WRITE, HOLE, READ_WRITE, DEVICE,     READ_WRITE, READ_WRITE,
@@ -42,6 +43,7 @@ struct engine {
 	struct nx_engine *nx;
 	struct nx_memory memory;
 	const struct sequence *seq;
+	uint64_t vector[VECTOR_REGISTERS][2];
 	uint64_t
 	    exit_rip; /* a new one for each sequence: the tracker's memory is no subject here */
 };
@@ -119,7 +121,23 @@ static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 	}
 }
 
-static const struct nx_host host = QUIET_HOST(map_page);
+static bool read_vector(void *data, unsigned number, void *to)
+{
+	const struct engine *engine = data;
+
+	memcpy(to, engine->vector[number], sizeof(engine->vector[number]));
+	return true;
+}
+
+static bool write_vector(void *data, unsigned number, const void *from)
+{
+	struct engine *engine = data;
+
+	memcpy(engine->vector[number], from, sizeof(engine->vector[number]));
+	return true;
+}
+
+static struct nx_host host = QUIET_HOST(map_page);
 
 /* ---- Page tables ---- */
 
@@ -231,6 +249,8 @@ struct engine *engine_new(bool roomy)
 	}
 	if (!engine)
 		abort();
+	host.read_vector = read_vector;
+	host.write_vector = write_vector;
 	engine->memory.arena_size = (nx_engine_arena_size() + 63) / 64 * 64;
 	engine->memory.arena = aligned_alloc(64, engine->memory.arena_size);
 	if (!engine->memory.arena ||
@@ -267,6 +287,8 @@ void set_control(struct nx_state *state, const struct sequence *seq)
 	state->cr0 = seq->mode == MODE_REAL16 ? 0x10 : 0x11;
 	state->cr3 = TABLES_AT;
 	state->cr4 = seq->paging >= PAGING_PAE ? 0x20 : 0;
+	state->cr0 |= seq->without_vectors_cr0;
+	state->cr4 |= NX_CR4_OSFXSR & ~(uint64_t)seq->without_vectors_cr4;
 	state->efer = seq->paging == PAGING_LONG ? 0x500 : 0;
 	if (seq->paging != PAGING_NONE)
 		state->cr0 |= 0x80000000 | (seq->write_protect ? 0x10000 : 0);
@@ -331,7 +353,8 @@ static void insist(struct engine *engine)
 
 /* Let the processor run, as in a real host, up to behind its next port access. Return false if
  * it does not come there. */
-static bool advance(const struct sequence *seq, struct nx_state *state, struct result *r)
+static bool advance(struct engine *engine, const struct sequence *seq, struct nx_state *state,
+		    struct result *r)
 {
 	static struct processor_result native;
 
@@ -340,6 +363,7 @@ static bool advance(const struct sequence *seq, struct nx_state *state, struct r
 		return false;
 	*r = native.r;
 	memcpy(state->gpr, r->gpr, sizeof(r->gpr));
+	memcpy(engine->vector, r->vector, sizeof(r->vector));
 	if (processor->whole) {
 		memcpy(state->seg, r->seg, sizeof(r->seg));
 		memcpy(tables, processor->tables(), sizeof(tables));
@@ -381,6 +405,7 @@ static void run(struct engine *engine, const struct sequence *seq, bool teach,
 
 	memset(result, 0, sizeof(*result));
 	load_state(state, seq);
+	memcpy(engine->vector, seq->vector, sizeof(seq->vector));
 	for (;;) {
 		if (nx_engine_resume(engine->nx, &exit) == NX_EXIT) {
 			if (r->accesses == MAX_ACCESSES) {
@@ -397,7 +422,7 @@ static void run(struct engine *engine, const struct sequence *seq, bool teach,
 			break;
 		}
 		/* Behind a device access that it did not expect there is no cluster yet. */
-		if (teach && state->rip != end && advance(seq, state, r)) {
+		if (teach && state->rip != end && advance(engine, seq, state, r)) {
 			insist(engine);
 			continue;
 		}
@@ -410,6 +435,7 @@ static void run(struct engine *engine, const struct sequence *seq, bool teach,
 	result->reason = exit.reason;
 	result->lost = is_lost(seq, state->rip);
 	memcpy(r->gpr, state->gpr, sizeof(r->gpr));
+	memcpy(r->vector, engine->vector, sizeof(r->vector));
 	memcpy(r->seg, state->seg, sizeof(r->seg));
 	r->rip = state->rip;
 	r->rflags = state->rflags;

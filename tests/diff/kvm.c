@@ -67,6 +67,12 @@ static bool kvm_has_limits(void)
 	return kvm.limits;
 }
 
+/* What checks limits is no QEMU. */
+static bool kvm_has_alignment(void)
+{
+	return kvm.limits;
+}
+
 static bool kvm_lacks(ZydisMnemonic mnemonic)
 {
 	return !kvm.limits && qemu_lacks(mnemonic);
@@ -250,6 +256,7 @@ static void begin(const struct sequence *seq, struct processor_result *result)
 	build_system(machine.system);
 	build_tables(seq, machine.tables);
 	memcpy(start.gpr, seq->gpr, sizeof(start.gpr));
+	memcpy(start.vector, seq->vector, sizeof(start.vector));
 	memcpy(start.seg, seq->seg, sizeof(start.seg));
 	settle();
 	set_guest(&machine, seq, &start);
@@ -587,6 +594,7 @@ const struct processor kvm_processor = {
     .missing = kvm_missing,
     .has_segments = kvm_has_segments,
     .has_limits = kvm_has_limits,
+    .has_alignment = kvm_has_alignment,
     .lacks = kvm_lacks,
     .differs = kvm_differs,
     .run = kvm_run,

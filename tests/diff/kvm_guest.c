@@ -6,7 +6,9 @@
  * frame goes to a stack of its own, so that nothing that is compared changes: HLT, which faults at
  * CPL 3, can stop the guest anywhere. At CPL 0 HLT stops it by itself.
  */
+#include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "kvm.h"
 
@@ -146,6 +148,26 @@ static struct kvm_regs kvm_regs(const struct result *state)
 				 .rflags = state->rflags};
 }
 
+static void set_vectors(const struct machine *machine, const struct result *state)
+{
+	struct kvm_fpu fpu = {.fcw = 0x37f, .mxcsr = 0x1f80};
+
+	_Static_assert(sizeof(fpu.xmm) == sizeof(state->vector), "16 registers of 16 bytes");
+	memcpy(fpu.xmm, state->vector, sizeof(fpu.xmm));
+	if (ioctl(machine->vcpu, KVM_SET_FPU, &fpu))
+		perror("KVM_SET_FPU");
+}
+
+static void get_vectors(const struct machine *machine, struct result *state)
+{
+	struct kvm_fpu fpu;
+
+	if (ioctl(machine->vcpu, KVM_GET_FPU, &fpu))
+		perror("KVM_GET_FPU");
+	else
+		memcpy(state->vector, fpu.xmm, sizeof(fpu.xmm));
+}
+
 void set_guest(struct machine *machine, const struct sequence *seq, const struct result *state)
 {
 	struct kvm_sync_regs *regs = &machine->run->s.regs;
@@ -162,6 +184,7 @@ void set_guest(struct machine *machine, const struct sequence *seq, const struct
 	for (unsigned i = 0; i < NX_SREGS; i++)
 		*segment_of(&regs->sregs, i) = kvm_segment(&state->seg[i]);
 	set_tables(machine, &regs->sregs, seq);
+	set_vectors(machine, state);
 	regs->regs = kvm_regs(state);
 	/* No interrupt shadow, no exception under way. */
 	memset(&regs->events, 0, sizeof(regs->events));
@@ -233,6 +256,7 @@ int read_guest(const struct machine *machine, const struct sequence *seq, struct
 	uint64_t handler = s->sregs.cs.base + k->rip - 1 - SYSTEM_AT - HANDLERS;
 
 	memcpy(r->gpr, gpr, sizeof(gpr));
+	get_vectors(machine, r);
 	for (unsigned i = 0; i < NX_SREGS; i++)
 		r->seg[i] = engine_segment(segment_of(&s->sregs, i));
 	r->rip = k->rip - halted;

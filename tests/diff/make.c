@@ -25,7 +25,7 @@ static unsigned random_size(struct generator *g, const struct row *row)
 {
 	unsigned size;
 
-	if (row->sizes == SIZE_8 || row->sizes == SIZE_16)
+	if (row->sizes == SIZE_4 || row->sizes == SIZE_8 || row->sizes == SIZE_16)
 		return row->sizes;
 	do
 		size = 1u << pick(&g->random, g->seq->bits == 64 ? 4 : 3);
@@ -371,6 +371,16 @@ bool make_instruction(struct generator *g, const struct row *row)
 		break;
 	case FORM_STACK_ADJUST:
 		made = make_stack_adjust(g, row, &request);
+		break;
+	case FORM_V_V:
+	case FORM_V_M:
+	case FORM_M_V:
+	case FORM_V_R:
+	case FORM_R_V:
+	case FORM_V_IMM:
+	case FORM_V_V_IMM:
+	case FORM_V_M_IMM:
+		made = make_vector(g, row, size, &request);
 		break;
 	default:
 		made = make_operands(g, row, size, lock, &request);

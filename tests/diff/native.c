@@ -57,6 +57,7 @@ static struct {
 	unsigned ticks; /* of the watchdog, since the run began */
 	bool if_flag;
 	gregset_t host;
+	fpregset_t vectors; /* of the signal that is handled */
 } native;
 
 /* In operation, not an error: the instruction that enters the sequence. */
@@ -161,6 +162,7 @@ static BARE void read_frame(const greg_t *g, struct result *r)
 	r->rip = (uint64_t)g[REG_RIP] & mask_here();
 	r->rflags = (uint64_t)g[REG_EFL];
 	r->rflags = (r->rflags & ~0x200ull) | (native.if_flag ? 0x200 : 0);
+	memcpy(r->vector, native.vectors->_xmm, sizeof(r->vector));
 }
 
 static BARE void trace_step(const greg_t *g)
@@ -188,6 +190,7 @@ static BARE void enter(ucontext_t *context)
 	g[REG_EFL] = (greg_t)((seq->rflags & 0xcd5) | 0x202 | (native.trace ? TF : 0));
 	g[REG_CSGSFS] =
 	    (greg_t)(seq->seg[NX_CS].selector | (uint64_t)seq->seg[NX_SS].selector << 48);
+	memcpy(native.vectors->_xmm, seq->vector, sizeof(seq->vector));
 	native.inside = true;
 	trace_step(g);
 }
@@ -427,6 +430,7 @@ static BARE void on_signal(int number, siginfo_t *info, void *data)
 	ucontext_t *context = data;
 
 	clear_alignment_check();
+	native.vectors = context->uc_mcontext.fpregs;
 	if (native.inside) {
 		host_segments();
 		handle(number, info, context);
@@ -554,6 +558,11 @@ static bool native_has_limits(void)
 	return true;
 }
 
+static bool native_has_alignment(void)
+{
+	return true;
+}
+
 static bool native_lacks(ZydisMnemonic mnemonic)
 {
 	(void)mnemonic;
@@ -580,6 +589,7 @@ const struct processor native_processor = {
     .missing = native_missing,
     .has_segments = native_has_segments,
     .has_limits = native_has_limits,
+    .has_alignment = native_has_alignment,
     .lacks = native_lacks,
     .differs = native_differs,
     .run = native_run,

@@ -55,6 +55,49 @@
 		M(name##D), FORM_STRING_IO, SIZE_4, 3, false, ANYWHERE \
 	}
 
+/* On vector registers: each form is a row. */
+#define VECTOR_FULL(name)                                      \
+	{M(name), FORM_V_V, SIZE_16, 1, false, ANYWHERE},      \
+	    {M(name), FORM_V_M, SIZE_16, 1, false, ANYWHERE},  \
+	{                                                      \
+		M(name), FORM_M_V, SIZE_16, 1, false, ANYWHERE \
+	}
+#define VECTOR_HALF(name)                                     \
+	{M(name), FORM_V_M, SIZE_8, 1, false, ANYWHERE},      \
+	{                                                     \
+		M(name), FORM_M_V, SIZE_8, 1, false, ANYWHERE \
+	}
+#define VECTOR(name)                                           \
+	{M(name), FORM_V_V, SIZE_16, 1, false, ANYWHERE},      \
+	{                                                      \
+		M(name), FORM_V_M, SIZE_16, 1, false, ANYWHERE \
+	}
+#define VECTOR_ORDER(name)                                         \
+	{M(name), FORM_V_V_IMM, SIZE_16, 1, false, ANYWHERE},      \
+	{                                                          \
+		M(name), FORM_V_M_IMM, SIZE_16, 1, false, ANYWHERE \
+	}
+#define VECTOR_BYTES(name)                                       \
+	{                                                        \
+		M(name), FORM_V_IMM, SIZE_16, 1, false, ANYWHERE \
+	}
+#define VECTOR_SHIFT(name) VECTOR(name), VECTOR_BYTES(name)
+/* Moves of fewer bytes, to and from general registers as well. */
+#define VECTOR_PART(name, size)                             \
+	{M(name), FORM_V_M, size, 1, false, ANYWHERE},      \
+	{                                                   \
+		M(name), FORM_M_V, size, 1, false, ANYWHERE \
+	}
+#define VECTOR_GENERAL(name, size, where)                \
+	{M(name), FORM_V_R, size, 1, false, where},      \
+	{                                                \
+		M(name), FORM_R_V, size, 1, false, where \
+	}
+#define VECTOR_BOTH(name)                                     \
+	{                                                     \
+		M(name), FORM_V_V, SIZE_8, 1, false, ANYWHERE \
+	}
+
 const struct row table[] = {
     {M(MOV), FORM_RM_R, SIZES_ALL, 12, false, ANYWHERE},
     {M(MOV), FORM_R_RM, SIZES_ALL, 16, false, ANYWHERE},
@@ -199,6 +242,83 @@ const struct row table[] = {
     BARE(MFENCE, ANYWHERE),
     BARE(LFENCE, ANYWHERE),
     BARE(SFENCE, ANYWHERE),
+    VECTOR_FULL(MOVAPS),
+    VECTOR_FULL(MOVAPD),
+    VECTOR_FULL(MOVDQA),
+    VECTOR_FULL(MOVUPS),
+    VECTOR_FULL(MOVUPD),
+    VECTOR_FULL(MOVDQU),
+    VECTOR_PART(MOVD, SIZE_4),
+    VECTOR_GENERAL(MOVD, SIZE_4, ANYWHERE),
+    VECTOR_PART(MOVQ, SIZE_8),
+    VECTOR_GENERAL(MOVQ, SIZE_8, ONLY_64),
+    VECTOR_BOTH(MOVQ),
+    VECTOR_PART(MOVSS, SIZE_4),
+    VECTOR_BOTH(MOVSS),
+    VECTOR_PART(MOVSD, SIZE_8),
+    VECTOR_BOTH(MOVSD),
+    VECTOR_HALF(MOVLPS),
+    VECTOR_HALF(MOVLPD),
+    VECTOR_HALF(MOVHPS),
+    VECTOR_HALF(MOVHPD),
+    VECTOR_BOTH(MOVHLPS),
+    VECTOR_BOTH(MOVLHPS),
+    {M(PMOVMSKB), FORM_R_V, SIZE_4 | SIZE_8, 1, false, ANYWHERE},
+    VECTOR(PAND),
+    VECTOR(ANDPS),
+    VECTOR(ANDPD),
+    VECTOR(PANDN),
+    VECTOR(ANDNPS),
+    VECTOR(ANDNPD),
+    VECTOR(POR),
+    VECTOR(ORPS),
+    VECTOR(ORPD),
+    VECTOR(PXOR),
+    VECTOR(XORPS),
+    VECTOR(XORPD),
+    VECTOR(PCMPEQB),
+    VECTOR(PCMPEQW),
+    VECTOR(PCMPEQD),
+    VECTOR(PCMPGTB),
+    VECTOR(PCMPGTW),
+    VECTOR(PCMPGTD),
+    VECTOR(PADDB),
+    VECTOR(PADDW),
+    VECTOR(PADDD),
+    VECTOR(PADDQ),
+    VECTOR(PSUBB),
+    VECTOR(PSUBW),
+    VECTOR(PSUBD),
+    VECTOR(PSUBQ),
+    VECTOR(PMINUB),
+    VECTOR(PMAXUB),
+    VECTOR(PUNPCKLBW),
+    VECTOR(PUNPCKLWD),
+    VECTOR(PUNPCKLDQ),
+    VECTOR(PUNPCKLQDQ),
+    VECTOR(UNPCKLPS),
+    VECTOR(UNPCKLPD),
+    VECTOR(PUNPCKHBW),
+    VECTOR(PUNPCKHWD),
+    VECTOR(PUNPCKHDQ),
+    VECTOR(PUNPCKHQDQ),
+    VECTOR(UNPCKHPS),
+    VECTOR(UNPCKHPD),
+    VECTOR_SHIFT(PSLLW),
+    VECTOR_SHIFT(PSLLD),
+    VECTOR_SHIFT(PSLLQ),
+    VECTOR_SHIFT(PSRLW),
+    VECTOR_SHIFT(PSRLD),
+    VECTOR_SHIFT(PSRLQ),
+    VECTOR_SHIFT(PSRAW),
+    VECTOR_SHIFT(PSRAD),
+    VECTOR_BYTES(PSLLDQ),
+    VECTOR_BYTES(PSRLDQ),
+    VECTOR_ORDER(PSHUFD),
+    VECTOR_ORDER(PSHUFLW),
+    VECTOR_ORDER(PSHUFHW),
+    VECTOR_ORDER(SHUFPS),
+    VECTOR_ORDER(SHUFPD),
     {M(IN), FORM_IO, SIZE_1, 0, false, ANYWHERE},
     {M(OUT), FORM_IO, SIZE_1, 0, false, ANYWHERE},
 };

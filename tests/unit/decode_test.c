@@ -283,9 +283,14 @@ static void test_must_leave(void **state)
 	    {32, B("\x9a\x00\x00\x00\x00\x08\x00"), NX_OP_LEAVE}, /* far call */
 	    {64, B("\xcb"), NX_OP_LEAVE},                         /* far ret */
 	    {64, B("\xff\x28"), NX_OP_LEAVE},                     /* far jump by memory */
-	    {64, B("\x66\x0f\xef\xc0"), NX_OP_LEAVE},             /* vectors */
-	    {64, B("\xf2\x0f\x10\xc1"), NX_OP_LEAVE},             /* movsd, not the string's */
-	    {64, B("\xf2\x0f\x11\x07"), NX_OP_LEAVE},             /* likewise, a store */
+	    {64, B("\x0f\xef\xc0"), NX_OP_LEAVE},                 /* pxor mm0, mm0 */
+	    {64, B("\x0f\x6e\xc0"), NX_OP_LEAVE},                 /* movd mm0, eax */
+	    {64, B("\x0f\xd7\xc0"), NX_OP_LEAVE},                 /* pmovmskb eax, mm0 */
+	    {64, B("\xf2\x0f\xd6\xc0"), NX_OP_LEAVE},             /* movdq2q mm0, xmm0 */
+	    {64, B("\x0f\x58\xc1"), NX_OP_LEAVE},                 /* addps: exceptions */
+	    {64, B("\xc5\xf9\x6f\xc1"), NX_OP_LEAVE},             /* vmovdqa: clears upper halves */
+	    {64, B("\x66\x0f\xe7\x07"), NX_OP_LEAVE},             /* movntdq */
+	    {64, B("\x66\xf2\x0f\x10\xc1"), NX_OP_LEAVE},         /* prefixes that contend */
 	    {32, B("\xf2\x0f\xc2\xc1\x00"), NX_OP_LEAVE},         /* cmpsd */
 	    {64, B("\xd9\xe8"), NX_OP_LEAVE},                     /* x87 */
 	    {64, B("\x0f\xa3\x07"), NX_OP_HELPER, 0, 1}, /* bt [rdi], eax: beyond the operand */
@@ -307,6 +312,37 @@ static void test_must_leave(void **state)
 	/* No instruction in 64-bit mode. */
 	nx_decode(&cache, &mode, RIP, (const uint8_t *)"\x60\x90\x90", 3, &insn);
 	assert_int_equal(insn.op, NX_OP_LEAVE);
+}
+
+/* One helper runs them, if the host has the registers and CR0 and CR4 let the guest use them. */
+static void test_vectors(void **state)
+{
+	static const struct row rows[] = {
+	    {64, B("\x66\x0f\xef\xc0"), NX_OP_HELPER},           /* pxor xmm0, xmm0 */
+	    {64, B("\x66\x0f\x6e\xc0"), NX_OP_HELPER},           /* movd xmm0, eax */
+	    {64, B("\x66\x48\x0f\x7e\xc0"), NX_OP_HELPER},       /* movq rax, xmm0 */
+	    {64, B("\x66\x0f\xd7\xc0"), NX_OP_HELPER},           /* pmovmskb eax, xmm0 */
+	    {64, B("\x0f\x29\x07"), NX_OP_HELPER, 0, 1},         /* movaps [rdi], xmm0 */
+	    {32, B("\xf3\x0f\x6f\x07"), NX_OP_HELPER, 0, 1},     /* movdqu xmm0, [edi] */
+	    {16, B("\x0f\x16\x07"), NX_OP_HELPER, 0, 1},         /* movhps xmm0, [bx] */
+	    {64, B("\xf2\x0f\x10\xc1"), NX_OP_HELPER},           /* movsd, not the string's */
+	    {64, B("\xf2\x0f\x11\x07"), NX_OP_HELPER, 0, 1},     /* likewise, a store */
+	    {64, B("\x66\x0f\x70\xc1\x1b"), NX_OP_HELPER},       /* pshufd xmm0, xmm1, 27 */
+	    {64, B("\x66\x0f\x73\xf8\x04"), NX_OP_HELPER},       /* pslldq xmm0, 4 */
+	    {64, B("\x66\x44\x0f\x62\x07"), NX_OP_HELPER, 0, 1}, /* punpckldq xmm8, [rdi] */
+	};
+
+	(void)state;
+	CHECK(rows);
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct nx_mode mode = mode_of(rows[i].bits);
+		struct row refused = rows[i];
+
+		mode.features &= ~NX_HAS_VECTORS;
+		refused.op = NX_OP_LEAVE;
+		refused.accesses = 0;
+		check_row(&mode, &refused, i);
+	}
 }
 
 /* The host says which instructions exit; none of a class that it did not name does. */
@@ -386,10 +422,15 @@ static void test_conditions(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_ports),      cmocka_unit_test(test_plain),
-	    cmocka_unit_test(test_stack),      cmocka_unit_test(test_branches),
-	    cmocka_unit_test(test_strings),    cmocka_unit_test(test_must_leave),
-	    cmocka_unit_test(test_conditions), cmocka_unit_test(test_instruction_exits),
+	    cmocka_unit_test(test_ports),
+	    cmocka_unit_test(test_plain),
+	    cmocka_unit_test(test_stack),
+	    cmocka_unit_test(test_branches),
+	    cmocka_unit_test(test_strings),
+	    cmocka_unit_test(test_must_leave),
+	    cmocka_unit_test(test_vectors),
+	    cmocka_unit_test(test_conditions),
+	    cmocka_unit_test(test_instruction_exits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

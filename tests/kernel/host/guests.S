@@ -67,6 +67,50 @@
 	again	1b
 	.endm
 
+	/* CPUIDs with instructions on vector registers in between, as C libraries have them. XMM3 and
+	 * XMM7 keep sums from turn to turn. */
+	.macro program_vectors
+1:	xor	eax, eax
+	cpuid
+	movd	xmm0, ebx
+	movd	xmm1, edx
+	movd	xmm2, ecx
+	punpckldq xmm0, xmm1
+	punpcklqdq xmm0, xmm2
+	movaps	[0x8000], xmm0
+	mov	eax, 1
+	cpuid
+	movd	xmm4, edi
+	pshufd	xmm5, xmm4, 0x1b
+	pxor	xmm5, [0x8000]
+	paddd	xmm3, xmm5
+	movups	[0x8011], xmm3
+	mov	eax, 0x80000000
+	cpuid
+	movq	xmm6, [0x8014]
+	movhps	xmm6, [0x8008]
+	pand	xmm6, xmm0
+	movq	[0x8030], xmm6
+	mov	eax, 1
+	xor	ecx, ecx
+	cpuid
+	movdqu	xmm7, [0x8029]
+	movdqa	xmm1, xmm7
+	psrldq	xmm1, 4
+	por	xmm7, xmm1
+	pmovmskb eax, xmm7
+	fold	eax
+	movd	eax, xmm3
+	fold	eax
+	movd	eax, xmm7
+	fold	eax
+	add	esi, [0x8030]
+	xor	eax, eax
+	cpuid
+	fold_cpuid
+	again	1b
+	.endm
+
 	/* Reads of the APIC base, PAT, an MTRR and the microcode's version. */
 	.macro program_msr
 1:	mov	ecx, 0x1b

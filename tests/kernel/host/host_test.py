@@ -27,7 +27,7 @@ MODES = ("16", "32", "64", "32u", "64u")
 # Programs of which no exit can be avoided; they show that the guest sees the same.
 NO_GAIN = ("cr_leave", "cr8", "dr")
 KERNEL_ONLY = ("msr", "wrmsr", "mixed", "cr", "cr_leave", "cr8", "dr", "window")
-PROGRAMS = ("cpuid16", "cpuid_gap", "msr", "wrmsr", "port_kernel", "port_vmm", "mixed",
+PROGRAMS = ("cpuid16", "cpuid_gap", "vectors", "msr", "wrmsr", "port_kernel", "port_vmm", "mixed",
             "cr", "cr_leave", "cr8", "dr", "window", "tsc", "segment", "mmio_lapic", "mmio_vmm")
 # Devices are beyond 64 KiB, and vmm.c maps them for 64-bit guests only.
 DEVICE_MODES = ("32", "64", "64u")
@@ -59,6 +59,10 @@ rmmod noexit
 echo "removed $?"
 insmod /root/noexit.ko all=1 latency_us=1000000
 run </root/guests | sed 's/^/with /'
+# Another task has the processor's registers in between.
+(while :; do :; done) &
+/noexit/tests/kernel/host/vmm vectors 64 {turns} | sed 's/^/shared /'
+kill $!
 sed 's/^/total /' /sys/kernel/debug/noexit/totals
 echo 1 >/sys/module/noexit/parameters/check
 tail -n 1 /root/guests | run | sed 's/^/checked /'
@@ -74,7 +78,7 @@ wait
 sed 's/^/long /' /tmp/long
 dmesg
 """
-LINE = re.compile(r"^(stock|with|checked|loaded|long) (\w+) (\w+): digest (\w+) exits (\d+) vmm (\d+) us \d+$")
+LINE = re.compile(r"^(stock|with|shared|checked|loaded|long) (\w+) (\w+): digest (\w+) exits (\d+) vmm (\d+) us \d+$")
 
 
 class HostTest(unittest.TestCase):
@@ -105,6 +109,10 @@ class HostTest(unittest.TestCase):
             with self.subTest(guest):
                 self.assertEqual(self.found["stock", *guest][0], self.found["with", *guest][0])
                 self.assertEqual(self.found["stock", *guest][2], self.found["with", *guest][2])
+
+    def test_vector_registers_come_back_after_another_task(self):
+        guest = ("vectors", "64")
+        self.assertEqual(self.found["stock", *guest][0], self.found["shared", *guest][0])
 
     def test_exits_are_avoided(self):
         for program, mode in self.guests:

@@ -3,6 +3,7 @@
 X(cpuid16)
 X(cpuid4)
 X(cpuid_gap)
+X(vectors)
 X(msr)
 X(wrmsr)
 X(port_kernel)

@@ -164,6 +164,7 @@ static void set_mode(struct machine *m, unsigned bits, bool user, unsigned turns
 
 	if (ioctl(m->vcpu, KVM_GET_SREGS, &sregs) < 0)
 		die("KVM_GET_SREGS");
+	sregs.cr4 |= 0x200; /* vector registers */
 	if (bits == 16) {
 		sregs.cs.base = sregs.cs.selector = 0;
 	} else {
