@@ -125,6 +125,23 @@ static bool is_exit(const struct nx_engine *engine, const struct nx_site *site)
 	}
 }
 
+/*
+ * Return why no block was formed: either the engine does not run the first instruction, or not all
+ * of it is there, since the processor has not touched one of its pages yet.
+ */
+static enum nx_status why_unformed(struct nx_engine *engine)
+{
+	uint64_t linear = nx_code_linear(engine, engine->state.rip);
+	const unsigned longest = sizeof(engine->graph.insn[0].bytes);
+	const uint8_t *host;
+
+	if (!engine->graph.insn[0].len &&
+	    (nx_code_page(engine, linear, &host) != NX_OK ||
+	     nx_code_page(engine, linear + longest - 1, &host) != NX_OK))
+		return NX_LEAVE_CODE_UNREADABLE;
+	return NX_LEAVE_NO_CLUSTER;
+}
+
 /* Make the block at the state's rip. A session is open before; after it, too, if there is one. */
 static struct nx_cluster *make_block(struct nx_engine *engine, uint32_t *offset,
 				     enum nx_status *status)
@@ -134,9 +151,10 @@ static struct nx_cluster *make_block(struct nx_engine *engine, uint32_t *offset,
 
 	nx_make_abandon(engine);
 	formed = nx_form_block(engine, &engine->mode, engine->state.rip, &engine->graph);
-	*status = NX_LEAVE_NO_CLUSTER;
-	if (!formed)
+	if (!formed) {
+		*status = why_unformed(engine);
 		return NULL;
+	}
 	nx_session_end(engine);
 	block = nx_make_block(engine, status);
 	if (!block)

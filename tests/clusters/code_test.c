@@ -213,7 +213,7 @@ extern const uint8_t beside_call[];
 GUEST(beside, 32, "in al, dx",
       "push eax; mov [esi], cl; beside_call: call 1f; out dx, al; jmp 2f;"
       "1: mov ebx, [esi]; xchg [esi+4], ebx; ret; 2: pop edi; mov [esi+8], edi; out 0x80, al",
-      "ret");
+      "hlt");
 
 static void stack_and_data_beside_code(void **state)
 {

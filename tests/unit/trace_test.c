@@ -110,7 +110,7 @@ static void check_fails(struct mock *m, enum nx_status want, uint64_t rip)
 	assert_int_equal(m->engine->counters.traces_failed, 1);
 }
 
-extern const uint8_t unsupported_at[], dividing_at[], faulting_at[], spinning_at[];
+extern const uint8_t unsupported_at[], dividing_at[], faulting_at[], spinning_at[], across_at[];
 GUEST(unsupported, 64, "in al, dx",
       "test al, al; jz 1f; inc ecx; 1: call 2f; 2: unsupported_at: wrmsr; out dx, al", "hlt");
 GUEST(dividing, 64, "in al, dx", "xor ecx, ecx; jz 1f; hlt; 1: dividing_at: div ecx; out dx, al",
@@ -118,6 +118,11 @@ GUEST(dividing, 64, "in al, dx", "xor ecx, ecx; jz 1f; hlt; 1: dividing_at: div 
 GUEST(faulting, 64, "in al, dx",
       "jmp 1f; hlt; 1: mov ebx, 5; faulting_at: mov ecx, [rsi]; out dx, al", "hlt");
 GUEST(spinning, 64, "in al, dx", "xor ecx, ecx; 1: spinning_at: inc ecx; jmp 1b", "hlt");
+/* The last instruction but one lies across two pages. */
+GUEST(across, 64, "in al, dx",
+      ".byte 0xe9; .long 1f - 0f; 0: .skip 4085, 0x90; 1: inc ecx;"
+      "across_at: mov rax, 0x1122334455667788; out dx, al",
+      "hlt");
 
 static void test_stops(void **state)
 {
@@ -147,7 +152,13 @@ static void test_stops(void **state)
 	/* Code that is not there. */
 	m = LOAD_GUEST(spinning);
 	mock_set_pte(m, MOCK_CODE, 0);
-	check_fails(m, NX_LEAVE_NO_CLUSTER, m->start.rip);
+	check_fails(m, NX_LEAVE_CODE_UNREADABLE, m->start.rip);
+	mock_free(m);
+
+	/* An instruction of which a part is not there. */
+	m = LOAD_GUEST(across);
+	mock_set_pte(m, MOCK_CODE + 0x1000, 0);
+	check_fails(m, NX_LEAVE_CODE_UNREADABLE, m->code_rip + (uint64_t)(across_at - across));
 	mock_free(m);
 }
 
