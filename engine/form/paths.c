@@ -125,7 +125,24 @@ void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found)
 	struct nx_path *path = find_or_make(paths, from);
 
 	path->failed = !found;
+	if (found)
+		path->excused = false;
 	path->leaves = 0;
 	if (path->traces < MAX_TRACES)
 		path->traces++;
+}
+
+bool nx_paths_excuse(struct nx_paths *paths, uint64_t from)
+{
+	struct nx_path *path = find_or_make(paths, from);
+
+	if (path->excused)
+		return false;
+	path->excused = true;
+	return true;
+}
+
+void nx_paths_fruitful(struct nx_paths *paths, uint64_t from)
+{
+	find_or_make(paths, from)->excused = false;
 }

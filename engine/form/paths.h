@@ -50,6 +50,7 @@ struct nx_path {
 	uint16_t leaves; /* how often clusters were left here since the last trace */
 	uint8_t traces;  /* traces from here: each doubles the number of side exits to wait for */
 	bool failed;     /* the latest one met no exit */
+	bool excused;    /* one since the last success met a missing page instead */
 };
 
 struct nx_paths {
@@ -66,6 +67,11 @@ unsigned nx_paths_targets(const struct nx_paths *paths, uint64_t from, uint64_t 
 bool nx_paths_leave(struct nx_paths *paths, uint64_t from, unsigned first);
 /* Note the end of a trace; found says that it met an exit. */
 void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found);
+/* A trace has met a missing page: return whether that is forgiven, which it is once until a trace
+ * meets an exit. */
+bool nx_paths_excuse(struct nx_paths *paths, uint64_t from);
+/* Note that a known path from here has led to an exit. */
+void nx_paths_fruitful(struct nx_paths *paths, uint64_t from);
 /* Return whether the edge was observed and following it from here has not failed lately. */
 bool nx_paths_leads(const struct nx_paths *paths, uint64_t from, uint64_t to);
 

@@ -24,8 +24,9 @@ struct nx_tracker_entry {
 	uint32_t count : 2; /* saturating */
 	uint32_t age : 4;   /* epoch of insertion, modulo 16 */
 	uint8_t properties; /* NX_TRACK_* */
-	uint8_t valid;
-	uint16_t skip; /* exits still to pass before the next try: after a barren formation */
+	uint8_t valid : 1;
+	uint8_t excused : 1; /* a search that failed for a missing page was forgiven */
+	uint16_t skip;       /* exits still to pass before the next try: after a barren formation */
 };
 
 /* Kinds of exits that were met at an instruction: 1u << enum nx_exit_kind. */
@@ -66,6 +67,16 @@ void nx_tracker_forget(struct nx_tracker *tracker, uint64_t pc, const uint8_t *b
 /* Note that formation found nothing for this pc. It is passed over for a while that doubles each
  * time. */
 void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len);
+
+/*
+ * A search behind pc has failed for a page that the processor may map any moment: return whether
+ * the next exit there is to try again. That is so once, until a search has met an exit
+ * (nx_tracker_fruitful()); from then on such a failure is one like any other.
+ */
+bool nx_tracker_excuse(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len);
+/* Note that a search behind pc has met an exit. */
+void nx_tracker_fruitful(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
+			 unsigned len);
 
 /* Return how many more exits at pc are passed over, at most so many, and pass over these. */
 unsigned nx_tracker_pass(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,

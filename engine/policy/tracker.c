@@ -199,6 +199,25 @@ void nx_tracker_barren(struct nx_tracker *tracker, uint64_t pc, const uint8_t *b
 	    tracker->give_up ? SKIP_FOR_EVER : (uint16_t)(BARREN_SKIP_FIRST << (times - 1));
 }
 
+bool nx_tracker_excuse(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes, unsigned len)
+{
+	struct nx_tracker_entry *entry = find(tracker, hash(pc, bytes, len));
+
+	if (!entry || entry->excused)
+		return false;
+	entry->excused = 1;
+	return true;
+}
+
+void nx_tracker_fruitful(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
+			 unsigned len)
+{
+	struct nx_tracker_entry *entry = find(tracker, hash(pc, bytes, len));
+
+	if (entry)
+		entry->excused = 0;
+}
+
 unsigned nx_tracker_pass(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,
 			 unsigned len, unsigned most)
 {

@@ -76,7 +76,9 @@ static void barren(struct nx_engine *engine, uint64_t pc, enum nx_status status)
 
 /*
  * Return whether the path may be open once the processor has run the instruction and had its page
- * mapped. With costs the place's account tells whether it pays to try again.
+ * mapped. With costs the place's account tells whether it pays to try again; without, a place and
+ * a branch are each forgiven one such failure until they lead to an exit again. A page that the
+ * processor never maps, such as one that KVM write-protects, would have them searched for ever.
  */
 static bool needs_page(const struct nx_engine *engine, enum nx_status status)
 {
@@ -85,15 +87,20 @@ static bool needs_page(const struct nx_engine *engine, enum nx_status status)
 		status == NX_LEAVE_HOST_PAGE);
 }
 
+/* Return whether the place's search is to be made again at the next exit for that reason. */
+static bool place_is_excused(struct nx_engine *engine, uint64_t pc, enum nx_status status)
+{
+	return needs_page(engine, status) && nx_tracker_excuse(&engine->tracker, pc, NULL, 0);
+}
+
 /*
  * Return whether a failed trace says nothing about the path: it was cut off, and the next one gets
- * farther with the blocks that this one made, or the host refused a session, or a page is not
- * mapped yet.
+ * farther with the blocks that this one made, or the host refused a session.
  */
 static bool was_cut_off(const struct nx_engine *engine, enum nx_status status,
 			uint64_t blocks_before)
 {
-	return status == NX_LEAVE_SESSION || needs_page(engine, status) ||
+	return status == NX_LEAVE_SESSION ||
 	       (nx_status_is_pause(status) && engine->counters.blocks != blocks_before);
 }
 
@@ -133,7 +140,7 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 		if (*status == NX_LEAVE_NO_CLUSTER)
 			engine->stay.barren_pc = pc;
 		else if (*status != NX_LEAVE_COLD && !nx_status_is_pause(*status) &&
-			 !needs_page(engine, *status))
+			 !place_is_excused(engine, pc, *status))
 			barren(engine, pc, *status);
 		return NULL;
 	}
@@ -159,6 +166,7 @@ static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 	if (!follows || !nx_trace(engine, NULL, NX_MAKE_TRACE, &status)) {
 		/* The time may have gone by while nothing was formed: the next trace has it all. */
 		if (was_cut_off(engine, status, blocks) ||
+		    place_is_excused(engine, engine->stay.barren_pc, status) ||
 		    (nx_status_is_pause(status) && !at_once)) {
 			engine->stay.cut_rip = rip;
 			return nx_run_leave(engine, exit, status);
@@ -167,9 +175,11 @@ static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 		barren(engine, engine->stay.barren_pc, status);
 		return nx_run_leave(engine, exit, status);
 	}
+	nx_tracker_fruitful(&engine->tracker, engine->stay.barren_pc, NULL, 0);
 	outcome = nx_run_end_at_site(engine, exit);
 	if (!nx_make_cluster(engine, rip, engine->stay.barren_pc, true, &status) &&
-	    !nx_status_is_pause(status) && !needs_page(engine, status)) {
+	    !nx_status_is_pause(status) &&
+	    !place_is_excused(engine, engine->stay.barren_pc, status)) {
 		engine->counters.barren++;
 		barren(engine, engine->stay.barren_pc, status);
 	}
@@ -210,9 +220,12 @@ static bool trace_from(struct nx_engine *engine, const struct nx_site *left, enu
 
 	engine->counters.followed += known;
 	/* A known path is news only if it has failed; a trace that was cut off says nothing. */
-	if (found && !known)
+	if (found && known)
+		nx_paths_fruitful(&engine->paths, left->from);
+	else if (found)
 		nx_paths_traced(&engine->paths, left->from, true);
-	else if (!found && !was_cut_off(engine, *status, blocks))
+	else if (!found && !was_cut_off(engine, *status, blocks) &&
+		 !(needs_page(engine, *status) && nx_paths_excuse(&engine->paths, left->from)))
 		nx_paths_traced(&engine->paths, left->from, false);
 	return found;
 }

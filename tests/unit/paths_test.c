@@ -138,6 +138,25 @@ static void test_leads(void **state)
 	assert_true(nx_paths_leads(&paths, branch, 0x5678));
 }
 
+/* A missing page is forgiven once, until the branch leads to an exit again. */
+static void test_excuse(void **state)
+{
+	const uint64_t branch = name(0x9100), other = name(0x9200);
+
+	(void)state;
+	assert_true(nx_paths_excuse(&paths, branch));
+	assert_false(nx_paths_excuse(&paths, branch));
+	assert_true(nx_paths_excuse(&paths, other));
+	/* Failures do not bring it back. */
+	nx_paths_traced(&paths, branch, false);
+	assert_false(nx_paths_excuse(&paths, branch));
+	nx_paths_traced(&paths, branch, true);
+	assert_true(nx_paths_excuse(&paths, branch));
+	assert_false(nx_paths_excuse(&paths, branch));
+	nx_paths_fruitful(&paths, branch);
+	assert_true(nx_paths_excuse(&paths, branch));
+}
+
 static void test_names(void **state)
 {
 	struct nx_contexts contexts = {.count = 1};
@@ -209,6 +228,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_no_needless_eviction, reset),
 	    cmocka_unit_test_setup(test_thresholds, reset),
 	    cmocka_unit_test(test_leads),
+	    cmocka_unit_test(test_excuse),
 	    cmocka_unit_test(test_names),
 	    cmocka_unit_test(test_contexts),
 	    cmocka_unit_test(test_contexts_full),

@@ -300,6 +300,27 @@ static void barren_of_an_unknown_exit_is_nothing(void **state)
 	assert_memory_equal(&before, &tracker, sizeof(tracker));
 }
 
+/* A missing page is forgiven once, until a search has met an exit. */
+static void missing_page_is_excused_once(void **state)
+{
+	(void)state;
+	assert_false(nx_tracker_excuse(&tracker, 0x42, in_al_dx, 1));
+	note(0x42, START);
+	note(0x43, START);
+	assert_true(nx_tracker_excuse(&tracker, 0x42, in_al_dx, 1));
+	assert_false(nx_tracker_excuse(&tracker, 0x42, in_al_dx, 1));
+	assert_true(nx_tracker_excuse(&tracker, 0x43, in_al_dx, 1));
+	/* Neither exits nor failures bring it back, and it changes nothing else of the entry. */
+	assert_int_equal(passed_over(0x42), 1);
+	nx_tracker_barren(&tracker, 0x42, in_al_dx, 1);
+	assert_int_equal(passed_over(0x42), 4);
+	assert_false(nx_tracker_excuse(&tracker, 0x42, in_al_dx, 1));
+	nx_tracker_fruitful(&tracker, 0x42, in_al_dx, 1);
+	assert_true(nx_tracker_excuse(&tracker, 0x42, in_al_dx, 1));
+	assert_false(nx_tracker_excuse(&tracker, 0x43, in_al_dx, 1));
+	nx_tracker_fruitful(&tracker, 0x44, in_al_dx, 1);
+}
+
 /* The bound of the file's head: exits passed over per second, whatever the guest does. */
 static void passed_over_rate_is_bounded(void **state)
 {
@@ -391,6 +412,7 @@ int main(void)
 	    cmocka_unit_test_setup(clock_going_backwards_is_harmless, fresh),
 	    cmocka_unit_test_setup(barren_formation_backs_off_doubling, fresh),
 	    cmocka_unit_test_setup(several_are_passed_over_at_once, fresh),
+	    cmocka_unit_test_setup(missing_page_is_excused_once, fresh),
 	    cmocka_unit_test_setup(barren_of_an_unknown_exit_is_nothing, fresh),
 	    cmocka_unit_test_setup(passed_over_rate_is_bounded, fresh),
 	    cmocka_unit_test(hash_spreads),
