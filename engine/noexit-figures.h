@@ -65,6 +65,7 @@ enum nx_status {
 	X(paused, "builds of a cluster interrupted for latency")             \
 	X(refused, "translations that the verifier refused")                 \
 	X(flushes, "code cache flushes")                                     \
+	X(flushes_blocks, "flushes of the single blocks kept for paths")     \
 	X(stale, "clusters dropped because the guest code changed")          \
 	X(retired, "clusters dropped because they avoided nothing")          \
 	X(exits_traced, "exits delivered on traces, by no cluster")          \

@@ -391,6 +391,8 @@ void nx_cache_flush(struct nx_engine *engine, struct nx_cache *cache)
 	if (cache == &engine->cache) {
 		engine->pending.cluster = NULL;
 		engine->counters.flushes++;
+	} else {
+		engine->counters.flushes_blocks++;
 	}
 }
 
