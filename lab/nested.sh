@@ -60,6 +60,9 @@ level0()
 		case $line in
 		"ASK switch "*) switch ${line#ASK switch } ;;
 		"ASK count") count_anew ;;
+		"ASK keep "*)
+			[ $switched = off ] || noexit stat --json --pid "$(pidof qemu-system-x86_64)" >"/out/stat-${line#ASK keep }"
+			;;
 		"ASK show "*)
 			show_counted 0 ${line#ASK show }
 			count_nothing
@@ -108,6 +111,7 @@ end()
 	else
 		echo "time $round $column $1 $((now - began))"
 	fi
+	ask keep "$1-$round-$column"
 }
 
 # enter COLUMN: what is switched on from now on.
