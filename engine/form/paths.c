@@ -110,6 +110,7 @@ bool nx_paths_leave(struct nx_paths *paths, uint64_t from, unsigned first)
 {
 	struct nx_path *path = find_or_make(paths, from);
 
+	path->free = !first;
 	if (path->leaves < UINT16_MAX)
 		path->leaves++;
 	if (first < FIRST_LEAVES)
@@ -118,7 +119,9 @@ bool nx_paths_leave(struct nx_paths *paths, uint64_t from, unsigned first)
 }
 
 /*
- * Back off after a success, too: a branch may have more targets than fit.
+ * Back off after a success, too: a branch may have more targets than fit. Without costs, where each
+ * exit is worth a trace, one success makes up for one failure: a guest that begins again and again
+ * in new memory meets a page that is not there yet every time, and an exit behind it the next.
  */
 void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found)
 {
@@ -128,7 +131,9 @@ void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found)
 	if (found)
 		path->excused = false;
 	path->leaves = 0;
-	if (path->traces < MAX_TRACES)
+	if (found && path->free)
+		path->traces = path->traces > 1 ? path->traces - 1 : 1;
+	else if (path->traces < MAX_TRACES)
 		path->traces++;
 }
 

@@ -51,6 +51,7 @@ struct nx_path {
 	uint8_t traces;  /* traces from here: each doubles the number of side exits to wait for */
 	bool failed;     /* the latest one met no exit */
 	bool excused;    /* one since the last success met a missing page instead */
+	bool free;       /* there were no costs when it was left last */
 };
 
 struct nx_paths {

@@ -36,16 +36,25 @@ static const uint8_t *code_page(struct nx_engine *engine, uint64_t linear)
 /* Compare inline: fragments are short, and a call of memcmp() would cost more than its work. */
 static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned len)
 {
-	uint64_t x, y;
+	uint64_t x = 0, y = 0;
+	unsigned at = 0;
 
-	for (; len >= 8; a += 8, b += 8, len -= 8) {
-		nx_memcpy(&x, a, 8);
-		nx_memcpy(&y, b, 8);
+	for (; at + 8 <= len; at += 8) {
+		nx_memcpy(&x, a + at, 8);
+		nx_memcpy(&y, b + at, 8);
 		if (x != y)
 			return false;
 	}
-	for (; len; a++, b++, len--)
-		if (*a != *b)
+	/* What is left, with bytes before it once more where there are any. */
+	if (at == len)
+		return true;
+	if (len > 8) {
+		nx_memcpy(&x, a + len - 8, 8);
+		nx_memcpy(&y, b + len - 8, 8);
+		return x == y;
+	}
+	for (; at < len; at++)
+		if (a[at] != b[at])
 			return false;
 	return true;
 }

@@ -89,12 +89,17 @@ static void test_no_needless_eviction(void **state)
 		assert_true(nx_paths_seen(&paths, name(0x401000 + 7 * i), i));
 }
 
-static unsigned leaves_until_trace(uint64_t from)
+static unsigned leaves_until(uint64_t from, unsigned first)
 {
 	for (unsigned leaves = 1; leaves < 1000; leaves++)
-		if (nx_paths_leave(&paths, from, 0))
+		if (nx_paths_leave(&paths, from, first))
 			return leaves;
 	return 0;
+}
+
+static unsigned leaves_until_trace(uint64_t from)
+{
+	return leaves_until(from, 2);
 }
 
 static void test_thresholds(void **state)
@@ -105,7 +110,7 @@ static void test_thresholds(void **state)
 	for (unsigned traces = 0, want = 2; traces < 6; traces++, want *= 2) {
 		assert_int_equal(leaves_until_trace(branch), want);
 		/* It stays due until there was a trace. */
-		assert_true(nx_paths_leave(&paths, branch, 0));
+		assert_true(nx_paths_leave(&paths, branch, 2));
 		nx_paths_traced(&paths, branch, true);
 	}
 	for (unsigned i = 0; i < 3; i++) {
@@ -117,8 +122,29 @@ static void test_thresholds(void **state)
 	nx_paths_note(&paths, branch, 0x1234);
 	assert_int_equal(leaves_until_trace(branch), 128);
 	for (unsigned i = 0; i < 1000; i++)
-		assert_true(nx_paths_leave(&paths, branch, 0));
+		assert_true(nx_paths_leave(&paths, branch, 2));
 	assert_true(nx_paths_seen(&paths, branch, 0x1234));
+}
+
+/* Without costs a success takes back a failure, and one after the other do not add up. */
+static void test_thresholds_without_costs(void **state)
+{
+	const uint64_t branch = name(0x3000);
+
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(leaves_until(branch, 0), i ? 4 : 2);
+		nx_paths_traced(&paths, branch, true);
+	}
+	for (unsigned traces = 1, want = 4; traces < 6; traces++, want *= 2) {
+		assert_int_equal(leaves_until(branch, 0), want);
+		nx_paths_traced(&paths, branch, false);
+	}
+	for (unsigned want = 128; want > 2; want /= 2) {
+		assert_int_equal(leaves_until(branch, 0), want);
+		nx_paths_traced(&paths, branch, true);
+	}
+	assert_int_equal(leaves_until(branch, 0), 4);
 }
 
 /* A path may be seen and yet lead nowhere lately. */
@@ -227,6 +253,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_eviction, reset),
 	    cmocka_unit_test_setup(test_no_needless_eviction, reset),
 	    cmocka_unit_test_setup(test_thresholds, reset),
+	    cmocka_unit_test_setup(test_thresholds_without_costs, reset),
 	    cmocka_unit_test(test_leads),
 	    cmocka_unit_test(test_excuse),
 	    cmocka_unit_test(test_names),
