@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 #define _GNU_SOURCE
 #include "machine.h"
+#include "x86.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -90,11 +91,32 @@ static bool read_tsc(void *data, uint64_t *tsc, uint32_t *aux)
 	return true;
 }
 
+/* The engine moves whole registers between here and its own memory or the guest's. */
+static bool read_vector(void *data, unsigned number, void *to)
+{
+	const struct machine *m = data;
+
+	FUZZ_CHECK(number < MACHINE_VECTORS, "a vector register %u", number);
+	memcpy(to, m->vector[number], sizeof(m->vector[number]));
+	return true;
+}
+
+static bool write_vector(void *data, unsigned number, const void *from)
+{
+	struct machine *m = data;
+
+	FUZZ_CHECK(number < MACHINE_VECTORS, "a vector register %u", number);
+	memcpy(m->vector[number], from, sizeof(m->vector[number]));
+	return true;
+}
+
 static const struct nx_host host = {.map_page = map_page,
 				    .route_io = route_io,
 				    .route_mmio = route_mmio,
 				    .now = now,
 				    .read_tsc = read_tsc,
+				    .read_vector = read_vector,
+				    .write_vector = write_vector,
 				    .time_is_up = time_is_up};
 
 static void *map_at(void *want, size_t size, int protection, int flags, int file, off_t at)
@@ -239,6 +261,7 @@ static void set_control(struct machine *m, uint8_t bits)
 		s->cr4 |= 0x20;
 	if (m->mode == LONG64)
 		s->efer = 0xd01;
+	s->cr4 |= NX_CR4_OSFXSR;
 	s->cr4 |= (bits & 2 ? 1u << 20 : 0) | (bits & 4 ? 1u << 21 : 0) | (bits & 8 ? 1u << 22 : 0);
 	s->pkru = bits & 16 ? 0xc : 0;
 	s->physical_bits = 40;
@@ -313,6 +336,7 @@ static void make_engine(struct machine *m, uint8_t level, uint8_t options)
 	config.guest_features = ~(uint32_t)(options >> 4 & level >> 4);
 	m->hurried = options & 8;
 	m->steps = 0;
+	memset(m->vector, 0x5a, sizeof(m->vector));
 	memory.branches = level & 0x20 ? NX_BRANCHES_TRACKED : NX_BRANCHES_INDIRECT;
 	memset(memory.arena, 0, memory.arena_size);
 	m->engine = nx_engine_create(&memory, &host, m, &config);

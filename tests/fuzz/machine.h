@@ -24,6 +24,8 @@
 enum machine_mode { REAL16, PROT16, FLAT32, PAGED32, PAE32, LONG64, MACHINE_MODES };
 enum machine_page { PAGE_RAM, PAGE_READONLY, PAGE_ROM, PAGE_DEVICE, PAGE_LEAVE, PAGE_KINDS };
 
+#define MACHINE_VECTORS 16
+
 struct machine {
 	enum machine_mode mode;
 	unsigned cpl;
@@ -39,6 +41,7 @@ struct machine {
 	unsigned accesses;
 	bool hurried; /* building is interrupted now and then */
 	unsigned steps;
+	uint8_t vector[MACHINE_VECTORS][16];
 	uint8_t script[MACHINE_SCRIPT]; /* what happens at the exits: engine.c */
 	uint32_t code;                  /* where the code was loaded */
 };
