@@ -31,6 +31,15 @@ const struct nx_decoded *nx_decode_full(struct nx_decode_cache *cache, const str
 	return d && d->insn.operand_count_visible <= NX_MAX_OPERANDS ? d : NULL;
 }
 
+const struct nx_decoded *nx_decode_again(struct nx_decode_cache *cache, const struct nx_mode *mode,
+					 uint16_t *form, const uint8_t *bytes, unsigned available)
+{
+	const struct nx_decoded *d =
+	    nx_decode_form_again(cache, form, code_of(mode), bytes, available);
+
+	return d && d->insn.operand_count_visible <= NX_MAX_OPERANDS ? d : NULL;
+}
+
 bool nx_reg_of(ZydisRegister reg, struct nx_reg *out)
 {
 	out->high = false;

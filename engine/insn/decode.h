@@ -40,9 +40,19 @@ enum nx_code {
  */
 struct nx_decoded *nx_decode_form(struct nx_decode_cache *cache, enum nx_code code,
 				  const uint8_t *bytes, unsigned available);
+/* Do so for an instruction that was decoded before, at *form of the cache unless it has given way
+ * since. */
+struct nx_decoded *nx_decode_form_again(struct nx_decode_cache *cache, uint16_t *form,
+					enum nx_code code, const uint8_t *bytes,
+					unsigned available);
 /* Do so for a guest's code; NULL as well if there are more operands than nx_decoded has. */
 const struct nx_decoded *nx_decode_full(struct nx_decode_cache *cache, const struct nx_mode *mode,
 					const uint8_t *bytes, unsigned available);
+
+/* Do the same for code that was decoded before: *form is 0 at first, and afterwards tells where to
+ * look for it. */
+const struct nx_decoded *nx_decode_again(struct nx_decode_cache *cache, const struct nx_mode *mode,
+					 uint16_t *form, const uint8_t *bytes, unsigned available);
 
 /* A general register with its number, its size in bytes, and whether it is AH, CH, DH or BH. */
 struct nx_reg {

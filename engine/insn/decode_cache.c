@@ -250,12 +250,19 @@ static bool decode(enum nx_code code, const uint8_t *bytes, unsigned available,
 static uint64_t first_bytes(const uint8_t *bytes, unsigned available)
 {
 	uint64_t first = 0;
+	uint32_t low, high;
 
-	if (available >= sizeof(first))
+	if (available >= sizeof(first)) {
 		nx_memcpy(&first, bytes, sizeof(first));
-	else
+	} else if (available >= sizeof(low)) {
+		/* Where the two overlap they agree. */
+		nx_memcpy(&low, bytes, sizeof(low));
+		nx_memcpy(&high, bytes + available - sizeof(high), sizeof(high));
+		first = low | (uint64_t)high << 8 * (available - sizeof(high));
+	} else {
 		for (unsigned i = available; i-- > 0;)
 			first = first << 8 | bytes[i];
+	}
 	return first;
 }
 
@@ -297,4 +304,29 @@ struct nx_decoded *nx_decode_form(struct nx_decode_cache *of, enum nx_code code,
 	if (may_keep(form, bytes, length))
 		form->length = (uint8_t)length;
 	return &form->decoded;
+}
+
+/*
+ * The length of a head follows from its bytes: where these are equal, nx_decode_form() would have
+ * found the same form.
+ */
+struct nx_decoded *nx_decode_form_again(struct nx_decode_cache *of, uint16_t *place,
+					enum nx_code code, const uint8_t *bytes, unsigned available)
+{
+	struct cache *cache = (struct cache *)of->state;
+	struct form *form = &cache->form[*place % NX_DECODE_FORMS];
+	uint64_t differs = first_bytes(bytes, available) ^ form->head;
+	struct nx_decoded *decoded;
+
+	if (form->length && !(differs << (64 - 8 * form->length)) && form->code == code &&
+	    form->decoded.insn.length <= available) {
+		fill_in(form, bytes);
+		return &form->decoded;
+	}
+	decoded = nx_decode_form(of, code, bytes, available);
+	if (decoded)
+		*place = (uint16_t)((size_t)((const uint8_t *)decoded -
+					     (const uint8_t *)&cache->form[0].decoded) /
+				    sizeof(struct form));
+	return decoded;
 }

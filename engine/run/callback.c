@@ -36,7 +36,7 @@ void *nx_runtime_miss(struct nx_engine *engine)
 
 bool nx_runtime_helper(struct nx_engine *engine)
 {
-	const struct nx_site *site = &engine->running->site[engine->context.site];
+	struct nx_site *site = &engine->running->site[engine->context.site];
 	enum nx_status status = NX_LEAVE_FAULT;
 	const struct nx_decoded *d;
 
@@ -46,7 +46,7 @@ bool nx_runtime_helper(struct nx_engine *engine)
 		return false;
 	}
 	engine->stay.shadow_rip = engine->stay.sti_rip;
-	d = nx_decode_full(&engine->decoded, &engine->mode, site->bytes, site->len);
+	d = nx_decode_again(&engine->decoded, &engine->mode, &site->form, site->bytes, site->len);
 	if (d)
 		status = nx_helper_run(engine, (enum nx_helper_id)site->helper, d);
 	engine->stopped.reason = status;

@@ -23,6 +23,7 @@ struct nx_site {
 	uint64_t via;
 	uint32_t resume;  /* offset of the code after the exit, plus 1; 0: none */
 	uint16_t context; /* LEAVE: the calls around rip, with via as nx_path_name() takes it */
+	uint16_t form;    /* HELPER: where nx_decode_again() has found its form */
 	uint64_t next;    /* of the next instruction */
 	uint8_t kind;     /* enum nx_site_kind */
 	uint8_t size;     /* ACCESS, IO: bytes */

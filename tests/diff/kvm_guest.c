@@ -148,24 +148,33 @@ static struct kvm_regs kvm_regs(const struct result *state)
 				 .rflags = state->rflags};
 }
 
+/* In the area of XSAVE (SDM vol. 1, 13.4): the registers, and which states are not the initial
+ * ones. KVM_SET_FPU leaves the latter alone. */
+#define XSAVE_XMM 160u
+#define XSAVE_IN_USE 512u
+#define X87_AND_SSE 3u
+
 static void set_vectors(const struct machine *machine, const struct result *state)
 {
-	struct kvm_fpu fpu = {.fcw = 0x37f, .mxcsr = 0x1f80};
+	struct kvm_xsave xsave;
+	uint8_t *area = (uint8_t *)xsave.region;
 
-	_Static_assert(sizeof(fpu.xmm) == sizeof(state->vector), "16 registers of 16 bytes");
-	memcpy(fpu.xmm, state->vector, sizeof(fpu.xmm));
-	if (ioctl(machine->vcpu, KVM_SET_FPU, &fpu))
-		perror("KVM_SET_FPU");
+	if (ioctl(machine->vcpu, KVM_GET_XSAVE, &xsave))
+		perror("KVM_GET_XSAVE");
+	memcpy(area + XSAVE_XMM, state->vector, sizeof(state->vector));
+	area[XSAVE_IN_USE] |= X87_AND_SSE;
+	if (ioctl(machine->vcpu, KVM_SET_XSAVE, &xsave))
+		perror("KVM_SET_XSAVE");
 }
 
 static void get_vectors(const struct machine *machine, struct result *state)
 {
-	struct kvm_fpu fpu;
+	struct kvm_xsave xsave;
 
-	if (ioctl(machine->vcpu, KVM_GET_FPU, &fpu))
-		perror("KVM_GET_FPU");
+	if (ioctl(machine->vcpu, KVM_GET_XSAVE, &xsave))
+		perror("KVM_GET_XSAVE");
 	else
-		memcpy(state->vector, fpu.xmm, sizeof(fpu.xmm));
+		memcpy(state->vector, (uint8_t *)xsave.region + XSAVE_XMM, sizeof(state->vector));
 }
 
 void set_guest(struct machine *machine, const struct sequence *seq, const struct result *state)

@@ -56,23 +56,35 @@ static bool decode(unsigned kind, const uint8_t *bytes, unsigned available, stru
 				  &decoder, &context, &d->insn, d->op, d->insn.operand_count));
 }
 
+static void check_equal(const struct nx_decoded *d, const struct nx_decoded *expected)
+{
+	assert_non_null(d);
+	assert_int_equal(d->has_more, expected->has_more);
+	assert_memory_equal(&d->insn, &expected->insn, sizeof(expected->insn));
+	if (!expected->has_more)
+		assert_memory_equal(d->op, expected->op, sizeof(expected->op));
+}
+
 static void check(unsigned kind, const uint8_t *bytes, unsigned available)
 {
+	/* Of another instruction at first, then of this one. */
+	static uint16_t place;
+	const enum nx_code code = kinds[kind].code;
 	struct nx_decoded expected;
-	const struct nx_decoded *d = nx_decode_form(&cache, kinds[kind].code, bytes, available);
+	struct nx_decoded *d = nx_decode_form(&cache, code, bytes, available);
 
 	if (!decode(kind, bytes, available, &expected)) {
 		assert_null(d);
+		assert_null(nx_decode_form_again(&cache, &place, code, bytes, available));
 		return;
 	}
 	decoded++;
-	assert_non_null(d);
-	assert_int_equal(d->has_more, expected.has_more);
-	assert_memory_equal(&d->insn, &expected.insn, sizeof(expected.insn));
-	if (!expected.has_more)
-		assert_memory_equal(d->op, expected.op, sizeof(expected.op));
+	check_equal(d, &expected);
 	kept += d->notes;
-	((struct nx_decoded *)(uintptr_t)d)->notes = 1;
+	d->notes = 1;
+	for (unsigned i = 0; i < 2; i++)
+		check_equal(nx_decode_form_again(&cache, &place, code, bytes, available),
+			    &expected);
 }
 
 /* The head and what is behind it, which changes; the last time some of the bytes are missing. */
@@ -144,6 +156,34 @@ static void test_empty(void **state)
 	assert_null(nx_decode_form(&cache, NX_CODE_64, zeros, 0));
 }
 
+/* An instruction is found where it was, and where it has given way since, no other is taken for it.
+ */
+static void test_again(void **state)
+{
+	static const uint8_t one[] = {0x66, 0x0f, 0x6e, 0xc0}, other[] = {0x66, 0x0f, 0x6e, 0xc1};
+	const struct nx_decoded *d;
+	uint16_t place = 0, stays;
+
+	(void)state;
+	memset(&cache, 0, sizeof(cache));
+	d = nx_decode_form_again(&cache, &place, NX_CODE_64, one, sizeof(one));
+	assert_non_null(d);
+	stays = place;
+	assert_ptr_equal(nx_decode_form_again(&cache, &place, NX_CODE_64, one, sizeof(one)), d);
+	assert_int_equal(place, stays);
+	assert_null(nx_decode_form_again(&cache, &place, NX_CODE_64, one, 3));
+	/* The same bytes in other code, and other bytes. */
+	assert_ptr_not_equal(nx_decode_form_again(&cache, &place, NX_CODE_32, one, sizeof(one)), d);
+	place = stays;
+	d = nx_decode_form_again(&cache, &place, NX_CODE_64, other, sizeof(other));
+	assert_non_null(d);
+	assert_int_equal(d->op[1].reg.value, ZYDIS_REGISTER_ECX);
+	memset(&cache, 0, sizeof(cache));
+	d = nx_decode_form_again(&cache, &place, NX_CODE_64, one, sizeof(one));
+	assert_non_null(d);
+	assert_int_equal(d->op[1].reg.value, ZYDIS_REGISTER_EAX);
+}
+
 /* Notes are kept with a head, and are not those of another one. */
 static void test_notes(void **state)
 {
@@ -175,6 +215,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_equals_zydis),
 	    cmocka_unit_test(test_empty),
+	    cmocka_unit_test(test_again),
 	    cmocka_unit_test(test_notes),
 	};
 
