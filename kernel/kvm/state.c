@@ -119,9 +119,12 @@ void nxk_write_state(struct nxk_vcpu *v)
 	if (v->rflags != v->state->rflags)
 		static_call(nxk_set_rflags)(vcpu, v->state->rflags);
 	v->rflags = v->state->rflags;
-	if (v->state->segments_changed)
-		for (unsigned int i = 0; i < NX_SREGS; i++)
-			if (i != NX_CS && i != NX_SS)
-				write_segment(vcpu, &v->state->seg[i], segment[i]);
+	if (!v->state->segments_changed)
+		return;
+	for (unsigned int i = 0; i < NX_SREGS; i++)
+		if (i != NX_CS && i != NX_SS)
+			write_segment(vcpu, &v->state->seg[i], segment[i]);
 	v->state->segments_changed = false;
+	/* The guest may bring back those that were read, and the engine has others. */
+	v->raw.valid = false;
 }

@@ -111,6 +111,27 @@
 	again	1b
 	.endm
 
+	/* A segment that a stay has loaded gets the value back that it had before the stay, from the
+	 * processor: FNINIT ends the stay. */
+	.macro program_segment_back
+1:	xor	eax, eax
+	mov	es, ax
+	mov	dx, 0x304
+	in	al, dx
+	mov	ax, di
+	mov	es, ax
+	fninit
+	xor	eax, eax
+	mov	es, ax
+	in	al, dx
+	mov	ax, es
+	fold	eax
+	in	al, dx
+	mov	es:[0x8000], edi
+	fold	[0x8000]
+	again	1b
+	.endm
+
 	/* Reads of the APIC base, PAT, an MTRR and the microcode's version. */
 	.macro program_msr
 1:	mov	ecx, 0x1b
