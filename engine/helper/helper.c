@@ -119,22 +119,21 @@ enum nx_status nx_help_pusha(struct nx_engine *engine, const struct nx_decoded *
 {
 	struct stack s = stack_begin(engine);
 	unsigned size = operand_size(d);
+	enum nx_status allowed;
 	void *host;
 
 	/*
-	 * All or nothing: one of the eight may be outside the segment, or on another page than the
-	 * first. Pages are looked at last, since that marks them.
+	 * All or nothing: one of the eight may be outside the segment. Where they are not on one
+	 * page, the first would be marked although the second may fault.
 	 */
 	for (unsigned i = 1; i <= 8; i++)
 		if (!nx_guest_is_inside(engine, NX_SS, (s.rsp - i * size) & s.mask, size, true))
 			return NX_LEAVE_SEGMENT;
-	for (unsigned i = 1; i <= 8; i++) {
-		enum nx_status status =
-		    nx_guest_pointer(engine, NX_SS, (s.rsp - i * size) & s.mask, size, &host);
-
-		if (status != NX_OK)
-			return status;
-	}
+	if (s.rsp < 8 * size)
+		return NX_LEAVE_PAGE_CROSSING;
+	allowed = nx_guest_pointer(engine, NX_SS, s.rsp - 8 * size, 8 * size, &host);
+	if (allowed != NX_OK)
+		return allowed;
 	/* AX, CX, DX, BX, the old SP, BP, SI, DI: the order of their numbers. */
 	for (unsigned i = NX_RAX; i <= NX_RDI; i++) {
 		enum nx_status status = stack_push(&s, engine->context.gpr[i], size);

@@ -199,6 +199,16 @@ static void half_a_pusha_marks_nothing(void **state)
 	assert_int_equal(m->reason, NX_LEAVE_SEGMENT);
 	assert_int_equal(mock_pte(m, m->ram, MOCK_STACK) & marks, 0);
 	mock_check(m);
+	/* The last four are on a page that is not there. */
+	m->start.seg[NX_SS].limit = 0x1fff;
+	m->start.gpr[NX_RSP] = 0x1010;
+	mock_set_pte(m, MOCK_STACK, 0);
+	mock_set_pte(m, MOCK_STACK + 0x1000, stack + 0x1000);
+	mock_run(m);
+	assert_int_equal(m->exits, 0);
+	assert_int_equal(m->reason, NX_LEAVE_PAGE_CROSSING);
+	assert_int_equal(mock_pte(m, m->ram, MOCK_STACK + 0x1000) & marks, 0);
+	mock_check(m);
 	mock_free(m);
 }
 
