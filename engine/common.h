@@ -15,6 +15,16 @@
 
 struct nx_engine;
 
+/*
+ * A variable that is written before it is read, on a path that is short: kernels have the compiler
+ * fill all others with zeros first.
+ */
+#if defined(__has_attribute) && __has_attribute(uninitialized)
+#define NX_UNINITIALIZED __attribute__((uninitialized))
+#else
+#define NX_UNINITIALIZED
+#endif
+
 /* Calls of memcpy and its like, which the compiler emits on its own as well; the host has them. */
 #define nx_memcpy __builtin_memcpy
 #define nx_memset __builtin_memset

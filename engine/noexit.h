@@ -312,7 +312,11 @@ enum nx_route { NX_ROUTE_EXIT, NX_ROUTE_LEAVE, NX_ROUTE_QUEUE, NX_ROUTE_INSTEAD 
 enum nx_session {
 	NX_SESSION_REFUSED, /* the engine leaves */
 	NX_SESSION_FRESH,   /* what map_page() has said before no longer holds */
-	NX_SESSION_KEPT,    /* what map_page() has said in this stay's last session still holds */
+	/* It does, but in the same stay guest addresses may lead elsewhere now. */
+	NX_SESSION_FLUSHED,
+	/* All that map_page() has said since a session was fresh still holds, in this stay and
+	 * before it. */
+	NX_SESSION_KEPT,
 };
 
 /* Return all bits set if a is below b, otherwise none. The value is computed without a branch,

@@ -21,46 +21,63 @@ static const uint8_t *code_page(struct nx_engine *engine, uint64_t linear)
 	uint64_t page = linear & NX_PAGE_MASK;
 	const uint8_t *host;
 
-	for (unsigned i = 0; i < engine->guest.code_pages; i++)
-		if (engine->guest.code_linear[i] == page)
-			return engine->guest.code_page[i];
+	/* Most often the one behind the last. */
+	if (engine->guest.next_code_page < engine->guest.code_pages &&
+	    engine->guest.code_linear[engine->guest.next_code_page] == page)
+		return engine->guest.code_page[engine->guest.next_code_page++];
+	for (unsigned i = 0; i < engine->guest.code_pages; i++) {
+		if (engine->guest.code_linear[i] != page)
+			continue;
+		engine->guest.next_code_page = i + 1;
+		return engine->guest.code_page[i];
+	}
 	if (engine->guest.code_pages == NX_MAX_CODE_PAGES ||
 	    nx_code_page(engine, linear, &host) != NX_OK)
 		return NULL;
 	nx_tlb_protect(engine, host);
 	engine->guest.code_linear[engine->guest.code_pages] = page;
 	engine->guest.code_page[engine->guest.code_pages++] = (void *)(uintptr_t)host;
+	engine->guest.next_code_page = engine->guest.code_pages;
 	return host;
 }
 
-/* Compare inline: fragments are short, and a call of memcmp() would cost more than its work. */
-static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned len)
+static bool differ_8(const uint8_t *a, const uint8_t *b)
 {
-	uint64_t x = 0, y = 0;
-	unsigned at = 0;
+	uint64_t x, y;
 
-	for (; at + 8 <= len; at += 8) {
-		nx_memcpy(&x, a + at, 8);
-		nx_memcpy(&y, b + at, 8);
-		if (x != y)
-			return false;
-	}
-	/* What is left, with bytes before it once more where there are any. */
-	if (at == len)
-		return true;
-	if (len > 8) {
-		nx_memcpy(&x, a + len - 8, 8);
-		nx_memcpy(&y, b + len - 8, 8);
-		return x == y;
-	}
-	for (; at < len; at++)
-		if (a[at] != b[at])
-			return false;
-	return true;
+	nx_memcpy(&x, a, 8);
+	nx_memcpy(&y, b, 8);
+	return x != y;
 }
 
-static enum nx_status check(struct nx_engine *engine, const struct nx_cluster *cluster,
-			    const uint64_t fragments[NX_FRAGMENT_WORDS])
+static bool differ_4(const uint8_t *a, const uint8_t *b)
+{
+	uint32_t x, y;
+
+	nx_memcpy(&x, a, 4);
+	nx_memcpy(&y, b, 4);
+	return x != y;
+}
+
+/*
+ * Compare inline: fragments are short, and a call of memcmp() would cost more than its work. The
+ * last bytes are compared together with some before them, which have been compared already.
+ */
+static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned len)
+{
+	if (len >= 8) {
+		for (unsigned i = 0; i + 8 < len; i += 8)
+			if (differ_8(a + i, b + i))
+				return false;
+		return !differ_8(a + len - 8, b + len - 8);
+	}
+	if (len >= 4)
+		return !differ_4(a, b) && !differ_4(a + len - 4, b + len - 4);
+	return !len || (a[0] == b[0] && a[len / 2] == b[len / 2] && a[len - 1] == b[len - 1]);
+}
+
+static enum nx_status compare(struct nx_engine *engine, const struct nx_cluster *cluster,
+			      const uint64_t fragments[NX_FRAGMENT_WORDS])
 {
 	const uint8_t *host = NULL;
 	uint64_t page = 1;
@@ -83,6 +100,18 @@ static enum nx_status check(struct nx_engine *engine, const struct nx_cluster *c
 		}
 	}
 	return NX_OK;
+}
+
+/* A stay may come to more pages of code than are noted; what is entered now needs its own only. */
+static enum nx_status check(struct nx_engine *engine, const struct nx_cluster *cluster,
+			    const uint64_t fragments[NX_FRAGMENT_WORDS])
+{
+	enum nx_status status = compare(engine, cluster, fragments);
+
+	if (status != NX_LEAVE_CODE_UNREADABLE || engine->guest.code_pages < NX_MAX_CODE_PAGES)
+		return status;
+	engine->guest.code_pages = 0;
+	return compare(engine, cluster, fragments);
 }
 
 /* Return the entry at an offset, or NULL if there is none; entries are sorted by offset. */

@@ -12,19 +12,30 @@
 
 struct nx_cluster;
 
-#define NX_MAX_CODE_PAGES 24
+#define NX_MAX_CODE_PAGES 48
 
 #define NX_MAX_LOAD 16 /* bytes of one operand that is loaded and not stored */
 
 /*
- * walk.c: the last page tables that walks of 4 and 5 levels have gone through, as a processor's
- * paging-structure caches keep them (SDM vol. 3, 4.10.3). They live as long as the TLB's entries.
+ * walk.c: where the last walks of 4 and 5 levels have led to, as a processor's paging-structure
+ * caches keep it (SDM vol. 3, 4.10.3): to a page table or, with large pages, to a page. As long as
+ * a TLB's entry could live that is taken as it is; after that the entries are read again, and it
+ * holds if all of them are what they were. The pointers hold as long as the host says so.
  */
-#define NX_WALK_TABLES 8 /* a power of two */
+#define NX_WALK_TABLES 64 /* a power of two */
+#define NX_WALK_UPPER 4
 struct nx_walk_table {
-	uint64_t tag;    /* the linear address without the bits below the table, and 1; 0: none */
-	uint64_t table;  /* guest-physical */
-	uint64_t rights; /* of the entries above it, all of which are marked as accessed */
+	uint64_t tag;   /* the linear address without the bits below 2 MiB, and 1; 0: none */
+	uint32_t pages; /* nx_guest.walk_pages, as of the pointers */
+	uint32_t time;  /* nx_guest.walk_time, when the entries were read last */
+	uint64_t cr3, cr4, efer;
+	uint64_t rights;    /* of the entries, all of which are marked as accessed */
+	uint64_t *table;    /* NULL: the last entry is that of a large page */
+	bool writable;      /* the table, by us */
+	uint8_t upper;      /* entries, the last one's being that of the table or large page */
+	uint8_t page_shift; /* of the large page */
+	const uint64_t *entry[NX_WALK_UPPER];
+	uint64_t value[NX_WALK_UPPER];
 };
 
 /* Cached translations of guest addresses, and when they may be used. */
@@ -33,11 +44,12 @@ struct nx_guest {
 	/* Host pages with code of this stay's clusters, stores to which leave. */
 	void *code_page[NX_MAX_CODE_PAGES];
 	uint64_t code_linear[NX_MAX_CODE_PAGES]; /* where each is mapped */
-	unsigned code_pages;
+	unsigned code_pages, next_code_page;
 	/* TLB entries in use, so that a flush costs what was used. */
 	uint8_t tlb_used[NX_TLB_ENTRIES];
 	unsigned tlb_used_count;
 	struct nx_walk_table walk_table[NX_WALK_TABLES];
+	uint32_t walk_pages, walk_time;
 	/* ioperm.c: the task's segment and its bitmap, as found in this stay. */
 	struct nx_io_page {
 		uint64_t linear; /* of the page, unknown if host is NULL */
@@ -56,8 +68,12 @@ enum nx_access { NX_READ, NX_WRITE, NX_FETCH, NX_READ_SYSTEM };
  * anything but NX_OK nothing that the guest could see as a fault's effect has happened. */
 enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access access,
 		       uint64_t *gpa);
-/* Have the next walks read the tables of all levels. */
+/* Have the next walks read the entries of all levels. */
 void nx_walk_forget(struct nx_engine *engine);
+/* Have them look the pages of all levels up as well: what the host has said no longer holds. */
+void nx_walk_drop(struct nx_engine *engine);
+/* Forget the translations of guest addresses, but not what the host has said of its pages. */
+void nx_guest_forget(struct nx_engine *engine);
 
 /* The place of an access. */
 struct nx_target {

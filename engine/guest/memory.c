@@ -22,10 +22,19 @@ void nx_tlb_flush(struct nx_engine *engine)
 	engine->guest.io_page[0].host = engine->guest.io_page[1].host = NULL;
 }
 
-void nx_engine_flush(struct nx_engine *engine)
+void nx_guest_forget(struct nx_engine *engine)
 {
 	nx_tlb_flush(engine);
 	engine->guest.code_pages = 0;
+	/* A host without sessions does not say that its pages hold any longer. */
+	if (!engine->host->guest_enter)
+		nx_walk_drop(engine);
+}
+
+void nx_engine_flush(struct nx_engine *engine)
+{
+	nx_guest_forget(engine);
+	nx_walk_drop(engine);
 }
 
 void nx_tlb_protect(struct nx_engine *engine, const void *page)
@@ -48,6 +57,8 @@ enum nx_status nx_session_open(struct nx_engine *engine)
 		return NX_LEAVE_SESSION;
 	if (session == NX_SESSION_FRESH)
 		nx_engine_flush(engine);
+	else if (session == NX_SESSION_FLUSHED)
+		nx_guest_forget(engine);
 	engine->guest.in_session = true;
 	return NX_OK;
 }

@@ -9,8 +9,9 @@
  *     and the processor itself set and clear bits there at the same time. If an entry is no
  *     longer what was checked, the whole walk starts again.
  *  3. Whatever depends on state that the engine does not have (PKRS) leaves.
- *  4. Within a stay a walk may begin at a page table that an earlier one has gone through. If that
- *     does not lead to the page, all levels are read: an old entry never makes a fault.
+ *  4. Within a stay a walk may begin at a page table that an earlier one has gone through, and in a
+ *     later stay if all entries above it are what they were. If that does not lead to the page, all
+ *     levels are read: an old entry never makes a fault.
  *  5. It is assumed that the guest's processor has PAT and, where the guest uses them, 4 MiB and
  *     1 GiB pages: bits that are reserved only without these features are not treated so.
  */
@@ -58,9 +59,10 @@ struct walk {
 	 * level and NX takes one away at any level.
 	 */
 	uint64_t rights;
-	/* Of the page table with the leaf, or 0: its address, and the rights of the entries above.
+	/* The rights of the entries above the page table with the leaf; not used with large pages.
 	 */
-	uint64_t table, above;
+	uint64_t above;
+	unsigned page_shift; /* of the page */
 };
 
 static enum nx_status read_entry(struct walk *walk, uint64_t gpa, struct walk_step *step)
@@ -106,10 +108,8 @@ static enum nx_status descend_wide(struct walk *walk, uint64_t table, unsigned l
 		enum nx_status status;
 		uint64_t value;
 
-		if (level == 1) {
-			walk->table = table;
-			walk->above = walk->rights;
-		}
+		walk->above = walk->rights;
+		walk->page_shift = shift;
 		status = read_entry(walk, table + ((walk->linear >> shift) & 511) * 8, step);
 		if (status != NX_OK)
 			return status;
@@ -133,25 +133,27 @@ static enum nx_status descend_wide(struct walk *walk, uint64_t table, unsigned l
 	}
 }
 
-/* 4 and 5 levels; the page table, if it is given, is where all but the last lead to. */
-static enum nx_status walk_long(struct walk *walk, const struct nx_walk_table *known, uint64_t *gpa)
+/* The bits that no entry of 4 and 5 levels may have. */
+static uint64_t long_reserved(const struct nx_state *state)
+{
+	uint64_t reserved = address_reserved(state) & ((1ull << 52) - 1);
+
+	return state->efer & NX_EFER_NXE ? reserved : reserved | PTE_NX;
+}
+
+/* 4 and 5 levels. */
+static enum nx_status walk_long(struct walk *walk, uint64_t *gpa)
 {
 	const struct nx_state *state = &walk->engine->state;
 	const unsigned levels = state->cr4 & NX_CR4_LA57 ? 5 : 4;
 	const unsigned unused = 64 - (12 + 9 * levels);
 	uint64_t address = address_reserved(state);
-	uint64_t reserved = address & ((1ull << 52) - 1);
 
 	/* Not canonical: #GP or #SS, not a page fault. */
 	if ((uint64_t)((int64_t)(walk->linear << unused) >> unused) != walk->linear)
 		return NX_LEAVE_FAULT;
-	if (!(state->efer & NX_EFER_NXE))
-		reserved |= PTE_NX;
-	if (known) {
-		walk->rights = known->rights;
-		return descend_wide(walk, known->table, 1, reserved, gpa);
-	}
-	return descend_wide(walk, state->cr3 & ~address & NX_PAGE_MASK, levels, reserved, gpa);
+	return descend_wide(walk, state->cr3 & ~address & NX_PAGE_MASK, levels,
+			    long_reserved(state), gpa);
 }
 
 /*
@@ -314,38 +316,114 @@ static struct nx_walk_table *table_row(struct nx_engine *engine, uint64_t linear
 	return &engine->guest.walk_table[linear >> 21 & (NX_WALK_TABLES - 1)];
 }
 
+/* Return whether the entries are what they were. */
+static bool is_unchanged(const struct nx_engine *engine, const struct nx_walk_table *row)
+{
+	const struct nx_state *state = &engine->state;
+
+	if (row->cr3 != state->cr3 || row->cr4 != state->cr4 || row->efer != state->efer)
+		return false;
+	for (unsigned i = 0; i < row->upper; i++)
+		if (__atomic_load_n(row->entry[i], __ATOMIC_ACQUIRE) != row->value[i])
+			return false;
+	return true;
+}
+
 static const struct nx_walk_table *known_table(struct nx_engine *engine, uint64_t linear)
 {
-	const struct nx_walk_table *row = table_row(engine, linear);
+	struct nx_walk_table *row = table_row(engine, linear);
 
-	return row->tag == table_tag(linear) ? row : NULL;
+	if (row->tag != table_tag(linear) || row->pages != engine->guest.walk_pages)
+		return NULL;
+	if (row->time != engine->guest.walk_time) {
+		if (!is_unchanged(engine, row))
+			return NULL;
+		row->time = engine->guest.walk_time;
+	}
+	return row;
 }
 
 static void keep_table(struct nx_engine *engine, const struct walk *walk)
 {
-	*table_row(engine, walk->linear) = (struct nx_walk_table){
-	    .tag = table_tag(walk->linear), .table = walk->table, .rights = walk->above};
+	const struct nx_state *state = &engine->state;
+	const struct walk_step *last = &walk->step[walk->steps - 1];
+	const bool large = walk->page_shift > 12;
+	struct nx_walk_table *row = table_row(engine, walk->linear);
+
+	row->tag = table_tag(walk->linear);
+	row->pages = engine->guest.walk_pages;
+	row->time = engine->guest.walk_time;
+	row->cr3 = state->cr3;
+	row->cr4 = state->cr4;
+	row->efer = state->efer;
+	row->rights = large ? walk->rights : walk->above;
+	row->table = large ? NULL : (uint64_t *)((uintptr_t)last->entry & NX_PAGE_MASK);
+	row->writable = last->writable;
+	row->page_shift = (uint8_t)walk->page_shift;
+	row->upper = (uint8_t)(walk->steps - !large);
+	for (unsigned i = 0; i < row->upper; i++) {
+		row->entry[i] = walk->step[i].entry;
+		row->value[i] = walk->step[i].value | PTE_ACCESSED;
+	}
+	if (large && walk->access == NX_WRITE)
+		row->value[row->upper - 1] |= PTE_DIRTY;
 }
 
 void nx_walk_forget(struct nx_engine *engine)
 {
+	/* A row of one turn of the counter before would be taken for one of now. */
+	if (!++engine->guest.walk_time)
+		nx_walk_drop(engine);
+}
+
+void nx_walk_drop(struct nx_engine *engine)
+{
+	if (++engine->guest.walk_pages)
+		return;
 	for (unsigned i = 0; i < NX_WALK_TABLES; i++)
 		engine->guest.walk_table[i].tag = 0;
+}
+
+/* Walk on from what is known; anything but NX_OK and MARKED says that all has to be read. */
+static enum nx_status walk_known(struct walk *walk, const struct nx_walk_table *known,
+				 uint64_t *gpa, enum marked *marked)
+{
+	const struct nx_state *state = &walk->engine->state;
+	struct walk_step *step = &walk->step[0];
+	uint64_t offset = (1ull << known->page_shift) - 1;
+	enum nx_status status;
+
+	walk->rights = known->rights;
+	walk->steps = 1;
+	if (known->table) {
+		step->entry = &known->table[walk->linear >> 12 & 511];
+		step->value = __atomic_load_n((uint64_t *)step->entry, __ATOMIC_ACQUIRE);
+		step->writable = known->writable;
+		if (!(step->value & PTE_PRESENT) || (step->value & long_reserved(state)))
+			return NX_LEAVE_PAGE_FAULT;
+		walk->rights &= step->value ^ PTE_NX;
+	} else {
+		*step = (struct walk_step){.value = known->value[known->upper - 1]};
+	}
+	*gpa = (step->value & ~address_reserved(state) & NX_PAGE_MASK & ~offset) |
+	       (walk->linear & offset);
+	status = check_rights(walk);
+	if (status == NX_OK)
+		*marked = mark_all(walk);
+	return status;
 }
 
 /* ---- A walk ---- */
 
 /* Walk once; *marked is what has become of the marks if the status is NX_OK. */
-static enum nx_status walk_once(struct walk *walk, const struct nx_walk_table *known, uint64_t *gpa,
-				enum marked *marked)
+static enum nx_status walk_once(struct walk *walk, uint64_t *gpa, enum marked *marked)
 {
 	enum nx_status status;
 
 	walk->steps = 0;
 	walk->rights = ~0ull;
-	walk->table = 0;
 	if (walk->engine->state.efer & NX_EFER_LMA)
-		status = walk_long(walk, known, gpa);
+		status = walk_long(walk, gpa);
 	else if (walk->wide)
 		status = walk_pae(walk, gpa);
 	else
@@ -363,7 +441,7 @@ enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access
 	const struct nx_state *state = &engine->state;
 	const bool is_long = state->efer & NX_EFER_LMA;
 	const struct nx_walk_table *known;
-	struct walk walk;
+	struct walk walk NX_UNINITIALIZED;
 	enum marked marked;
 	uint64_t found;
 
@@ -379,18 +457,18 @@ enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access
 	walk.access = access;
 	walk.wide = is_long || (state->cr4 & NX_CR4_PAE);
 	known = is_long ? known_table(engine, linear) : NULL;
-	if (known && walk_once(&walk, known, &found, &marked) == NX_OK && marked == MARKED) {
+	if (known && walk_known(&walk, known, &found, &marked) == NX_OK && marked == MARKED) {
 		*gpa = found;
 		return NX_OK;
 	}
 	for (unsigned tries = 0; tries < MAX_TRIES; tries++) {
-		enum nx_status status = walk_once(&walk, NULL, &found, &marked);
+		enum nx_status status = walk_once(&walk, &found, &marked);
 
 		if (status != NX_OK)
 			return status;
 		switch (marked) {
 		case MARKED:
-			if (is_long && walk.table)
+			if (is_long)
 				keep_table(engine, &walk);
 			*gpa = found;
 			return NX_OK;

@@ -298,7 +298,7 @@ void nx_pending_finish(struct nx_engine *engine, uint64_t data)
 
 	if (engine->pending.kind == NX_PENDING_INSN) {
 		if (engine->pending.flushes)
-			nx_engine_flush(engine);
+			nx_guest_forget(engine);
 		finish_insn(engine, site, data);
 		engine->state.rip = site->next;
 		engine->pending.kind = NX_PENDING_NONE;

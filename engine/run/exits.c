@@ -64,7 +64,7 @@ void nx_engine_exit_done(struct nx_engine *engine, bool flush)
 	engine->pending.done = true;
 	engine->pending.same_mode = !flush;
 	if (flush)
-		nx_engine_flush(engine);
+		nx_guest_forget(engine);
 }
 
 void nx_engine_forget_exit(struct nx_engine *engine)

@@ -325,7 +325,7 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 		if (engine->pending.done)
 			break;
 		engine->pending.cluster = NULL;
-		nx_engine_flush(engine);
+		nx_guest_forget(engine);
 		break;
 	case NX_COMPLETION_DONE:
 		break;

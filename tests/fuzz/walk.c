@@ -214,9 +214,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!(who & 32))
 		linear = (uint64_t)((int64_t)(linear << 16) >> 16);
 	make_tables(&input, linear);
-	nx_walk_forget(&engine);
-	/* Then the page beside it, for which the engine knows the page table now. */
-	if (check_walk(linear, access))
+	nx_walk_drop(&engine);
+	/* Then the page beside it, for which the engine knows the page table now, and the first one
+	 * as in another stay. */
+	if (check_walk(linear, access)) {
 		check_walk(linear ^ NX_PAGE_SIZE, access);
+		nx_walk_forget(&engine);
+		check_walk(linear, access);
+	}
 	return 0;
 }

@@ -292,6 +292,16 @@ static void test_too_many_pages(void **state)
 	cluster.fragments = NX_MAX_CODE_PAGES;
 	assert_int_equal(nx_code_check(m->engine, &cluster, ALL), NX_OK);
 	assert_int_equal(m->engine->guest.code_pages, NX_MAX_CODE_PAGES);
+	/* Another translation's code takes the place of what is not needed any more. */
+	cluster.fragment = &fragment[1];
+	for (unsigned i = 0; i < PAGES; i++)
+		fragment[i].bytes = (uint16_t)(i - 1);
+	cluster.bytes = bytes + 1;
+	assert_int_equal(nx_code_check(m->engine, &cluster, ALL), NX_OK);
+	assert_int_equal(m->engine->guest.code_pages, NX_MAX_CODE_PAGES);
+	assert_int_equal(m->engine->guest.code_linear[0], MOCK_CODE + 0x1000);
+	bytes[PAGES - 1] ^= 1;
+	assert_int_equal(nx_code_check(m->engine, &cluster, ALL), NX_LEAVE_CODE_CHANGED);
 	mock_free(m);
 }
 
