@@ -149,6 +149,7 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 
 void nxk_engine_free(struct nxk_vcpu *v)
 {
+	nxk_session_release(v);
 	nxk_code_put(&v->memory);
 	if (v->memory.arena)
 		atomic_dec(&arenas);

@@ -3,7 +3,7 @@
  * hooks.c - redirects KVM's static calls to wrappers.
  *
  * KVM calls its vendor module through static calls, direct calls that are patched when that module
- * is loaded. Five of them are redirected while this module is loaded. For a VM that is not enabled
+ * is loaded. Six of them are redirected while this module is loaded. For a VM that is not enabled
  * a wrapper ends in a tail jump: no frame of ours is on the stack while KVM's function sleeps.
  * Hence, after the calls have been patched back, synchronize_rcu_tasks() suffices: it waits until
  * no task is preempted inside a wrapper any more.
@@ -68,6 +68,7 @@ DEFINE_STATIC_CALL(nxk_orig_pre_run, no_vcpu);
 DEFINE_STATIC_CALL(nxk_orig_skip, no_vcpu);
 DEFINE_STATIC_CALL(nxk_orig_free, no_free);
 DEFINE_STATIC_CALL(nxk_orig_destroy, no_destroy);
+DEFINE_STATIC_CALL(nxk_orig_flush, no_free);
 DEFINE_STATIC_CALL(nxk_get_segment, no_segment);
 DEFINE_STATIC_CALL(nxk_set_segment, no_segment);
 DEFINE_STATIC_CALL(nxk_get_gdt, no_table);
@@ -287,6 +288,16 @@ static void vm_destroy(struct kvm *kvm)
 	static_call(nxk_orig_destroy)(kvm);
 }
 
+/* KVM serves a request that tells that pages of the guest's have gone (memory.c). */
+static void flush_tlb_all(struct kvm_vcpu *vcpu)
+{
+	struct nxk_vcpu *v = nxk_vcpu_known(vcpu);
+
+	if (v)
+		nxk_session_forget(v);
+	static_call(nxk_orig_flush)(vcpu);
+}
+
 /* ---- Attaching ---- */
 
 #define KEY(op) "__SCK__kvm_x86_" #op
@@ -312,6 +323,7 @@ static struct hook hooks[] = {
     HOOK(skip_emulated_instruction, skip, nxk_orig_skip),
     HOOK(vcpu_free, vcpu_free, nxk_orig_free),
     HOOK(vm_destroy, vm_destroy, nxk_orig_destroy),
+    HOOK(flush_tlb_all, flush_tlb_all, nxk_orig_flush),
 };
 
 /* Operations and functions of KVM's that we call: found by name, called through static calls. */

@@ -134,11 +134,13 @@ struct nxk_vcpu {
 	/* memory.c: pages that sessions have looked up through this root of the page table, and a
 	 * number that tells those that still hold. */
 	hpa_t root;
+	struct page *root_page; /* a reference: that of the root at the stay's beginning */
+	u64 apic_base;          /* as it was then */
 	u64 epoch;
 	struct nxk_known_page {
 		u64 epoch, gpa;
 		struct nx_page page;
-	} known[32];
+	} known[128];
 	/* What is shown; host and stats are parts of it. */
 	struct nx_share_vcpu *shared;
 	struct nx_stats *host;
@@ -386,8 +388,12 @@ void nxk_write_state(struct nxk_vcpu *v);
 /* Begin a session. It is refused if a pending request forbids it. */
 enum nx_session nxk_session_begin(struct nxk_vcpu *v);
 void nxk_session_end(struct nxk_vcpu *v);
-/* Let the next session be a fresh one: a stay begins. */
+/* Let the next session be a fresh one: pages that sessions have looked up may go. */
 void nxk_session_forget(struct nxk_vcpu *v);
+/* A stay begins, in which sessions may use what earlier ones have looked up. */
+void nxk_session_prepare(struct nxk_vcpu *v);
+/* Forget all, since there will be no more sessions. */
+void nxk_session_release(struct nxk_vcpu *v);
 /* Return the page's host memory and whether the hardware would store there; NULL: it has none. */
 void *nxk_guest_page(struct kvm_vcpu *vcpu, u64 gpa, bool *writable);
 /* Return whether the address is in the page of the vCPU's APIC registers. */

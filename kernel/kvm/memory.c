@@ -8,9 +8,14 @@
  * each has taken an interrupt, hence until our session is over. So an entry that is found in a
  * session is valid to the session's end, without a reference and without a lock.
  *
- * In the next session of the stay it is valid as well, unless such a request has been made of this
- * vCPU since: KVM makes it of all vCPUs, and it stays pending until KVM enters the guest. The
- * processor's own TLB relies on the same, for KVM flushes it at these requests only.
+ * In later sessions it is valid as well, in this stay and others, unless such a request has been
+ * made of this vCPU since: KVM makes it of all vCPUs, and it stays pending until KVM serves it on
+ * its way into the guest, by a static call that is redirected here (nxk_session_forget()). The
+ * processor's own TLB relies on the same, for KVM flushes it at these requests. The other reason
+ * for which KVM flushes it is that the vCPU gets another root of the page table, whose
+ * predecessor's entries may go without a request. So the root has to be the same; and as long as
+ * pages are remembered that were found through one, a reference to its page keeps another root from
+ * getting its address.
  */
 #include "host.h"
 
@@ -31,34 +36,62 @@
 	 REQUEST(MIGRATE_TIMER) | REQUEST(SCAN_IOAPIC) | REQUEST(LOAD_EOI_EXITMAP) |          \
 	 REQUEST(PMU) | REQUEST(EVENT) | REQUEST(UNBLOCK) | REQUEST(HV_STIMER))
 
-/* Those of them that tell that entries have gone or that guest addresses lead elsewhere. */
-#define FORGETS                                                                       \
-	(REQUEST(TLB_FLUSH) | REQUEST(TLB_FLUSH_CURRENT) | REQUEST(TLB_FLUSH_GUEST) | \
-	 REQUEST(MMU_SYNC) | REQUEST(LOAD_MMU_PGD))
+/* The one that tells that entries have gone. */
+#define FORGETS REQUEST(TLB_FLUSH)
+/*
+ * The one that tells that another vCPU wants guest addresses to lead elsewhere. TLB_FLUSH_CURRENT,
+ * MMU_SYNC and LOAD_MMU_PGD are made by the vCPU itself: each change between a guest and its nested
+ * guest makes them, and whatever makes them in a stay has the engine forget addresses by itself
+ * (nx_exit_flushes()).
+ */
+#define FLUSHES REQUEST(TLB_FLUSH_GUEST)
 
 /*
- * Once a request that forgets is pending, another one would not be seen, so that every session is
- * fresh from there on.
+ * Once such a request is pending, another one would not be seen, so that every session is fresh, or
+ * flushed, from there on.
  */
 static enum nx_session kind_of(struct nxk_vcpu *v)
 {
 	hpa_t root = v->vcpu->arch.mmu->root.hpa;
 	u64 requests = READ_ONCE(v->vcpu->requests);
-	bool kept = v->root == root && !(requests & FORGETS);
 
 	if (requests & ~MAY_WAIT || !VALID_PAGE(root) || nxk_fails(NXK_FAIL_SESSION))
 		return NX_SESSION_REFUSED;
-	v->root = root;
-	if (!kept) {
+	if (v->root != root || requests & FORGETS) {
+		v->root = root;
 		v->epoch++;
 		v->audited = 0;
+		return NX_SESSION_FRESH;
 	}
-	return kept ? NX_SESSION_KEPT : NX_SESSION_FRESH;
+	return requests & FLUSHES ? NX_SESSION_FLUSHED : NX_SESSION_KEPT;
 }
 
 void nxk_session_forget(struct nxk_vcpu *v)
 {
 	v->root = INVALID_PAGE;
+}
+
+void nxk_session_release(struct nxk_vcpu *v)
+{
+	nxk_session_forget(v);
+	if (v->root_page)
+		put_page(v->root_page);
+	v->root_page = NULL;
+}
+
+void nxk_session_prepare(struct nxk_vcpu *v)
+{
+	hpa_t root = v->vcpu->arch.mmu->root.hpa;
+	struct page *page = VALID_PAGE(root) ? pfn_to_page(root >> PAGE_SHIFT) : NULL;
+
+	/* The APIC's page is no memory, wherever it is. */
+	if (page == v->root_page && v->apic_base == v->vcpu->arch.apic_base)
+		return;
+	nxk_session_release(v);
+	if (page)
+		get_page(page);
+	v->root_page = page;
+	v->apic_base = v->vcpu->arch.apic_base;
 }
 
 enum nx_session nxk_session_begin(struct nxk_vcpu *v)

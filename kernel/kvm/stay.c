@@ -151,7 +151,7 @@ int nxk_stay(struct nxk_vcpu *v)
 	int result;
 
 	nxk_read_state(v);
-	nxk_session_forget(v);
+	nxk_session_prepare(v);
 	v->kicked = false;
 	v->stay_began = rdtsc();
 	trace_noexit_stay(v);
