@@ -571,12 +571,19 @@ enum nx_completion {
 /* Complete the pending exit, if any, from *exit and run nothing else. */
 NX_API enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_exit *exit);
 
+/* What an exit's instruction has changed; each includes the ones before it. */
+enum nx_changes {
+	NX_CHANGES_REGISTERS, /* gpr, rip and rflags */
+	NX_CHANGES_SEGMENTS,  /* FS, GS and the task register, as VMLOAD loads them */
+	/* Anything: the engine forgets its translations of guest addresses. It has to if
+	 * nx_exit_flushes() says so. */
+	NX_CHANGES_ALL,
+};
+
 /* Tell the engine that the host has executed the pending exit's instruction by its own means, as
  * KVM's handlers do: the state is the guest's after the instruction, rip included, and the stay
- * goes on with the next resume. flush says whether the engine forgets its translations of guest
- * addresses; nx_exit_flushes() says whether it has to. Without flush nothing of the state may have
- * changed but gpr, rip and rflags. */
-NX_API void nx_engine_exit_done(struct nx_engine *engine, bool flush);
+ * goes on with the next resume. changes says what the state may differ in. */
+NX_API void nx_engine_exit_done(struct nx_engine *engine, enum nx_changes changes);
 
 /* Return whether the instruction may change address spaces, access rights or memory types: MOV
  * to CR3 may, CPUID may not. A host that moves memory or changes mappings for a reason of its

@@ -127,6 +127,8 @@ enum nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uin
 /* Check that the bitmap in the task's segment allows a port access; return NX_OK or the reason
  * to leave (SDM vol. 1, 19.5.2). */
 enum nx_status nx_io_permitted(struct nx_engine *engine, uint16_t port, unsigned size);
+/* Forget the bitmap: the task's segment is another one, or its pages are. */
+void nx_io_forget(struct nx_engine *engine);
 /* Return whether there is such a bitmap. */
 bool nx_io_bitmap_exists(const struct nx_state *state);
 

@@ -19,7 +19,7 @@ void nx_tlb_flush(struct nx_engine *engine)
 	}
 	engine->guest.tlb_used_count = 0;
 	nx_walk_forget(engine);
-	engine->guest.io_page[0].host = engine->guest.io_page[1].host = NULL;
+	nx_io_forget(engine);
 }
 
 void nx_guest_forget(struct nx_engine *engine)

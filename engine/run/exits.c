@@ -58,13 +58,15 @@ enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_e
 	}
 }
 
-void nx_engine_exit_done(struct nx_engine *engine, bool flush)
+void nx_engine_exit_done(struct nx_engine *engine, enum nx_changes changes)
 {
 	engine->pending.kind = NX_PENDING_NONE;
 	engine->pending.done = true;
-	engine->pending.same_mode = !flush;
-	if (flush)
+	engine->pending.same_mode = changes == NX_CHANGES_REGISTERS;
+	if (changes == NX_CHANGES_ALL)
 		nx_guest_forget(engine);
+	else if (changes == NX_CHANGES_SEGMENTS)
+		nx_io_forget(engine);
 }
 
 void nx_engine_forget_exit(struct nx_engine *engine)

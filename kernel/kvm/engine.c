@@ -183,9 +183,20 @@ enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v)
 	return outcome;
 }
 
+/* VMLOAD, too, has the state read again, but leads no guest address elsewhere. */
+static enum nx_changes changes_of(const struct nxk_vcpu *v)
+{
+	if (nx_exit_flushes(&v->exit))
+		return NX_CHANGES_ALL;
+	if (!v->reread)
+		return NX_CHANGES_REGISTERS;
+	return v->exit.kind == NX_EXIT_INSN && v->exit.insn == NX_INSN_VMLOAD ? NX_CHANGES_SEGMENTS
+									      : NX_CHANGES_ALL;
+}
+
 void nxk_engine_done(struct nxk_vcpu *v)
 {
-	nx_engine_exit_done(v->engine, v->reread || nx_exit_flushes(&v->exit));
+	nx_engine_exit_done(v->engine, changes_of(v));
 }
 
 enum nx_completion nxk_engine_complete(struct nxk_vcpu *v)
@@ -194,7 +205,7 @@ enum nx_completion nxk_engine_complete(struct nxk_vcpu *v)
 
 	/* The stay goes on in the same mode, with what is known of the guest's memory. */
 	if (completion == NX_COMPLETION_DONE)
-		nx_engine_exit_done(v->engine, false);
+		nx_engine_exit_done(v->engine, NX_CHANGES_REGISTERS);
 	return completion;
 }
 

@@ -45,7 +45,7 @@ static void execute(struct nx_state *s, const struct nx_exit *exit)
 		s->rip++; /* REX.R */
 }
 
-enum end { DONE, DONE_FLUSHED, COMPLETED };
+enum end { DONE, DONE_SEGMENTS, DONE_FLUSHED, COMPLETED };
 
 struct result {
 	struct nx_state state;
@@ -77,9 +77,14 @@ static struct result stay(struct mock *m, enum end end)
 					 NX_COMPLETION_DONE);
 			assert_memory_equal(s, &after, sizeof(after));
 		} else {
+			if (end == DONE_SEGMENTS)
+				after.seg[NX_FS].base = 0x1000 * (result.exits + 1);
 			*s = after;
-			nx_engine_exit_done(m->engine,
-					    end == DONE_FLUSHED || nx_exit_flushes(&exit));
+			nx_engine_exit_done(m->engine, end == DONE_FLUSHED || nx_exit_flushes(&exit)
+							   ? NX_CHANGES_ALL
+						       : end == DONE_SEGMENTS
+							   ? NX_CHANGES_SEGMENTS
+							   : NX_CHANGES_REGISTERS);
 		}
 		if (!m->engine->guest.tlb_used_count)
 			result.forgotten |= 1u << result.exits;
@@ -132,6 +137,11 @@ static void mappings_are_kept_by_class(void **state)
 	/* One for writing, and one for reading behind the new CR3. */
 	assert_int_equal(result.misses, 2);
 	assert_int_equal(stay(m, DONE_FLUSHED).forgotten, (1u << EXITS) - 1);
+	/* Segments may change without the mappings, and are loaded again then. */
+	result = stay(m, DONE_SEGMENTS);
+	assert_int_equal(result.forgotten, FLUSHING);
+	assert_int_equal(result.misses, 2);
+	assert_int_equal(m->engine->context.seg[NX_FS].base, 0x1000 * EXITS);
 	/* The engine completes by the same table. */
 	result = stay(m, COMPLETED);
 	assert_int_equal(result.exits, EXITS);
@@ -172,7 +182,7 @@ static void it_does_not_outlive_the_stay(void **state)
 	assert_true(mock_worth_resuming(m, m->code_rip, NX_CLASS_CPUID));
 	assert_int_equal(nx_engine_resume(m->engine, &exit), NX_EXIT);
 	execute(nx_engine_state(m->engine), &exit);
-	nx_engine_exit_done(m->engine, false);
+	nx_engine_exit_done(m->engine, NX_CHANGES_REGISTERS);
 	assert_true(m->engine->guest.tlb_used_count > 0);
 	/* The host went to the hardware after all, where the page table changed. */
 	*nx_engine_state(m->engine) = m->start;
