@@ -14,7 +14,7 @@
 nxk_code_area:
 	ANNOTATE_NOENDBR
 	/* int3 */
-	.fill	NXK_CODE_SLICES * NXK_CODE_SLICE, 1, 0xcc
+	.fill	NXK_CODE_CHUNKS * NXK_CODE_CHUNK, 1, 0xcc
 	.size	nxk_code_area, . - nxk_code_area
 
 	.section .note.GNU-stack, "", @progbits

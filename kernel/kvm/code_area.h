@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* code_area.h - the code cache of the module: the number of slices, one per vCPU, and their size.
- */
+/* code_area.h - the size of the module's code cache, in chunks: a vCPU has one or several. */
 #ifndef NXK_CODE_AREA_H
 #define NXK_CODE_AREA_H
 
-#define NXK_CODE_SLICES 32
-#define NXK_CODE_SLICE 0x40000
+#define NXK_CODE_CHUNKS 128
+#define NXK_CODE_CHUNK 0x10000
 
 #endif
