@@ -50,6 +50,7 @@ struct nx_guest {
 	unsigned tlb_used_count;
 	struct nx_walk_table walk_table[NX_WALK_TABLES];
 	uint32_t walk_pages, walk_time;
+	bool walk_stores; /* the last walk would do for a store, too, with nothing to be marked */
 	/* ioperm.c: the task's segment and its bitmap, as found in this stay. */
 	struct nx_io_page {
 		uint64_t linear; /* of the page, unknown if host is NULL */

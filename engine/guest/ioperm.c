@@ -12,11 +12,6 @@
 #define TSS_32_64 9           /* type without the busy bit */
 #define TYPE_BUSY 2
 
-void nx_io_forget(struct nx_engine *engine)
-{
-	engine->guest.io_page[0].host = engine->guest.io_page[1].host = NULL;
-}
-
 bool nx_io_bitmap_exists(const struct nx_state *state)
 {
 	const struct nx_segment *tr = &state->tr;

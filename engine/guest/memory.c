@@ -10,6 +10,11 @@
  */
 #include "engine.h"
 
+void nx_io_forget(struct nx_engine *engine)
+{
+	engine->guest.io_page[0].host = engine->guest.io_page[1].host = NULL;
+}
+
 void nx_tlb_flush(struct nx_engine *engine)
 {
 	for (unsigned i = 0; i < engine->guest.tlb_used_count; i++) {
@@ -165,11 +170,13 @@ enum nx_status nx_guest_resolve_linear(struct nx_engine *engine, uint64_t linear
 	if (page.kind != NX_PAGE_RAM || (access == NX_WRITE && !page.writable))
 		return NX_LEAVE_HOST_PAGE;
 	target->host = (uint8_t *)page.host + (gpa & ~NX_PAGE_MASK);
-	if (access == NX_WRITE)
+	/* Most pages that are loaded from are stored to, too. */
+	if (access == NX_WRITE || (engine->guest.walk_stores && page.writable))
 		stores = is_code_page(engine, page.host) ? STORES_GUARDED : STORES_FREE;
 	if (access == NX_READ || access == NX_WRITE)
 		tlb_fill(engine, linear, page.host, stores);
-	if (stores == STORES_GUARDED && changes_code(engine, target->host, size))
+	if (access == NX_WRITE && stores == STORES_GUARDED &&
+	    changes_code(engine, target->host, size))
 		return NX_LEAVE_CODE_WRITE;
 	return NX_OK;
 }

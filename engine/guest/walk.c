@@ -435,6 +435,15 @@ static enum nx_status walk_once(struct walk *walk, uint64_t *gpa, enum marked *m
 	return status;
 }
 
+/* Return whether the walk, which was one for a load, would do for a store and mark nothing more. */
+static bool allows_stores(struct walk *walk)
+{
+	if (walk->access != NX_READ || !(walk->step[walk->steps - 1].value & PTE_DIRTY))
+		return false;
+	walk->access = NX_WRITE;
+	return check_rights(walk) == NX_OK;
+}
+
 enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access access,
 		       uint64_t *gpa)
 {
@@ -447,6 +456,7 @@ enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access
 
 	if (!is_long)
 		linear = (uint32_t)linear;
+	engine->guest.walk_stores = false;
 	if (!(state->cr0 & NX_CR0_PG)) {
 		*gpa = linear;
 		return NX_OK;
@@ -458,6 +468,7 @@ enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access
 	walk.wide = is_long || (state->cr4 & NX_CR4_PAE);
 	known = is_long ? known_table(engine, linear) : NULL;
 	if (known && walk_known(&walk, known, &found, &marked) == NX_OK && marked == MARKED) {
+		engine->guest.walk_stores = allows_stores(&walk);
 		*gpa = found;
 		return NX_OK;
 	}
@@ -470,6 +481,7 @@ enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access
 		case MARKED:
 			if (is_long)
 				keep_table(engine, &walk);
+			engine->guest.walk_stores = allows_stores(&walk);
 			*gpa = found;
 			return NX_OK;
 		case MARK_FORBIDDEN:

@@ -681,9 +681,38 @@ static void large_pages_hold_if_unchanged(void **state)
 	assert_int_equal(gpa, 0x200000 | (LINEAR & 0x1fffff));
 }
 
+/* A walk for a load says whether a store would pass and find everything marked already. */
+static void loads_tell_of_stores(void **state)
+{
+	uint64_t gpa, *leaf;
+
+	(void)state;
+	for (unsigned known = 0; known < 2; known++) {
+		leaf = make_long(4, LINEAR, 0xa000 | RWX | D);
+		assert_int_equal(walk_to(LINEAR, NX_READ, &gpa), NX_OK);
+		if (known)
+			assert_int_equal(walk_on(LINEAR, NX_READ, &gpa), NX_OK);
+		assert_true(engine.guest.walk_stores);
+		for (unsigned i = 0; i < 3; i++) {
+			*leaf = 0xa000 | (i == 0 ? RWX : i == 1 ? P | U | D : RWX | D);
+			if (!known)
+				nx_walk_drop(&engine);
+			assert_int_equal(walk_on(LINEAR, i == 2 ? NX_FETCH : NX_READ, &gpa), NX_OK);
+			assert_false(engine.guest.walk_stores);
+			/* The dirty bit stays as it was. */
+			assert_int_equal(*leaf & D, i == 0 ? 0 : D);
+		}
+		/* A fault says nothing of stores either. */
+		*leaf = 0;
+		assert_int_equal(walk_on(LINEAR, NX_READ, &gpa), NX_LEAVE_PAGE_FAULT);
+		assert_false(engine.guest.walk_stores);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(loads_tell_of_stores),
 	    cmocka_unit_test(page_tables_hold_if_unchanged),
 	    cmocka_unit_test(large_pages_hold_if_unchanged),
 	    cmocka_unit_test(paging_off_truncates),
