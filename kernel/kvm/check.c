@@ -37,22 +37,32 @@ bool nxk_check_due(struct nxk_vcpu *v)
 	return true;
 }
 
-static bool same_registers(struct nxk_vcpu *v)
+/* Return in what the hardware's exit differs from the engine's, or NULL. */
+static const char *difference(struct nxk_vcpu *v, enum nxk_class class)
 {
-	return !memcmp(v->vcpu->arch.regs, v->state->gpr, sizeof(v->state->gpr)) &&
-	       static_call(nxk_get_rflags)(v->vcpu) == v->state->rflags;
+	if (class != nxk_class_of(&v->exit))
+		return "class";
+	if (nxk_rip(v->vcpu) != v->exit.rip)
+		return "rip";
+	if (memcmp(v->vcpu->arch.regs, v->state->gpr, sizeof(v->state->gpr)))
+		return "registers";
+	if (static_call(nxk_get_rflags)(v->vcpu) != v->state->rflags)
+		return "flags";
+	return nxk_vendor->same(v->vcpu, &v->exit) ? NULL : "operands";
 }
 
-static void differs(struct nxk_vcpu *v, enum nxk_class class)
+static void report(struct nxk_vcpu *v, enum nxk_class class, const char *what)
 {
 	v->stats->check_differences++;
-	pr_warn_ratelimited("check: exit of class %u at %llx expected, class %u at %lx delivered\n",
-			    nxk_class_of(&v->exit), v->exit.rip, class, nxk_rip(v->vcpu));
+	pr_warn_ratelimited("check: exit of class %u at %llx expected, class %u at %lx delivered: "
+			    "other %s\n",
+			    nxk_class_of(&v->exit), v->exit.rip, class, nxk_rip(v->vcpu), what);
 }
 
 void nxk_check_compare(struct nxk_vcpu *v, enum nxk_class class)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
+	const char *what;
 
 	if (class == NXK_CLASS_OTHER)
 		return;
@@ -63,11 +73,11 @@ void nxk_check_compare(struct nxk_vcpu *v, enum nxk_class class)
 	}
 	v->stats->checked++;
 	nxk_need_registers(vcpu);
-	if (class == nxk_class_of(&v->exit) && nxk_rip(vcpu) == v->exit.rip && same_registers(v) &&
-	    nxk_vendor->same(vcpu, &v->exit))
-		v->expecting = v->predicts ? NXK_EXPECT_RESULT : NXK_EXPECT_NOTHING;
+	what = difference(v, class);
+	if (what)
+		report(v, class, what);
 	else
-		differs(v, class);
+		v->expecting = v->predicts ? NXK_EXPECT_RESULT : NXK_EXPECT_NOTHING;
 }
 
 void nxk_check_handled(struct nxk_vcpu *v)
