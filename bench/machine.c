@@ -112,7 +112,7 @@ bool machine_make(struct machine *m, const struct nx_config *config)
 enum nx_outcome machine_take_over(struct machine *m, uint64_t rip, unsigned length)
 {
 	nx_engine_state(m->engine)->rip = rip + length;
-	if (!nx_engine_worth_resuming(m->engine, rip, NX_CLASS_IO, 0))
+	if (!nx_engine_worth_resuming(m->engine, rip, NX_CLASS_IO, 0, 0))
 		return NX_LEAVE;
 	return nx_engine_resume(m->engine, &m->exit);
 }

@@ -49,7 +49,7 @@ static bool run(struct side *side, unsigned exits)
 		nx_engine_forget_exit(m->engine);
 		/* A cold exit is one that the engine is only told of. */
 		nx_engine_state(m->engine)->rip = BENCH_CODE + 1;
-		nx_engine_worth_resuming(m->engine, BENCH_CODE, NX_CLASS_IO, 0);
+		nx_engine_worth_resuming(m->engine, BENCH_CODE, NX_CLASS_IO, 0, 0);
 		if (++left > 1000)
 			return false;
 	}

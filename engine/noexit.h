@@ -537,15 +537,17 @@ NX_API volatile int *nx_engine_stop_flag(struct nx_engine *engine);
 
 /* Return whether entering at an exit that the hardware delivered can pay; if not, the host goes
  * on as without the engine. exit_rip is the guest's rip as the host sees it at that exit (on the
- * exiting instruction or past it); now is a clock in nanoseconds, of which the engine needs no
- * more than the seconds. This is cheap and reads no guest memory. */
+ * exiting instruction or past it); port is that of a port access, or 0: where one instruction
+ * serves several ports, as in a function that is called for all of them, each is weighed by itself.
+ * now is a clock in nanoseconds, of which the engine needs no more than the seconds. This is cheap
+ * and reads no guest memory. */
 NX_API bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip,
-				     enum nx_exit_class exit_class, uint64_t now);
+				     enum nx_exit_class exit_class, uint16_t port, uint64_t now);
 
 /*
- * After nx_engine_worth_resuming() has returned false: return how many more exits at exit_rip, at
- * most so many, it would say the same of, all else being equal. They count as if it had been asked
- * about them, so the host need not ask.
+ * After nx_engine_worth_resuming() has returned false for exit_rip: return how many more exits
+ * there, at the same port and at most so many, it would say the same of, all else being equal. They
+ * count as if it had been asked about them, so the host need not ask.
  */
 NX_API unsigned nx_engine_pass(struct nx_engine *engine, uint64_t exit_rip, unsigned most);
 

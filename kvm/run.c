@@ -434,9 +434,10 @@ NX_HOT static bool may_take_over(struct nx_kvm_vcpu *vcpu, uint64_t *now)
 	if (!nx_vcpu_engine_make(vcpu))
 		return false;
 	*now = nx_real.now();
-	return nx_engine_worth_resuming(
-	    vcpu->engine, vcpu->kernel_rip,
-	    vcpu->run->exit_reason == KVM_EXIT_IO ? NX_CLASS_IO : NX_CLASS_MMIO, *now);
+	if (run->exit_reason == KVM_EXIT_IO)
+		return nx_engine_worth_resuming(vcpu->engine, vcpu->kernel_rip, NX_CLASS_IO,
+						run->io.port, *now);
+	return nx_engine_worth_resuming(vcpu->engine, vcpu->kernel_rip, NX_CLASS_MMIO, 0, *now);
 }
 
 /* Rule 2. Return whether the VMM kicked meanwhile. */

@@ -107,25 +107,38 @@ unsigned nx_cost_max_path(const struct nx_engine *engine)
 	return pays > engine->config.max_gap ? (unsigned)pays : engine->config.max_gap;
 }
 
-static unsigned account_number(uint64_t pc)
+/*
+ * Return the name of the account for exits at pc. A function that writes any port has one
+ * instruction for all of them, and behind one port's exit another follows at once, behind
+ * another's none: so the exit that a stay begins with is named by its port, too.
+ */
+static uint64_t name_of(const struct nx_engine *engine, uint64_t pc)
 {
-	return nx_hash_row(pc, NX_ACCOUNTS);
+	return pc == engine->stay.hot_rip ? pc ^ engine->stay.hot_port * NX_HASH_FACTOR : pc;
+}
+
+/* Return the place of the account of that name, which may be another's. */
+static unsigned account_number(uint64_t name)
+{
+	return nx_hash_row(name, NX_ACCOUNTS);
 }
 
 static struct nx_account *account_of(struct nx_engine *engine, uint64_t pc)
 {
-	struct nx_account *account = &engine->accounts.account[account_number(pc)];
+	uint64_t name = name_of(engine, pc);
+	struct nx_account *account = &engine->accounts.account[account_number(name)];
 
-	if (account->pc != pc)
-		*account = (struct nx_account){.pc = pc};
+	if (account->name != name)
+		*account = (struct nx_account){.name = name};
 	return account;
 }
 
 enum nx_alone_reason nx_cost_alone(const struct nx_engine *engine, uint64_t pc)
 {
-	const struct nx_account *account = &engine->accounts.account[account_number(pc)];
+	uint64_t name = name_of(engine, pc);
+	const struct nx_account *account = &engine->accounts.account[account_number(name)];
 
-	if (account->pc != pc)
+	if (account->name != name)
 		return NX_ALONE_COLD;
 	return account->losses      ? NX_ALONE_DECLINED
 	       : account->waits_for ? NX_ALONE_UNEARNED
@@ -238,7 +251,8 @@ bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster
 /*
  * Pay back what was made from what the stays have gained since. Making something for a new place is
  * an investment, so its first stays are no trial. If a place later makes more than it gains, that
- * counts as a loss like any other.
+ * is a loss, too, but the back-off does not grow with it as long as the stays themselves gain: what
+ * is owed keeps more from being made.
  */
 static void decide(const struct nx_engine *engine, struct nx_account *account)
 {
@@ -248,6 +262,8 @@ static void decide(const struct nx_engine *engine, struct nx_account *account)
 	if (gained >= 0 && !wasted) {
 		account->losses = 0;
 	} else {
+		if (gained >= 0)
+			account->losses = 0;
 		account->declined = DECLINE_FIRST << account->losses;
 		if (account->losses < DECLINE_MAX)
 			account->losses++;
@@ -299,28 +315,43 @@ void nx_cost_made(struct nx_engine *engine, uint64_t ns)
 void nx_cost_spent(struct nx_engine *engine, uint64_t ns)
 {
 	/* A clock that went back gives no measurement. */
-	if ((int64_t)ns > 0)
+	if ((int64_t)ns <= 0)
+		return;
+	if (engine->accounts.resumes == 1)
+		engine->accounts.first += ns;
+	else
 		engine->accounts.spent += ns;
 }
 
-/*
- * Learn how long a resume takes in the stays that begin at a place. This is a median as in
- * nx_cost_learn(), but no step goes past the measurement, since measurements may be few.
- */
-static void learn_each(struct nx_account *account, uint64_t ns)
+/* This is a median as in nx_cost_learn(), but no step goes past the measurement, since
+ * measurements may be few. */
+static void learn(struct nx_median *median, uint64_t measured)
 {
-	uint32_t each = ns < INT32_MAX ? (uint32_t)ns : INT32_MAX;
+	uint32_t ns = measured < INT32_MAX ? (uint32_t)measured : INT32_MAX;
 	uint32_t step, distance;
 
-	if (account->each_seen < LEARNING)
-		account->each_seen++;
-	if (account->each_seen == 1)
-		account->each = each;
-	step = account->each / account->each_seen + 1;
-	distance = each > account->each ? each - account->each : account->each - each;
+	if (median->seen < LEARNING)
+		median->seen++;
+	if (median->seen == 1)
+		median->ns = ns;
+	step = median->ns / median->seen + 1;
+	distance = ns > median->ns ? ns - median->ns : median->ns - ns;
 	if (step > distance)
 		step = distance;
-	account->each = each > account->each ? account->each + step : account->each - step;
+	median->ns = ns > median->ns ? median->ns + step : median->ns - step;
+}
+
+/*
+ * Learn from a timed stay. Its first resume is told apart: it finds no page walked and no
+ * translation looked up, and takes several times as long as the others. Their mean in a stay of one
+ * resume thus says nothing of a stay of a hundred, and both kinds may begin at one place.
+ */
+static void learn_resumes(const struct nx_engine *engine, struct nx_account *account)
+{
+	if (engine->accounts.resumes)
+		learn(&account->first, engine->accounts.first);
+	if (engine->accounts.resumes > 1)
+		learn(&account->each, engine->accounts.spent / (engine->accounts.resumes - 1));
 }
 
 /*
@@ -330,9 +361,12 @@ static void learn_each(struct nx_account *account, uint64_t ns)
  */
 static uint64_t spent(const struct nx_engine *engine, const struct nx_account *account)
 {
-	uint64_t each = account->each_seen ? account->each : engine->costs.resume;
+	uint64_t each = account->each.seen ? account->each.ns : engine->costs.resume;
+	uint64_t first = account->first.seen ? account->first.ns : engine->costs.resume;
 
-	return engine->accounts.resumes * each + engine->accounts.lost;
+	if (!engine->accounts.resumes)
+		return engine->accounts.lost;
+	return first + (engine->accounts.resumes - 1) * each + engine->accounts.lost;
 }
 
 /*
@@ -365,8 +399,8 @@ void nx_cost_settle(struct nx_engine *engine)
 
 	if (engine->accounts.open) {
 		account = account_of(engine, engine->stay.hot_rip);
-		if (engine->accounts.timed && engine->accounts.resumes)
-			learn_each(account, engine->accounts.spent / engine->accounts.resumes);
+		if (engine->accounts.timed)
+			learn_resumes(engine, account);
 		gained = (int64_t)engine->accounts.saved - (int64_t)spent(engine, account);
 		pay_back(account, gained - (int64_t)engine->costs.takeover);
 		if (engine->accounts.made && account->founded < TRIAL) {
@@ -383,9 +417,10 @@ void nx_cost_settle(struct nx_engine *engine)
 
 unsigned nx_cost_pass(struct nx_engine *engine, uint64_t pc, unsigned most)
 {
-	struct nx_account *account = &engine->accounts.account[account_number(pc)];
+	uint64_t name = name_of(engine, pc);
+	struct nx_account *account = &engine->accounts.account[account_number(name)];
 
-	if (account->pc != pc || !account->declined || account->waits_for ||
+	if (account->name != name || !account->declined || account->waits_for ||
 	    !engine->costs.takeover || engine->config.experiment.ignore_costs)
 		return 0;
 	if (most > account->declined)
@@ -409,7 +444,7 @@ bool nx_cost_open(struct nx_engine *engine, uint64_t pc)
 	engine->accounts.open = true;
 	engine->accounts.timed = nx_cost_known(engine) && account->stays % TIMED_STAY == 0;
 	engine->accounts.saved = engine->accounts.lost = engine->accounts.made =
-	    engine->accounts.spent = 0;
+	    engine->accounts.first = engine->accounts.spent = 0;
 	engine->accounts.resumes = 0;
 	return true;
 }

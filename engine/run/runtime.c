@@ -34,15 +34,16 @@ static enum nx_exit_kind kind_of(enum nx_exit_class class)
 }
 
 bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum nx_exit_class class,
-			      uint64_t now)
+			      uint16_t port, uint64_t now)
 {
 	engine->pending.done = false;
 	nx_cost_settle(engine);
 	engine->stay.class = class;
 	engine->stay.time = now;
+	engine->stay.hot_rip = exit_rip;
+	engine->stay.hot_port = port;
 	engine->stay.hot =
 	    note_exit(engine, exit_rip, 1u << kind_of(class)) && open_stay(engine, exit_rip);
-	engine->stay.hot_rip = exit_rip;
 	engine->stay.active = false;
 	if (!engine->stay.hot)
 		nx_alone_count(engine, exit_rip);

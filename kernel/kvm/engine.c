@@ -161,7 +161,7 @@ void nxk_engine_free(struct nxk_vcpu *v)
 bool nxk_engine_wants(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class)
 {
 	/* Ticks will do: the engine asks for seconds, and each exit gets here. */
-	return nx_engine_worth_resuming(v->engine, rip, nxk_engine_class(class),
+	return nx_engine_worth_resuming(v->engine, rip, nxk_engine_class(class), 0,
 					(u64)jiffies * (NSEC_PER_SEC / HZ));
 }
 

@@ -347,7 +347,7 @@ static void answer(const struct sequence *seq, const struct nx_state *state, str
 static void insist(struct engine *engine)
 {
 	engine->exit_rip++;
-	while (!nx_engine_worth_resuming(engine->nx, engine->exit_rip, NX_CLASS_IO, 0))
+	while (!nx_engine_worth_resuming(engine->nx, engine->exit_rip, NX_CLASS_IO, 0, 0))
 		;
 }
 

@@ -174,7 +174,7 @@ static void resume_hot(struct machine *m, unsigned *turn)
 	/* The third exit at a place is translated; barren ones are passed over for a while. */
 	for (unsigned i = 0; i < 3; i++)
 		if (nx_engine_worth_resuming(m->engine, s->rip, i & 1 ? NX_CLASS_MMIO : NX_CLASS_IO,
-					     m->time))
+					     0, m->time))
 			break;
 	stay(m, turn);
 }

@@ -82,8 +82,9 @@ volatile int *nx_engine_stop_flag(struct nx_engine *e)
 }
 
 bool nx_engine_worth_resuming(struct nx_engine *e, uint64_t exit_rip, enum nx_exit_class exit_class,
-			      uint64_t now)
+			      uint16_t port, uint64_t now)
 {
+	assert(port == (exit_class == NX_CLASS_IO ? fake.run->io.port : 0));
 	assert(fake.run->exit_reason == (exit_class == NX_CLASS_IO ? KVM_EXIT_IO : KVM_EXIT_MMIO));
 	assert(now);
 	(void)exit_class;

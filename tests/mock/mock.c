@@ -342,7 +342,7 @@ static void answer(struct mock *m, struct nx_exit *exit)
 
 bool mock_worth_resuming(struct mock *m, uint64_t rip, enum nx_exit_class exit_class)
 {
-	return nx_engine_worth_resuming(m->engine, rip, exit_class, now(m));
+	return nx_engine_worth_resuming(m->engine, rip, exit_class, 0, now(m));
 }
 
 static enum nx_status run(struct mock *m)
