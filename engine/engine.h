@@ -42,6 +42,7 @@ struct nx_engine {
 	struct nx_tracker tracker;
 	struct nx_prices prices;
 	struct nx_accounts accounts;
+	struct nx_waste waste;
 	struct nx_stay stay;
 	struct nx_alone alone[NX_ALONE_PLACES];
 

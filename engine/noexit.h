@@ -439,7 +439,10 @@ struct nx_config {
 	 */
 	bool merge_stores;
 	bool no_user_code; /* cluster at CPL 0 only */
-	uint32_t exits;    /* NX_EXITS_*: instructions that exit, beside port and device accesses */
+	/* While no costs are known, leave places alone at which more is made than exits are
+	 * avoided. */
+	bool counts_waste;
+	uint32_t exits; /* NX_EXITS_*: instructions that exit, beside port and device accesses */
 	uint32_t user_exits; /* those of them that exit at CPL 3, too: NX_EXITS_CPUID or nothing */
 	bool segment_loads;  /* the host takes state.seg back, so loads of segments in real mode are
 				run */

@@ -47,7 +47,8 @@ bool nx_engine_alone(const struct nx_engine *engine, unsigned number, struct nx_
 	if (number >= NX_ALONE_PLACES || !engine->alone[number].times)
 		return false;
 	*place = engine->alone[number];
-	place->reason = nx_cost_alone(engine, place->rip);
+	place->reason = nx_waste_rests(engine, place->rip) ? NX_ALONE_DECLINED
+							   : nx_cost_alone(engine, place->rip);
 	if (place->reason != NX_ALONE_DECLINED &&
 	    nx_tracker_is_barren(&engine->tracker, place->rip))
 		place->reason = NX_ALONE_BARREN;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * policy.h - is it worth it, and may it go on: tracker.c (which exits recur), cost.c (where a
- * take-over pays), stay.c (how long the guest stays out of guest mode).
+ * take-over pays), waste.c (where more is made than avoided), stay.c (how long the guest stays out
+ * of guest mode).
  */
 #ifndef NX_POLICY_H
 #define NX_POLICY_H
@@ -190,6 +191,33 @@ bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster
 bool nx_cost_known(const struct nx_engine *engine);
 /* Return how many instructions on a path between two exits take as long. */
 unsigned nx_cost_max_path(const struct nx_engine *engine);
+
+/* ---- waste.c ---- */
+
+#define NX_WASTE_PLACES 256
+
+/* What places have left, and the open stay, which began at pc. */
+struct nx_waste {
+	bool open;
+	uint64_t pc, made, avoided; /* the engine's counts when it began */
+	struct nx_waste_place {
+		uint64_t pc;
+		int32_t credit;
+		uint32_t resting; /* exits still to be left alone */
+		uint8_t rests;    /* how often the credit was used up since the place was good */
+	} place[NX_WASTE_PLACES];
+};
+
+/* Return whether a stay may begin at pc, as far as these counts go; if so, it is open. */
+bool nx_waste_open(struct nx_engine *engine, uint64_t pc);
+/* End the open stay, if there is one, and count what was made and avoided in it. */
+void nx_waste_settle(struct nx_engine *engine);
+/* Forget it: it has not begun after all. */
+void nx_waste_close(struct nx_engine *engine);
+/* Return how many more exits at pc are left alone, at most so many, and leave these. */
+unsigned nx_waste_pass(struct nx_engine *engine, uint64_t pc, unsigned most);
+/* Return whether the credit there has been used up lately. */
+bool nx_waste_rests(const struct nx_engine *engine, uint64_t pc);
 
 /* ---- stay.c ---- */
 

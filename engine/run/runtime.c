@@ -23,7 +23,7 @@ static bool open_stay(struct nx_engine *engine, uint64_t pc)
 	/* A cluster that was made for another exit may have an entry here, too. */
 	if (nx_cost_waits(engine, pc) && !nx_cache_has_entry_near(engine, pc))
 		return false;
-	return nx_cost_open(engine, pc);
+	return nx_waste_open(engine, pc) && nx_cost_open(engine, pc);
 }
 
 static enum nx_exit_kind kind_of(enum nx_exit_class class)
@@ -38,6 +38,7 @@ bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum 
 {
 	engine->pending.done = false;
 	nx_cost_settle(engine);
+	nx_waste_settle(engine);
 	engine->stay.class = class;
 	engine->stay.time = now;
 	engine->stay.hot_rip = exit_rip;
@@ -56,6 +57,8 @@ unsigned nx_engine_pass(struct nx_engine *engine, uint64_t exit_rip, unsigned mo
 
 	if (!times)
 		times = nx_cost_pass(engine, exit_rip, most);
+	if (!times)
+		times = nx_waste_pass(engine, exit_rip, most);
 	nx_alone_pass(engine, exit_rip, times);
 	return times;
 }
@@ -63,6 +66,7 @@ unsigned nx_engine_pass(struct nx_engine *engine, uint64_t exit_rip, unsigned mo
 void nx_engine_not_resumed(struct nx_engine *engine)
 {
 	nx_cost_close(engine);
+	nx_waste_close(engine);
 	engine->stay.hot = false;
 }
 
