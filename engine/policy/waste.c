@@ -16,11 +16,15 @@
 #define THING 16
 #define TRACE 4
 #define CREDIT_MOST (256 * THING)
-#define CREDIT_AGAIN (32 * THING)
+#define CREDIT_AGAIN (128 * THING)
 /* With so much the place has shown that it pays. */
-#define CREDIT_GOOD (128 * THING)
+#define CREDIT_GOOD (192 * THING)
+/*
+ * A place may be where all exits of a nested guest lead to, which has many ways on, so it has to be
+ * tried again. 128 blocks for 2048 exits are still a fraction of what such exits cost.
+ */
 #define REST_FIRST 64u
-#define REST_MAX 9u
+#define REST_MAX 5u
 
 static struct nx_waste_place *row_of(const struct nx_engine *engine, uint64_t pc)
 {
