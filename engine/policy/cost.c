@@ -315,43 +315,28 @@ void nx_cost_made(struct nx_engine *engine, uint64_t ns)
 void nx_cost_spent(struct nx_engine *engine, uint64_t ns)
 {
 	/* A clock that went back gives no measurement. */
-	if ((int64_t)ns <= 0)
-		return;
-	if (engine->accounts.resumes == 1)
-		engine->accounts.first += ns;
-	else
+	if ((int64_t)ns > 0)
 		engine->accounts.spent += ns;
 }
 
-/* This is a median as in nx_cost_learn(), but no step goes past the measurement, since
- * measurements may be few. */
-static void learn(struct nx_median *median, uint64_t measured)
+/*
+ * Learn how long a resume takes in the stays that begin at a place. This is a median as in
+ * nx_cost_learn(), but no step goes past the measurement, since measurements may be few.
+ */
+static void learn_each(struct nx_account *account, uint64_t ns)
 {
-	uint32_t ns = measured < INT32_MAX ? (uint32_t)measured : INT32_MAX;
+	uint32_t each = ns < INT32_MAX ? (uint32_t)ns : INT32_MAX;
 	uint32_t step, distance;
 
-	if (median->seen < LEARNING)
-		median->seen++;
-	if (median->seen == 1)
-		median->ns = ns;
-	step = median->ns / median->seen + 1;
-	distance = ns > median->ns ? ns - median->ns : median->ns - ns;
+	if (account->each_seen < LEARNING)
+		account->each_seen++;
+	if (account->each_seen == 1)
+		account->each = each;
+	step = account->each / account->each_seen + 1;
+	distance = each > account->each ? each - account->each : account->each - each;
 	if (step > distance)
 		step = distance;
-	median->ns = ns > median->ns ? median->ns + step : median->ns - step;
-}
-
-/*
- * Learn from a timed stay. Its first resume is told apart: it finds no page walked and no
- * translation looked up, and takes several times as long as the others. Their mean in a stay of one
- * resume thus says nothing of a stay of a hundred, and both kinds may begin at one place.
- */
-static void learn_resumes(const struct nx_engine *engine, struct nx_account *account)
-{
-	if (engine->accounts.resumes)
-		learn(&account->first, engine->accounts.first);
-	if (engine->accounts.resumes > 1)
-		learn(&account->each, engine->accounts.spent / (engine->accounts.resumes - 1));
+	account->each = each > account->each ? account->each + step : account->each - step;
 }
 
 /*
@@ -361,12 +346,9 @@ static void learn_resumes(const struct nx_engine *engine, struct nx_account *acc
  */
 static uint64_t spent(const struct nx_engine *engine, const struct nx_account *account)
 {
-	uint64_t each = account->each.seen ? account->each.ns : engine->costs.resume;
-	uint64_t first = account->first.seen ? account->first.ns : engine->costs.resume;
+	uint64_t each = account->each_seen ? account->each : engine->costs.resume;
 
-	if (!engine->accounts.resumes)
-		return engine->accounts.lost;
-	return first + (engine->accounts.resumes - 1) * each + engine->accounts.lost;
+	return engine->accounts.resumes * each + engine->accounts.lost;
 }
 
 /*
@@ -399,8 +381,8 @@ void nx_cost_settle(struct nx_engine *engine)
 
 	if (engine->accounts.open) {
 		account = account_of(engine, engine->stay.hot_rip);
-		if (engine->accounts.timed)
-			learn_resumes(engine, account);
+		if (engine->accounts.timed && engine->accounts.resumes)
+			learn_each(account, engine->accounts.spent / engine->accounts.resumes);
 		gained = (int64_t)engine->accounts.saved - (int64_t)spent(engine, account);
 		pay_back(account, gained - (int64_t)engine->costs.takeover);
 		if (engine->accounts.made && account->founded < TRIAL) {
@@ -444,7 +426,7 @@ bool nx_cost_open(struct nx_engine *engine, uint64_t pc)
 	engine->accounts.open = true;
 	engine->accounts.timed = nx_cost_known(engine) && account->stays % TIMED_STAY == 0;
 	engine->accounts.saved = engine->accounts.lost = engine->accounts.made =
-	    engine->accounts.first = engine->accounts.spent = 0;
+	    engine->accounts.spent = 0;
 	engine->accounts.resumes = 0;
 	return true;
 }

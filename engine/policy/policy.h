@@ -107,20 +107,14 @@ enum nx_making {
 
 #define NX_ACCOUNTS 1024
 
-/* An estimate that approaches the median of what it is told. */
-struct nx_median {
-	uint32_t ns;   /* 0: nothing has been measured */
-	uint32_t seen; /* measurements, up to what makes no difference */
-};
-
 /* The account of an exiting instruction at which stays begin (cost.c). */
 struct nx_account {
 	uint64_t name; /* of the instruction and its port */
 	int64_t saved; /* nanoseconds net of the engine's, by the stays since the last decision */
 	uint64_t owed; /* what was made for stays that began here and has not come back yet */
 	uint64_t made; /* of it, since the last decision */
-	/* Nanoseconds of a stay's first resume and of each further one. */
-	struct nx_median first, each;
+	uint32_t each; /* nanoseconds of a resume in its stays, a median; 0: not measured */
+	uint8_t each_seen;  /* measurements, up to what makes no difference */
 	uint8_t founded;    /* stays that made something and were no trial for that */
 	bool invested;      /* a decision has been made: what is made from now on has to pay soon */
 	uint32_t declined;  /* exits still to be left alone */
@@ -139,8 +133,7 @@ struct nx_accounts {
 	uint64_t saved;   /* nanoseconds, by the exits delivered in it */
 	uint64_t made;    /* that making something took in it */
 	uint64_t lost;    /* by the host's client, with exits that the hardware has not */
-	uint64_t first;   /* if timed: spent in its first resume, without what was made */
-	uint64_t spent;   /* if timed: in the others */
+	uint64_t spent;   /* if timed: in resumes, without what was made */
 	uint32_t resumes; /* that it had */
 	struct nx_account account[NX_ACCOUNTS];
 	uint64_t making_ns[NX_MAKINGS];  /* medians */

@@ -177,36 +177,18 @@ static void test_slow_resumes(void **state)
 	mock_free(m);
 }
 
-/* As take_exit_of(), for a stay whose first resume takes longer than the others. */
-static bool take_stay(struct mock *m, uint16_t port, unsigned resumes, unsigned first_ns)
+/* As take_exit_of(), at a port. */
+static bool take_port(struct mock *m, uint16_t port, unsigned avoids)
 {
 	bool taken = nx_engine_worth_resuming(m->engine, PC, NX_CLASS_IO, port, 0);
 
-	for (unsigned i = 0; taken && i < resumes; i++) {
+	for (unsigned i = 0; taken && i < avoids; i++) {
 		m->engine->accounts.resumes++;
 		nx_cost_avoided(m->engine);
 		if (m->engine->accounts.timed)
-			nx_cost_spent(m->engine, i ? 100 : first_ns);
+			nx_cost_spent(m->engine, 100);
 	}
 	return taken;
-}
-
-/*
- * Stays of one resume and of a hundred begin at one place in turns. The first resume takes what 18
- * exits do, so short stays lose, and long ones gain far more: their mean time says so only if the
- * first is told apart.
- */
-static void test_first_resume(void **state)
-{
-	struct mock *m = begin(5000, 1000);
-	unsigned taken = 0;
-
-	(void)state;
-	for (unsigned i = 0; i < 400; i++)
-		taken += take_stay(m, 0, i % 4 ? 1 : 100, 90000);
-	assert_int_equal(taken, 400);
-	assert_int_equal(m->engine->counters.declined, 0);
-	mock_free(m);
 }
 
 /* An instruction that writes two ports: behind one another exit follows, behind the other none. */
@@ -217,8 +199,8 @@ static void test_ports(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 80; i++) {
-		pays += take_stay(m, 0x3f8, 2, 100);
-		loses += take_stay(m, 0x3f9, 1, 100);
+		pays += take_port(m, 0x3f8, 2);
+		loses += take_port(m, 0x3f9, 1);
 	}
 	assert_int_equal(pays, 80);
 	assert_int_equal(loses, 16);
@@ -535,7 +517,6 @@ int main(void)
 	    cmocka_unit_test(test_engine_time),
 	    cmocka_unit_test(test_unknown_or_ignored),
 	    cmocka_unit_test(test_slow_resumes),
-	    cmocka_unit_test(test_first_resume),
 	    cmocka_unit_test(test_ports),
 	    cmocka_unit_test(test_making_is_owed),
 	    cmocka_unit_test(test_owed_is_waited_for),
