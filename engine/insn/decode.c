@@ -23,21 +23,21 @@ static enum nx_code code_of(const struct nx_mode *mode)
 	}
 }
 
+static const struct nx_decoded *if_operands_fit(const struct nx_decoded *d)
+{
+	return d && d->insn.operand_count_visible <= NX_MAX_OPERANDS ? d : NULL;
+}
+
 const struct nx_decoded *nx_decode_full(struct nx_decode_cache *cache, const struct nx_mode *mode,
 					const uint8_t *bytes, unsigned available)
 {
-	const struct nx_decoded *d = nx_decode_form(cache, code_of(mode), bytes, available);
-
-	return d && d->insn.operand_count_visible <= NX_MAX_OPERANDS ? d : NULL;
+	return if_operands_fit(nx_decode_form(cache, code_of(mode), bytes, available));
 }
 
 const struct nx_decoded *nx_decode_again(struct nx_decode_cache *cache, const struct nx_mode *mode,
 					 uint16_t *form, const uint8_t *bytes, unsigned available)
 {
-	const struct nx_decoded *d =
-	    nx_decode_form_again(cache, form, code_of(mode), bytes, available);
-
-	return d && d->insn.operand_count_visible <= NX_MAX_OPERANDS ? d : NULL;
+	return if_operands_fit(nx_decode_form_again(cache, form, code_of(mode), bytes, available));
 }
 
 bool nx_reg_of(ZydisRegister reg, struct nx_reg *out)

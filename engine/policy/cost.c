@@ -259,11 +259,9 @@ static void decide(const struct nx_engine *engine, struct nx_account *account)
 	int64_t gained = account->saved - (int64_t)engine->costs.takeover * account->stays;
 	bool wasted = account->invested && (int64_t)account->made > gained;
 
-	if (gained >= 0 && !wasted) {
+	if (gained >= 0)
 		account->losses = 0;
-	} else {
-		if (gained >= 0)
-			account->losses = 0;
+	if (gained < 0 || wasted) {
 		account->declined = DECLINE_FIRST << account->losses;
 		if (account->losses < DECLINE_MAX)
 			account->losses++;

@@ -229,7 +229,7 @@ static bool trace_from(struct nx_engine *engine, const struct nx_site *left, enu
 		nx_paths_fruitful(&engine->paths, left->from);
 	else if (found)
 		nx_paths_traced(&engine->paths, left->from, true);
-	else if (!found && !was_cut_off(engine, *status, blocks) &&
+	else if (!was_cut_off(engine, *status, blocks) &&
 		 !(needs_page(engine, *status) && nx_paths_excuse(&engine->paths, left->from)))
 		nx_paths_traced(&engine->paths, left->from, false);
 	return found;

@@ -31,20 +31,15 @@ static bool load_registers(struct kvm_vcpu *vcpu)
 	X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
 
 /* Only the aligned moves are promised to be one access. */
-#define STORE(n)                                                                         \
-	case n:                                                                          \
-		if (IS_ALIGNED((unsigned long)to, 16))                                   \
-			asm volatile("movaps %%xmm" #n ", (%0)" : : "r"(to) : "memory"); \
-		else                                                                     \
-			asm volatile("movups %%xmm" #n ", (%0)" : : "r"(to) : "memory"); \
+#define MOVE(n, operands, memory)                                                    \
+	case n:                                                                      \
+		if (IS_ALIGNED((unsigned long)(memory), 16))                         \
+			asm volatile("movaps " operands : : "r"(memory) : "memory"); \
+		else                                                                 \
+			asm volatile("movups " operands : : "r"(memory) : "memory"); \
 		return true;
-#define LOAD(n)                                                                         \
-	case n:                                                                         \
-		if (IS_ALIGNED((unsigned long)from, 16))                                \
-			asm volatile("movaps (%0), %%xmm" #n : : "r"(from) : "memory"); \
-		else                                                                    \
-			asm volatile("movups (%0), %%xmm" #n : : "r"(from) : "memory"); \
-		return true;
+#define STORE(n) MOVE(n, "%%xmm" #n ", (%0)", to)
+#define LOAD(n) MOVE(n, "(%0), %%xmm" #n, from)
 
 bool nxk_read_vector(void *data, unsigned int number, void *to)
 {

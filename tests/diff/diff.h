@@ -20,10 +20,10 @@
  * struct sequence, strict). A processor that is all ours goes one step beyond: where the engine
  * left because of a fault, there has to be one.
  *
- * Compared: general registers; XMM registers; flags, but for those that may be undefined there
- *(followed along all paths by accept.c); segment registers; all memory; accessed and dirty bits;
- *the order, address, size and data of port and device accesses. Not compared: time, RDTSC, what an
- *undefined flag is, accessed bits of the code's own pages (formation reads ahead), RF.
+ * Compared: general registers; XMM registers; flags, but for those that may be undefined there,
+ * followed along all paths by accept.c; segment registers; all memory; accessed and dirty bits; the
+ * order, address, size and data of port and device accesses. Not compared: time, RDTSC, what an
+ * undefined flag is, accessed bits of the code's own pages (formation reads ahead), RF.
  *
  * Known differences of processors, not generated or not asked for, each at the place named:
  *  - QEMU's emulated AMD processor knows no segment limits: asked at start (kvm.c); then where the

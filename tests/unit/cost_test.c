@@ -17,17 +17,24 @@ static struct mock *begin(uint32_t exit_ns, uint32_t takeover_ns)
 	return m;
 }
 
-/* An exit at PC, and what its stay avoids if there is one; ns: what each resume takes. */
-static bool take_exit_of(struct mock *m, unsigned avoids, unsigned ns)
+/* A stay that avoids so many exits; ns: what each resume takes. */
+static void stay(struct mock *m, unsigned avoids, unsigned ns)
 {
-	bool taken = mock_worth_resuming(m, PC, NX_CLASS_IO);
-
-	for (unsigned i = 0; taken && i < avoids; i++) {
+	for (unsigned i = 0; i < avoids; i++) {
 		m->engine->accounts.resumes++;
 		nx_cost_avoided(m->engine);
 		if (m->engine->accounts.timed)
 			nx_cost_spent(m->engine, ns);
 	}
+}
+
+/* An exit at PC, and what its stay avoids if there is one. */
+static bool take_exit_of(struct mock *m, unsigned avoids, unsigned ns)
+{
+	bool taken = mock_worth_resuming(m, PC, NX_CLASS_IO);
+
+	if (taken)
+		stay(m, avoids, ns);
 	return taken;
 }
 
@@ -182,12 +189,8 @@ static bool take_port(struct mock *m, uint16_t port, unsigned avoids)
 {
 	bool taken = nx_engine_worth_resuming(m->engine, PC, NX_CLASS_IO, port, 0);
 
-	for (unsigned i = 0; taken && i < avoids; i++) {
-		m->engine->accounts.resumes++;
-		nx_cost_avoided(m->engine);
-		if (m->engine->accounts.timed)
-			nx_cost_spent(m->engine, 100);
-	}
+	if (taken)
+		stay(m, avoids, 100);
 	return taken;
 }
 
