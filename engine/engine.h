@@ -45,6 +45,8 @@ struct nx_engine {
 	struct nx_waste waste;
 	struct nx_stay stay;
 	struct nx_alone alone[NX_ALONE_PLACES];
+	/* Of the last exit left alone at each: nx_cost_name() knows its port only then. */
+	uint64_t alone_account[NX_ALONE_PLACES];
 
 	/* run/ */
 	struct nx_cluster *running;

@@ -24,6 +24,7 @@ void nx_alone_count(struct nx_engine *engine, uint64_t pc)
 		*row = (struct nx_alone){.rip = pc};
 	}
 	row->times++;
+	engine->alone_account[row - engine->alone] = nx_cost_name(engine, pc);
 }
 
 void nx_alone_pass(struct nx_engine *engine, uint64_t pc, unsigned times)
@@ -47,8 +48,9 @@ bool nx_engine_alone(const struct nx_engine *engine, unsigned number, struct nx_
 	if (number >= NX_ALONE_PLACES || !engine->alone[number].times)
 		return false;
 	*place = engine->alone[number];
-	place->reason = nx_waste_rests(engine, place->rip) ? NX_ALONE_DECLINED
-							   : nx_cost_alone(engine, place->rip);
+	place->reason = nx_waste_rests(engine, place->rip)
+			    ? NX_ALONE_DECLINED
+			    : nx_cost_alone(engine, engine->alone_account[number]);
 	if (place->reason != NX_ALONE_DECLINED &&
 	    nx_tracker_is_barren(&engine->tracker, place->rip))
 		place->reason = NX_ALONE_BARREN;

@@ -112,7 +112,7 @@ unsigned nx_cost_max_path(const struct nx_engine *engine)
  * instruction for all of them, and behind one port's exit another follows at once, behind
  * another's none: so the exit that a stay begins with is named by its port, too.
  */
-static uint64_t name_of(const struct nx_engine *engine, uint64_t pc)
+uint64_t nx_cost_name(const struct nx_engine *engine, uint64_t pc)
 {
 	return pc == engine->stay.hot_rip ? pc ^ engine->stay.hot_port * NX_HASH_FACTOR : pc;
 }
@@ -125,7 +125,7 @@ static unsigned account_number(uint64_t name)
 
 static struct nx_account *account_of(struct nx_engine *engine, uint64_t pc)
 {
-	uint64_t name = name_of(engine, pc);
+	uint64_t name = nx_cost_name(engine, pc);
 	struct nx_account *account = &engine->accounts.account[account_number(name)];
 
 	if (account->name != name)
@@ -133,9 +133,8 @@ static struct nx_account *account_of(struct nx_engine *engine, uint64_t pc)
 	return account;
 }
 
-enum nx_alone_reason nx_cost_alone(const struct nx_engine *engine, uint64_t pc)
+enum nx_alone_reason nx_cost_alone(const struct nx_engine *engine, uint64_t name)
 {
-	uint64_t name = name_of(engine, pc);
 	const struct nx_account *account = &engine->accounts.account[account_number(name)];
 
 	if (account->name != name)
@@ -397,7 +396,7 @@ void nx_cost_settle(struct nx_engine *engine)
 
 unsigned nx_cost_pass(struct nx_engine *engine, uint64_t pc, unsigned most)
 {
-	uint64_t name = name_of(engine, pc);
+	uint64_t name = nx_cost_name(engine, pc);
 	struct nx_account *account = &engine->accounts.account[account_number(name)];
 
 	if (account->name != name || !account->declined || account->waits_for ||

@@ -146,8 +146,11 @@ struct nx_prices {
 	uint32_t idle_turns[NX_EXIT_CLASS_COUNT]; /* as nx_cost_idle_turns() returns them */
 };
 
-/* Return why the account of a place keeps stays from beginning there, or COLD if it does not. */
-enum nx_alone_reason nx_cost_alone(const struct nx_engine *engine, uint64_t pc);
+/* Return the name of the account for exits at pc: of pc and, where the stay's own exit is meant,
+ * its port. */
+uint64_t nx_cost_name(const struct nx_engine *engine, uint64_t pc);
+/* Return why the account of that name keeps stays from beginning, or COLD if it does not. */
+enum nx_alone_reason nx_cost_alone(const struct nx_engine *engine, uint64_t name);
 /* Return whether a stay may begin at the hardware's exit at pc, as far as cost goes; if so, a
  * stay is open. */
 bool nx_cost_open(struct nx_engine *engine, uint64_t pc);

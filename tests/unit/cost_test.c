@@ -210,6 +210,24 @@ static void test_ports(void **state)
 	mock_free(m);
 }
 
+/* Why a place is left alone is told by the port that it was left alone for last. */
+static void test_left_alone_by_port(void **state)
+{
+	struct mock *m = begin(5000, 6000);
+	struct nx_alone place = {0};
+
+	(void)state;
+	for (unsigned i = 0; i < 32; i++)
+		take_port(m, 0x3f9, 1);
+	/* Another place has been asked about meanwhile. */
+	mock_worth_resuming(m, PC + 1, NX_CLASS_IO);
+	for (unsigned i = 0; i < NX_ALONE_PLACES && place.rip != PC; i++)
+		nx_engine_alone(m->engine, i, &place);
+	assert_int_equal(place.rip, PC);
+	assert_int_equal(place.reason, NX_ALONE_DECLINED);
+	mock_free(m);
+}
+
 /*
  * What is made at first is an investment: stays that make something are no trial. Where each stay
  * makes something again, for no gain, that comes to an end.
@@ -521,6 +539,7 @@ int main(void)
 	    cmocka_unit_test(test_unknown_or_ignored),
 	    cmocka_unit_test(test_slow_resumes),
 	    cmocka_unit_test(test_ports),
+	    cmocka_unit_test(test_left_alone_by_port),
 	    cmocka_unit_test(test_making_is_owed),
 	    cmocka_unit_test(test_owed_is_waited_for),
 	    cmocka_unit_test(test_queued),
