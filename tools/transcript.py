@@ -54,7 +54,9 @@ MASKS = [(re.compile(pattern), replacement) for pattern, replacement in (
 # Printed by other kernel threads than the lines around them: anywhere is their right place.
 CONCURRENT = re.compile(
     r"^(Freeing initrd memory:|clocksource: (tsc|Switched)|tsc: Refined|input: |rtc_cmos |"
-    r"random: crng init|audit: type=2000|Trying to unpack rootfs|serio: )")
+    r"random: crng init|audit: type=2000|Trying to unpack rootfs|serio: |"
+    # Each port of an IDE controller is probed by a thread of its own.
+    r"ata\d+(\.\d+)?: )")
 
 
 def normalize(text):

@@ -195,7 +195,7 @@ unsigned nx_cost_max_path(const struct nx_engine *engine);
 /* What places have left, and the open stay, which began at pc. */
 struct nx_waste {
 	bool open;
-	uint64_t pc, made, avoided; /* the engine's counts when it began */
+	uint64_t pc, made, avoided, resumes; /* the engine's counts when it began */
 	struct nx_waste_place {
 		uint64_t pc;
 		int32_t credit;

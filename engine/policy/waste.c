@@ -12,9 +12,11 @@
  */
 #include "engine.h"
 
-/* Credits are in exits: that many for a block or cluster, and for a trace that meets no exit. */
+/* Credits are in exits: that many for a block or cluster, for a trace that meets no exit, and for a
+ * stay that neither makes nor avoids anything. */
 #define THING 16
 #define TRACE 4
+#define NOTHING 4
 #define CREDIT_MOST (256 * THING)
 #define CREDIT_AGAIN (128 * THING)
 /* With so much the place has shown that it pays. */
@@ -80,6 +82,7 @@ bool nx_waste_open(struct nx_engine *engine, uint64_t pc)
 	engine->waste.open = true;
 	engine->waste.made = made(engine);
 	engine->waste.avoided = avoided(engine);
+	engine->waste.resumes = engine->counters.resumes;
 	return true;
 }
 
@@ -91,10 +94,14 @@ void nx_waste_close(struct nx_engine *engine)
 void nx_waste_settle(struct nx_engine *engine)
 {
 	struct nx_waste_place *place = row_of(engine, engine->waste.pc);
+	uint64_t things = made(engine) - engine->waste.made;
+	uint64_t exits = avoided(engine) - engine->waste.avoided;
 
+	/* The host may have had a reason of its own not to begin it. */
+	if (!things && !exits && engine->counters.resumes != engine->waste.resumes)
+		things = NOTHING;
 	if (engine->waste.open && place->pc == engine->waste.pc)
-		enter(place, made(engine) - engine->waste.made,
-		      avoided(engine) - engine->waste.avoided);
+		enter(place, things, exits);
 	nx_waste_close(engine);
 }
 

@@ -65,6 +65,12 @@ class TranscriptTest(unittest.TestCase):
         lines.insert(5, "[    0.100000] pci 0000:00:00.0: quirk_natoma+0x0/0x20 took 10456 usecs\r\n")
         self.assertTrue(self.agree("".join(lines)))
 
+    def test_ports_probed_at_once(self):
+        first, second = ("[    1.5] ata1: found unknown device (class 0)\r\n",
+                         "[    1.6] ata2: found unknown device (class 0)\r\n")
+        self.assertEqual(transcript.difference(BOOT + first + second, BOOT + second + first), [])
+        self.assertNotEqual(transcript.difference(BOOT + first + second, BOOT + first), [])
+
     def test_slow_line_within_a_line(self):
         """A kernel message may come between a program's text and its line end; no more than it
         is taken away."""

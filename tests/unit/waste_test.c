@@ -57,6 +57,36 @@ static void test_waste_is_left_alone(void **state)
 	mock_free(m);
 }
 
+/*
+ * Stays that neither make nor avoid anything: each is a take-over for nothing, if the host has
+ * begun it.
+ */
+static void test_stays_for_nothing(void **state)
+{
+	struct mock *m = begin(true);
+
+	(void)state;
+	assert_int_equal(taken_of(m, 10000, 0, 0), 10000);
+	mock_free(m);
+
+	m = begin(true);
+	for (unsigned i = 0; i < 256 * 4 + 1; i++) {
+		assert_int_equal(taken_of(m, 1, 0, 0), 1);
+		m->engine->counters.resumes++;
+	}
+	assert_int_equal(taken_of(m, 64, 0, 0), 0);
+	assert_int_equal(taken_of(m, 1, 0, 0), 1);
+	mock_free(m);
+
+	/* One in two avoids four exits and more. */
+	m = begin(true);
+	for (unsigned i = 0; i < 10000; i++) {
+		assert_int_equal(taken_of(m, 1, 0, i % 2 ? 5 : 0), 1);
+		m->engine->counters.resumes++;
+	}
+	mock_free(m);
+}
+
 /* Sixteen exits pay for a thing, and a place that has earned much has no more than a new one. */
 static void test_exits_earn(void **state)
 {
@@ -121,6 +151,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_waste_is_left_alone),
+	    cmocka_unit_test(test_stays_for_nothing),
 	    cmocka_unit_test(test_exits_earn),
 	    cmocka_unit_test(test_pass),
 	    cmocka_unit_test(test_off),
