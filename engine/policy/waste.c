@@ -93,14 +93,19 @@ void nx_waste_close(struct nx_engine *engine)
 
 void nx_waste_settle(struct nx_engine *engine)
 {
-	struct nx_waste_place *place = row_of(engine, engine->waste.pc);
-	uint64_t things = made(engine) - engine->waste.made;
-	uint64_t exits = avoided(engine) - engine->waste.avoided;
+	struct nx_waste_place *place;
+	uint64_t things, exits;
 
+	/* Each exit of the hardware's gets here, and most have no stay before them. */
+	if (!engine->waste.open)
+		return;
+	place = row_of(engine, engine->waste.pc);
+	things = made(engine) - engine->waste.made;
+	exits = avoided(engine) - engine->waste.avoided;
 	/* The host may have had a reason of its own not to begin it. */
 	if (!things && !exits && engine->counters.resumes != engine->waste.resumes)
 		things = NOTHING;
-	if (engine->waste.open && place->pc == engine->waste.pc)
+	if (place->pc == engine->waste.pc)
 		enter(place, things, exits);
 	nx_waste_close(engine);
 }
