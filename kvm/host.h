@@ -340,6 +340,11 @@ static inline bool nx_kernel_has_regs(const struct nx_kvm_vcpu *vcpu)
 	return nx_phase(vcpu) <= NX_PHASE_RESUMABLE;
 }
 
+static inline bool nx_exit_is_open(const struct nx_kvm_vcpu *vcpu)
+{
+	return nx_phase(vcpu) == NX_PHASE_EXIT || nx_phase(vcpu) == NX_PHASE_LAST;
+}
+
 /* ---- owner.c ---- */
 
 /* Lock the list of a VM's vCPUs and their engines. Return false as nx_vcpu_acquire() does, which
@@ -398,8 +403,6 @@ void nx_vcpu_created(struct nx_kvm_vm *vm, int fd);
 int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request, void *argument);
 
 int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument);
-/* Complete an open exit that KVM would have completed before its VMM saw it. */
-void nx_exit_settle(struct nx_kvm_vcpu *vcpu);
 /* Note that the VMM is about to change the vCPU, whose registers nx_vcpu_flush() has written back.
  */
 void nx_stay_disturb(struct nx_kvm_vcpu *vcpu);
@@ -421,7 +424,24 @@ void nx_repeat_check(struct nx_kvm_vcpu *vcpu, bool goes_on);
  * correct. */
 void nx_repeat_give_back(struct nx_kvm_vcpu *vcpu, int fd);
 
-/* ---- state.c: registers and the run page ---- */
+/* ---- exit.c: an exit of the engine's, vcpu->exit; the owner lock is held ---- */
+
+/* Return whether KVM would not return for it: it is a write, and it has signalled an eventfd or
+ * gone into the VMM's ring. */
+bool nx_exit_absorb(struct nx_kvm_vcpu *vcpu);
+/* Describe it in the run page. */
+void nx_exit_fabricate(struct nx_kvm_vcpu *vcpu);
+/* Take the VMM's answer out of the run page. */
+void nx_exit_consume(struct nx_kvm_vcpu *vcpu);
+/*
+ * Complete it if it is open. Return whether the instruction goes on with another one, which the VMM
+ * has to get. A completion may touch guest memory (INS).
+ */
+bool nx_exit_complete(struct nx_kvm_vcpu *vcpu);
+/* Complete it if it is open and KVM would have completed it before its VMM saw it. */
+void nx_exit_settle(struct nx_kvm_vcpu *vcpu);
+
+/* ---- state.c: registers, and whether the engine may run ---- */
 
 void nx_state_import_regs(struct nx_state *state, const struct kvm_regs *regs);
 void nx_state_export_regs(const struct nx_state *state, struct kvm_regs *regs);
@@ -429,16 +449,14 @@ void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs
 /* Return whether the kernel's segment registers are older than the engine's. If so, the caller
  * has to give the kernel *to. */
 bool nx_state_segments_due(struct nx_kvm_vcpu *vcpu, struct kvm_sregs *to);
+/* Put the engine's segment registers into *sregs, as far as it loads any. */
+void nx_state_export_segments(const struct nx_state *state, struct kvm_sregs *sregs);
 /* Return the guest's protection keys, for a stay that begins. */
 uint32_t nx_vcpu_pkru(struct nx_kvm_vcpu *vcpu);
 /* Return whether the kernel's exit is to be completed by entering the guest, for its shadow. */
 bool nx_vcpu_in_shadow(const struct nx_kvm_vcpu *vcpu, int fd);
 /* Return why the engine must not run in the state just synchronised, or NX_FIT. */
 enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd);
-/* Describe the engine's exit in the run page. */
-void nx_exit_fabricate(struct nx_kvm_vcpu *vcpu);
-/* Take the VMM's answer to an engine's exit out of the run page. */
-void nx_exit_consume(struct nx_kvm_vcpu *vcpu);
 
 /* ---- share.c ---- */
 

@@ -34,8 +34,6 @@
 
 #define SYNC_ALL (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 #define OUR_IMMEDIATE_EXIT 2
-/* KVM_X86_QUIRK_OUT_7E_INC_RIP: QEMU's kvmvapic overwrites the two bytes before rip. */
-#define QUIRKY_PORT 0x7e
 #define TIMED_RESUME 13 /* one in so many is timed */
 
 /* The step that is left to do. */
@@ -146,28 +144,6 @@ static void stay_account(struct nx_kvm_vcpu *vcpu)
 	nx_share_publish(vcpu, now);
 }
 
-/*
- * The engine's exit is a write that KVM would not return for: it signals an eventfd, or it goes
- * into the VMM's ring.
- */
-static bool absorbed(struct nx_kvm_vcpu *vcpu)
-{
-	struct nx_kvm_vm *vm = vcpu->vm;
-	struct nx_exit *exit = &vcpu->exit;
-	bool signalled, queued;
-
-	if (!exit->write || (!atomic_load(&vm->ioeventfds) && !atomic_load(&vm->zones)))
-		return false;
-	pthread_rwlock_rdlock(&vm->lock);
-	signalled = nx_ioeventfd_signal(vm, exit);
-	queued = !signalled && nx_ring_append(vcpu, exit);
-	pthread_rwlock_unlock(&vm->lock);
-	vcpu->stats->signalled += signalled;
-	vcpu->stats->queued += queued;
-	vcpu->stats->internal += signalled || queued;
-	return signalled || queued;
-}
-
 static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -192,57 +168,6 @@ static enum step stay_end(struct nx_kvm_vcpu *vcpu)
 	return STEP_ENTER;
 }
 
-static bool exit_is_open(const struct nx_kvm_vcpu *vcpu)
-{
-	return nx_phase(vcpu) == NX_PHASE_EXIT || nx_phase(vcpu) == NX_PHASE_LAST;
-}
-
-/*
- * Complete the exit if one is open. Return whether the instruction goes on with another one, which
- * the VMM has to get. A completion may touch guest memory (INS).
- */
-static bool complete(struct nx_kvm_vcpu *vcpu)
-{
-	enum nx_phase phase = nx_phase(vcpu);
-	enum nx_completion completion;
-
-	if (!exit_is_open(vcpu))
-		return false;
-	do {
-		pthread_rwlock_rdlock(&vcpu->vm->lock);
-		completion = nx_engine_complete_exit(vcpu->engine, &vcpu->exit);
-		pthread_rwlock_unlock(&vcpu->vm->lock);
-		if (completion != NX_COMPLETION_EXIT) {
-			nx_phase_set(vcpu,
-				     phase == NX_PHASE_EXIT ? NX_PHASE_ENGINE : NX_PHASE_ENDING);
-			return false;
-		}
-	} while (absorbed(vcpu));
-	return true;
-}
-
-/*
- * Return whether KVM delivers such an exit with the registers that are the guest's after it: writes
- * to device memory, OUTS, and an OUT to a port that has a quirk of its own. All else is completed
- * when the VMM has answered.
- */
-static bool final_at_exit(const struct nx_kvm_vcpu *vcpu)
-{
-	const struct nx_exit *exit = &vcpu->exit;
-
-	if (!exit->write)
-		return false;
-	return exit->kind == NX_EXIT_MMIO || exit->string ||
-	       (exit->port == QUIRKY_PORT && !vcpu->vm->quirk_out_7e_off);
-}
-
-/* A VMM that looks must find the registers as KVM has them. */
-void nx_exit_settle(struct nx_kvm_vcpu *vcpu)
-{
-	if (final_at_exit(vcpu))
-		complete(vcpu);
-}
-
 /* Hand the engine's exit to the VMM. */
 static enum step present(struct nx_kvm_vcpu *vcpu)
 {
@@ -263,7 +188,7 @@ static enum step present(struct nx_kvm_vcpu *vcpu)
 
 static enum step stay_end_completed(struct nx_kvm_vcpu *vcpu, enum nx_host_leave why)
 {
-	if (complete(vcpu))
+	if (nx_exit_complete(vcpu))
 		return present(vcpu);
 	vcpu->stats->leaves[why]++;
 	return stay_end(vcpu);
@@ -326,7 +251,7 @@ static enum step stay_resume(struct nx_kvm_vcpu *vcpu)
 		if (outcome == NX_LEAVE)
 			return stay_end(vcpu);
 		nx_phase_set(vcpu, NX_PHASE_EXIT);
-		if (!absorbed(vcpu))
+		if (!nx_exit_absorb(vcpu))
 			return present(vcpu);
 		if (nx_leave_due(vcpu, &why))
 			return stay_end_completed(vcpu, why);
@@ -347,7 +272,7 @@ static enum step stay_overruled(struct nx_kvm_vcpu *vcpu)
 	}
 	if (run->kvm_dirty_regs & KVM_SYNC_X86_SREGS)
 		base = run->s.regs.sregs.cs.base;
-	if (exit_is_open(vcpu) && base + vcpu->state->rip == old) {
+	if (nx_exit_is_open(vcpu) && base + vcpu->state->rip == old) {
 		nx_phase_set(vcpu, NX_PHASE_LAST);
 		nx_exit_consume(vcpu);
 	} else {
@@ -377,7 +302,7 @@ void nx_stay_disturb(struct nx_kvm_vcpu *vcpu)
 		return;
 	vcpu->stats->disturbed++;
 	vcpu->stats->leaves[NX_HOST_LEAVE_VMM_STATE]++;
-	if (exit_is_open(vcpu)) {
+	if (nx_exit_is_open(vcpu)) {
 		nx_phase_set(vcpu, NX_PHASE_DISTURBED);
 		return;
 	}
@@ -401,7 +326,7 @@ static enum step stay_disturbed(struct nx_kvm_vcpu *vcpu, int fd)
 		nx_exit_consume(vcpu);
 		nx_phase_set(vcpu, NX_PHASE_LAST);
 		/* The write half of a read-modify-write: it is all that the engine still does. */
-		if (complete(vcpu)) {
+		if (nx_exit_complete(vcpu)) {
 			vcpu->regs = regs;
 			vcpu->sregs = sregs;
 			nx_state_import_sregs(state, &sregs);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* state.c - registers between KVM's structures and the engine's, and the run page's exits. */
+/* state.c - registers between KVM's structures and the engine's, and whether the engine may run. */
 #include "host.h"
 
 #include <cpuid.h>
@@ -83,7 +83,7 @@ static void export_segment(struct kvm_segment *to, const struct nx_segment *from
 	to->base = from->base;
 }
 
-static void export_segments(const struct nx_state *state, struct kvm_sregs *sregs)
+void nx_state_export_segments(const struct nx_state *state, struct kvm_sregs *sregs)
 {
 	export_segment(&sregs->es, &state->seg[NX_ES]);
 	export_segment(&sregs->ds, &state->seg[NX_DS]);
@@ -98,7 +98,7 @@ bool nx_state_segments_due(struct nx_kvm_vcpu *vcpu, struct kvm_sregs *to)
 	if (!vcpu->state->segments_changed)
 		return false;
 	vcpu->state->segments_changed = false;
-	export_segments(vcpu->state, &sregs);
+	nx_state_export_segments(vcpu->state, &sregs);
 	if (!memcmp(&sregs, &vcpu->sregs, sizeof(sregs)))
 		return false;
 	*to = vcpu->sregs = sregs;
@@ -258,80 +258,4 @@ enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd)
 	if (breakpoints_armed(fd))
 		return NX_UNFIT_BREAKPOINTS;
 	return vcpu->sregs.cr0 & NX_CR0_PE ? NX_FIT : segments_unfit(vcpu, fd);
-}
-
-/*
- * Return what KVM's post_kvm_run_save() reports. With the LAPIC but not the PIC in the kernel, LVT0
- * decides whether the guest accepts an external interrupt, and we do not see it: "not ready"
- * makes the VMM ask for an interrupt window, at which the engine leaves.
- */
-static bool ready_for_interrupt(const struct nx_kvm_vcpu *vcpu)
-{
-	if (vcpu->vm->irqchip_full)
-		return true;
-	return !vcpu->vm->irqchip_split && vcpu->state->rflags & NX_FL_IF;
-}
-
-static void fabricate_io(struct kvm_run *run, const struct nx_exit *exit)
-{
-	run->exit_reason = KVM_EXIT_IO;
-	run->io.direction = exit->write ? KVM_EXIT_IO_OUT : KVM_EXIT_IO_IN;
-	run->io.size = exit->size;
-	run->io.port = exit->port;
-	run->io.count = exit->count;
-	run->io.data_offset = KVM_PIO_PAGE_OFFSET * NX_HOST_PAGE;
-	if (exit->write)
-		memcpy((char *)run + run->io.data_offset,
-		       exit->string ? (const void *)exit->string : (const void *)&exit->data,
-		       (size_t)exit->size * exit->count);
-}
-
-static void fabricate_mmio(struct kvm_run *run, const struct nx_exit *exit)
-{
-	run->exit_reason = KVM_EXIT_MMIO;
-	run->mmio.phys_addr = exit->gpa;
-	run->mmio.len = exit->size;
-	run->mmio.is_write = exit->write;
-	memset(run->mmio.data, 0, sizeof(run->mmio.data));
-	if (exit->write)
-		memcpy(run->mmio.data, &exit->data, exit->size);
-}
-
-void nx_exit_fabricate(struct nx_kvm_vcpu *vcpu)
-{
-	struct kvm_run *run = vcpu->run;
-	/* The VMM keeps what it has marked dirty. */
-	uint64_t valid = run->kvm_valid_regs & ~run->kvm_dirty_regs;
-
-	/* cr8 and apic_base are as the last real exit left them: the engine changes neither. */
-	run->flags = 0;
-	run->if_flag = !!(vcpu->state->rflags & NX_FL_IF);
-	run->ready_for_interrupt_injection = ready_for_interrupt(vcpu);
-	if (vcpu->exit.kind == NX_EXIT_IO)
-		fabricate_io(run, &vcpu->exit);
-	else
-		fabricate_mmio(run, &vcpu->exit);
-	if (valid & KVM_SYNC_X86_REGS)
-		nx_state_export_regs(vcpu->state, &run->s.regs.regs);
-	if (valid & KVM_SYNC_X86_SREGS) {
-		run->s.regs.sregs = vcpu->sregs;
-		export_segments(vcpu->state, &run->s.regs.sregs);
-	}
-	if (valid & KVM_SYNC_X86_EVENTS)
-		run->s.regs.events = vcpu->events;
-}
-
-void nx_exit_consume(struct nx_kvm_vcpu *vcpu)
-{
-	struct nx_exit *exit = &vcpu->exit;
-
-	if (exit->write)
-		return;
-	exit->data = 0;
-	if (exit->kind == NX_EXIT_IO)
-		memcpy(exit->string ? (void *)exit->string : (void *)&exit->data,
-		       (char *)vcpu->run + KVM_PIO_PAGE_OFFSET * NX_HOST_PAGE,
-		       (size_t)exit->size * exit->count);
-	else
-		memcpy(&exit->data, vcpu->run->mmio.data, exit->size);
 }

@@ -4,7 +4,7 @@
  *
  * While the engine holds the guest's registers (enum nx_phase) the kernel's are old. So before
  * any ioctl is forwarded they are written back, with rip where KVM itself would have it at such
- * an exit: past it for what KVM has done by then (final_at_exit() in run.c), else on the
+ * an exit: past it for what KVM has done by then (final_at_exit() in exit.c), else on the
  * instruction. Ioctls that only look leave it at that. After one that changes something the
  * kernel's state is the truth (NX_PHASE_DISTURBED), and the next KVM_RUN only finishes the exit, by
  * the rule of KVM's fast path: if rip still is on the instruction.
