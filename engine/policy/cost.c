@@ -40,9 +40,6 @@
 /* The fixed cost of making any cluster, expressed in instructions. */
 #define CLUSTER_INSNS 32u
 #define MOST_LEAVES 64u
-/* The first back-off, in exits, and how often it may double. */
-#define DECLINE_FIRST 64u
-#define DECLINE_MAX 9u
 
 static uint32_t dearest_exit(const struct nx_costs *costs)
 {
@@ -139,9 +136,9 @@ enum nx_alone_reason nx_cost_alone(const struct nx_engine *engine, uint64_t name
 
 	if (account->name != name)
 		return NX_ALONE_COLD;
-	return account->losses      ? NX_ALONE_DECLINED
-	       : account->waits_for ? NX_ALONE_UNEARNED
-				    : NX_ALONE_COLD;
+	return account->backoff.times ? NX_ALONE_DECLINED
+	       : account->waits_for   ? NX_ALONE_UNEARNED
+				      : NX_ALONE_COLD;
 }
 
 bool nx_cost_known(const struct nx_engine *engine)
@@ -259,12 +256,9 @@ static void decide(const struct nx_engine *engine, struct nx_account *account)
 	bool wasted = account->invested && (int64_t)account->made > gained;
 
 	if (gained >= 0)
-		account->losses = 0;
-	if (gained < 0 || wasted) {
-		account->declined = DECLINE_FIRST << account->losses;
-		if (account->losses < DECLINE_MAX)
-			account->losses++;
-	}
+		account->backoff.times = 0;
+	if (gained < 0 || wasted)
+		nx_backoff_begin(&account->backoff, NX_BACKOFF_MOST);
 	account->invested = true;
 	account->stays = 0;
 	account->saved = 0;
@@ -394,17 +388,21 @@ void nx_cost_settle(struct nx_engine *engine)
 	nx_cost_close(engine);
 }
 
+/* Return whether the next exit there is declined, as far as its losses go. */
+static bool is_declined(const struct nx_engine *engine, const struct nx_account *account)
+{
+	return account->backoff.left && engine->costs.takeover &&
+	       !engine->config.experiment.ignore_costs;
+}
+
 unsigned nx_cost_pass(struct nx_engine *engine, uint64_t pc, unsigned most)
 {
 	uint64_t name = nx_cost_name(engine, pc);
 	struct nx_account *account = &engine->accounts.account[account_number(name)];
 
-	if (account->name != name || !account->declined || account->waits_for ||
-	    !engine->costs.takeover || engine->config.experiment.ignore_costs)
+	if (account->name != name || account->waits_for || !is_declined(engine, account))
 		return 0;
-	if (most > account->declined)
-		most = account->declined;
-	account->declined -= most;
+	most = nx_backoff_pass(&account->backoff, most);
 	account->exits = account->exits + most < UINT16_MAX ? account->exits + most : UINT16_MAX;
 	engine->counters.declined += most;
 	return most;
@@ -414,10 +412,8 @@ bool nx_cost_open(struct nx_engine *engine, uint64_t pc)
 {
 	struct nx_account *account = account_of(engine, pc);
 
-	if (account->declined && engine->costs.takeover &&
-	    !engine->config.experiment.ignore_costs) {
-		account->declined--;
-		engine->counters.declined++;
+	if (is_declined(engine, account)) {
+		engine->counters.declined += nx_backoff_pass(&account->backoff, 1);
 		return false;
 	}
 	engine->accounts.open = true;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * policy.h - is it worth it, and may it go on: tracker.c (which exits recur), cost.c (where a
- * take-over pays), waste.c (where more is made than avoided), stay.c (how long the guest stays out
- * of guest mode).
+ * take-over pays), waste.c (where more is made than avoided), backoff.h (what both do after a loss),
+ * stay.c (how long the guest stays out of guest mode).
  */
 #ifndef NX_POLICY_H
 #define NX_POLICY_H
 
 #include "common.h"
+#include "policy/backoff.h"
 
 struct nx_cluster;
 
@@ -114,16 +115,15 @@ struct nx_account {
 	uint64_t owed; /* what was made for stays that began here and has not come back yet */
 	uint64_t made; /* of it, since the last decision */
 	uint32_t each; /* nanoseconds of a resume in its stays, a median; 0: not measured */
-	uint8_t each_seen;  /* measurements, up to what makes no difference */
-	uint8_t founded;    /* stays that made something and were no trial for that */
-	bool invested;      /* a decision has been made: what is made from now on has to pay soon */
-	uint32_t declined;  /* exits still to be left alone */
-	uint32_t exits;     /* since something was made for them */
-	uint32_t waits_for; /* so much to be made; 0: nothing is waited for */
-	uint8_t making;     /* of what */
+	uint8_t each_seen; /* measurements, up to what makes no difference */
+	uint8_t founded;   /* stays that made something and were no trial for that */
+	bool invested;     /* a decision has been made: what is made from now on has to pay soon */
+	struct nx_backoff backoff; /* by the decisions against it in a row */
+	uint32_t exits;            /* since something was made for them */
+	uint32_t waits_for;        /* so much to be made; 0: nothing is waited for */
+	uint8_t making;            /* of what */
 	uint8_t stays;
-	uint8_t losses; /* decisions against it in a row */
-	uint8_t class;  /* enum nx_exit_class: of the exits there */
+	uint8_t class; /* enum nx_exit_class: of the exits there */
 };
 
 /* The value of the exits of the open stay, which began at nx_stay.hot_rip, and all accounts. */
@@ -199,8 +199,7 @@ struct nx_waste {
 	struct nx_waste_place {
 		uint64_t pc;
 		int32_t credit;
-		uint32_t resting; /* exits still to be left alone */
-		uint8_t rests;    /* how often the credit was used up since the place was good */
+		struct nx_backoff backoff; /* each time that the credit is used up */
 	} place[NX_WASTE_PLACES];
 };
 

@@ -25,8 +25,7 @@
  * A place may be where all exits of a nested guest lead to, which has many ways on, so it has to be
  * tried again. 128 blocks for 2048 exits are still a fraction of what such exits cost.
  */
-#define REST_FIRST 64u
-#define REST_MAX 5u
+#define MOST_DOUBLINGS 5u
 
 static struct nx_waste_place *row_of(const struct nx_engine *engine, uint64_t pc)
 {
@@ -55,12 +54,10 @@ static void enter(struct nx_waste_place *place, uint64_t things, uint64_t exits)
 	if (credit > CREDIT_MOST)
 		credit = CREDIT_MOST;
 	if (credit >= CREDIT_GOOD)
-		place->rests = 0;
+		place->backoff.times = 0;
 	if (credit < 0) {
 		credit = CREDIT_AGAIN;
-		place->resting = REST_FIRST << place->rests;
-		if (place->rests < REST_MAX)
-			place->rests++;
+		nx_backoff_begin(&place->backoff, MOST_DOUBLINGS);
 	}
 	place->credit = (int32_t)credit;
 }
@@ -73,9 +70,8 @@ bool nx_waste_open(struct nx_engine *engine, uint64_t pc)
 		return true;
 	if (place->pc != pc)
 		*place = (struct nx_waste_place){.pc = pc, .credit = CREDIT_MOST};
-	if (place->resting) {
-		place->resting--;
-		engine->counters.declined++;
+	if (place->backoff.left) {
+		engine->counters.declined += nx_backoff_pass(&place->backoff, 1);
 		return false;
 	}
 	engine->waste.pc = pc;
@@ -116,9 +112,7 @@ unsigned nx_waste_pass(struct nx_engine *engine, uint64_t pc, unsigned most)
 
 	if (place->pc != pc)
 		return 0;
-	if (most > place->resting)
-		most = place->resting;
-	place->resting -= most;
+	most = nx_backoff_pass(&place->backoff, most);
 	engine->counters.declined += most;
 	return most;
 }
@@ -127,5 +121,5 @@ bool nx_waste_rests(const struct nx_engine *engine, uint64_t pc)
 {
 	const struct nx_waste_place *place = row_of(engine, pc);
 
-	return place->pc == pc && place->rests;
+	return place->pc == pc && place->backoff.times;
 }
