@@ -108,6 +108,44 @@ enum nx_cost {
 NX_EXIT_CLASSES(NX_X)
 #undef NX_X
 
+#define NX_COST_SAMPLES 16      /* in a window */
+#define NX_COST_INSTRUCTIONS 32 /* that a resume has at least, to tell what a thousand cost */
+
+/*
+ * How a cost is measured, in nanoseconds: by the least of a window of samples, since any of them
+ * may contain guest time or an interrupt. Windows are not merged, because costs change with load
+ * and migration. All zero at first; its vCPU's thread alone uses it.
+ */
+struct nx_cost_window {
+	uint32_t least, samples;
+};
+
+/* Add a sample. Return whether the window is full: then its least is the cost, and the next sample
+ * begins another. */
+static inline bool nx_cost_sample(struct nx_cost_window *window, uint64_t ns)
+{
+	uint32_t sample = ns < UINT32_MAX ? (uint32_t)ns : UINT32_MAX;
+
+	if (!window->samples || sample < window->least)
+		window->least = sample;
+	if (++window->samples < NX_COST_SAMPLES)
+		return false;
+	window->samples = 0;
+	return true;
+}
+
+/*
+ * Add a sample of what a thousand instructions cost: a resume of so many took ns, of which alone is
+ * a resume's own cost, or 0 if that is unknown. Fewer would be hidden by it. Return as
+ * nx_cost_sample() does.
+ */
+static inline bool nx_cost_sample_thousand(struct nx_cost_window *window, uint64_t instructions,
+					   uint64_t ns, uint64_t alone)
+{
+	return instructions >= NX_COST_INSTRUCTIONS && alone && ns > alone &&
+	       nx_cost_sample(window, (ns - alone) * 1000 / instructions);
+}
+
 #define NX_EXIT_REASONS 64  /* KVM_EXIT_*; the last one takes whatever is beyond */
 #define NX_STATS_PLACES 512 /* power of two */
 #define NX_KVM_STATS 96

@@ -317,9 +317,7 @@ struct nx_kvm_vcpu {
 	unsigned resumes_untimed;
 
 	/* cost.c */
-	struct nx_cost_window {
-		uint32_t least, samples;
-	} cost[NX_COST_COUNT];
+	struct nx_cost_window cost[NX_COST_COUNT];
 	unsigned runs_seen;
 	bool reported; /* at the end of the process */
 };

@@ -3,18 +3,11 @@
  * cost.c - measures what exits and stays cost on this machine while the guest runs, for the engine
  * to weigh.
  *
- * The least of a window of samples is taken: what lies between two exits contains guest time, and
- * any figure may contain an interrupt. Windows are not merged, because costs change with load.
- *
  * KVM's handler runs in a stay as it does behind an exit of the hardware's, but not at the same
  * cost: the processor does not always tell how long the instruction is. So an exit is measured with
  * its handler, and what delivering one takes in a stay is taken off.
  */
 #include "host.h"
-
-/* A window has this many samples. */
-#define WINDOW 16
-#define MANY 32 /* instructions in one resume */
 
 static void tell(struct nxk_vcpu *v)
 {
@@ -36,19 +29,18 @@ static void tell(struct nxk_vcpu *v)
 		nx_engine_set_costs(v->engine, &costs);
 }
 
-static void sample(struct nxk_vcpu *v, struct nxk_window *window, u64 ns)
+static void window_full(struct nxk_vcpu *v, struct nxk_cost *cost)
 {
-	u32 sample = ns < U32_MAX ? ns : U32_MAX;
-
-	if (!window->samples || sample < window->least)
-		window->least = sample;
-	if (++window->samples < WINDOW)
+	if (cost->value == cost->window.least)
 		return;
-	window->samples = 0;
-	if (window->value == window->least)
-		return;
-	window->value = window->least;
+	cost->value = cost->window.least;
 	tell(v);
+}
+
+static void sample(struct nxk_vcpu *v, struct nxk_cost *cost, u64 ns)
+{
+	if (nx_cost_sample(&cost->window, ns))
+		window_full(v, cost);
 }
 
 void nxk_cost_of_exit(struct nxk_vcpu *v, enum nxk_class class)
@@ -70,10 +62,8 @@ void nxk_cost_of_resume(struct nxk_vcpu *v, u64 ns, u64 instructions)
 
 	sample(v, &v->resume_cost, ns);
 	v->host->cost_ns[NX_COST_RESUME] = v->resume_cost.value;
-	/* The fixed cost of a resume would hide fewer instructions. */
-	if (instructions < MANY || !alone || ns <= alone)
-		return;
-	sample(v, &v->thousand_cost, div64_u64((ns - alone) * 1000, instructions));
+	if (nx_cost_sample_thousand(&v->thousand_cost.window, instructions, ns, alone))
+		window_full(v, &v->thousand_cost);
 	v->host->cost_ns[NX_COST_THOUSAND] = v->thousand_cost.value;
 }
 

@@ -61,9 +61,10 @@ struct nxk_vm {
 	bool weigh;      /* the engines of its vCPUs weigh costs, as with the parameter */
 };
 
-/* cost.c: the least of some samples of a cost, and that of the last full window. In nanoseconds. */
-struct nxk_window {
-	u32 samples, least, value;
+/* A cost that is measured: the least of the last full window, in nanoseconds, or 0. */
+struct nxk_cost {
+	struct nx_cost_window window;
+	u32 value;
 };
 
 struct nxk_vcpu {
@@ -110,8 +111,8 @@ struct nxk_vcpu {
 	/* cost.c: when KVM was left to enter the guest, and when it had handled the exit, in ticks;
 	 * 0: unknown. */
 	u64 entered, handled;
-	struct nxk_window exit_cost[NX_EXIT_CLASS_COUNT], deliver_cost[NX_EXIT_CLASS_COUNT];
-	struct nxk_window takeover_cost, resume_cost, thousand_cost;
+	struct nxk_cost exit_cost[NX_EXIT_CLASS_COUNT], deliver_cost[NX_EXIT_CLASS_COUNT];
+	struct nxk_cost takeover_cost, resume_cost, thousand_cost;
 	/* check.c: the hardware has to deliver v->exit next, or KVM has to come to the result that
 	 * is predicted. An injection since then excuses another exit. */
 	enum { NXK_EXPECT_NOTHING, NXK_EXPECT_EXIT, NXK_EXPECT_RESULT } expecting;

@@ -12,5 +12,8 @@
 #ifndef INT64_MIN
 #define INT64_MIN S64_MIN
 #endif
+#ifndef UINT32_MAX
+#define UINT32_MAX U32_MAX
+#endif
 
 #endif
