@@ -13,9 +13,9 @@ static void tell(struct nxk_vcpu *v)
 {
 	u32 *cost = v->host->cost_ns;
 	struct nx_costs costs = {
-	    .takeover = cost[NX_COST_TAKEOVER],
-	    .resume = cost[NX_COST_RESUME],
-	    .thousand = cost[NX_COST_THOUSAND],
+	    .takeover = v->takeover_cost.value,
+	    .resume = v->resume_cost.value,
+	    .thousand = v->thousand_cost.value,
 	};
 
 	for (unsigned int i = 0; i < NX_EXIT_CLASS_COUNT; i++) {
@@ -25,6 +25,9 @@ static void tell(struct nxk_vcpu *v)
 			cost[i] = whole > part ? whole - part : 1;
 		costs.exit[i] = cost[i];
 	}
+	cost[NX_COST_TAKEOVER] = costs.takeover;
+	cost[NX_COST_RESUME] = costs.resume;
+	cost[NX_COST_THOUSAND] = costs.thousand;
 	if (v->engine)
 		nx_engine_set_costs(v->engine, &costs);
 }
@@ -61,10 +64,8 @@ void nxk_cost_of_resume(struct nxk_vcpu *v, u64 ns, u64 instructions)
 	u64 alone = v->resume_cost.value;
 
 	sample(v, &v->resume_cost, ns);
-	v->host->cost_ns[NX_COST_RESUME] = v->resume_cost.value;
 	if (nx_cost_sample_thousand(&v->thousand_cost.window, instructions, ns, alone))
 		window_full(v, &v->thousand_cost);
-	v->host->cost_ns[NX_COST_THOUSAND] = v->thousand_cost.value;
 }
 
 void nxk_cost_stay(struct nxk_vcpu *v, u64 first, u64 last)
@@ -74,5 +75,4 @@ void nxk_cost_stay(struct nxk_vcpu *v, u64 first, u64 last)
 	if (!v->weighs || before <= 0)
 		return;
 	sample(v, &v->takeover_cost, nxk_ns(before) + nxk_ns_since(last));
-	v->host->cost_ns[NX_COST_TAKEOVER] = v->takeover_cost.value;
 }
