@@ -14,6 +14,12 @@
  * goes straight on behind them. A host whose tools read the object code defines
  * NX_FUNCTION as well, which begins a function.
  *
+ * A host in whose own privilege level guest code must not train predictors defines NX_FORGET_BRANCHES, which
+ * comes before any C, with the guest's registers stored; it may change the registers that C functions may.
+ *
+ * Calls and returns come in pairs, also where the translation ends in a call: a return that is predicted to go back into
+ * emitted code would run it with the host's registers otherwise.
+ *
  * Every way into emitted code ends with lfence: what C did on a mispredicted way, and stores that a
  * load could still overtake (the TLB's), are settled by then (docs/verifier.md, Speculation).
  */
@@ -21,6 +27,9 @@
 
 #ifndef NX_JUMP_R14
 #define NX_JUMP_R14 jmp r14
+#endif
+#ifndef NX_FORGET_BRANCHES
+#define NX_FORGET_BRANCHES
 #endif
 #ifndef NX_FUNCTION
 #define NX_FUNCTION(name) .globl name; .hidden name; .type name, @function; name:
@@ -41,6 +50,7 @@
 	mov	[r15 + NX_CTX_GPR + 8 * 9], r9
 	mov	[r15 + NX_CTX_GPR + 8 * 12], r12
 	mov	[r15 + NX_CTX_GPR + 8 * 13], r13
+	NX_FORGET_BRANCHES
 	.endm
 
 	.macro load_guest
@@ -80,7 +90,7 @@
 /* Emitted code jumps here, the site stored. */
 	NX_FUNCTION(nx_thunk_exit)
 	store_guest
-.Lreturn:
+.Lleave:
 	mov	rsp, [r15 + NX_CTX_HOST_RSP]
 	add	rsp, 8
 	pop	r15
@@ -104,8 +114,21 @@
 	call	nx_runtime_miss
 	add	rsp, 8
 	test	rax, rax
-	jz	.Lreturn
+	jz	.Labandon
 	mov	r14, rax
+	load_guest
+	lfence
+	ret
+	int3
+
+/*
+ * The translation ends in its call. The return is predicted to go behind the call, so what might run there finds what a
+ * mispredicted check leaves: the guest's registers, and the context for a pointer.
+ */
+.Labandon:
+	lea	rax, [rip + .Lleave]
+	mov	[rsp], rax
+	mov	r14, r15
 	load_guest
 	lfence
 	ret
@@ -123,7 +146,7 @@
 	call	nx_runtime_helper
 	add	rsp, 8
 	test	al, al
-	jz	.Lreturn
+	jz	.Labandon
 	load_guest
 	xor	r14d, r14d
 	lfence

@@ -7,6 +7,9 @@
 #include <linux/kconfig.h>
 #include <linux/linkage.h>
 #include <linux/objtool.h>
+#include <asm/alternative.h>
+#include <asm/cpufeatures.h>
+#include <asm/nospec-branch.h>
 
 /* Linux 6.9 has renamed the option. */
 #if defined(CONFIG_RETHUNK) || defined(CONFIG_MITIGATION_RETHUNK)
@@ -19,6 +22,39 @@
 #if defined(CONFIG_RETPOLINE) || defined(CONFIG_MITIGATION_RETPOLINE)
 #define NX_JUMP_R14 jmp __x86_indirect_thunk_r14
 #endif
+
+/*
+ * Control comes out of a translation: the processor must not predict what the kernel executes next by branches that a
+ * guest chose, so this does what KVM does when the hardware leaves a guest. KVM's own was before these branches,
+ * and the kernel's barrier between user mode and kernel mode is none here, where both sides run in kernel mode. Each
+ * part is a no-op on a processor that does not need it. They change rax, rcx, rdx and the flags, and need a stack.
+ */
+	.macro forget_branches
+	.att_syntax prefix
+#ifdef UNTRAIN_RET_VM
+	UNTRAIN_RET_VM
+#else
+	UNTRAIN_RET
+#ifdef X86_FEATURE_IBPB_ON_VMEXIT
+	ALTERNATIVE "", "call entry_ibpb", X86_FEATURE_IBPB_ON_VMEXIT
+#endif
+#endif
+	/* Kernels have named the feature of a loop at exits of guests twice, or have one for all entries. */
+#if defined(X86_FEATURE_CLEAR_BHB_LOOP_ON_VMEXIT)
+	ALTERNATIVE "", "call clear_bhb_loop", X86_FEATURE_CLEAR_BHB_LOOP_ON_VMEXIT
+#elif defined(X86_FEATURE_CLEAR_BHB_VMEXIT)
+	ALTERNATIVE "", "call clear_bhb_loop", X86_FEATURE_CLEAR_BHB_VMEXIT
+#elif defined(X86_FEATURE_CLEAR_BHB_LOOP)
+	ALTERNATIVE "", "call clear_bhb_loop", X86_FEATURE_CLEAR_BHB_LOOP
+#endif
+	/*
+	 * IBHF, for processors that keep the histories of the modes apart by BHI_DIS_S, so that the kernel has no loop
+	 * for them: no earlier branch of this mode counts. Others take it for a nop.
+	 */
+	.byte	0xf3, 0x48, 0x0f, 0x1e, 0xf8
+	.intel_syntax noprefix
+	.endm
+#define NX_FORGET_BRANCHES forget_branches
 
 /* A kernel that counts calls wants room in front of each function. */
 #ifdef SYM_F_ALIGN

@@ -2,6 +2,7 @@
 """Loading: the vendor module cannot be unloaded before noexit.ko, and each refusal is one sentence.
 Fault injection (fail=NAME): the guest sees the same, and unloading finds nothing left."""
 
+import subprocess
 import sys
 import unittest
 from pathlib import Path
@@ -94,6 +95,15 @@ class LoadTest(unittest.TestCase):
         said = "\n".join(line for line in self.lines if line.startswith("fails: "))
         self.assertEqual(said.count("there is no memory for its engine"), 6)
         self.assertEqual(complaints(said), [])
+
+    def test_branches_are_forgotten_on_each_way_to_c(self):
+        relocations = subprocess.run(["readelf", "-rW", MODULE], stdout=subprocess.PIPE, text=True,
+                                     check=True).stdout
+        alternatives = [line.split()[4] for line in
+                        relocations.partition(".rela.altinstr_replacement'")[2]
+                        .partition("Relocation section")[0].splitlines() if "PLT32" in line]
+        for function in ("clear_bhb_loop", "entry_untrain_ret", "srso_alias_untrain_ret"):
+            self.assertEqual(alternatives.count(function), 3, alternatives)
 
     def refused(self, name, sentence):
         self.assertNotIn(f"{name}: 0", self.lines)
