@@ -82,6 +82,18 @@ static enum nx_status read_entry(struct walk *walk, uint64_t gpa, struct walk_st
 	return NX_OK;
 }
 
+/*
+ * Take an entry that a walk goes through, with the rights that it leaves. Return false if it is not
+ * present or has one of the bits that are reserved.
+ */
+static bool take_entry(struct walk *walk, uint64_t value, uint64_t reserved)
+{
+	if (!(value & PTE_PRESENT) || (value & reserved))
+		return false;
+	walk->rights &= value ^ PTE_NX;
+	return true;
+}
+
 /* Bits 51 to physical_bits, and all above where the format has nothing else there. */
 static uint64_t address_reserved(const struct nx_state *state)
 {
@@ -93,8 +105,8 @@ static uint64_t address_reserved(const struct nx_state *state)
 }
 
 /*
- * Descends through tables of 8-byte entries from the given level. reserved holds the bits that
- * no entry may have.
+ * Descend through tables of 8-byte entries from the given level. reserved holds the bits that no
+ * entry may have.
  */
 static enum nx_status descend_wide(struct walk *walk, uint64_t table, unsigned level,
 				   uint64_t reserved, uint64_t *gpa)
@@ -114,10 +126,8 @@ static enum nx_status descend_wide(struct walk *walk, uint64_t table, unsigned l
 		if (status != NX_OK)
 			return status;
 		value = step->value;
-		if (!(value & PTE_PRESENT) || (value & reserved))
+		if (!take_entry(walk, value, reserved))
 			return NX_LEAVE_PAGE_FAULT;
-		walk->rights &= value ^ PTE_NX;
-
 		if (level == 1) {
 			*gpa = (value & address_bits & NX_PAGE_MASK) | (walk->linear & offset);
 			return NX_OK;
@@ -189,10 +199,8 @@ static enum nx_status walk_32(struct walk *walk, uint64_t *gpa)
 	if (status != NX_OK)
 		return status;
 	value = step->value;
-	if (!(value & PTE_PRESENT))
+	if (!take_entry(walk, value, 0))
 		return NX_LEAVE_PAGE_FAULT;
-	walk->rights &= value ^ PTE_NX;
-
 	if ((value & PTE_LARGE) && (state->cr4 & NX_CR4_PSE)) {
 		/* PSE-36: bits 20 to 13 are bits 39 to 32 of the frame; bit 21 is reserved. */
 		uint64_t frame = (value & 0xffc00000) | ((value >> 13 & 0xff) << 32);
@@ -207,9 +215,8 @@ static enum nx_status walk_32(struct walk *walk, uint64_t *gpa)
 	status = read_entry(walk, (value & 0xfffff000) + ((walk->linear >> 12) & 1023) * 4, step);
 	if (status != NX_OK)
 		return status;
-	if (!(step->value & PTE_PRESENT))
+	if (!take_entry(walk, step->value, 0))
 		return NX_LEAVE_PAGE_FAULT;
-	walk->rights &= step->value ^ PTE_NX;
 	*gpa = (step->value & 0xfffff000) | (walk->linear & 0xfff);
 	return NX_OK;
 }
@@ -399,12 +406,12 @@ static enum nx_status walk_known(struct walk *walk, const struct nx_walk_table *
 		step->entry = &known->table[walk->linear >> 12 & 511];
 		step->value = __atomic_load_n((uint64_t *)step->entry, __ATOMIC_ACQUIRE);
 		step->writable = known->writable;
-		if (!(step->value & PTE_PRESENT) || (step->value & long_reserved(state)))
+		if (!take_entry(walk, step->value, long_reserved(state)))
 			return NX_LEAVE_PAGE_FAULT;
-		walk->rights &= step->value ^ PTE_NX;
 	} else {
 		*step = (struct walk_step){.value = known->value[known->upper - 1]};
 	}
+	/* The loop of descend_wide() keeps the address bits: one function for both takes longer. */
 	*gpa = (step->value & ~address_reserved(state) & NX_PAGE_MASK & ~offset) |
 	       (walk->linear & offset);
 	status = check_rights(walk);
