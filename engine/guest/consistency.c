@@ -41,21 +41,13 @@ static const uint8_t *code_page(struct nx_engine *engine, uint64_t linear)
 	return host;
 }
 
-static bool differ_8(const uint8_t *a, const uint8_t *b)
+/* The size is a constant of at most 8, so that nothing is called. */
+static inline bool differ(const uint8_t *a, const uint8_t *b, unsigned size)
 {
-	uint64_t x, y;
+	uint64_t x = 0, y = 0;
 
-	nx_memcpy(&x, a, 8);
-	nx_memcpy(&y, b, 8);
-	return x != y;
-}
-
-static bool differ_4(const uint8_t *a, const uint8_t *b)
-{
-	uint32_t x, y;
-
-	nx_memcpy(&x, a, 4);
-	nx_memcpy(&y, b, 4);
+	nx_memcpy(&x, a, size);
+	nx_memcpy(&y, b, size);
 	return x != y;
 }
 
@@ -67,12 +59,12 @@ static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned len)
 {
 	if (len >= 8) {
 		for (unsigned i = 0; i + 8 < len; i += 8)
-			if (differ_8(a + i, b + i))
+			if (differ(a + i, b + i, 8))
 				return false;
-		return !differ_8(a + len - 8, b + len - 8);
+		return !differ(a + len - 8, b + len - 8, 8);
 	}
 	if (len >= 4)
-		return !differ_4(a, b) && !differ_4(a + len - 4, b + len - 4);
+		return !differ(a, b, 4) && !differ(a + len - 4, b + len - 4, 4);
 	return !len || (a[0] == b[0] && a[len / 2] == b[len / 2] && a[len - 1] == b[len - 1]);
 }
 
@@ -82,7 +74,8 @@ static enum nx_status compare(struct nx_engine *engine, const struct nx_cluster 
 	const uint8_t *host = NULL;
 	uint64_t page = 1;
 
-	/* Fragments are in the order of their addresses, so most share a page with the last one. */
+	/* Fragments are in the order of their addresses, so most share a page with the last one.
+	 * None goes on where another of the same page ends: there is nothing to merge. */
 	for (unsigned word = 0; word < NX_FRAGMENT_WORDS; word++) {
 		for (uint64_t left = fragments[word]; left; left &= left - 1) {
 			const struct nx_fragment *fragment =
