@@ -3,13 +3,12 @@
  */
 #include "unit.h"
 
-static const struct model_insn program[] = {{M_IN, 0x10}, {M_OUT, 0x11}, {M_LOOP, 0}, {M_HLT, 0}};
 static struct nx_kvm_vcpu *vcpu;
 
 static int setup(void **state)
 {
 	(void)state;
-	fake_begin(program, sizeof(program) / sizeof(*program), 20, true);
+	begin_guest(20, true);
 	vcpu = fake_vcpu();
 	return 0;
 }

@@ -19,8 +19,7 @@ static int setup(void **state)
 	(void)state;
 	memset(&vmm, 0, sizeof(vmm));
 	start(true);
-	while (!fake_engine.exits)
-		assert_int_equal(vmm_step(&vmm), 0);
+	enter_engine(&vmm);
 	vcpu = fake_vcpu();
 	run = fake.run;
 	return 0;

@@ -1,15 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* fault_test.c - each step that can be made to fail: the guest does not notice, and one line says
  * it. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <string.h>
-
-#include "fake.h"
+#include "unit.h"
 
 static const struct model_insn program[] = {{M_IN, 0x10},   {M_OUT, 0x11}, {M_LOAD, 0x500},
 					    {M_RMW, 0x508}, {M_ADD, 5},    {M_OUT, 0x12},

@@ -1,16 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* hyperv_test.c - with which Hyper-V enlightenments exits are avoided, and with which they are not.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "fake.h"
+#include "unit.h"
 
 static const struct model_insn ports[] = {{M_IN, 0x10},  {M_OUT, 0x11}, {M_IN, 0x12},
 					  {M_OUT, 0x13}, {M_LOOP, 0},   {M_HLT, 0}};

@@ -5,7 +5,6 @@
 
 #include "unit.h"
 
-static const struct model_insn program[] = {{M_IN, 0x10}, {M_OUT, 0x11}, {M_LOOP, 0}, {M_HLT, 0}};
 static struct nx_kvm_vcpu *vcpu;
 
 /* A vCPU whose stay has just begun, with interrupts let in. */
@@ -15,9 +14,8 @@ static int setup(void **state)
 
 	(void)state;
 	memset(&vmm, 0, sizeof(vmm));
-	fake_begin(program, sizeof(program) / sizeof(*program), 100, true);
-	while (!fake_engine.exits)
-		assert_int_equal(vmm_step(&vmm), 0);
+	begin_guest(100, true);
+	enter_engine(&vmm);
 	vcpu = fake_vcpu();
 	vcpu->state->rflags |= NX_FL_IF;
 	vcpu->stay_began = vcpu->nothing_waited = nx_real.now();

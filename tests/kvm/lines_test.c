@@ -1,16 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* lines_test.c - when the kernel need not be told again that an interrupt line is low. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <errno.h>
-#include <string.h>
 #include <sys/ioctl.h>
 
-#include "fake.h"
+#include "unit.h"
 
 static const struct model_insn ports[] = {{M_IN, 0x10}, {M_OUT, 0x11}, {M_LOOP, 0}, {M_HLT, 0}};
 static struct vmm vmm;

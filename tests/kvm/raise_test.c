@@ -3,17 +3,10 @@
  * raise_test.c - interrupts and signals that come while the engine runs: it is told at once, by its
  * stop flag, and does not have to get to its next exit.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <pthread.h>
 #include <sched.h>
-#include <string.h>
 
-#include "fake.h"
+#include "unit.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 

@@ -1,14 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* ring_test.c - writes into coalesced ranges: what goes into the VMM's ring, and what does not. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <string.h>
-
-#include "fake.h"
+#include "unit.h"
 
 #define TURNS 100
 #define PORTS 0x20

@@ -1,18 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* rules_test.c - what the host tells the engine about memory and devices, and when it gives up. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-#include "fake.h"
+#include "unit.h"
 
 static const struct model_insn ports[] = {{M_IN, 0x10},  {M_OUT, 0x11}, {M_IN, 0x12},
 					  {M_OUT, 0x13}, {M_LOOP, 0},   {M_HLT, 0}};

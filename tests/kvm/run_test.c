@@ -7,7 +7,6 @@
 
 #include "unit.h"
 
-static const struct model_insn program[] = {{M_IN, 0x10}, {M_OUT, 0x11}, {M_LOOP, 0}, {M_HLT, 0}};
 static struct vmm vmm;
 static struct nx_kvm_vcpu *vcpu;
 static int (*kernel)(int fd, unsigned long request, void *argument);
@@ -34,7 +33,7 @@ static int watched_ioctl(int fd, unsigned long request, void *argument)
 static void begin(bool on)
 {
 	memset(&vmm, 0, sizeof(vmm));
-	fake_begin(program, sizeof(program) / sizeof(*program), 50, on);
+	begin_guest(50, on);
 	vcpu = fake_vcpu();
 	kernel = nx_real.ioctl;
 	nx_real.ioctl = watched_ioctl;
@@ -52,13 +51,6 @@ static int setup(void **state)
 static void step(void)
 {
 	assert_int_equal(vmm_step(&vmm), 0);
-}
-
-/* To the first exit that the engine delivers. */
-static void enter_engine(void)
-{
-	while (!fake_engine.exits)
-		step();
 }
 
 /* Where nothing is avoided, the kernel gets the call as the VMM made it. */
@@ -84,7 +76,7 @@ static void test_valid_registers(void **state)
 	step();
 	assert_int_equal(valid_in_kernel, KVM_SYNC_X86_EVENTS | KVM_SYNC_X86_REGS);
 	assert_int_equal(fake.run->kvm_valid_regs, KVM_SYNC_X86_EVENTS);
-	enter_engine();
+	enter_engine(&vmm);
 	assert_int_equal(valid_in_kernel,
 			 KVM_SYNC_X86_EVENTS | KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
 	assert_int_equal(immediate_in_kernel, 2);
@@ -98,7 +90,7 @@ static void test_exit_without_a_call(void **state)
 	unsigned before;
 
 	(void)state;
-	enter_engine();
+	enter_engine(&vmm);
 	before = kernel_runs;
 	errno = EXDEV;
 	step();
@@ -161,7 +153,7 @@ static void test_call_of_a_signal_handler(void **state)
 	unsigned before;
 
 	(void)state;
-	enter_engine();
+	enter_engine(&vmm);
 	before = kernel_runs;
 	assert_true(nx_vcpu_acquire(vcpu));
 	vmm_ioctl(KVM_RUN, NULL);
@@ -180,7 +172,7 @@ static void slow_resume(void)
 static void test_timed_resume(void **state)
 {
 	(void)state;
-	enter_engine();
+	enter_engine(&vmm);
 	nx_options.latency = nx_options.masked_latency = 1000000;
 	fake_engine.in_resume = slow_resume;
 	while (fake_engine.resumes < 26)
@@ -206,7 +198,7 @@ static void test_cost_of_a_take_over(void **state)
 {
 	(void)state;
 	fake.in_completion = slow_completion;
-	enter_engine();
+	enter_engine(&vmm);
 	assert_int_equal(vcpu->cost[NX_COST_TAKEOVER].samples, 1);
 	assert_int_equal(vcpu->cost[NX_COST_TAKEOVER].least, 9000);
 }
@@ -218,7 +210,7 @@ static void test_new_slots(void **state)
 	unsigned flushes;
 
 	(void)state;
-	enter_engine();
+	enter_engine(&vmm);
 	flushes = fake_engine.flushes;
 	step();
 	assert_int_equal(fake_engine.flushes, flushes);
@@ -284,7 +276,7 @@ static void test_empty_stay(void **state)
 static void test_registers_go_back(void **state)
 {
 	(void)state;
-	enter_engine();
+	enter_engine(&vmm);
 	fake_engine.in_resume = stop_at_once;
 	fake.run->s.regs.regs.rip = 0;
 	step();
@@ -300,7 +292,7 @@ static void test_page_is_kept(void **state)
 	fake.run->kvm_valid_regs = KVM_SYNC_X86_EVENTS;
 	fake.run->s.regs.regs.rax = 0x1111;
 	fake.run->s.regs.sregs.cr2 = 0x2222;
-	enter_engine();
+	enter_engine(&vmm);
 	step();
 	assert_int_equal(fake.run->s.regs.regs.rax, 0x1111);
 	assert_int_equal(fake.run->s.regs.sregs.cr2, 0x2222);

@@ -3,16 +3,9 @@
  * segments_test.c - segment registers that the engine loads in real mode: whoever looks, and the
  * kernel when it runs on, finds them loaded.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <errno.h>
-#include <string.h>
 
-#include "fake.h"
+#include "unit.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 

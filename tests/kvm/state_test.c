@@ -3,16 +3,9 @@
  * state_test.c - every ioctl on a vCPU that the host knows, at an exit of the engine's; and the
  * exits at which it leaves the vCPU alone.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <errno.h>
-#include <string.h>
 
-#include "fake.h"
+#include "unit.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 

@@ -3,18 +3,11 @@
  * steal_test.c - a guest's other vCPUs leave a TLB flush to KVM where this one looks preempted. The
  * engine must not run between such a flush and the entry to the guest that KVM makes it at.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <pthread.h>
 #include <sched.h>
-#include <string.h>
 #include <sys/mman.h>
 
-#include "fake.h"
+#include "unit.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 #define STEAL_GPA 0x1040u

@@ -3,21 +3,14 @@
  * storm_test.c - random guests, random VMMs, and other threads that interfere: what the VMM sees
  * must be what it sees without the engine.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "fake.h"
+#include "unit.h"
 
 #define INSNS 24
 #define ROUNDS 3000

@@ -2,7 +2,6 @@
 /* totals_test.c - kvm/totals.c: the figures of vCPUs that live and of those that are gone. */
 #include "unit.h"
 
-static const struct model_insn program[] = {{M_IN, 0x10}, {M_OUT, 0x11}, {M_LOOP, 0}, {M_HLT, 0}};
 static struct vmm vmm;
 
 static int setup(void **state)
@@ -10,7 +9,7 @@ static int setup(void **state)
 	(void)state;
 	memset(&vmm, 0, sizeof(vmm));
 	memset(&nx_totals, 0, sizeof(nx_totals));
-	fake_begin(program, sizeof(program) / sizeof(*program), 20, true);
+	begin_guest(20, true);
 	return 0;
 }
 

@@ -10,7 +10,6 @@
 
 #include "unit.h"
 
-static const struct model_insn program[] = {{M_IN, 0x10}, {M_OUT, 0x11}, {M_LOOP, 0}, {M_HLT, 0}};
 static struct vmm vmm;
 static struct nx_kvm_vcpu *vcpu;
 static int (*kernel)(int fd, unsigned long request, void *argument);
@@ -31,19 +30,12 @@ static int setup(void **state)
 {
 	(void)state;
 	memset(&vmm, 0, sizeof(vmm));
-	fake_begin(program, sizeof(program) / sizeof(*program), 50, true);
+	begin_guest(50, true);
 	vcpu = fake_vcpu();
 	kernel = nx_real.ioctl;
 	nx_real.ioctl = watched_ioctl;
 	refusal = 0;
 	return 0;
-}
-
-/* To an exit of the engine's, for which the kernel has old registers. */
-static void enter_engine(void)
-{
-	while (!fake_engine.exits)
-		assert_int_equal(vmm_step(&vmm), 0);
 }
 
 /* ---- Life ---- */
@@ -108,7 +100,7 @@ static void test_end_gives_everything_back(void **state)
 
 	(void)state;
 	assert_true(fd >= 0);
-	enter_engine();
+	enter_engine(&vmm);
 	nx_real.close = note_close;
 	vcpu->stats_fd = fd;
 	assert_non_null(vcpu->memory.arena);
@@ -201,7 +193,7 @@ static void test_flushed_once(void **state)
 	struct kvm_regs regs;
 
 	(void)state;
-	enter_engine();
+	enter_engine(&vmm);
 	/* The kernel has them from completing its own exit. */
 	assert_int_equal(vmm_ioctl(KVM_GET_REGS, &regs), 0);
 	assert_int_equal(fake.set_regs, 0);
@@ -223,7 +215,7 @@ static void test_errno_of_a_look(void **state)
 	struct kvm_regs regs;
 
 	(void)state;
-	enter_engine();
+	enter_engine(&vmm);
 	refusal = EFAULT;
 	errno = 0;
 	assert_int_equal(vmm_ioctl(KVM_GET_REGS, &regs), -1);
@@ -235,7 +227,7 @@ static void test_change_at_an_exit_of_the_engines(void **state)
 	struct kvm_mp_state mp_state = {0};
 
 	(void)state;
-	enter_engine();
+	enter_engine(&vmm);
 	assert_int_equal(vmm_step(&vmm), 0);
 	assert_int_equal(vmm_ioctl(KVM_SET_MP_STATE, &mp_state), 0);
 	assert_int_equal(fake.set_regs, 1);
@@ -272,7 +264,7 @@ static void test_look_of_a_signal_handler(void **state)
 	struct kvm_regs regs;
 
 	(void)state;
-	enter_engine();
+	enter_engine(&vmm);
 	assert_true(nx_vcpu_acquire(vcpu));
 	assert_int_equal(vmm_ioctl(KVM_GET_REGS, &regs), 0);
 	nx_vcpu_release(vcpu);

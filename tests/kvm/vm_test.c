@@ -8,7 +8,6 @@
 
 #include "unit.h"
 
-static const struct model_insn program[] = {{M_IN, 0x10}, {M_OUT, 0x11}, {M_LOOP, 0}, {M_HLT, 0}};
 static struct nx_kvm_vm *vm;
 static int (*kernel)(int fd, unsigned long request, void *argument);
 static int answer; /* errno of the VM's calls if it is negative, else their result */
@@ -44,7 +43,7 @@ static int watched_ioctl(int fd, unsigned long request, void *argument)
 static int setup(void **state)
 {
 	(void)state;
-	fake_begin(program, sizeof(program) / sizeof(*program), 50, true);
+	begin_guest(50, true);
 	vm = fake_vm();
 	kernel = nx_real.ioctl;
 	nx_real.ioctl = watched_ioctl;
@@ -75,7 +74,7 @@ static void test_kernels_without_the_run_page(void **state)
 	page_size = NX_HOST_PAGE;
 	assert_non_null(strstr(made_with(0), "no run page"));
 	assert_false(nx_fd_known(FAKE_VM_FD));
-	fake_begin(program, 4, 50, true);
+	begin_guest(50, true);
 }
 
 static const char *off_of_new_vm(unsigned long type)
@@ -121,7 +120,7 @@ static void test_not_a_vm(void **state)
 	nx_real.is_kvm_object = no_object;
 	assert_string_equal(made_with(0), "");
 	assert_false(nx_fd_known(FAKE_VM_FD));
-	fake_begin(program, 4, 50, true);
+	begin_guest(50, true);
 }
 
 /* ---- Which calls the engines wait for ---- */

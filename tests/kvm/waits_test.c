@@ -3,15 +3,7 @@
  * waits_test.c - what the host tells the engine that opens an interrupt window: only where nothing
  * can wait in KVM does it say so. What becomes of a guest then is window_test.c's.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <string.h>
-
-#include "fake.h"
+#include "unit.h"
 
 #define LVT_MASKED (1u << 16)
 #define LVT_EXTINT 0x700u
@@ -20,7 +12,6 @@
 #define TSC_NOW 1000000000ull
 #define TSC_PER_US (FAKE_TSC_KHZ / 1000u)
 
-static const struct model_insn program[] = {{M_IN, 0x10}, {M_OUT, 0x11}, {M_LOOP, 0}, {M_HLT, 0}};
 static struct vmm vmm;
 static struct nx_kvm_vcpu *vcpu;
 
@@ -29,9 +20,8 @@ static int setup(void **state)
 {
 	(void)state;
 	memset(&vmm, 0, sizeof(vmm));
-	fake_begin(program, sizeof(program) / sizeof(*program), 100, true);
-	while (!fake_engine.exits)
-		assert_int_equal(vmm_step(&vmm), 0);
+	begin_guest(100, true);
+	enter_engine(&vmm);
 	vcpu = fake_vcpu();
 	vcpu->vm->irqchip_full = true;
 	fake.irq_priority = 0x31;

@@ -8,16 +8,9 @@
  * at some access has to be delivered in the turn in which it is without the engine, and before what
  * holds interrupts off. The host hears nothing of it, as with the kernel's own timers.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdio.h>
-#include <string.h>
 
-#include "fake.h"
+#include "unit.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 #define TURNS 40
