@@ -1,14 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * noexit-figures.h - what the engine tells about its work: why it left, counters, the places that
- * it leaves to the hardware, and clusters as they are shown to people. noexit.h, which includes
- * this header, declares the functions that return them.
+ * noexit-figures.h - what the engine tells about its work: why it left, classes of exits, counters,
+ * the places that it leaves to the hardware, and clusters as they are shown to people. noexit.h
+ * includes this header, and its rules on threads and ownership hold here.
  */
 #ifndef NX_NOEXIT_FIGURES_H
 #define NX_NOEXIT_FIGURES_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define NX_API __attribute__((visibility("default")))
+
+struct nx_engine;
+struct nx_cluster;
+
+/* ---- Why the engine left ---- */
 
 /* The reasons for which the engine gives the guest back. X(name, description printed to people). */
 #define NX_LEAVE_REASONS(X)                                                                   \
@@ -47,6 +59,36 @@ enum nx_status {
 	    NX_LEAVE_REASON_COUNT,
 	/* Used inside the engine only: a helper has prepared an exit. */
 	NX_STOP_EXIT = NX_LEAVE_REASON_COUNT
+};
+
+/* Return the reason's name as above without NX_LEAVE_, or its description: string constants, "?"
+ * for what is no reason. Any thread may call these. */
+NX_API const char *nx_leave_reason_name(enum nx_status reason);
+NX_API const char *nx_leave_reason_text(enum nx_status reason);
+
+/* ---- Counters ---- */
+
+/* Classes of exits that differ in cost: a VMREAD, a port access that goes to the VMM and an
+ * entry of a nested guest have little in common. X(name, word, description). */
+#define NX_EXIT_CLASSES(X)                                     \
+	X(IO, "io", "port accesses")                           \
+	X(MMIO, "mmio", "device-memory accesses")              \
+	X(CPUID, "cpuid", "CPUID")                             \
+	X(MSR, "msr", "RDMSR and WRMSR")                       \
+	X(CR, "cr", "accesses to control registers")           \
+	X(DR, "dr", "accesses to debug registers")             \
+	X(HLT, "hlt", "HLT")                                   \
+	X(INVALIDATE, "invalidate", "INVLPG, INVD and WBINVD") \
+	X(VMCS, "vmcs", "VMREAD and VMWRITE")                  \
+	X(VMX, "vmx", "other instructions of VMX")             \
+	X(SVM, "svm", "instructions of SVM")                   \
+	X(VM_ENTRY, "vm_entry", "VMLAUNCH, VMRESUME and VMRUN")
+
+enum nx_exit_class {
+#define NX_X(name, word, text) NX_CLASS_##name,
+	NX_EXIT_CLASSES(NX_X)
+#undef NX_X
+	    NX_EXIT_CLASS_COUNT
 };
 
 /* Counters, monotonic, written by the vCPU's thread only. X(name, description). */
@@ -94,6 +136,12 @@ struct nx_counters {
 	uint64_t distance[NX_DISTANCES];
 };
 
+/* Return the counters, which go on counting. Another thread may read them, too, and may find some
+ * of them older than others. */
+NX_API const struct nx_counters *nx_engine_counters(const struct nx_engine *engine);
+
+/* ---- Places that are left alone ---- */
+
 /* Why a place is left to the hardware. X(name, word, description). */
 #define NX_ALONE_REASONS(X)                                                           \
 	X(COLD, "cold", "there have been few exits so far")                           \
@@ -120,6 +168,15 @@ struct nx_alone {
 	uint32_t reason; /* enum nx_alone_reason */
 	uint32_t leave;  /* BARREN: enum nx_status that the search for an exit ended with */
 };
+
+/*
+ * Describe one of the places that are met most often, whose number is below NX_ALONE_PLACES. Return
+ * false, with *place as it was, if there is none of that number.
+ */
+NX_API bool nx_engine_alone(const struct nx_engine *engine, unsigned number,
+			    struct nx_alone *place);
+
+/* ---- Clusters ---- */
 
 /* One cluster, as shown to people (nx_cluster_next() and nx_cluster_describe()). */
 struct nx_cluster_info {
@@ -168,5 +225,24 @@ struct nx_cluster_block {
 
 #define NX_SHAPE_LENGTH 0x7f
 #define NX_SHAPE_EXITS 0x80
+
+/*
+ * Return the cluster that was made behind this one, or the first for NULL; NULL: there is none. A
+ * cluster stays where it is until all are flushed, which nx_counters.flushes counts.
+ */
+NX_API const struct nx_cluster *nx_cluster_next(const struct nx_engine *engine,
+						const struct nx_cluster *cluster);
+NX_API void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_cluster_info *info);
+/* Describe one of its blocks; number is below nx_cluster_info.blocks. */
+NX_API void nx_cluster_block(const struct nx_cluster *cluster, unsigned number,
+			     struct nx_cluster_block *block);
+/* Copy the guest code at rip as it was translated, at most size bytes. Return how many there are:
+ * fewer where the cluster was made of no more. */
+NX_API size_t nx_cluster_code(const struct nx_cluster *cluster, uint64_t rip, void *to,
+			      size_t size);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

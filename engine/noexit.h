@@ -20,6 +20,10 @@
  * Threads: a struct nx_engine belongs to one thread at a time. Different vCPUs may run
  * concurrently; they share nothing inside the engine. Only the stop flag may be written by
  * other threads and by signal handlers.
+ *
+ * Ownership: a pointer that a function returns leads into the memory that the host gave, and lasts
+ * as long, or to a string constant. One that the host passes is used for the length of the call;
+ * nx_engine_create() says what it keeps.
  */
 #ifndef NX_NOEXIT_H
 #define NX_NOEXIT_H
@@ -33,8 +37,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-#define NX_API __attribute__((visibility("default")))
 
 /* General registers, in the processor's encoding order (Intel SDM vol. 2, table 3-1). */
 enum nx_gpr {
@@ -119,29 +121,6 @@ enum nx_exit_kind {
 	NX_EXIT_MMIO,
 	/* An instruction of one of the classes that the host named in nx_config.exits. */
 	NX_EXIT_INSN,
-};
-
-/* Classes of exits that differ in cost: a VMREAD, a port access that goes to the VMM and an
- * entry of a nested guest have little in common. X(name, word, description). */
-#define NX_EXIT_CLASSES(X)                                     \
-	X(IO, "io", "port accesses")                           \
-	X(MMIO, "mmio", "device-memory accesses")              \
-	X(CPUID, "cpuid", "CPUID")                             \
-	X(MSR, "msr", "RDMSR and WRMSR")                       \
-	X(CR, "cr", "accesses to control registers")           \
-	X(DR, "dr", "accesses to debug registers")             \
-	X(HLT, "hlt", "HLT")                                   \
-	X(INVALIDATE, "invalidate", "INVLPG, INVD and WBINVD") \
-	X(VMCS, "vmcs", "VMREAD and VMWRITE")                  \
-	X(VMX, "vmx", "other instructions of VMX")             \
-	X(SVM, "svm", "instructions of SVM")                   \
-	X(VM_ENTRY, "vm_entry", "VMLAUNCH, VMRESUME and VMRUN")
-
-enum nx_exit_class {
-#define NX_X(name, word, text) NX_CLASS_##name,
-	NX_EXIT_CLASSES(NX_X)
-#undef NX_X
-	    NX_EXIT_CLASS_COUNT
 };
 
 /* Instructions that exit as such. X(name, bit, class): the bit of nx_config.exits and the class
@@ -524,15 +503,8 @@ NX_API struct nx_engine *nx_engine_create(const struct nx_memory *memory,
 					  const struct nx_host *host, void *host_data,
 					  const struct nx_config *config);
 
-/* Return the guest's state, which the host reads and writes in place. */
+/* Return the guest's state, which the host reads and writes in place, outside of calls. */
 NX_API struct nx_state *nx_engine_state(struct nx_engine *engine);
-
-/*
- * Describe one of NX_ALONE_PLACES places, of those that are met most often; false: there is none of
- * that number.
- */
-NX_API bool nx_engine_alone(const struct nx_engine *engine, unsigned number,
-			    struct nx_alone *place);
 
 /* Return the stop flag. Any non-zero value asks the engine to leave at the next exit or
  * backedge. Any thread and any signal handler may set it; the host clears it. */
@@ -603,27 +575,9 @@ NX_API void nx_engine_forget_exit(struct nx_engine *engine);
  * keeps page pointers during it. A host that changes its memory map in between calls this first. */
 NX_API void nx_engine_flush(struct nx_engine *engine);
 
-NX_API const struct nx_counters *nx_engine_counters(const struct nx_engine *engine);
-
 /* Tell the engine the vCPU's costs, which the host keeps up to date between calls. Until then
  * none has been measured. */
 NX_API void nx_engine_set_costs(struct nx_engine *engine, const struct nx_costs *costs);
-
-/* nx_cluster_next() walks the clusters, starting from NULL. */
-struct nx_cluster;
-NX_API const struct nx_cluster *nx_cluster_next(const struct nx_engine *engine,
-						const struct nx_cluster *cluster);
-NX_API void nx_cluster_describe(const struct nx_cluster *cluster, struct nx_cluster_info *info);
-/* number counts from 0 to nx_cluster_info.blocks - 1. */
-NX_API void nx_cluster_block(const struct nx_cluster *cluster, unsigned number,
-			     struct nx_cluster_block *block);
-/* Copy the guest code at rip as it was translated; return how many bytes there are. */
-NX_API size_t nx_cluster_code(const struct nx_cluster *cluster, uint64_t rip, void *to,
-			      size_t size);
-
-/* Return the reason's name as above without NX_LEAVE_, or its description. */
-NX_API const char *nx_leave_reason_name(enum nx_status reason);
-NX_API const char *nx_leave_reason_text(enum nx_status reason);
 
 #ifdef __cplusplus
 }
