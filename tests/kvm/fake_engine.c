@@ -246,10 +246,80 @@ static bool can_read_code(const struct nx_engine *e)
 	return page.kind != NX_PAGE_LEAVE;
 }
 
-enum nx_outcome nx_engine_resume(struct nx_engine *e, struct nx_exit *exit)
+static void load_segment(struct nx_state *state)
+{
+	state->seg[NX_ES].selector = (uint16_t)state->gpr[NX_RAX];
+	state->seg[NX_ES].base = (uint64_t)state->seg[NX_ES].selector << 4;
+	state->segments_changed = true;
+	fake_engine.segments++;
+}
+
+/* Execute one instruction. Return true if it ends the resume, with *outcome. */
+static bool execute(struct nx_engine *e, struct nx_exit *exit, enum nx_outcome *outcome)
 {
 	struct nx_state *state = &e->state;
-	bool opens;
+	uint64_t index = (state->rip - MODEL_BASE) / MODEL_LEN;
+	uint64_t next = state->rip + MODEL_LEN, shadow = 0;
+	const struct model_insn *insn = &fake.program[index];
+	enum nx_status why = NX_OK;
+	bool delivers = false;
+
+	assert(index < fake.insns);
+	switch (insn->op) {
+	case M_ADD:
+		state->gpr[NX_RAX] += insn->operand;
+		break;
+	case M_MOVE:
+		state->gpr[NX_RCX] = state->gpr[NX_RAX];
+		break;
+	case M_SEG:
+		/* Only for a host that takes segments back. */
+		if (e->segment_loads && !(state->cr0 & 1))
+			load_segment(state);
+		else
+			why = NX_LEAVE_CLUSTER_END;
+		break;
+	case M_LOOP:
+		if (--state->gpr[NX_RDX])
+			next = MODEL_BASE + insn->operand * MODEL_LEN;
+		break;
+	case M_STI:
+		shadow = state->rflags & NX_FL_IF ? 0 : next;
+		if (!change_window(e, true))
+			why = NX_LEAVE_WINDOW;
+		break;
+	case M_CLI:
+	case M_POPF:
+		if (e->shadow_rip || !change_window(e, insn->op == M_POPF && insn->operand))
+			why = NX_LEAVE_WINDOW;
+		break;
+	case M_MOVS:
+		delivers = state->gpr[NX_RCX];
+		break;
+	case M_IN:
+	case M_OUT:
+	case M_OUTS:
+	case M_LOAD:
+	case M_STORE:
+	case M_RMW:
+		delivers = true;
+		break;
+	default:
+		why = NX_LEAVE_FAULT;
+		break;
+	}
+	if (delivers || why != NX_OK) {
+		*outcome = delivers ? deliver(e, exit, insn) : leave(e, exit, why);
+		return true;
+	}
+	e->shadow_rip = shadow;
+	state->rip = next;
+	return false;
+}
+
+enum nx_outcome nx_engine_resume(struct nx_engine *e, struct nx_exit *exit)
+{
+	enum nx_outcome outcome;
 
 	fake_engine.resumes++;
 	e->counters.resumes++;
@@ -270,63 +340,10 @@ enum nx_outcome nx_engine_resume(struct nx_engine *e, struct nx_exit *exit)
 	if (fake_engine.exits_per_stay && e->exits_in_stay >= fake_engine.exits_per_stay)
 		return leave(e, exit, NX_LEAVE_CLUSTER_END);
 	for (unsigned i = 0; i < 64; i++) {
-		uint64_t index = (state->rip - MODEL_BASE) / MODEL_LEN;
-		const struct model_insn *insn = &fake.program[index];
-
-		assert(index < fake.insns);
 		if (__atomic_load_n(&e->stop, __ATOMIC_RELAXED))
 			return leave(e, exit, NX_LEAVE_STOP);
-		switch (insn->op) {
-		case M_ADD:
-			state->gpr[NX_RAX] += insn->operand;
-			break;
-		case M_MOVE:
-			state->gpr[NX_RCX] = state->gpr[NX_RAX];
-			break;
-		case M_SEG:
-			/* Only for a host that takes segments back. */
-			if (!e->segment_loads || state->cr0 & 1)
-				return leave(e, exit, NX_LEAVE_CLUSTER_END);
-			state->seg[NX_ES].selector = (uint16_t)state->gpr[NX_RAX];
-			state->seg[NX_ES].base = (uint64_t)state->seg[NX_ES].selector << 4;
-			state->segments_changed = true;
-			fake_engine.segments++;
-			break;
-		case M_LOOP:
-			if (--state->gpr[NX_RDX]) {
-				state->rip = MODEL_BASE + insn->operand * MODEL_LEN;
-				e->shadow_rip = 0;
-				continue;
-			}
-			break;
-		case M_STI:
-			opens = !(state->rflags & NX_FL_IF);
-			if (!change_window(e, true))
-				return leave(e, exit, NX_LEAVE_WINDOW);
-			state->rip += MODEL_LEN;
-			e->shadow_rip = opens ? state->rip : 0;
-			continue;
-		case M_CLI:
-		case M_POPF:
-			if (e->shadow_rip || !change_window(e, insn->op == M_POPF && insn->operand))
-				return leave(e, exit, NX_LEAVE_WINDOW);
-			break;
-		case M_MOVS:
-			if (state->gpr[NX_RCX])
-				return deliver(e, exit, insn);
-			break;
-		case M_IN:
-		case M_OUT:
-		case M_OUTS:
-		case M_LOAD:
-		case M_STORE:
-		case M_RMW:
-			return deliver(e, exit, insn);
-		default:
-			return leave(e, exit, NX_LEAVE_FAULT);
-		}
-		e->shadow_rip = 0;
-		state->rip += MODEL_LEN;
+		if (execute(e, exit, &outcome))
+			return outcome;
 	}
 	return leave(e, exit, NX_LEAVE_CLUSTER_END);
 }

@@ -141,6 +141,79 @@ static bool finish_element(void)
 	return read_element(fake.splits_reads ? PENDING_HALF : PENDING_ELEMENT);
 }
 
+/* Execute an access to a port or device memory, as execute() does; next is the rip behind it. */
+static bool access_port(const struct model_insn *insn, uint64_t next)
+{
+	struct kvm_regs *regs = &fake.regs;
+
+	switch (insn->op) {
+	case M_IN:
+		pend(fake.style.emulated_in ? PENDING_READ_AGAIN : PENDING_FAST_IN);
+		exit_io(false, (uint16_t)insn->operand, 0);
+		return true;
+	case M_OUT:
+		if (absorbs(true, insn->operand, 4, (uint32_t)regs->rax))
+			break;
+		exit_io(true, (uint16_t)insn->operand, (uint32_t)regs->rax);
+		/* kvm_fast_pio_out() */
+		if (fake.style.emulated_out || (insn->operand == 0x7e && !fake.quirk_off))
+			regs->rip = next;
+		else
+			pend(PENDING_FAST_OUT);
+		return true;
+	case M_OUTS:
+		if (absorbs(true, insn->operand, 4, (uint32_t)regs->rax)) {
+			regs->rsi += 4;
+			break;
+		}
+		exit_io(true, (uint16_t)insn->operand, (uint32_t)regs->rax);
+		regs->rsi += 4;
+		regs->rip = next;
+		return true;
+	default:
+		break;
+	}
+	regs->rip = next;
+	return false;
+}
+
+static bool access_memory(const struct model_insn *insn, uint64_t next)
+{
+	struct kvm_regs *regs = &fake.regs;
+
+	switch (insn->op) {
+	case M_LOAD:
+		pend(PENDING_READ_AGAIN);
+		exit_mmio(false, insn->operand, 0);
+		return true;
+	case M_STORE:
+		if (absorbs(false, insn->operand, 8, regs->rcx))
+			break;
+		exit_mmio(true, insn->operand, regs->rcx);
+		regs->rip = next;
+		return true;
+	case M_SPLIT:
+		pend(PENDING_FRAGMENT);
+		exit_mmio(true, insn->operand, regs->rcx);
+		regs->rip = next;
+		return true;
+	case M_RMW:
+		pend(PENDING_RMW);
+		exit_mmio(false, insn->operand, 0);
+		return true;
+	case M_MOVS:
+		if (!regs->rcx)
+			break;
+		fake.emulated = *regs;
+		fake.regs_set = false;
+		return read_element(fake.splits_reads ? PENDING_HALF : PENDING_ELEMENT);
+	default:
+		break;
+	}
+	regs->rip = next;
+	return false;
+}
+
 /* Execute one instruction; return whether it exits. */
 static bool execute(const struct model_insn *insn)
 {
@@ -184,53 +257,15 @@ static bool execute(const struct model_insn *insn)
 		fake.sregs.es.base = (uint64_t)fake.sregs.es.selector << 4;
 		break;
 	case M_IN:
-		pend(fake.style.emulated_in ? PENDING_READ_AGAIN : PENDING_FAST_IN);
-		exit_io(false, (uint16_t)insn->operand, 0);
-		return true;
 	case M_OUT:
-		if (absorbs(true, insn->operand, 4, (uint32_t)regs->rax))
-			break;
-		exit_io(true, (uint16_t)insn->operand, (uint32_t)regs->rax);
-		/* kvm_fast_pio_out() */
-		if (fake.style.emulated_out || (insn->operand == 0x7e && !fake.quirk_off))
-			regs->rip = next;
-		else
-			pend(PENDING_FAST_OUT);
-		return true;
 	case M_OUTS:
-		if (absorbs(true, insn->operand, 4, (uint32_t)regs->rax)) {
-			regs->rsi += 4;
-			break;
-		}
-		exit_io(true, (uint16_t)insn->operand, (uint32_t)regs->rax);
-		regs->rsi += 4;
-		regs->rip = next;
-		return true;
+		return access_port(insn, next);
 	case M_LOAD:
-		pend(PENDING_READ_AGAIN);
-		exit_mmio(false, insn->operand, 0);
-		return true;
 	case M_STORE:
-		if (absorbs(false, insn->operand, 8, regs->rcx))
-			break;
-		exit_mmio(true, insn->operand, regs->rcx);
-		regs->rip = next;
-		return true;
 	case M_SPLIT:
-		pend(PENDING_FRAGMENT);
-		exit_mmio(true, insn->operand, regs->rcx);
-		regs->rip = next;
-		return true;
 	case M_RMW:
-		pend(PENDING_RMW);
-		exit_mmio(false, insn->operand, 0);
-		return true;
 	case M_MOVS:
-		if (!regs->rcx)
-			break;
-		fake.emulated = *regs;
-		fake.regs_set = false;
-		return read_element(fake.splits_reads ? PENDING_HALF : PENDING_ELEMENT);
+		return access_memory(insn, next);
 	case M_RDMSR:
 		pend(PENDING_MSR);
 		fake.run->exit_reason = KVM_EXIT_X86_RDMSR;
