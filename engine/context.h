@@ -76,6 +76,22 @@
  *       sub dword [r15 + NX_CTX_TURNS (or NX_CTX_IDLE_TURNS)], 1
  *       jb leave
  *     with nothing landing between the two, and at leave the two instructions of rule 7.
+ * 10. With nx_memory.blind no constant of more than 16 bits stands in the code as the guest chose
+ *     it. The immediate of a mov to a register, and the displacement of a lea, are less than they
+ *     should be by a key, which the next instruction adds:
+ *       mov r, constant - key
+ *       lea r, [r + key]
+ *     or
+ *       lea r, [... + constant - key]
+ *       lea r, [r + key]
+ *     The key is that of the place of the mov or lea (nx_blind_key()), which the guest cannot know.
+ *     Of an immediate of 64 bits each half has a key, the second that of the place one byte on:
+ *       mov r, constant
+ *       lea r, [r + key]
+ *       bswap r
+ *       lea r, [r + second key]
+ *     No other instruction has such a constant but branches, which lead into the code or to the
+ *     thunks.
  */
 #ifndef NX_CONTEXT_H
 #define NX_CONTEXT_H
@@ -152,12 +168,30 @@ struct nx_context {
 };
 
 /* What rules 6 and 7 depend on: the form of the branches to the thunks, and for direct ones where
- * the translation will run and where the thunks are. */
+ * the translation will run and where the thunks are. And what rule 10 depends on. */
 struct nx_thunks {
 	enum nx_branches branches;
 	uint64_t code;
 	uint64_t exit, miss, helper;
+	uint64_t blind; /* 0: constants need not be blinded */
 };
+
+/* Return whether rule 10 lets a constant stand as it is. */
+static inline bool nx_is_short(int64_t value)
+{
+	return value >= INT16_MIN && value <= UINT16_MAX;
+}
+
+/*
+ * Return the key of rule 10 for this offset of the code, 31 bits of it. For a negative constant it
+ * is the complement of that: so the difference of the two, as their sum, has 32 bits.
+ */
+static inline int32_t nx_blind_key(const struct nx_thunks *thunks, uint32_t offset)
+{
+	uint64_t place = nx_mix(thunks->blind, thunks->code + offset);
+
+	return (int32_t)(nx_mix(nx_mix(place, thunks->blind), place) >> 33);
+}
 
 #define NX_AT(member, offset) \
 	_Static_assert(offsetof(struct nx_context, member) == (offset), #member)

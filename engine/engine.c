@@ -75,7 +75,8 @@ struct nx_engine *nx_engine_create(const struct nx_memory *memory, const struct 
 	engine->thunks = (struct nx_thunks){.branches = memory->branches,
 					    .exit = (uintptr_t)nx_thunk_exit,
 					    .miss = (uintptr_t)nx_thunk_miss,
-					    .helper = (uintptr_t)nx_thunk_helper};
+					    .helper = (uintptr_t)nx_thunk_helper,
+					    .blind = memory->blind};
 	for (unsigned i = 0; i < NX_TLB_ENTRIES; i++)
 		engine->context.tlb[i].read = engine->context.tlb[i].write =
 		    engine->context.tlb[i].guarded = 1;

@@ -482,7 +482,9 @@ enum nx_branches {
 /* The memory of one vCPU's engine. The host owns it and releases it after the last call. arena
  * is zeroed, 64-byte aligned and at least nx_engine_arena_size() bytes long. code_rw and code_rx
  * are the same code_size bytes (at least 64 KiB, at most 2 GiB), mapped writable and executable;
- * no mapping is both. code_rx must not move. */
+ * no mapping is both. code_rx must not move. blind is 0, or a random number that the guest cannot
+ * know: then no constant of more than 16 bits stands in translations as the guest chose it, for a
+ * host in whose own privilege level translations run. */
 struct nx_memory {
 	void *arena;
 	size_t arena_size;
@@ -490,6 +492,7 @@ struct nx_memory {
 	void *code_rx;
 	size_t code_size;
 	enum nx_branches branches;
+	uint64_t blind;
 };
 
 struct nx_engine;

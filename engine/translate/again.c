@@ -3,9 +3,9 @@
  * again.c - emit a guest's instruction again, with what the host has in place of its operands:
  * scratch registers for those with a home in the context, r14 for a place in memory.
  *
- * Opcode and immediate operand are the guest's. Prefixes and ModRM are made anew, since 16-bit and
- * 32-bit code has other ones for the same operands. The few opcodes that 64-bit mode lacks have
- * another form there.
+ * Opcode and immediate operand are the guest's, but for a long one where constants are blinded.
+ * Prefixes and ModRM are made anew, since 16-bit and 32-bit code has other ones for the same
+ * operands. The few opcodes that 64-bit mode lacks have another form there.
  */
 #include "translate/translator.h"
 
@@ -212,13 +212,80 @@ static bool is_verbatim(const struct nx_translator *t, const struct nx_decoded *
 	return true;
 }
 
+/* Return the immediate operand as the instruction takes it. */
+static int64_t immediate_of(const struct nx_decoded *d, const struct nx_encoding *x)
+{
+	return d->insn.raw.imm[0].size == 32 ? (int32_t)x->immediate : x->immediate;
+}
+
+/* Return whether an instruction has an immediate operand that may not stand in the code. */
+static bool needs_blinding(const struct nx_translator *t, const struct nx_decoded *d)
+{
+	for (unsigned i = 0; t->e.blind && i < d->insn.operand_count_visible; i++) {
+		const ZydisDecodedOperand *op = &d->op[i];
+		struct nx_encoding x = {.immediate = op->imm.value.s};
+
+		if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE && d->insn.raw.imm[0].size >= 32)
+			return nx_needs_blinding(&t->e, immediate_of(d, &x));
+	}
+	return false;
+}
+
+/*
+ * Emit the instruction with a register in place of its immediate operand. Neither the way in which
+ * the register gets its value nor a move changes flags.
+ */
+static void emit_blinded(struct nx_translator *t, const struct nx_decoded *d,
+			 const struct nx_encoding *x, const struct substitution *s)
+{
+	unsigned size = x->wide ? 8 : 4, scratch = s->count ? NX_R11 : NX_R10;
+	nx_operand value = nx_op_imm(immediate_of(d, x));
+	struct nx_encoding y = {.lock = x->lock,
+				.wide = x->wide,
+				.opcode = 0x89,
+				.has_modrm = true,
+				.rm = x->rm,
+				.memory = x->memory};
+
+	t->e.failed |= x->narrow;
+	switch (d->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_MOV:
+		if (x->memory)
+			break;
+		nx_emit_mov(&t->e, nx_op_gpr(x->rm, size), value);
+		return;
+	case ZYDIS_MNEMONIC_IMUL:
+		/* The result's own register, which is not read, unless it is the other factor's. */
+		if (x->memory || x->reg != x->rm)
+			scratch = x->reg;
+		y.two_bytes = true;
+		y.opcode = 0xaf;
+		break;
+	case ZYDIS_MNEMONIC_TEST:
+		y.opcode = 0x85;
+		break;
+	default: /* ADD, OR, ADC, SBB, AND, SUB, XOR, CMP */
+		t->e.failed |= x->two_bytes || (x->opcode != 0x81 && (x->opcode & 0xc7) != 0x05);
+		y.opcode = (uint8_t)((x->opcode == 0x81 ? x->reg * 8 : x->opcode & 0x38) + 1);
+		break;
+	}
+	if (!x->has_modrm)
+		y.rm = NX_RAX;
+	y.reg = (uint8_t)scratch;
+	nx_emit_mov(&t->e, nx_op_gpr(scratch, size), value);
+	nx_emit_encoded(&t->e, &y);
+	if (y.two_bytes && scratch != x->reg)
+		nx_emit_mov(&t->e, nx_op_gpr(x->reg, size), nx_op_gpr(scratch, size));
+}
+
 void nx_emit_again(struct nx_translator *t, const struct nx_insn *insn, const struct nx_decoded *d,
 		   const nx_operand *memory)
 {
 	struct substitution s = {.count = 0};
+	bool blinded = needs_blinding(t, d);
 	struct nx_encoding x;
 
-	if (is_verbatim(t, d)) {
+	if (!blinded && is_verbatim(t, d)) {
 		nx_emit_bytes(&t->e, insn->bytes, insn->len);
 		return;
 	}
@@ -230,7 +297,10 @@ void nx_emit_again(struct nx_translator *t, const struct nx_insn *insn, const st
 	encode_operands(t, d, &x, &s);
 	replace_opcode(d, &x);
 	swap_high(t, &s);
-	nx_emit_encoded(&t->e, &x);
+	if (blinded)
+		emit_blinded(t, d, &x, &s);
+	else
+		nx_emit_encoded(&t->e, &x);
 	swap_high(t, &s);
 	for (unsigned i = 0; i < s.count; i++)
 		if (s.store[i])

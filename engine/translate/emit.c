@@ -159,6 +159,7 @@ static void encode_immediate(struct nx_emitter *e, struct nx_encoding *x, unsign
 {
 	x->immediate = value;
 	x->immediate_size = (uint8_t)(size < 4 ? size : 4);
+	e->failed |= size >= 4 && nx_needs_blinding(e, value);
 	e->failed |= !fits32(value) && (size == 8 || value != (int64_t)(uint32_t)value);
 }
 
@@ -176,11 +177,101 @@ static void emit_both_ways(struct nx_emitter *e, unsigned opcode, const nx_opera
 	nx_emit_encoded(e, &x);
 }
 
+/* ---- Blinded constants (context.h, rule 10) ---- */
+
+/* Return the key for a constant in the instruction that begins at this offset. */
+static int64_t key_for(const struct nx_emitter *e, uint32_t offset, int64_t value)
+{
+	int64_t key = nx_blind_key(e->blind, offset);
+
+	return value < 0 ? ~key : key;
+}
+
+/* lea r, [m]; r has this size. */
+static void emit_lea(struct nx_emitter *e, unsigned number, unsigned size, const nx_operand *m)
+{
+	struct nx_encoding x = {.opcode = 0x8d, .memory = m, .has_modrm = true};
+
+	nx_encode_size(&x, size);
+	x.reg = (uint8_t)number;
+	nx_emit_encoded(e, &x);
+}
+
+/* Add a key to a register. */
+static void add_key(struct nx_emitter *e, unsigned number, unsigned size, int64_t key)
+{
+	nx_operand sum = nx_op_mem(nx_zydis_reg(number, 8), ZYDIS_REGISTER_NONE, 0, key, 8);
+
+	emit_lea(e, number, size, &sum);
+}
+
+static void emit_blinded_lea(struct nx_emitter *e, const nx_operand *to, const nx_operand *from)
+{
+	nx_operand part = *from;
+	struct nx_reg reg = {.number = 0};
+	int64_t key = key_for(e, e->size, from->value);
+
+	nx_reg_of((ZydisRegister)to->reg, &reg);
+	part.value -= key;
+	emit_lea(e, reg.number, reg.size, &part);
+	add_key(e, reg.number, reg.size, key);
+}
+
+/* mov r, value; the encoding says how many bytes the immediate has. */
+static void emit_load(struct nx_emitter *e, struct nx_encoding *x, unsigned number, int64_t value)
+{
+	x->rm = (uint8_t)number;
+	x->immediate = value;
+	nx_emit_encoded(e, x);
+}
+
+static void emit_blinded_mov(struct nx_emitter *e, unsigned number, unsigned size, int64_t value)
+{
+	struct nx_encoding half = {.opcode = 0xb8, .in_opcode = true, .immediate_size = 4};
+	struct nx_encoding extended = {
+	    .opcode = 0xc7, .has_modrm = true, .wide = true, .immediate_size = 4};
+	struct nx_encoding whole = {
+	    .opcode = 0xb8, .in_opcode = true, .wide = true, .immediate_size = 8};
+	struct nx_encoding bswap = {.two_bytes = true,
+				    .opcode = 0xc8,
+				    .in_opcode = true,
+				    .wide = true,
+				    .rm = (uint8_t)number};
+	uint32_t at = e->size;
+	int64_t key;
+
+	if (size == 4 || value == (int64_t)(uint32_t)value) {
+		key = key_for(e, at, (int32_t)value);
+		emit_load(e, &half, number, (int64_t)((uint64_t)value - (uint64_t)key));
+		add_key(e, number, 4, key);
+	} else if (fits32(value)) {
+		key = key_for(e, at, value);
+		emit_load(e, &extended, number, value - key);
+		add_key(e, number, 8, key);
+	} else {
+		uint64_t swapped;
+
+		key = key_for(e, at + 1, 0);
+		swapped = __builtin_bswap64((uint64_t)value - (uint64_t)key);
+		emit_load(e, &whole, number, (int64_t)(swapped - (uint64_t)key_for(e, at, 0)));
+		add_key(e, number, 8, key_for(e, at, 0));
+		nx_emit_encoded(e, &bswap);
+		add_key(e, number, 8, key);
+	}
+}
+
 static void emit_mov_immediate(struct nx_emitter *e, const nx_operand *to, int64_t value)
 {
 	struct nx_encoding x = {.opcode = 0xc7};
 	unsigned size = size_of(to);
 
+	if (is_register(to) && size >= 4 && nx_needs_blinding(e, value)) {
+		struct nx_reg reg = {.number = 0};
+
+		nx_reg_of((ZydisRegister)to->reg, &reg);
+		emit_blinded_mov(e, reg.number, size, value);
+		return;
+	}
 	if (is_register(to) &&
 	    (size == 4 || (size == 8 && (value == (int64_t)(uint32_t)value || !fits32(value))))) {
 		x.opcode = 0xb8;
@@ -330,7 +421,10 @@ void nx_emit2(struct nx_emitter *e, ZydisMnemonic mnemonic, nx_operand a, nx_ope
 		emit_both_ways(e, 0x86, &a, &b);
 		break;
 	case ZYDIS_MNEMONIC_LEA:
-		emit_to_register(e, false, 0x8d, &a, &b);
+		if (nx_needs_blinding(e, b.value))
+			emit_blinded_lea(e, &a, &b);
+		else
+			emit_to_register(e, false, 0x8d, &a, &b);
 		break;
 	case ZYDIS_MNEMONIC_MOVZX:
 		emit_to_register(e, true, size_of(&b) == 1 ? 0xb6 : 0xb7, &a, &b);

@@ -18,7 +18,8 @@ struct nx_emitter {
 	size_t capacity;
 	uint32_t size;
 	bool failed;
-	bool traps; /* int3 behind each jump */
+	bool traps;                    /* int3 behind each jump */
+	const struct nx_thunks *blind; /* constants are blinded with its keys; NULL: they are not */
 };
 
 /* An operand of a host instruction. */
@@ -106,6 +107,12 @@ static inline nx_operand nx_op_home(unsigned number, unsigned size)
 
 void nx_emit_bytes(struct nx_emitter *e, const uint8_t *bytes, unsigned len);
 void nx_emit_encoded(struct nx_emitter *e, const struct nx_encoding *encoding);
+/* Return whether a constant may not stand in the code. */
+static inline bool nx_needs_blinding(const struct nx_emitter *e, int64_t value)
+{
+	return e->blind && !nx_is_short(value);
+}
+
 /* These know the mnemonics and forms that are in use, and fail with others. */
 void nx_emit0(struct nx_emitter *e, ZydisMnemonic mnemonic);
 void nx_emit1(struct nx_emitter *e, ZydisMnemonic mnemonic, nx_operand a);

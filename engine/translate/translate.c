@@ -328,7 +328,8 @@ void nx_translate_begin(struct nx_engine *engine, const struct nx_graph *graph, 
 	    .s = s,
 	    .e = {.to = code_rw,
 		  .capacity = capacity,
-		  .traps = engine->memory.branches != NX_BRANCHES_INDIRECT},
+		  .traps = engine->memory.branches != NX_BRANCHES_INDIRECT,
+		  .blind = engine->memory.blind ? &engine->thunks : NULL},
 	};
 	out->sites = out->entries = 0;
 	s->stubs = s->fixups = s->blocks_done = s->stubs_done = 0;

@@ -50,6 +50,7 @@ enum nx_listing {
 #define NXV_NOTE_SEEN (1u << 0)     /* the notes have been made */
 #define NXV_NOTE_PREFIXES (1u << 1) /* the prefixes are permitted */
 #define NXV_NOTE_HARMLESS (1u << 2) /* the operands are proven, whatever was before */
+#define NXV_NOTE_CONSTANT (1u << 3) /* there is room for a long constant */
 
 /* The check sequence's instructions, in order; see context.h. */
 enum nx_check_step {
@@ -95,6 +96,11 @@ struct nx_verifier {
 		EXPECT_STUB_CALL,
 		EXPECT_STUB_JUMP
 	} expect;
+	/* Of a blinded constant (context.h, rule 10): the instruction that has it, whose register
+	 * it is, and what has to follow. */
+	uint32_t key_at;
+	ZydisRegister key_reg;
+	enum { UNDO_NOTHING, UNDO_BY_KEY, UNDO_BOTH_HALVES, UNDO_BY_SWAP } undo;
 	uint32_t site, site_at; /* stored by the instruction before, which is there */
 	uint32_t stub;          /* the stub that has begun */
 	/* The check sequence that may have begun. */
@@ -164,6 +170,8 @@ static inline bool is_count(const struct nx_verifier *v)
 		is_context(v, 0, ZYDIS_REGISTER_NONE, NX_CTX_IDLE_TURNS, 4));
 }
 
+/* Check the constants of an instruction: each long one is blinded. */
+enum nx_verify_result nx_verify_constants(struct nx_verifier *v);
 /* Return how the instruction is listed, or REFUSED. */
 enum nx_listing nx_verify_listing(ZydisMnemonic mnemonic);
 bool nx_verify_prefixes(const struct nx_verifier *v);

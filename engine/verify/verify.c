@@ -303,11 +303,15 @@ static enum nx_verify_result verify_link(const struct nx_verifier *v, uint32_t b
 
 /* ---- The passes ---- */
 
-/* Prefixes are a part of the head. */
+/* Prefixes are a part of the head, as is the size of its constants. */
 static bool has_good_prefixes(struct nx_verifier *v)
 {
+	const ZydisDecodedInstructionRaw *raw = &v->d->insn.raw;
+
 	if (!(v->d->notes & NXV_NOTE_SEEN))
-		v->d->notes = NXV_NOTE_SEEN | (nx_verify_prefixes(v) ? NXV_NOTE_PREFIXES : 0);
+		v->d->notes =
+		    NXV_NOTE_SEEN | (nx_verify_prefixes(v) ? NXV_NOTE_PREFIXES : 0) |
+		    (raw->imm[0].size > 16 || raw->disp.size > 16 ? NXV_NOTE_CONSTANT : 0);
 	return v->d->notes & NXV_NOTE_PREFIXES;
 }
 
@@ -322,6 +326,11 @@ static enum nx_verify_result verify_instruction(struct nx_verifier *v)
 	if (v->trap_due && v->listing != NXV_TRAP)
 		return NX_VERIFY_TRAP;
 	v->trap_due = false;
+	if (v->thunks->blind && (v->undo != UNDO_NOTHING || v->d->notes & NXV_NOTE_CONSTANT)) {
+		result = nx_verify_constants(v);
+		if (result != NX_VERIFY_OK)
+			return result;
+	}
 	if (v->expect == EXPECT_THUNK)
 		return verify_thunk(v);
 	if (v->expect == EXPECT_COUNT)

@@ -23,6 +23,7 @@
 	X(ENDLESS, "a cycle that counts no turns")                                    \
 	X(TRAP, "a jump without int3 behind it")                                      \
 	X(LANDING, "an entry without endbr64, or an endbr64 without entry")           \
+	X(CONSTANT, "a constant that is not blinded")                                 \
 	X(TOO_LARGE, "too large for the verifier")
 
 enum nx_verify_result {

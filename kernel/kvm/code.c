@@ -96,6 +96,7 @@ bool nxk_code_get(struct nx_memory *memory)
 	/* All of the module's text is within reach of a direct branch. */
 	memory->branches =
 	    IS_ENABLED(CONFIG_X86_KERNEL_IBT) ? NX_BRANCHES_TRACKED : NX_BRANCHES_DIRECT;
+	memory->blind = get_random_u64() | 1;
 	slice = slice_of(memory);
 	rw = map_writable(slice, chunks_of(memory) * NXK_CODE_CHUNK);
 	if (rw) {

@@ -199,7 +199,8 @@ struct result {
 
 struct engine;
 
-/* One has wider limits of formation, and direct branches; the other indirect ones. */
+/* One has wider limits of formation, direct branches and blinded constants; the other indirect
+ * ones. */
 struct engine *engine_new(bool roomy);
 void engine_free(struct engine *engine);
 

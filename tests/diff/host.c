@@ -228,6 +228,8 @@ static bool map_code(struct nx_memory *memory, enum nx_branches branches)
 		return false;
 	memory->code_rw = mmap(NULL, memory->code_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	memory->branches = branches;
+	/* As a kernel's host, which has direct branches, has it. */
+	memory->blind = branches == NX_BRANCHES_INDIRECT ? 0 : 0x5bd1e995a3779db9;
 	memory->code_rx = map_near((const void *)nx_engine_create, memory->code_size,
 				   PROT_READ | PROT_EXEC, MAP_SHARED, fd);
 	close(fd);

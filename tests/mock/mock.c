@@ -22,6 +22,10 @@
 #define MOCK_BRANCHES NX_BRANCHES_INDIRECT
 #endif
 enum nx_branches mock_branches = MOCK_BRANCHES;
+#ifndef MOCK_BLIND
+#define MOCK_BLIND 0
+#endif
+uint64_t mock_blind = MOCK_BLIND;
 
 static void map_page(void *data, uint64_t gpa, struct nx_page *page)
 {
@@ -197,6 +201,7 @@ static void make_engine(struct mock *m, const struct nx_config *config)
 	m->memory.code_size = CODE_CACHE;
 	m->memory.code_rw = mmap(NULL, CODE_CACHE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 	m->memory.branches = mock_branches;
+	m->memory.blind = mock_blind;
 	m->memory.code_rx = map_near((const void *)nx_engine_create, CODE_CACHE,
 				     PROT_READ | PROT_EXEC, MAP_SHARED, file);
 	assert_ptr_not_equal(m->memory.code_rw, MAP_FAILED);

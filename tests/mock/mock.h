@@ -142,6 +142,8 @@ struct mock {
 
 /* How translations branch to the engine, for engines that are still to be made. */
 extern enum nx_branches mock_branches;
+/* nx_memory.blind, likewise. */
+extern uint64_t mock_blind;
 
 /*
  * Guest code in three parts: the exiting instruction that the hardware executes (one

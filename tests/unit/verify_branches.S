@@ -226,4 +226,53 @@ verify_thunk_HELPER:
 	exit	LEAVE
 	end	landing_in_address, LANDING
 
+	/* Constants that are not blinded, where they have to be: the keys are not known here, so none is right */
+
+	.set	FORM, DIRECT
+	.set	BLINDED, 1
+
+	.macro	constant_in name, code:vararg
+	program	\name
+9:	\code
+	exit	LEAVE
+	end	\name, CONSTANT, 9b
+	.endm
+
+	constant_in constant_in_add, add eax, 0x12345678
+	constant_in constant_in_adc, adc rbx, -0x12345678
+	constant_in constant_in_cmp, cmp ecx, 0x12345678
+	constant_in constant_in_test, test edx, 0x12345678
+	constant_in constant_in_imul, imul eax, ecx, 0x12345678
+	constant_in constant_in_store, mov dword ptr [r15 + NX_CTX_GPR], 0x12345678
+	constant_in constant_in_slot, or qword ptr [r15 + NX_CTX_GPR], 0x12345678
+	constant_in constant_in_nop, nop dword ptr [rax + 0x12345678]
+	constant_in constant_of_17_bits, sub eax, 0x10000
+	constant_in constant_of_minus_17_bits, sub eax, -0x8001
+
+	/* What has to undo it is to blame. */
+	.macro	not_undone name, constant, code:vararg
+	program	\name
+	\constant
+9:	\code
+	exit	LEAVE
+	end	\name, CONSTANT, 9b
+	.endm
+
+	not_undone mov_not_undone, "mov eax, 0x12345678", nop
+	not_undone mov_64_not_undone, "movabs rax, 0x123456789abcdef0", nop
+	not_undone lea_not_undone, "lea rax, [rcx + 0x12345678]", nop
+	not_undone lea_of_wrong_key, "lea rax, [rcx + 0x12345678]", lea rax, [rax + 0x12345678]
+	not_undone mov_of_wrong_key, "mov eax, 0x12345678", lea eax, [rax + 0x12345678]
+	not_undone mov_64_of_wrong_key, "movabs rax, 0x123456789abcdef0", lea rax, [rax + 0x12345678]
+	not_undone undone_by_addition, "mov eax, 0x12345678", add eax, 0x12345678
+	not_undone undone_by_branch, "mov eax, 0x12345678", jz 9b
+
+	program	undone_by_leaving
+	mov	eax, 0x12345678
+9:	mov	dword ptr [r15 + NX_CTX_SITE], LEAVE
+	thunk	jmp, EXIT
+	end	undone_by_leaving, CONSTANT, 9b
+
+	.set	BLINDED, 0
+
 	.section .note.GNU-stack, "", @progbits

@@ -595,6 +595,8 @@ const char *verify_oracle(const uint8_t *code, uint32_t size, const struct nx_tr
 	ZydisDecoderInit(&o.decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 	if (thunks->branches == NX_BRANCHES_TRACKED)
 		o.error = judge_landings(&o, where);
+	if (thunks->blind && !o.error)
+		o.error = verify_oracle_constants(code, size, thunks, where);
 	for (unsigned i = 0; i < t->entries && !o.error; i++)
 		flow(&o, t->entry[i].offset, &start);
 	while (o.works && !o.error) {

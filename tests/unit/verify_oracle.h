@@ -16,6 +16,11 @@
 const char *verify_oracle(const uint8_t *code, uint32_t size, const struct nx_translation *t,
 			  const struct nx_thunks *thunks, uint32_t *where);
 
+/* Its part with nx_memory.blind: no constant stands in the code but in the form for it, with its
+ * key. */
+const char *verify_oracle_constants(const uint8_t *code, uint32_t size,
+				    const struct nx_thunks *thunks, uint32_t *where);
+
 /*
  * Runs the code natively from every entry, the context and the guest's memory between guard
  * pages, and looks for faults, writes to what is not the code's, leaked host addresses, and code

@@ -36,11 +36,13 @@ struct nx_thunks verify_program_thunks(const struct verify_program *program)
 	/* verify_branches.S */
 	extern const uint8_t verify_thunk_EXIT[], verify_thunk_MISS[], verify_thunk_HELPER[];
 
-	return (struct nx_thunks){.branches = (enum nx_branches)program->branches,
-				  .code = (uintptr_t)program->code,
-				  .exit = (uintptr_t)verify_thunk_EXIT,
-				  .miss = (uintptr_t)verify_thunk_MISS,
-				  .helper = (uintptr_t)verify_thunk_HELPER};
+	return (struct nx_thunks){
+	    .branches = (enum nx_branches)(program->branches & ~(uint64_t)VERIFY_BLINDED),
+	    .blind = program->branches & VERIFY_BLINDED ? 0x9e3779b97f4a7c15 : 0,
+	    .code = (uintptr_t)program->code,
+	    .exit = (uintptr_t)verify_thunk_EXIT,
+	    .miss = (uintptr_t)verify_thunk_MISS,
+	    .helper = (uintptr_t)verify_thunk_HELPER};
 }
 
 const char *verify_result_name(enum nx_verify_result result)

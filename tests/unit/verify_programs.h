@@ -9,6 +9,7 @@
 #include "engine.h"
 
 #define VERIFY_NOWHERE UINT64_MAX
+#define VERIFY_BLINDED 0x100u /* with nx_memory.blind */
 
 /* Laid out by the macro `end` of verify_macros.inc. */
 struct verify_program {
@@ -18,7 +19,7 @@ struct verify_program {
 	uint64_t size;
 	uint64_t where;    /* the offset to be reported */
 	uint64_t entry;    /* a second entry point, besides offset 0 */
-	uint64_t branches; /* enum nx_branches */
+	uint64_t branches; /* enum nx_branches; VERIFY_BLINDED */
 };
 
 /* The tables are sections, and the linker names their beginnings and ends. */

@@ -31,6 +31,18 @@ GUEST(paged_flags, 32, "in al, dx",
       "sub ecx, ebx; mov [edi], ecx; jo 1f; inc ebp; 1: sbb eax, [esi+8]; cmovs ebp, [esi];"
       "out dx, eax",
       "ret");
+/* Constants of all lengths, in all instructions that have one. */
+GUEST(
+    long_constants, 64, "in al, dx",
+    "mov rcx, 0x123456789abcdef0; add ecx, 0x12345678; adc r10, -0x23456789; test r9d, 0x3456789a;"
+    "imul r14, r15, 0x456789ab; mov dword ptr [rsi], 0x56789abc; lea rbx, [rcx + rdi * 4 + "
+    "0x6789abcd];"
+    "out dx, al",
+    "ret");
+GUEST(flat_constants, 32, "in al, dx",
+      "mov ecx, 0x12345678; sub dword ptr [edi], 0x23456789; sbb eax, 0x3456789a; push 0x456789ab;"
+      "lea ebx, [ecx + 0x56789abc]; imul ebp, [esi], 0x6789abcd; out dx, al",
+      "ret");
 GUEST(real_bios, 16, "out dx, eax",
       "mov dx, 0xcfc; mov al, cl; and al, 3; add dl, al; mov [bx+si], ax; xchg ah, al; out dx, al",
       "hlt");
@@ -83,12 +95,15 @@ static void try(enum mock_mode mode, const char *name, const uint8_t *code, cons
 
 #define TRY(mode, guest) try(mode, #guest, guest, guest##_resume, guest##_stop, guest##_end)
 
-static void try_all(enum nx_branches branches)
+static void try_all(enum nx_branches branches, uint64_t blind)
 {
 	mock_branches = branches;
+	mock_blind = blind;
 	TRY(MOCK_LONG64, long_memory);
 	TRY(MOCK_LONG64, long_stack);
 	TRY(MOCK_LONG64, long_homed);
+	TRY(MOCK_LONG64, long_constants);
+	TRY(MOCK_FLAT32, flat_constants);
 	TRY(MOCK_FLAT32, flat_branches);
 	TRY(MOCK_PAE32, paged_flags);
 	TRY(MOCK_PROT16, real_bios);
@@ -99,8 +114,9 @@ static void try_all(enum nx_branches branches)
 static void test_translations(void **state)
 {
 	(void)state;
-	try_all(NX_BRANCHES_INDIRECT);
-	try_all(NX_BRANCHES_TRACKED);
+	try_all(NX_BRANCHES_INDIRECT, 0);
+	try_all(NX_BRANCHES_TRACKED, 0);
+	try_all(NX_BRANCHES_TRACKED, 0x5bd1e995a3779db9);
 	printf("%u translations, ", translations);
 	verify_mutation_print(&sum);
 	assert_true(sum.refused >= 10000);
