@@ -47,7 +47,7 @@ bool state_equal(const struct sequence *seq, const struct result *a, const struc
 		if (a->gpr[i] != b->gpr[i])
 			return false;
 	for (unsigned i = 0; i < registers_of(seq); i++)
-		if (a->vector[i][0] != b->vector[i][0] || a->vector[i][1] != b->vector[i][1])
+		if (a->vectors[i][0] != b->vectors[i][0] || a->vectors[i][1] != b->vectors[i][1])
 			return false;
 	if (processor->whole && !segments_equal(a, b))
 		return false;
@@ -77,12 +77,12 @@ static void print_state(const struct sequence *seq, const struct result *e, cons
 				", processor %016" PRIx64 "\n",
 				gpr_name[i], seq->gpr[i], e->gpr[i], n->gpr[i]);
 	for (unsigned i = 0; i < registers_of(seq); i++)
-		if (e->vector[i][0] != n->vector[i][0] || e->vector[i][1] != n->vector[i][1])
+		if (e->vectors[i][0] != n->vectors[i][0] || e->vectors[i][1] != n->vectors[i][1])
 			fprintf(stderr,
 				"  xmm%u began as %016" PRIx64 "%016" PRIx64 ", engine %016" PRIx64
 				"%016" PRIx64 ", processor %016" PRIx64 "%016" PRIx64 "\n",
-				i, seq->vector[i][1], seq->vector[i][0], e->vector[i][1],
-				e->vector[i][0], n->vector[i][1], n->vector[i][0]);
+				i, seq->vectors[i][1], seq->vectors[i][0], e->vectors[i][1],
+				e->vectors[i][0], n->vectors[i][1], n->vectors[i][0]);
 	for (unsigned i = 0; processor->whole && i < NX_SREGS; i++)
 		if (e->seg[i].base != n->seg[i].base || e->seg[i].limit != n->seg[i].limit ||
 		    e->seg[i].selector != n->seg[i].selector)

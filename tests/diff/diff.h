@@ -41,6 +41,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../mock/vectors.h"
 #include "noexit.h"
 
 /* ---- Where things are: linear addresses, the same for the engine and natively ---- */
@@ -128,7 +129,6 @@ struct instruction {
 };
 
 #define MAX_INSTRUCTIONS 96
-#define VECTOR_REGISTERS 16u /* XMM0 to XMM15 */
 #define MAX_ACCESSES 256
 
 struct sequence {
@@ -150,7 +150,7 @@ struct sequence {
 	 * clear. */
 	uint32_t without_vectors_cr0, without_vectors_cr4;
 	uint64_t gpr[NX_GPRS];
-	uint64_t vector[VECTOR_REGISTERS][2];
+	vector_registers vectors;
 	uint64_t rflags;
 	uint8_t code[CODE_SIZE];
 	unsigned instructions;
@@ -188,7 +188,7 @@ struct access {
 
 struct result {
 	uint64_t gpr[NX_GPRS];
-	uint64_t vector[VECTOR_REGISTERS][2];
+	vector_registers vectors;
 	uint64_t rip, rflags;
 	struct nx_segment seg[NX_SREGS]; /* of the engine and a whole processor */
 	unsigned accesses;

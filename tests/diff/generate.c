@@ -251,8 +251,8 @@ static void make_registers(struct generator *g)
 	for (unsigned i = 0; i < NX_GPRS; i++)
 		seq->gpr[i] = random_value(g);
 	for (unsigned i = 0; i < VECTOR_REGISTERS; i++) {
-		seq->vector[i][0] = random_value(g);
-		seq->vector[i][1] = random_value(g);
+		seq->vectors[i][0] = random_value(g);
+		seq->vectors[i][1] = random_value(g);
 	}
 	for (unsigned i = 0; i < 3; i++) {
 		unsigned reg = pick(&g->random, count);

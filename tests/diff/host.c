@@ -43,7 +43,7 @@ struct engine {
 	struct nx_engine *nx;
 	struct nx_memory memory;
 	const struct sequence *seq;
-	uint64_t vector[VECTOR_REGISTERS][2];
+	vector_registers vectors;
 	uint64_t
 	    exit_rip; /* a new one for each sequence: the tracker's memory is no subject here */
 };
@@ -125,16 +125,14 @@ static bool read_vector(void *data, unsigned number, void *to)
 {
 	const struct engine *engine = data;
 
-	memcpy(to, engine->vector[number], sizeof(engine->vector[number]));
-	return true;
+	return vector_read(engine->vectors, number, to);
 }
 
 static bool write_vector(void *data, unsigned number, const void *from)
 {
 	struct engine *engine = data;
 
-	memcpy(engine->vector[number], from, sizeof(engine->vector[number]));
-	return true;
+	return vector_write(engine->vectors, number, from);
 }
 
 static struct nx_host host = QUIET_HOST(map_page);
@@ -365,7 +363,7 @@ static bool advance(struct engine *engine, const struct sequence *seq, struct nx
 		return false;
 	*r = native.r;
 	memcpy(state->gpr, r->gpr, sizeof(r->gpr));
-	memcpy(engine->vector, r->vector, sizeof(r->vector));
+	memcpy(engine->vectors, r->vectors, sizeof(r->vectors));
 	if (processor->whole) {
 		memcpy(state->seg, r->seg, sizeof(r->seg));
 		memcpy(tables, processor->tables(), sizeof(tables));
@@ -407,7 +405,7 @@ static void run(struct engine *engine, const struct sequence *seq, bool teach,
 
 	memset(result, 0, sizeof(*result));
 	load_state(state, seq);
-	memcpy(engine->vector, seq->vector, sizeof(seq->vector));
+	memcpy(engine->vectors, seq->vectors, sizeof(seq->vectors));
 	for (;;) {
 		if (nx_engine_resume(engine->nx, &exit) == NX_EXIT) {
 			if (r->accesses == MAX_ACCESSES) {
@@ -437,7 +435,7 @@ static void run(struct engine *engine, const struct sequence *seq, bool teach,
 	result->reason = exit.reason;
 	result->lost = is_lost(seq, state->rip);
 	memcpy(r->gpr, state->gpr, sizeof(r->gpr));
-	memcpy(r->vector, engine->vector, sizeof(r->vector));
+	memcpy(r->vectors, engine->vectors, sizeof(r->vectors));
 	memcpy(r->seg, state->seg, sizeof(r->seg));
 	r->rip = state->rip;
 	r->rflags = state->rflags;

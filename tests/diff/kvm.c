@@ -256,7 +256,7 @@ static void begin(const struct sequence *seq, struct processor_result *result)
 	build_system(machine.system);
 	build_tables(seq, machine.tables);
 	memcpy(start.gpr, seq->gpr, sizeof(start.gpr));
-	memcpy(start.vector, seq->vector, sizeof(start.vector));
+	memcpy(start.vectors, seq->vectors, sizeof(start.vectors));
 	memcpy(start.seg, seq->seg, sizeof(start.seg));
 	settle();
 	set_guest(&machine, seq, &start);

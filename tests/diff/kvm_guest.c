@@ -161,7 +161,7 @@ static void set_vectors(const struct machine *machine, const struct result *stat
 
 	if (ioctl(machine->vcpu, KVM_GET_XSAVE, &xsave))
 		perror("KVM_GET_XSAVE");
-	memcpy(area + XSAVE_XMM, state->vector, sizeof(state->vector));
+	memcpy(area + XSAVE_XMM, state->vectors, sizeof(state->vectors));
 	area[XSAVE_IN_USE] |= X87_AND_SSE;
 	if (ioctl(machine->vcpu, KVM_SET_XSAVE, &xsave))
 		perror("KVM_SET_XSAVE");
@@ -174,7 +174,7 @@ static void get_vectors(const struct machine *machine, struct result *state)
 	if (ioctl(machine->vcpu, KVM_GET_XSAVE, &xsave))
 		perror("KVM_GET_XSAVE");
 	else
-		memcpy(state->vector, (uint8_t *)xsave.region + XSAVE_XMM, sizeof(state->vector));
+		memcpy(state->vectors, (uint8_t *)xsave.region + XSAVE_XMM, sizeof(state->vectors));
 }
 
 void set_guest(struct machine *machine, const struct sequence *seq, const struct result *state)

@@ -162,7 +162,7 @@ static BARE void read_frame(const greg_t *g, struct result *r)
 	r->rip = (uint64_t)g[REG_RIP] & mask_here();
 	r->rflags = (uint64_t)g[REG_EFL];
 	r->rflags = (r->rflags & ~0x200ull) | (native.if_flag ? 0x200 : 0);
-	memcpy(r->vector, native.vectors->_xmm, sizeof(r->vector));
+	memcpy(r->vectors, native.vectors->_xmm, sizeof(r->vectors));
 }
 
 static BARE void trace_step(const greg_t *g)
@@ -190,7 +190,7 @@ static BARE void enter(ucontext_t *context)
 	g[REG_EFL] = (greg_t)((seq->rflags & 0xcd5) | 0x202 | (native.trace ? TF : 0));
 	g[REG_CSGSFS] =
 	    (greg_t)(seq->seg[NX_CS].selector | (uint64_t)seq->seg[NX_SS].selector << 48);
-	memcpy(native.vectors->_xmm, seq->vector, sizeof(seq->vector));
+	memcpy(native.vectors->_xmm, seq->vectors, sizeof(seq->vectors));
 	native.inside = true;
 	trace_step(g);
 }

@@ -96,18 +96,14 @@ static bool read_vector(void *data, unsigned number, void *to)
 {
 	const struct machine *m = data;
 
-	FUZZ_CHECK(number < MACHINE_VECTORS, "a vector register %u", number);
-	memcpy(to, m->vector[number], sizeof(m->vector[number]));
-	return true;
+	return vector_read(m->vectors, number, to);
 }
 
 static bool write_vector(void *data, unsigned number, const void *from)
 {
 	struct machine *m = data;
 
-	FUZZ_CHECK(number < MACHINE_VECTORS, "a vector register %u", number);
-	memcpy(m->vector[number], from, sizeof(m->vector[number]));
-	return true;
+	return vector_write(m->vectors, number, from);
 }
 
 static const struct nx_host host = {.map_page = map_page,
@@ -336,7 +332,7 @@ static void make_engine(struct machine *m, uint8_t level, uint8_t options)
 	config.guest_features = ~(uint32_t)(options >> 4 & level >> 4);
 	m->hurried = options & 8;
 	m->steps = 0;
-	memset(m->vector, 0x5a, sizeof(m->vector));
+	memset(m->vectors, 0x5a, sizeof(m->vectors));
 	memory.branches = level & 0x20 ? NX_BRANCHES_TRACKED : NX_BRANCHES_INDIRECT;
 	memory.blind = level & 0x20 ? 0x5bd1e995a3779db9 : 0;
 	memset(memory.arena, 0, memory.arena_size);

@@ -6,6 +6,7 @@
 #ifndef NX_TESTS_FUZZ_MACHINE_H
 #define NX_TESTS_FUZZ_MACHINE_H
 
+#include "../mock/vectors.h"
 #include "fuzz.h"
 #include "noexit.h"
 
@@ -24,8 +25,6 @@
 enum machine_mode { REAL16, PROT16, FLAT32, PAGED32, PAE32, LONG64, MACHINE_MODES };
 enum machine_page { PAGE_RAM, PAGE_READONLY, PAGE_ROM, PAGE_DEVICE, PAGE_LEAVE, PAGE_KINDS };
 
-#define MACHINE_VECTORS 16
-
 struct machine {
 	enum machine_mode mode;
 	unsigned cpl;
@@ -41,7 +40,7 @@ struct machine {
 	unsigned accesses;
 	bool hurried; /* building is interrupted now and then */
 	unsigned steps;
-	uint8_t vector[MACHINE_VECTORS][16];
+	vector_registers vectors;
 	uint8_t script[MACHINE_SCRIPT]; /* what happens at the exits: engine.c */
 	uint32_t code;                  /* where the code was loaded */
 };

@@ -5,6 +5,7 @@
  * compared with the processor by tests/diff.
  */
 #include "mock.h"
+#include "vectors.h"
 #include "x86.h"
 
 #define ALIGNED (MOCK_DATA + 0x20)
@@ -18,7 +19,7 @@ GUEST(crosses, 64, "in al, dx", "movups xmm1, [rsi]; movq rcx, xmm1; out 0x80, a
 GUEST(crosses_store, 64, "in al, dx", "movups [rsi], xmm1; out 0x80, al", "ud2");
 
 static struct {
-	uint64_t reg[16][2];
+	vector_registers reg;
 	bool refuses;
 	/* The memory that whole registers have been moved to and from, in order. */
 	unsigned moves;
@@ -34,18 +35,14 @@ static bool read_vector(void *data, unsigned number, void *to)
 {
 	(void)data;
 	note(to);
-	if (!vectors.refuses)
-		memcpy(to, vectors.reg[number], 16);
-	return !vectors.refuses;
+	return !vectors.refuses && vector_read(vectors.reg, number, to);
 }
 
 static bool write_vector(void *data, unsigned number, const void *from)
 {
 	(void)data;
 	note(from);
-	if (!vectors.refuses)
-		memcpy(vectors.reg[number], from, 16);
-	return !vectors.refuses;
+	return !vectors.refuses && vector_write(vectors.reg, number, from);
 }
 
 static struct mock *new_guest(bool has_registers)
