@@ -17,7 +17,7 @@
 struct cli_command {
 	const char *name;
 	const char *summary;
-	/* argv[0] is "noexit NAME"; returns the exit status. */
+	/* Return the exit status; argv[0] is "noexit NAME". */
 	int (*main)(int argc, char **argv);
 };
 

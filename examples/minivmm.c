@@ -447,7 +447,7 @@ static void handle_io(void)
 			    data + (size_t)i * run->io.size, run->io.size);
 }
 
-/* Runs the guest until it resets itself: by a triple fault, with reboot=t. */
+/* Run the guest until it resets itself: by a triple fault, with reboot=t. */
 static void run_guest(void)
 {
 	for (;;) {

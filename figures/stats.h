@@ -210,23 +210,26 @@ void nx_figures_add(struct nx_figures *to, const struct nx_figures *from);
 /* Fill in the places at which exits were met, most exits first; return how many there are. */
 unsigned nx_stats_places(const struct nx_stats *stats,
 			 const struct nx_exit_place *order[NX_STATS_PLACES]);
-/* The places that are left alone, most often first; returns how many. */
+/* Fill in the places that are left alone, the one left most often first; return how many there
+ * are. */
 unsigned nx_figures_alone(const struct nx_figures *figures,
 			  const struct nx_alone *order[NX_ALONE_PLACES]);
-/* "declined" for NX_ALONE_DECLINED, and what such a word means; "": unknown. */
+/* Return "declined" for NX_ALONE_DECLINED, and what such a word means; "" for what is unknown. */
 const char *nx_alone_word(uint32_t reason);
 const char *nx_alone_explained(const char *word);
-/* "cpuid" for NX_CLASS_CPUID. */
+/* Return "cpuid" for NX_CLASS_CPUID. */
 const char *nx_class_word(enum nx_exit_class class);
-/* "COLD" for NX_LEAVE_COLD, "" for what is none, and what such a word means; NULL: unknown. */
+/* Return "COLD" for NX_LEAVE_COLD, "" for what is none; and what such a word means, NULL for what
+ * is unknown. */
 const char *nx_leave_word(uint32_t reason);
 const char *nx_leave_explained(const char *word);
+/* Return how many exits were taken, or avoided, of all kinds. */
 uint64_t nx_stats_taken_total(const struct nx_stats *stats);
+uint64_t nx_stats_avoided_total(const struct nx_stats *stats);
 /* Return how many exits of the class were taken, whoever handled them. */
 uint64_t nx_stats_taken_of(const struct nx_stats *stats, enum nx_exit_class class);
 /* Return the class of the exits that KVM calls reason (KVM_EXIT_*), or NX_EXIT_CLASS_COUNT. */
 unsigned nx_stats_class_of(unsigned reason);
-uint64_t nx_stats_avoided_total(const struct nx_stats *stats);
 
 /* Return "io", "mmio", "hlt", ... for KVM_EXIT_*. */
 const char *nx_exit_reason_name(unsigned reason);

@@ -71,8 +71,8 @@ NX_API void nx_kvm_memory_changed(const void *at, size_t size);
 NX_API void nx_kvm_signalled(void);
 
 /*
- * Sets an option of `noexit run` by its name, before the first VM is made: nx_kvm_option("latency",
- * "100"). Flags take "1" and "0". value must stay as it is until the process ends. Returns NULL, or
+ * Set an option of `noexit run` by its name, before the first VM is made: nx_kvm_option("latency",
+ * "100"). Flags take "1" and "0". value must stay as it is until the process ends. Return NULL, or
  * what is wrong as a sentence's end: "must be a whole number ...". The environment has no
  * influence.
  */

@@ -74,7 +74,7 @@ static struct mock *load_accessors(const struct accessors *a, enum mock_mode mod
 	return m;
 }
 
-/* Fills the devices' answers and what has to reach them; returns how many accesses. */
+/* Fill the devices' answers and what has to reach them; return how many accesses. */
 static unsigned script(struct mock *m, const char *string, struct mock_access *log)
 {
 	unsigned inputs = 0, count = 0;

@@ -265,7 +265,7 @@ static void load_segment(struct generator *g, unsigned seg)
 	g->seg[seg].base = (uint64_t)g->loading << 4;
 }
 
-/* Puts the instruction in the sequence, and what follows from it in the generator. */
+/* Put the instruction in the sequence, and what follows from it in the generator. */
 void append(struct generator *g, const struct row *row, const struct nx_insn *engine,
 	    const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands)
 {

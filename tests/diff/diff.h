@@ -268,7 +268,7 @@ struct processor {
 	const char *name;
 	uint32_t low;
 	bool whole; /* real mode, CPL 0, page tables; not only what user mode can do */
-	/* Gets everything ready; returns the modes that can be run here. */
+	/* Get everything ready; return the modes that can be run here. */
 	unsigned (*init)(void);
 	/* Why not all of them can, one sentence, or NULL. */
 	const char *(*missing)(void);
@@ -329,7 +329,7 @@ struct nx_segment table_segment(unsigned number);
 
 /* ---- compare.c ---- */
 
-/* Prints to standard error what differs, if anything does. */
+/* Print to standard error what differs, if anything does. */
 bool compare(const struct sequence *seq, const struct engine_result *engine,
 	     const struct processor_result *native);
 /* page_bits.c: from the trace of a native run */

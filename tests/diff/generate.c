@@ -229,7 +229,7 @@ static uint64_t random_value(struct generator *g)
 	}
 }
 
-/* Makes a register constant and gives it a value that addresses can be made from. */
+/* Make a register constant and give it a value that addresses can be made from. */
 static void add_constant(struct generator *g, unsigned reg)
 {
 	uint64_t near = random_target(g, 8, false, false);

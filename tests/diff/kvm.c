@@ -160,8 +160,8 @@ static bool limit_reached(const struct result *r, unsigned limit, bool string)
 }
 
 /*
- * Runs the guest until it halts, has made one step if it is stepped, or has made so many accesses
- * (0: no limit), by a string instruction. NULL, or what else ended it.
+ * Run the guest until it halts, has made one step if it is stepped, or has made so many accesses
+ * (0: no limit), by a string instruction. Return NULL, or what else ended it.
  */
 static const char *run_guest(struct result *r, unsigned limit, bool string)
 {
@@ -263,7 +263,7 @@ static void begin(const struct sequence *seq, struct processor_result *result)
 }
 
 /*
- * Runs it from its start. The trap of a step before may come late, on an emulated Intel processor,
+ * Run it from its start. The trap of a step before may come late, on an emulated Intel processor,
  * and is no result. A #DB that the sequence raises itself is there each time.
  */
 static void start(const struct sequence *seq, unsigned limit, struct processor_result *result)

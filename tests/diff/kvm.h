@@ -25,9 +25,9 @@ bool bochs_differs(const ZydisDecodedInstruction *decoded);
 
 /* ---- kvm_guest.c ---- */
 
-/* Descriptor tables, handlers that halt, task states. */
+/* Write descriptor tables, handlers that halt, and task states. */
 void build_system(uint8_t *system);
-/* Puts the guest at rip; takes effect at the next KVM_RUN. */
+/* Put the guest at rip; this takes effect at the next KVM_RUN. */
 void set_guest(struct machine *machine, const struct sequence *seq, const struct result *state);
 /*
  * The guest's state, at an instruction boundary of the sequence. If it has halted, by HLT in the

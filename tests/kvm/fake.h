@@ -238,12 +238,12 @@ struct vmm {
 
 /* Run the guest to its HLT; return false after something unexpected, which was printed. */
 bool vmm_run(struct vmm *vmm);
-/* One KVM_RUN with the exit recorded and answered: its result, errno set. */
+/* Call KVM_RUN once, record the exit and answer it. Return its result, with errno set. */
 int vmm_step(struct vmm *vmm);
-/* Takes out what is in the ring, each entry an access. */
+/* Take out what is in the ring, each entry an access. */
 void vmm_drain(struct vmm *vmm);
 int vmm_ioctl(unsigned long request, void *argument);
-/* Prints the first difference; the registers are compared if both looked. */
+/* Print the first difference; the registers are compared if both looked. */
 bool vmm_equal(const struct vmm *a, const struct vmm *b);
 
 #endif

@@ -18,7 +18,7 @@ static int setup(void **state)
 
 static int last_status;
 
-/* Sets a line; returns how often the kernel was asked. */
+/* Set a line; return how often the kernel was asked. */
 static unsigned set(unsigned irq, unsigned high)
 {
 	struct kvm_irq_level level = {.irq = irq, .level = high};

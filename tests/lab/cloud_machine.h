@@ -10,7 +10,7 @@
 extern int vcpu;
 extern struct kvm_run *run;
 
-/* Makes the machine, with a PC's interrupt controllers and timer or without, with that guest. */
+/* Make the machine, with a PC's interrupt controllers and timer or without, with that guest. */
 void machine_start(bool with_pc, const char *guest);
 
 /* The machine goes on in another VM. The device and its events stay. No KVM_RUN may be under way.

@@ -92,7 +92,7 @@ static void handle_exit(void)
 	}
 }
 
-/* Returns false if a signal came instead. */
+/* Return false if a signal came instead. */
 static bool run_once(void)
 {
 	if (ioctl(vcpu, KVM_RUN, 0)) {

@@ -176,7 +176,7 @@ void mock_load(struct mock *m, const uint8_t *code, const uint8_t *resume, const
 void mock_set_pte(struct mock *m, uint32_t linear, uint64_t entry);
 uint64_t mock_pte(const struct mock *m, const uint8_t *ram, uint32_t linear);
 
-/* Copies bytes to the start's memory. */
+/* Copy bytes to the start's memory. */
 void mock_poke(struct mock *m, uint32_t gpa, const void *bytes, size_t count);
 /* Little endian in the wanted memory. */
 void mock_want_memory(struct mock *m, uint32_t gpa, unsigned size, uint64_t value);
@@ -187,7 +187,7 @@ bool mock_worth_resuming(struct mock *m, uint64_t rip, enum nx_exit_class exit_c
 /* Everything as at the start, one hardware exit, and on until the engine leaves. */
 enum nx_status mock_run(struct mock *m);
 /*
- * Runs until the tracker lets the engine translate, proving that the runs before did nothing.
+ * Run until the tracker lets the engine translate, proving that the runs before did nothing.
  * A path behind an exit becomes hot on its own: it goes on until nothing new is translated.
  */
 enum nx_status mock_warm(struct mock *m);
@@ -204,9 +204,10 @@ void mock_check_ended(const struct mock *m);
 void mock_cluster(const struct mock *m, uint64_t entry_rip, struct nx_cluster_info *info);
 
 /*
- * Runs the same code from the same start on the processor, up to the rip at which the engine
- * left, and compares registers, arithmetic flags, memory and device accesses. false: not possible
- * on this system (no segments of our own, no 32-bit code, low addresses are taken).
+ * Run the same code from the same start on the processor, up to the rip at which the engine
+ * left, and compare registers, arithmetic flags, memory and device accesses. Return false where
+ * that is not possible on this system (no segments of our own, no 32-bit code, low addresses are
+ * taken).
  */
 bool mock_check_native(const struct mock *m);
 

@@ -2,7 +2,7 @@
 /* cache.c: what is kept is found where it holds, and nowhere else; a full cache takes no more. */
 #include "stage.h"
 
-/* Puts a cluster of no particular code into the cache: entries at rip, rip + 1 and so on. */
+/* Put a cluster of no particular code into the cache: entries at rip, rip + 1 and so on. */
 static struct nx_cluster *insert(struct mock *m, uint64_t rip, unsigned entries, unsigned sites,
 				 unsigned bytes)
 {

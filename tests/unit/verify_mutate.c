@@ -40,7 +40,7 @@ static void report(const uint8_t *code, uint32_t size, const char *what, const c
 	fprintf(stderr, "\n");
 }
 
-/* Returns whether the verifier accepted it. */
+/* Return whether the verifier accepted it. */
 static bool judge(const uint8_t *code, uint32_t size, const char *what)
 {
 	uint32_t where = 0;

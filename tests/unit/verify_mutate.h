@@ -18,7 +18,7 @@ struct verify_mutation {
 	unsigned long harmful;
 };
 
-/* Adds to *sum. The code itself must be one that the verifier accepts. */
+/* Add to *sum. The code itself must be one that the verifier accepts. */
 void verify_mutate(const char *name, const uint8_t *code, const struct nx_translation *t,
 		   const struct nx_thunks *thunks, uint64_t seed, struct verify_mutation *sum);
 

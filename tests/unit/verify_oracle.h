@@ -22,8 +22,8 @@ const char *verify_oracle_constants(const uint8_t *code, uint32_t size,
 				    const struct nx_thunks *thunks, uint32_t *where);
 
 /*
- * Runs the code natively from every entry, the context and the guest's memory between guard
- * pages, and looks for faults, writes to what is not the code's, leaked host addresses, and code
+ * Run the code natively from every entry, the context and the guest's memory between guard
+ * pages, and look for faults, writes to what is not the code's, leaked host addresses, and code
  * that does not end with its turns. Direct branches to the thunks are led to the sandbox's.
  */
 const char *verify_sandbox(const uint8_t *code, uint32_t size, const struct nx_translation *t,

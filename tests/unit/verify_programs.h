@@ -30,7 +30,7 @@ struct verify_program {
 extern const struct verify_program verify_good[], verify_good_end[];
 extern const struct verify_program verify_bad[], verify_bad_end[];
 
-/* Fills the sites of verify_macros.inc and the program's entries. */
+/* Fill the sites of verify_macros.inc and the program's entries. */
 void verify_program_translation(const struct verify_program *program,
 				struct nx_translation *translation);
 /* Return what its branches may lead to: they are made for where the program lies. */

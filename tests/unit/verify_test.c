@@ -16,7 +16,7 @@
 static struct nx_verify_scratch scratch;
 static struct nx_translation translation;
 
-/* Returns the number of programs with another outcome than they state. */
+/* Return the number of programs with another outcome than they state. */
 static unsigned run(const struct verify_program *program, const struct verify_program *end)
 {
 	unsigned wrong = 0;
