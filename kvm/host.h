@@ -138,8 +138,9 @@ int nx_lines_set(struct nx_kvm_vm *vm, int fd, unsigned long request, struct kvm
 
 /* ---- ioeventfd.c ---- */
 
-/* As nx_slot_set(). */
+/* Note a KVM_IOEVENTFD, as nx_slot_set() notes a slot. */
 bool nx_ioeventfd_set(struct nx_kvm_vm *vm, const struct kvm_ioeventfd *args);
+/* Give back what is kept of them, at the VM's end. */
 void nx_ioeventfd_clear(struct nx_kvm_vm *vm);
 /* Return whether an ioeventfd there can be signalled by KVM only. vm->lock is held. */
 bool nx_ioeventfd_foreign(const struct nx_kvm_vm *vm, bool pio, uint64_t address, unsigned size);
@@ -152,8 +153,9 @@ bool nx_ioeventfd_covers(const struct nx_kvm_vm *vm, bool pio, uint64_t address,
 
 /* ---- ring.c ---- */
 
-/* As nx_slot_set(). */
+/* Note a coalesced range that has been added or removed, as nx_slot_set() notes a slot. */
 bool nx_ring_zone(struct nx_kvm_vm *vm, const struct kvm_coalesced_mmio_zone *args, bool add);
+/* Give back what is kept of them, at the VM's end. */
 void nx_ring_clear(struct nx_kvm_vm *vm);
 /* Ask KVM where the ring is. */
 void nx_ring_find(struct nx_kvm_vm *vm, int kvm_fd);
@@ -186,6 +188,7 @@ void nx_host_changed(uint64_t host, uint64_t size);
 
 /* Make the VM's object after KVM_CREATE_VM has returned vm_fd. */
 void nx_vm_created(int kvm_fd, int vm_fd, unsigned long type);
+/* Handle any ioctl on a VM: the result and errno are the kernel's. */
 int nx_vm_ioctl(struct nx_kvm_vm *vm, int fd, unsigned long request, void *argument);
 
 /* ---- vcpu.c, run.c ---- */
@@ -354,6 +357,7 @@ void nx_vcpus_unlock(struct nx_kvm_vm *vm);
 bool nx_vcpu_acquire(struct nx_kvm_vcpu *vcpu);
 /* Take the owner lock, but do not wait for ever; return false also if that took too long. */
 bool nx_vcpu_acquire_soon(struct nx_kvm_vcpu *vcpu);
+/* Give the owner lock back, which this thread holds. */
 void nx_vcpu_release(struct nx_kvm_vcpu *vcpu);
 /*
  * Have every engine of the VM leave, and keep them out: the VMM changes memory slots, ioeventfds or
@@ -385,10 +389,11 @@ bool nx_leave_due_before_resume(struct nx_kvm_vcpu *vcpu, enum nx_host_leave *wh
 /* Implements nx_host.time_is_up. */
 bool nx_leave_time_is_up(void *data);
 
-/* ---- cost.c ---- */
+/* ---- cost.c: costs in nanoseconds, measured by the thread in KVM_RUN ---- */
 
 /* Return whether the KVM_RUN that begins now is to be timed. */
 bool nx_sample_due(struct nx_kvm_vcpu *vcpu);
+/* Note that a thing of that kind took so long. */
 void nx_sample_add(struct nx_kvm_vcpu *vcpu, enum nx_cost which, uint64_t ns);
 /* Note that a resume of at least so many guest instructions took so long. */
 void nx_sample_instructions(struct nx_kvm_vcpu *vcpu, uint64_t instructions, uint64_t ns);
@@ -397,9 +402,11 @@ void nx_sample_tell(struct nx_kvm_vcpu *vcpu);
 
 /* ---- vcpu.c ---- */
 
+/* Make the vCPU's object after KVM_CREATE_VCPU has returned fd. */
 void nx_vcpu_created(struct nx_kvm_vm *vm, int fd);
+/* Handle any ioctl on a vCPU, KVM_RUN included: the result and errno are the kernel's, or those
+ * that the kernel would have had. */
 int nx_kvm_vcpu_ioctl(struct nx_kvm_vcpu *vcpu, int fd, unsigned long request, void *argument);
-
 int nx_kvm_run(struct nx_kvm_vcpu *vcpu, int fd, void *argument);
 /* Note that the VMM is about to change the vCPU, whose registers nx_vcpu_flush() has written back.
  */
@@ -441,6 +448,7 @@ void nx_exit_settle(struct nx_kvm_vcpu *vcpu);
 
 /* ---- state.c: registers, and whether the engine may run ---- */
 
+/* Copy registers from KVM's structures to the engine's, or back. */
 void nx_state_import_regs(struct nx_state *state, const struct kvm_regs *regs);
 void nx_state_export_regs(const struct nx_state *state, struct kvm_regs *regs);
 void nx_state_import_sregs(struct nx_state *state, const struct kvm_sregs *sregs);
@@ -458,10 +466,12 @@ enum nx_unfit nx_vcpu_unfit(struct nx_kvm_vcpu *vcpu, int fd);
 
 /* ---- share.c ---- */
 
-/* Return false without memory. */
+/* Make the memory that is shown of a VM. Return false without memory. */
 bool nx_share_open(struct nx_kvm_vm *vm);
+/* Give it back, at the VM's end. */
 void nx_share_close(struct nx_kvm_vm *vm);
-/* Both are called with nx_vcpus_lock() held. */
+/* Give a vCPU a part of it, or take that back, with nx_vcpus_lock() held. Return false without
+ * memory. */
 bool nx_share_vcpu_open(struct nx_kvm_vcpu *vcpu);
 void nx_share_vcpu_close(struct nx_kvm_vcpu *vcpu);
 /* Show the engine's counters and clusters as they are now; the owner lock is held. */
@@ -505,13 +515,13 @@ void nx_totals_off(const char *why);
 int nx_kvm_stats_open(const struct nx_kvm_vm *vm, int fd);
 /* Return whether there is a statistic of this name. */
 bool nx_kvm_stats_has(int fd, const char *name);
+/* Read them into the vCPU's figures; the vCPU may be running. */
+void nx_kvm_stats_read(struct nx_kvm_vcpu *vcpu);
 
 /* ---- msr.c ---- */
 
 /* Read an MSR: returns KVM's answer, 1 if *value is the MSR's, 0 if KVM does not know it, or -1. */
 int nx_kvm_get_msr(int fd, uint32_t index, uint64_t *value);
-/* Read them into the vCPU's figures; the vCPU may be running. */
-void nx_kvm_stats_read(struct nx_kvm_vcpu *vcpu);
 
 /* ---- report.c ---- */
 
@@ -529,14 +539,16 @@ void nx_timeline_print(struct nx_json *out);
 
 /* ---- tsc.c ---- */
 
+/* Find out whether the counter of a new vCPU can be known. */
 void nx_tsc_vcpu_created(struct nx_kvm_vcpu *vcpu, int fd);
-/* After the VMM asked for this frequency. */
+/* Note that the VMM has asked for this frequency. */
 void nx_tsc_set_khz(struct nx_kvm_vcpu *vcpu, unsigned khz);
 /* nx_host.read_tsc */
 bool nx_tsc_read(void *data, uint64_t *tsc, uint32_t *aux);
 
 /* ---- steal.c ---- */
 
+/* Find out whether KVM marks a new vCPU as preempted at exits to the VMM. */
 void nx_steal_vcpu_created(struct nx_kvm_vcpu *vcpu, int fd);
 /* Note that a stay begins. Return false if it must not. */
 bool nx_steal_begin(struct nx_kvm_vcpu *vcpu, int fd);
@@ -567,14 +579,18 @@ bool nx_hyperv_capability(struct nx_kvm_vcpu *vcpu, uint32_t cap);
 /* The engine's callbacks; data is the struct nx_kvm_vcpu. */
 extern const struct nx_host nx_kvm_engine_host;
 
-/* Return false if there is none; the owner lock is held. */
+/* Make the vCPU's engine at the first call. Return false if there is none; the owner lock is held.
+ */
 bool nx_vcpu_engine_make(struct nx_kvm_vcpu *vcpu);
 /* Turn clustering off where it shows that the engine will never get anywhere. */
 void nx_vcpu_engine_check(struct nx_kvm_vcpu *vcpu);
 
 /* ---- memory.c ---- */
 
+/* Get an arena, and a code cache of so many bytes or a few more. Return false, with *memory zeroed,
+ * if there is no memory, or none that may be executed. */
 bool nx_memory_get(struct nx_memory *memory, size_t code_size);
+/* Give back what there is, and zero *memory. */
 void nx_memory_put(struct nx_memory *memory);
 
 /* ---- ioctl.c ---- */

@@ -22,7 +22,7 @@ struct nx_real {
 	void (*unmap_vcpu)(void *run, size_t size);
 	/* Return whether fd really is the object that KVM claims to have made: "vm" or "vcpu". */
 	bool (*is_kvm_object)(int fd, const char *what);
-	uint64_t (*now)(void);
+	uint64_t (*now)(void); /* a monotonic clock, in nanoseconds */
 	int (*close)(int fd);
 	/* Return whether a guest's RDTSC is the host's counter plus KVM's offset, uncorrected. */
 	bool (*tsc_is_offset)(void);
@@ -37,8 +37,10 @@ static inline bool nx_faulty(enum nx_fault fault)
 
 /* ---- kernel.c ---- */
 
+/* Have noexit.ko avoid exits of a new VM, too, if the options ask for it. Where they insist, a line
+ * says why it does not. errno may change. */
 void nx_kernel_enable(int vm_fd);
-/* Tell it that the library avoids no exits of the VM any more. errno stays. */
+/* Tell noexit.ko that the library avoids no exits of the VM any more. errno stays. */
 void nx_kernel_alone(int vm_fd);
 
 /* ---- process.c ---- */
@@ -87,11 +89,13 @@ struct nx_object {
 
 /* Return the object behind fd with its count raised, or NULL. */
 struct nx_object *nx_object_get(int fd);
+/* Lower the count; at zero the object is released and recycled. */
 void nx_object_put(struct nx_object *object);
 /* Make fd stand for the object; one count passes to the table. */
 void nx_fd_set(int fd, struct nx_object *object);
 /* Return whether fd stands for an object; this is cheap. */
 bool nx_fd_known(int fd);
+/* Return whether fd stands for this object. */
 bool nx_fd_is(int fd, const struct nx_object *object);
 /* Duplicate fd for ourselves, out of the way of the VMM's numbers; return -1 if there is no
  * number left. */
