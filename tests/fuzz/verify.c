@@ -5,7 +5,8 @@
  *
  * Input: the number of sites and entries (a nibble each, one more than it says), three bytes for
  * each site, two for each entry's offset, then the code. The corpus begins with translations. The
- * code is judged with each form of branches, as if it were at address 0 and the thunks behind it.
+ * code is judged with each form of branches, and with constants to be blinded, as if it were at
+ * address 0 and the thunks behind it.
  */
 #include "fuzz.h"
 #include "verify_oracle.h"
@@ -31,10 +32,14 @@ static void take_header(struct fuzz_input *input)
 	t->size = (uint32_t)input->size;
 }
 
-static void judge(const struct fuzz_input *input, const uint8_t *code, enum nx_branches branches)
+static void judge(const struct fuzz_input *input, const uint8_t *code, enum nx_branches branches,
+		  uint64_t blind)
 {
-	const struct nx_thunks thunks = {
-	    .branches = branches, .exit = 0x20000, .miss = 0x20010, .helper = 0x20020};
+	const struct nx_thunks thunks = {.branches = branches,
+					 .exit = 0x20000,
+					 .miss = 0x20010,
+					 .helper = 0x20020,
+					 .blind = blind};
 	struct nx_translation copy = translation;
 	enum nx_verify_result result;
 	uint32_t where = 0;
@@ -70,7 +75,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (input.size)
 		memcpy(code, input.data, input.size);
 	for (unsigned branches = 0; branches <= NX_BRANCHES_TRACKED; branches++)
-		judge(&input, code, (enum nx_branches)branches);
+		judge(&input, code, (enum nx_branches)branches, 0);
+	judge(&input, code, NX_BRANCHES_INDIRECT, 0x5bd1e995a3779db9);
 	free(code);
 	return 0;
 }
