@@ -57,15 +57,17 @@ def compile_module(work, release, headers, images, kvm):
     return module, result.stderr
 
 
-def build(build_directory, kernel="cloud", debian=None):
-    """Builds the module for a kernel of the lab of a Debian release; None: of this machine's.
+def build(build_directory, kernel=None, debian=None):
+    """Builds the module for a kernel of the lab of a Debian release; None: for the one that host VMs boot, of this
+    machine's release.
 
     Returns its path and the compiler's messages.
     """
     images = Images(Path(build_directory), parts.say, debian)
-    release, version = parts.kernel_version(images, kernel)
+    kernel = kernel or images.host_kernel
     with parts.cache_of(build_directory) as cache:
-        headers, zydis = parts.headers(cache, images, release, version), parts.zydis(cache)
+        release, headers = parts.headers(cache, images, kernel)
+        zydis = parts.zydis(cache)
         work = cache / f"module-{release}"
         work.mkdir(exist_ok=True)
         assemble(work, zydis)
@@ -94,7 +96,7 @@ def write_source(zydis, target):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=Path, nargs="?")
-    parser.add_argument("--kernel", default="cloud", help="which of the lab's kernels")
+    parser.add_argument("--kernel", help="which of the lab's kernels (that of its host VMs)")
     parser.add_argument("--release", metavar="NAME", help="of the lab of this Debian release")
     parser.add_argument("--source", type=Path, metavar="DIR",
                         help="build nothing, but put a source tree for DKMS there")

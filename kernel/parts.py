@@ -129,12 +129,16 @@ def compiler(headers):
     return re.search(r'^CONFIG_CC_VERSION_TEXT="(\S+)', text, re.M)[1]
 
 
-def headers(cache, images, release, version):
-    """Returns the headers of a kernel, fetched if they are not in the cache, which is locked."""
+def headers(cache, images, name):
+    """Returns the release of a kernel of the lab and its headers, fetched if they are not in the cache, which
+    is locked."""
+    release, version = kernel_version(images, name)
+    if images.kernel_tree(name):
+        return release, images.kernel_tree(name)
     target = cache / f"headers-{version}-{release}"
     if not target.exists():
         fetch_headers(target, images, release, version)
-    return target / f"usr/src/linux-headers-{release}"
+    return release, target / f"usr/src/linux-headers-{release}"
 
 
 # ---- Zydis ----

@@ -7,6 +7,9 @@ it needs at the paths it has on this machine (so the same command lines work in 
 the guest's kernel and image. It is big and changes rarely, so it is cached; what belongs to one run
 (the project's build outputs and the command) is a second archive appended to it, which the kernel
 unpacks over the first.
+
+With LAB_KERNEL=debug in the environment the host VM boots a kernel that watches itself (debug_kernel.py);
+guests boot Debian's all the same.
 """
 
 import dataclasses
@@ -19,8 +22,9 @@ import shutil
 import stat
 from pathlib import Path
 
-from modules import Modules
-from packages import Apt, own_release
+import debug_kernel
+from modules import Modules, plain
+from packages import Apt, kernel_source, own_release
 from system import Own, Unpacked, libraries, loader_version
 from tool import LabError, locked, replacing, run_tool
 
@@ -52,6 +56,7 @@ KERNELS = {
                      "virtio_net", "virtio_blk")),
     "686-pae": Kernel("linux-image-686-pae", "i386", ("ata_piix", "sd_mod")),
 }
+DEBUG = "debug"
 
 DISK_MODULES = ("ata_piix", "sd_mod")
 # What is measured lies between the last two lines; nothing else is going on by then.
@@ -176,6 +181,9 @@ class Images:
         self.cache = self.runs / self.release if self.release else self.runs
         self.cache.mkdir(parents=True, exist_ok=True)
         self.system = Unpacked(self.cache, say, self.release) if self.release else Own()
+        self.host_kernel = os.environ.get("LAB_KERNEL") or "cloud"
+        if self.host_kernel not in ("cloud", DEBUG):
+            raise LabError(f"LAB_KERNEL is '{self.host_kernel}'; it may be {DEBUG}, or not set")
 
     def ready(self):
         """Fetches the other release's system, if there is one."""
@@ -189,6 +197,8 @@ class Images:
         The package once fetched is used until `make clean`, so that figures stay comparable
         and no network is needed; apt alone chooses it the first time.
         """
+        if name == DEBUG:
+            return self._debug_kernel()
         target = self.cache / ("kernel" if name == "cloud" else f"kernel-{name}")
         with locked(self.cache / "lock-kernel"):
             if target.exists() and Modules(target).missing(KERNELS[name].modules):
@@ -209,6 +219,30 @@ class Images:
             Modules(tree).keep(kernel.modules, chosen)
             (chosen / "package").write_text(deb + "\n", encoding="ascii")
             os.rename(chosen, target)
+
+    def kernel_tree(self, name):
+        """Where modules for a kernel are built if it is one of our own; None: Debian has packages for that."""
+        return self.cache / "kernel-debug-tree" if name == DEBUG else None
+
+    def _debug_kernel(self):
+        target, kept = self.cache / "kernel-debug", self.kernel_tree(DEBUG)
+        package, version = kernel_source(self.kernel() / "package")
+        with locked(self.cache / "lock-kernel-debug"):
+            if not target.exists():
+                apt = Apt(self.cache, self.say, self.release)
+                debug_kernel.need_tools()
+                shutil.rmtree(kept, ignore_errors=True)
+                with apt.unpacked(apt.nearest(package, version), self.cache) as (_, unpacked):
+                    self.say("building a kernel that watches itself (once, some ten minutes)")
+                    chosen, tree = unpacked / "chosen", unpacked / "tree"
+                    chosen.mkdir()
+                    names = {plain(name) for name in ("kvm", "kvm-amd", "kvm-intel", "irqbypass")}
+                    release = debug_kernel.build(next(unpacked.glob("usr/src/*.tar.xz")), tree, chosen, names)
+                    (chosen / "package").write_text(f"linux-image-{release}_{version}_amd64\n",
+                                                    encoding="ascii")
+                    os.rename(tree, kept)
+                    os.rename(chosen, target)
+        return target
 
     def busybox(self, name="cloud"):
         """A static busybox that runs on that kernel."""
@@ -244,7 +278,8 @@ class Images:
 
     def host_modules(self, *kinds):
         """The files of the modules that these kinds of host VM load, in that order."""
-        return Modules(self.kernel()).load_order([name for kind in kinds for name in MODULES[kind]])
+        return Modules(self.kernel(self.host_kernel)).load_order(
+            [name for kind in kinds for name in MODULES[kind]])
 
     def host(self, cpu):
         """The cached part of the host VM's initramfs."""
@@ -257,7 +292,8 @@ class Images:
         def fill(archive):
             self._fill_host(archive, modules, qemu)
 
-        return self._cached(f"host-{cpu}", parts, fill)
+        return self._cached(f"host-{cpu}" if self.host_kernel == "cloud" else f"{self.host_kernel}-host-{cpu}",
+                            parts, fill)
 
     def _fill_host(self, archive, modules, qemu):
         for name in ("bin", "sbin", "lib", "lib64"):

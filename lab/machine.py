@@ -13,7 +13,7 @@ import tarfile
 import time
 from pathlib import Path
 
-from image import LAB, settings
+from image import DEBUG, LAB, settings
 from modules import plain
 from tool import LabError, run_tool
 
@@ -22,6 +22,8 @@ from tool import LabError, run_tool
 # It also waits for ten ticks of a timer once, and panics if a busy machine gives the emulator no time for
 # them: "IO-APIC + timer doesn't work".
 KERNEL_LINE = "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check"
+# ACPI's interpreter, watched in that way, takes longer than it gives itself.
+DEBUG_LINE = f"{KERNEL_LINE} pci=noacpi printk.time=1"
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -130,6 +132,8 @@ class Machine:
     def nested_files(self, devices):
         """Both levels: the outer one's command boots the inner one, whose command is the user's."""
         options = self.options
+        if self.images.host_kernel != "cloud":
+            raise LabError("a nested lab has Debian's kernel at both levels; unset LAB_KERNEL")
         inner = self.level_files(f"nested-{options.cpu}", VIRTIO_DEVICES, options.command)
         return {**self.level_files(options.cpu, devices, "sh /level1/start", outer=True),
                 "/level1/start": (LAB / "level1").read_bytes(),
@@ -137,6 +141,16 @@ class Machine:
                 "/level1/settings": settings({"LEVEL1_PREFIX": options.outer_prefix,
                                               "LEVEL1_MEM": options.mem, "LEVEL1_SMP": options.smp,
                                               "LEVEL1_APPEND": KERNEL_LINE})}
+
+    @property
+    def kernel(self):
+        """The kernel that the emulator boots."""
+        return self.images.kernel(self.images.host_kernel) / "vmlinuz"
+
+    @property
+    def kernel_line(self):
+        """What that is told."""
+        return DEBUG_LINE if self.images.host_kernel == DEBUG else KERNEL_LINE
 
     @property
     def mem(self):
@@ -239,8 +253,8 @@ class Amd(Machine):
         line = [*self.images.system.emulator(), "-nodefaults", "-no-user-config", "-display", "none",
                 "-accel", "tcg", "-cpu", "max", "-no-reboot", *(ICOUNT if self.options.icount else ()),
                 "-m", str(self.mem), "-smp", str(self.options.smp),
-                "-kernel", str(self.images.kernel() / "vmlinuz"),
-                "-initrd", str(self.initramfs(VIRTIO_DEVICES)), "-append", KERNEL_LINE,
+                "-kernel", str(self.kernel),
+                "-initrd", str(self.initramfs(VIRTIO_DEVICES)), "-append", self.kernel_line,
                 "-serial", "file:console", "-device", "virtio-serial-pci",
                 "-chardev", f"socket,id=monitor,fd={self.open_monitor()}", "-mon", "monitor"]
         for number, port in enumerate(PORTS, 1):
@@ -271,9 +285,9 @@ info: action=report
 debug: action=ignore
 """
 
-GRUB_SETTINGS = f"""\
+GRUB_SETTINGS = """\
 set timeout=0
-linux /vmlinuz {KERNEL_LINE}
+linux /vmlinuz {line}
 initrd /initrd
 boot
 """
@@ -290,8 +304,9 @@ class Intel(Machine):
     def command_line(self):
         tree = self.directory / "iso"
         (tree / "boot/grub").mkdir(parents=True)
-        (tree / "boot/grub/grub.cfg").write_text(GRUB_SETTINGS, encoding="ascii")
-        shutil.copyfile(self.images.kernel() / "vmlinuz", tree / "vmlinuz")
+        (tree / "boot/grub/grub.cfg").write_text(GRUB_SETTINGS.format(line=self.kernel_line),
+                                                    encoding="ascii")
+        shutil.copyfile(self.kernel, tree / "vmlinuz")
         initramfs = self.initramfs({"LAB_OUTPUT": "/dev/ttyS1", "LAB_STATUS": "/dev/ttyS2",
                                     "LAB_FILES": "/dev/sda"})
         os.rename(initramfs, tree / "initrd")

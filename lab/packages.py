@@ -48,6 +48,16 @@ def source_lines(release, kind="deb"):
             for suffix, label in SUITES if label in known]
 
 
+def kernel_source(file):
+    """Return (name, version) of the package with the source of a kernel, whose package's name is in the file."""
+    package = file.read_text(encoding="ascii")
+    match = re.match(r"linux-image-(\d+\.\d+)[^_]*_([^_]+)_", package)
+    if not match:
+        raise LabError(f"the lab kernel's version cannot be told from {package.strip()}; "
+                       "run 'make clean'")
+    return f"linux-source-{match[1]}", match[2].replace("%3a", ":")
+
+
 class Apt:
     """One set of package lists: the system's own, or a private one below a directory."""
 

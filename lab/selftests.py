@@ -10,7 +10,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from packages import Apt
+from packages import Apt, kernel_source
 from tool import LabError, locked, run_tool
 
 # What of the kernel's source they are built from.
@@ -26,16 +26,6 @@ svm_nested_shutdown_test svm_nested_soft_inject_test svm_vmcall_test sync_regs_t
 triple_fault_event_test tsc_msrs_test userspace_io_test userspace_msr_exit_test
 """.split())
 FOLDER = "tools/testing/selftests/kvm"
-
-
-def kernel_source(images):
-    """Return (name, version) of the package with the source of the lab's kernel."""
-    package = (images.kernel() / "package").read_text(encoding="ascii")
-    match = re.match(r"linux-image-(\d+\.\d+)[^_]*_([^_]+)_", package)
-    if not match:
-        raise LabError(f"the lab kernel's version cannot be told from {package.strip()}; "
-                       "run 'make clean'")
-    return f"linux-source-{match[1]}", match[2].replace("%3a", ":")
 
 
 def unpack_source(archive, target):
@@ -65,7 +55,7 @@ def selftests(images, say):
     """Return the directory with the programs, built when they are first asked for."""
     images.ready()
     target = images.cache / "kvm-selftests"
-    name, version = kernel_source(images)
+    name, version = kernel_source(images.kernel() / "package")
     apt = Apt(images.cache, say, images.release)
     with locked(images.cache / "lock-selftests"):
         if target.exists():

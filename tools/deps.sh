@@ -16,10 +16,13 @@ CHECK_PACKAGES="clang libclang-rt-dev clang-format-14|- clang-tidy-14|- shellche
 LAB_PACKAGES="qemu-system-x86 seabios busybox-static dpkg libelf1t64|libelf1 lz4 zstd"
 # Bochs and what makes the disc image that it boots from: lab/run --cpu intel.
 INTEL_PACKAGES="bochs bochsbios vgabios bochs-x grub-common grub-pc-bin xorriso mtools"
+# What the lab's kernel that watches itself is built by (lab/debug_kernel.py).
+KERNEL_PACKAGES="make bc flex bison dwarves libelf-dev lz4"
 # What `make deb` and its test take.
 DEB_PACKAGES="git build-essential debhelper dh-dkms dkms lintian xz-utils zstd apparmor"
 
-wanted="$BUILD_PACKAGES $CHECK_PACKAGES $LAB_PACKAGES $INTEL_PACKAGES $DEB_PACKAGES"
+wanted="$BUILD_PACKAGES $CHECK_PACKAGES $LAB_PACKAGES $INTEL_PACKAGES $KERNEL_PACKAGES
+	$DEB_PACKAGES"
 
 # The names that a list of words may stand for.
 names()

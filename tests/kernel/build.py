@@ -47,10 +47,10 @@ def assemble(work, zydis):
 def build(build_directory):
     """Builds the module; returns its path and the messages of the compiler and objtool."""
     images = Images(build_directory, parts.say)
-    release, version = parts.kernel_version(images, "cloud")
     with parts.cache_of(build_directory) as cache:
-        headers, zydis = parts.headers(cache, images, release, version), parts.zydis(cache)
-        work = cache / "selftest"
+        release, headers = parts.headers(cache, images, images.host_kernel)
+        zydis = parts.zydis(cache)
+        work = cache / f"selftest-{release}"
         work.mkdir(exist_ok=True)
         assemble(work, zydis)
         parts.need_tools(headers, images)

@@ -58,7 +58,8 @@ DELIVERS = ("kick", "handler")
 class LoadTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        vendor = Images(BUILD, print).kernel() / "kvm-amd.ko"
+        images = Images(BUILD, print)
+        vendor = images.kernel(images.host_kernel) / "kvm-amd.ko"
         cls.text = run_lab(SCRIPT, put={"/root/noexit.ko": MODULE, "/root/kvm-amd.ko": vendor}).stdout
         cls.lines = cls.text.splitlines()
 
