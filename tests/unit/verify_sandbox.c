@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <Zydis/Zydis.h>
@@ -31,6 +32,8 @@
 #define MAX_TURNS 100
 /* Twice those, with as many misses, would have to take half a second each. */
 #define MAX_LOOKS (2 * MAX_TURNS + MAX_MISSES)
+/* In half seconds: how long one instruction may be held up. */
+#define MAX_HELD 600u
 
 /* verify_enter.S */
 void verify_sandbox_enter(struct nx_engine *engine, const void *code);
@@ -47,7 +50,7 @@ static struct {
 	const struct nx_translation *t;
 	sigjmp_buf escape;
 	volatile sig_atomic_t running;
-	unsigned misses, looks;
+	unsigned misses, looks, held;
 	uint64_t progress, seed;
 } box;
 
@@ -83,20 +86,44 @@ bool verify_sandbox_helper(struct nx_engine *engine)
 }
 
 /*
- * Whether code that has run for long has counted turns since the last look. A locked access across
- * two cache lines takes milliseconds, on a busy machine more, where the host watches for such.
+ * Whether the code is at a locked access. Across two cache lines it takes milliseconds where the
+ * host watches for such, and seconds where others on the host do the same, which all wait for each
+ * other there: it is held up, and that says nothing of what comes behind it.
  */
-static bool goes_on(void)
+static bool is_held(const void *at)
+{
+	const uint8_t *end = box.code_rx + CODE_PAGES * PAGE;
+	ZydisDecodedInstruction insn;
+	ZydisDecoder decoder;
+
+	if ((const uint8_t *)at < box.code_rx || (const uint8_t *)at >= end)
+		return false;
+	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(
+		&decoder, NULL, at, (size_t)(end - (const uint8_t *)at), &insn)))
+		return false;
+	return insn.attributes & ZYDIS_ATTRIB_HAS_LOCK || insn.mnemonic == ZYDIS_MNEMONIC_XCHG;
+}
+
+/* Whether code that has run for long and is there is held up, or has counted turns since the last
+ * look. */
+static bool goes_on(const void *at)
 {
 	uint64_t before = box.progress;
 
+	if (is_held(at) && ++box.held <= MAX_HELD)
+		return true;
 	box.progress = box.context->turns + box.context->idle_turns - box.misses;
 	return box.progress != before && ++box.looks <= MAX_LOOKS;
 }
 
-static void on_signal(int number)
+static void on_signal(int number, siginfo_t *info, void *context)
 {
-	if (box.running && number == SIGVTALRM && goes_on())
+	const ucontext_t *at = context;
+
+	(void)info;
+	if (box.running && number == SIGVTALRM &&
+	    goes_on((const void *)at->uc_mcontext.gregs[REG_RIP]))
 		return;
 	if (box.running)
 		siglongjmp(box.escape, number);
@@ -128,7 +155,8 @@ static void catch_signals(void)
 	static uint8_t stack[64 * 1024];
 	static const int numbers[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGVTALRM};
 	stack_t alternative = {.ss_sp = stack, .ss_size = sizeof(stack)};
-	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK | SA_NODEFER};
+	struct sigaction action = {.sa_sigaction = on_signal,
+				   .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 
 	sigaltstack(&alternative, NULL);
 	for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
@@ -244,7 +272,7 @@ static const char *signal_meaning(int number)
 
 /* Far more than a turn can take, whatever the machine does meanwhile. */
 #define LOOK_USECONDS 500000
-/* A host may hold up a processor that locks two cache lines, longer than that but not each time. */
+/* What holds up a processor may do so between two instructions as well, but not each time. */
 #define TRIES 6
 
 static const char *run_once(const uint8_t *at, unsigned turn)
@@ -259,6 +287,7 @@ static const char *run_once(const uint8_t *at, unsigned turn)
 	memcpy(before, box.context_page, PAGE);
 	box.misses = 0;
 	box.looks = 0;
+	box.held = 0;
 	box.progress = box.context->turns + box.context->idle_turns;
 	number = sigsetjmp(box.escape, 1);
 	if (number == 0) {
