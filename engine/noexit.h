@@ -529,8 +529,9 @@ NX_API bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip
  */
 NX_API unsigned nx_engine_pass(struct nx_engine *engine, uint64_t exit_rip, unsigned most);
 
-/* Tell the engine that the exit that it was last asked about has led to another exit of the same
- * instruction, at which it is asked again: so the host did not take over, and lost nothing. */
+/* Tell the engine that the host does not take over behind the exit that it was last asked about,
+ * and has lost nothing by it: it has a reason of its own, or the exit has led to another one of the
+ * same instruction, at which the engine is asked again. */
 NX_API void nx_engine_not_resumed(struct nx_engine *engine);
 
 /* Run the guest from the instruction boundary in the vCPU's state: complete the pending exit, if
