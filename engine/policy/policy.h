@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * policy.h - is it worth it, and may it go on: tracker.c (which exits recur), cost.c (where a
- * take-over pays), waste.c (where more is made than avoided), backoff.h (what both do after a loss),
- * stay.c (how long the guest stays out of guest mode).
+ * take-over pays), waste.c (where more is made than avoided), backoff.h (what both do after a
+ * loss), stay.c (how long the guest stays out of guest mode).
  */
 #ifndef NX_POLICY_H
 #define NX_POLICY_H

@@ -205,14 +205,43 @@ static void add_key(struct nx_emitter *e, unsigned number, unsigned size, int64_
 	emit_lea(e, number, size, &sum);
 }
 
+/* Return what stands in the code for a constant of 32 bits. */
+static int64_t stand_in(const struct nx_emitter *e, int64_t value)
+{
+	return value - key_for(e, e->size, value);
+}
+
+/* Return the same for one of 64 bits: its second half is behind the first one there. */
+static int64_t swapped_stand_in(const struct nx_emitter *e, int64_t value)
+{
+	uint64_t part = (uint64_t)value - (uint64_t)key_for(e, e->size + 1, 0);
+
+	return (int64_t)(__builtin_bswap64(part) - (uint64_t)key_for(e, e->size, 0));
+}
+
+/*
+ * The verifier knows a constant that is to be undone by its being long. What stands for one may be
+ * short by chance, one in some ten thousand: there is another key behind a nop.
+ */
+static void avoid_short(struct nx_emitter *e, int64_t (*in)(const struct nx_emitter *, int64_t),
+			int64_t value)
+{
+	static const uint8_t nop = 0x90;
+
+	while (!e->failed && nx_is_short(in(e, value)))
+		nx_emit_bytes(e, &nop, 1);
+}
+
 static void emit_blinded_lea(struct nx_emitter *e, const nx_operand *to, const nx_operand *from)
 {
 	nx_operand part = *from;
 	struct nx_reg reg = {.number = 0};
-	int64_t key = key_for(e, e->size, from->value);
+	int64_t key;
 
+	avoid_short(e, stand_in, from->value);
+	key = key_for(e, e->size, from->value);
 	nx_reg_of((ZydisRegister)to->reg, &reg);
-	part.value -= key;
+	part.value = stand_in(e, from->value);
 	emit_lea(e, reg.number, reg.size, &part);
 	add_key(e, reg.number, reg.size, key);
 }
@@ -237,26 +266,26 @@ static void emit_blinded_mov(struct nx_emitter *e, unsigned number, unsigned siz
 				    .in_opcode = true,
 				    .wide = true,
 				    .rm = (uint8_t)number};
-	uint32_t at = e->size;
-	int64_t key;
+	uint32_t at;
 
 	if (size == 4 || value == (int64_t)(uint32_t)value) {
-		key = key_for(e, at, (int32_t)value);
-		emit_load(e, &half, number, (int64_t)((uint64_t)value - (uint64_t)key));
-		add_key(e, number, 4, key);
+		value = (int32_t)value;
+		avoid_short(e, stand_in, value);
+		at = e->size;
+		emit_load(e, &half, number, stand_in(e, value));
+		add_key(e, number, 4, key_for(e, at, value));
 	} else if (fits32(value)) {
-		key = key_for(e, at, value);
-		emit_load(e, &extended, number, value - key);
-		add_key(e, number, 8, key);
+		avoid_short(e, stand_in, value);
+		at = e->size;
+		emit_load(e, &extended, number, stand_in(e, value));
+		add_key(e, number, 8, key_for(e, at, value));
 	} else {
-		uint64_t swapped;
-
-		key = key_for(e, at + 1, 0);
-		swapped = __builtin_bswap64((uint64_t)value - (uint64_t)key);
-		emit_load(e, &whole, number, (int64_t)(swapped - (uint64_t)key_for(e, at, 0)));
+		avoid_short(e, swapped_stand_in, value);
+		at = e->size;
+		emit_load(e, &whole, number, swapped_stand_in(e, value));
 		add_key(e, number, 8, key_for(e, at, 0));
 		nx_emit_encoded(e, &bswap);
-		add_key(e, number, 8, key);
+		add_key(e, number, 8, key_for(e, at + 1, 0));
 	}
 }
 

@@ -7,6 +7,7 @@
 #include <Zydis/Zydis.h>
 
 #include "stage.h"
+#include "translate/emit.h"
 
 #define BLIND 0x5bd1e995a3779db9
 /* Keys depend on it, and the bytes that are looked for must not come about by chance. */
@@ -328,6 +329,41 @@ static void test_verifier_asks_for_keys(void **state)
 	assert_int_equal(try_halves(first, "", 0, second), NX_VERIFY_CONSTANT);
 }
 
+/*
+ * A constant for which something short would stand at its place: key and distance. At the place
+ * behind, another one does.
+ */
+static void test_what_stands_for_a_constant_is_long(void **state)
+{
+	static const int32_t distances[] = {0, 1, 0x7fff, 0xffff, -1, -0x8000};
+	const struct nx_thunks thunks = {.blind = BLIND, .code = PLACE};
+	const int32_t key = nx_blind_key(&thunks, 0);
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(distances) / sizeof(distances[0]); i++)
+		for (unsigned form = 0; form < 6; form++) {
+			struct nx_emitter e = {
+			    .to = code, .capacity = sizeof(code), .blind = &thunks};
+			int64_t value = key + distances[i];
+			nx_operand memory;
+
+			if (form & 1)
+				value = ~value;
+			memory =
+			    nx_op_mem(nx_zydis_reg(NX_RAX, 8), ZYDIS_REGISTER_NONE, 0, value, 8);
+			if (form < 4)
+				nx_emit_mov(&e, nx_op_gpr(NX_RCX, form < 2 ? 4 : 8),
+					    nx_op_imm(value));
+			else
+				nx_emit2(&e, ZYDIS_MNEMONIC_LEA, nx_op_gpr(NX_RCX, 8), memory);
+			assert_false(e.failed);
+			assert_int_equal(code[0] == 0x90,
+					 nx_is_short(form & 1 ? -distances[i] : distances[i]));
+			size = e.size;
+			assert_int_equal(verify_code(), NX_VERIFY_OK);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -335,6 +371,7 @@ int main(void)
 	    cmocka_unit_test(test_keys_differ),
 	    cmocka_unit_test(test_guest_sees_no_difference),
 	    cmocka_unit_test(test_verifier_asks_for_keys),
+	    cmocka_unit_test(test_what_stands_for_a_constant_is_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
