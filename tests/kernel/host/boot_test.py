@@ -11,6 +11,7 @@ equal to those without the module.
 
 import collections
 import json
+import os
 import re
 import sys
 import tempfile
@@ -163,8 +164,8 @@ class BootTest(unittest.TestCase):
               f"{handled['stock']} and {handled['with']}")
         self.assertGreater(to_vmm["stock"], 50000)
         self.assertLessEqual(to_vmm["with"], 3500)
-        # The aim is a fifth (docs/kernel.md). The slower the machine, the more interrupts come between.
-        self.assertLess(handled["with"] * 2, handled["stock"])
+        # The aim is a fifth (docs/kernel.md). A kernel that watches itself is so slow that interrupts come between.
+        self.assertLess(handled["with"] * (2 if os.environ.get("LAB_KERNEL") else 3), handled["stock"])
 
     def test_the_hardware_delivers_the_same(self):
         mini = self.totals["mini"]
