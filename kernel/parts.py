@@ -19,7 +19,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "lab"))
 
 from image import LabError, locked, run_tool  # noqa: E402
-from packages import Apt  # noqa: E402
+from packages import Apt, kernel_version  # noqa: E402
 
 # The sources of zydis that decode; others encode and write text.
 ZYDIS_SOURCES = ("Decoder", "DecoderData", "MetaInfo", "Mnemonic", "Register", "Segment",
@@ -32,16 +32,6 @@ def say(text):
 
 
 # ---- A kernel's headers ----
-
-def kernel_version(images, name):
-    """Returns (release, package version) of a kernel of the lab."""
-    text = (images.kernel(name) / "package").read_text(encoding="ascii")
-    match = re.match(r"linux-image-([^_]+?)(?:-unsigned)?_([^_]+)_", text)
-    if not match:
-        raise LabError(f"the lab kernel's version cannot be told from {text.strip()}; "
-                       "run 'make clean'")
-    return match[1], match[2].replace("%3a", ":")
-
 
 def download(apt, work, *packages):
     """Returns the .deb files of these packages. apt drops its rights, so all may write to the folder."""
@@ -132,9 +122,10 @@ def compiler(headers):
 def headers(cache, images, name):
     """Returns the release of a kernel of the lab and its headers, fetched if they are not in the cache, which
     is locked."""
-    release, version = kernel_version(images, name)
-    if images.kernel_tree(name):
-        return release, images.kernel_tree(name)
+    release, version = kernel_version(images.kernel(name))
+    tree = images.kernel_tree(name)
+    if tree:
+        return release, tree
     target = cache / f"headers-{version}-{release}"
     if not target.exists():
         fetch_headers(target, images, release, version)

@@ -8,10 +8,10 @@ takes some ten minutes and 4 GiB, so it is kept. Modules for it are built in its
 import os
 import re
 import shutil
-import subprocess
-import tarfile
 from pathlib import Path
 
+from modules import Modules
+from packages import unpack_source
 from tool import LabError, run_tool
 
 CONFIG = Path(__file__).resolve().parent / "debug.config"
@@ -30,11 +30,8 @@ def need_tools():
 
 
 def make(tree, *words):
-    """Run the kernel's make; what goes wrong is told in its own words."""
-    result = subprocess.run(["make", "-s", "-C", str(tree), f"-j{os.cpu_count() or 1}", *words],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-    if result.returncode:
-        raise LabError(f"the kernel does not build ('make {' '.join(words)}'): {result.stderr[-2000:]}")
+    """Run the kernel's make."""
+    run_tool("make", "-s", "-C", str(tree), f"-j{os.cpu_count() or 1}", *words)
 
 
 def configure(tree):
@@ -51,16 +48,6 @@ def configure(tree):
         raise LabError(f"the kernel cannot have {', '.join(lost)}")
 
 
-def unpack(archive, tree):
-    """Unpack the source without the folder that it is in."""
-    tree.mkdir()
-    with tarfile.open(archive, mode="r:xz") as source:
-        for member in source:
-            member.name = member.name.partition("/")[2]
-            if member.name:
-                source.extract(member, tree)
-
-
 def thin(tree):
     """Keep what modules are built with: object files are most of the tree."""
     for file in tree.rglob("*"):
@@ -73,16 +60,13 @@ def build(archive, tree, chosen, names):
 
     Returns the kernel's release.
     """
-    need_tools()
-    unpack(archive, tree)
+    unpack_source(archive, tree)
     configure(tree)
     make(tree, "bzImage", "modules")
     shutil.copy(tree / "arch/x86/boot/bzImage", chosen / "vmlinuz")
-    modules = {re.sub("-", "_", file.stem): file for file in tree.rglob("*.ko")}
-    for name, file in modules.items():
-        if name in names:
-            run_tool("strip", "--strip-debug", "-o", str(chosen / file.name), str(file))
-    shutil.copy(tree / "modules.builtin", chosen)
+    for file in tree.rglob("*.ko"):
+        run_tool("strip", "--strip-debug", str(file))
+    Modules(tree).keep(names, chosen)
     release = (tree / "include/config/kernel.release").read_text(encoding="ascii").strip()
     thin(tree)
     return release

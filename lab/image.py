@@ -23,7 +23,7 @@ import stat
 from pathlib import Path
 
 import debug_kernel
-from modules import Modules, plain
+from modules import Modules
 from packages import Apt, kernel_source, own_release
 from system import Own, Unpacked, libraries, loader_version
 from tool import LabError, locked, replacing, run_tool
@@ -56,7 +56,9 @@ KERNELS = {
                      "virtio_net", "virtio_blk")),
     "686-pae": Kernel("linux-image-686-pae", "i386", ("ata_piix", "sd_mod")),
 }
+# One of our own, which host VMs may boot.
 DEBUG = "debug"
+DEBUG_MODULES = (*MODULES["amd"], "kvm-intel")
 
 DISK_MODULES = ("ata_piix", "sd_mod")
 # What is measured lies between the last two lines; nothing else is going on by then.
@@ -226,7 +228,7 @@ class Images:
 
     def _debug_kernel(self):
         target, kept = self.cache / "kernel-debug", self.kernel_tree(DEBUG)
-        package, version = kernel_source(self.kernel() / "package")
+        package, version = kernel_source(self.kernel())
         with locked(self.cache / "lock-kernel-debug"):
             if not target.exists():
                 apt = Apt(self.cache, self.say, self.release)
@@ -236,8 +238,8 @@ class Images:
                     self.say("building a kernel that watches itself (once, some ten minutes)")
                     chosen, tree = unpacked / "chosen", unpacked / "tree"
                     chosen.mkdir()
-                    names = {plain(name) for name in ("kvm", "kvm-amd", "kvm-intel", "irqbypass")}
-                    release = debug_kernel.build(next(unpacked.glob("usr/src/*.tar.xz")), tree, chosen, names)
+                    release = debug_kernel.build(next(unpacked.glob("usr/src/*.tar.xz")), tree, chosen,
+                                                 DEBUG_MODULES)
                     (chosen / "package").write_text(f"linux-image-{release}_{version}_amd64\n",
                                                     encoding="ascii")
                     os.rename(tree, kept)

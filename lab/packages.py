@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import subprocess
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -48,14 +49,30 @@ def source_lines(release, kind="deb"):
             for suffix, label in SUITES if label in known]
 
 
-def kernel_source(file):
-    """Return (name, version) of the package with the source of a kernel, whose package's name is in the file."""
-    package = file.read_text(encoding="ascii")
-    match = re.match(r"linux-image-(\d+\.\d+)[^_]*_([^_]+)_", package)
+def kernel_version(kernel):
+    """Return (release, package version) of a kernel in a directory of the lab's, which has its package's name."""
+    package = (kernel / "package").read_text(encoding="ascii")
+    match = re.match(r"linux-image-(\d+\.\d+[^_]*?)(?:-unsigned)?_([^_]+)_", package)
     if not match:
         raise LabError(f"the lab kernel's version cannot be told from {package.strip()}; "
                        "run 'make clean'")
-    return f"linux-source-{match[1]}", match[2].replace("%3a", ":")
+    return match[1], match[2].replace("%3a", ":")
+
+
+def kernel_source(kernel):
+    """Return (name, version) of the package with that kernel's source."""
+    release, version = kernel_version(kernel)
+    return f"linux-source-{'.'.join(re.findall('[0-9]+', release)[:2])}", version
+
+
+def unpack_source(archive, target, parts=("",)):
+    """Unpack what begins so of a kernel's source, without the folder that it is in."""
+    with tarfile.open(archive, mode="r|xz") as source:
+        for member in source:
+            member.name = member.name.partition("/")[2]
+            if member.name and member.name.startswith(parts) and (
+                    member.isfile() or member.issym() or member.isdir()):
+                source.extract(member, target)
 
 
 class Apt:

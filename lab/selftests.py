@@ -7,10 +7,9 @@ Package and headers are fetched and taken apart, not installed. Only the program
 import os
 import re
 import subprocess
-import tarfile
 from pathlib import Path
 
-from packages import Apt, kernel_source
+from packages import Apt, kernel_source, unpack_source
 from tool import LabError, locked, run_tool
 
 # What of the kernel's source they are built from.
@@ -26,15 +25,6 @@ svm_nested_shutdown_test svm_nested_soft_inject_test svm_vmcall_test sync_regs_t
 triple_fault_event_test tsc_msrs_test userspace_io_test userspace_msr_exit_test
 """.split())
 FOLDER = "tools/testing/selftests/kvm"
-
-
-def unpack_source(archive, target):
-    """Unpack those parts of the kernel's source, without the folder that it is in."""
-    with tarfile.open(archive, mode="r|xz") as source:
-        for member in source:
-            member.name = member.name.partition("/")[2]
-            if member.name.startswith(PARTS) and (member.isfile() or member.issym() or member.isdir()):
-                source.extract(member, target)
 
 
 def compile_programs(tree, headers, out):
@@ -55,7 +45,7 @@ def selftests(images, say):
     """Return the directory with the programs, built when they are first asked for."""
     images.ready()
     target = images.cache / "kvm-selftests"
-    name, version = kernel_source(images.kernel() / "package")
+    name, version = kernel_source(images.kernel())
     apt = Apt(images.cache, say, images.release)
     with locked(images.cache / "lock-selftests"):
         if target.exists():
@@ -68,7 +58,7 @@ def selftests(images, say):
             tree, out, chosen = (package / name for name in ("source", "out", "chosen"))
             for directory in (out, chosen):
                 directory.mkdir()
-            unpack_source(archive, tree)
+            unpack_source(archive, tree, PARTS)
             say(f"building the KVM selftests of {deb} (once)")
             programs, failed = compile_programs(tree, headers / "usr/include", out)
             if failed:
