@@ -62,6 +62,15 @@ diff_whole()
 	DIFF_CPU=$1 DIFF_SEQUENCES=$2 DIFF_SEED=$seed python3 "$root/tests/lab/diff_test.py"
 }
 
+# Run a command and remember the worst result of several in worst: a failure, then a skip.
+judge()
+{
+	"$@"
+	code=$?
+	[ $code = 0 ] || [ $worst = 1 ] || worst=$code
+	[ $code = 0 ] || [ $code = 77 ] || worst=1
+}
+
 valgrind_tests()
 {
 	worst=0
@@ -69,10 +78,7 @@ valgrind_tests()
 		"verify_generated_test --collect-only --per-cell=60 --seed=$seed"; do
 		echo "soak: valgrind, $test"
 		# shellcheck disable=SC2086 # a program and its options
-		sh "$root/tools/valgrind.sh" "$build/tests/unit/"$test
-		code=$?
-		[ $code = 0 ] || [ $worst = 1 ] || worst=$code
-		[ $code = 0 ] || [ $code = 77 ] || worst=1
+		judge sh "$root/tools/valgrind.sh" "$build/tests/unit/"$test
 	done
 	return $worst
 }
@@ -170,10 +176,7 @@ kernel_debug()
 	export LAB_KERNEL=debug LAB_PATIENCE="${LAB_PATIENCE:-6}"
 	for name in host load memory hypervisor boot; do
 		echo "soak: $name, on a kernel that watches itself"
-		python3 "$root/tests/kernel/host/${name}_test.py"
-		code=$?
-		[ $code = 0 ] || [ $worst = 1 ] || worst=$code
-		[ $code = 0 ] || [ $code = 77 ] || worst=1
+		judge python3 "$root/tests/kernel/host/${name}_test.py"
 	done
 	return $worst
 }
