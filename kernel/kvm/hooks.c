@@ -162,15 +162,6 @@ static bool is_wanted(struct nxk_vcpu *v, unsigned long rip, enum nxk_class clas
 	return false;
 }
 
-/* Return whether a stay may begin where one is wanted. One that may not costs its place nothing. */
-static bool may_begin(struct nxk_vcpu *v)
-{
-	if (nxk_may_begin(v))
-		return true;
-	nx_engine_not_resumed(v->engine);
-	return false;
-}
-
 static int handle_and_stay(struct nxk_vcpu *v, enum exit_fastpath_completion fastpath,
 			   enum nxk_class class)
 {
@@ -208,7 +199,7 @@ static int handle_and_stay(struct nxk_vcpu *v, enum exit_fastpath_completion fas
 	if (result != 1 || class == NXK_CLASS_HLT || nxk_in_nested_guest(vcpu) ||
 	    !is_wanted(v, rip, class))
 		return result;
-	return may_begin(v) ? nxk_stay(v) : 1;
+	return nxk_may_begin(v) ? nxk_stay(v) : 1;
 }
 
 /* Not inlined: an exit that is passed over would save registers for nothing. */
@@ -253,7 +244,7 @@ static int answer_and_stay(struct nxk_vcpu *v)
 	if (result <= 0 || class == NXK_CLASS_OTHER || v->vm->beside ||
 	    !is_wanted(v, v->returned_rip, class))
 		return result;
-	return may_begin(v) ? nxk_stay(v) : result;
+	return nxk_may_begin(v) ? nxk_stay(v) : result;
 }
 
 static noinline int enabled_pre_run(struct nxk_vcpu *v)

@@ -413,6 +413,8 @@ bool nxk_write_vector(void *data, unsigned int number, const void *from);
 /* Run the guest after an exit that KVM has handled. Return the value that KVM's exit handler has
  * to return. */
 int nxk_stay(struct nxk_vcpu *v);
+/* Return whether a stay may begin where the engine wants one. If not, it costs the place nothing.
+ */
 bool nxk_may_begin(struct nxk_vcpu *v);
 /* nx_host.no_interrupt_waits */
 bool nxk_no_interrupt_waits(void *data);

@@ -109,6 +109,7 @@ bool nxk_may_begin(struct nxk_vcpu *v)
 	    static_call(nxk_get_shadow)(vcpu) || user_forbids(vcpu) ||
 	    interrupt_is_due(vcpu, rflags)) {
 		v->stats->unfit++;
+		nx_engine_not_resumed(v->engine);
 		return false;
 	}
 	return true;
