@@ -213,9 +213,9 @@ static bool is_verbatim(const struct nx_translator *t, const struct nx_decoded *
 }
 
 /* Return the immediate operand as the instruction takes it. */
-static int64_t immediate_of(const struct nx_decoded *d, const struct nx_encoding *x)
+static int64_t immediate_of(const struct nx_decoded *d, int64_t immediate)
 {
-	return d->insn.raw.imm[0].size == 32 ? (int32_t)x->immediate : x->immediate;
+	return d->insn.raw.imm[0].size == 32 ? (int32_t)immediate : immediate;
 }
 
 /* Return whether an instruction has an immediate operand that may not stand in the code. */
@@ -223,10 +223,9 @@ static bool needs_blinding(const struct nx_translator *t, const struct nx_decode
 {
 	for (unsigned i = 0; t->e.blind && i < d->insn.operand_count_visible; i++) {
 		const ZydisDecodedOperand *op = &d->op[i];
-		struct nx_encoding x = {.immediate = op->imm.value.s};
 
 		if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE && d->insn.raw.imm[0].size >= 32)
-			return nx_needs_blinding(&t->e, immediate_of(d, &x));
+			return nx_needs_blinding(&t->e, immediate_of(d, op->imm.value.s));
 	}
 	return false;
 }
@@ -239,7 +238,7 @@ static void emit_blinded(struct nx_translator *t, const struct nx_decoded *d,
 			 const struct nx_encoding *x, const struct substitution *s)
 {
 	unsigned size = x->wide ? 8 : 4, scratch = s->count ? NX_R11 : NX_R10;
-	nx_operand value = nx_op_imm(immediate_of(d, x));
+	nx_operand value = nx_op_imm(immediate_of(d, x->immediate));
 	struct nx_encoding y = {.lock = x->lock,
 				.wide = x->wide,
 				.opcode = 0x89,

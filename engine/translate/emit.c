@@ -267,18 +267,14 @@ static void emit_blinded_mov(struct nx_emitter *e, unsigned number, unsigned siz
 				    .wide = true,
 				    .rm = (uint8_t)number};
 	uint32_t at;
+	bool is_half = size == 4 || value == (int64_t)(uint32_t)value;
 
-	if (size == 4 || value == (int64_t)(uint32_t)value) {
+	if (is_half || fits32(value)) {
 		value = (int32_t)value;
 		avoid_short(e, stand_in, value);
 		at = e->size;
-		emit_load(e, &half, number, stand_in(e, value));
-		add_key(e, number, 4, key_for(e, at, value));
-	} else if (fits32(value)) {
-		avoid_short(e, stand_in, value);
-		at = e->size;
-		emit_load(e, &extended, number, stand_in(e, value));
-		add_key(e, number, 8, key_for(e, at, value));
+		emit_load(e, is_half ? &half : &extended, number, stand_in(e, value));
+		add_key(e, number, is_half ? 4 : 8, key_for(e, at, value));
 	} else {
 		avoid_short(e, swapped_stand_in, value);
 		at = e->size;
