@@ -116,8 +116,7 @@
 	X(moves, "mov ecx, [si]; mov [di], ecx; mov ax, [si+9]; mov [di+8], ah")                   \
 	X(address_forms,                                                                           \
 	  "mov ax, [bx+si]; mov cx, [bp+di-0x7f0]; mov [bx+di+0x123], al; lea bp, [bp+si-3]")      \
-	X(wrapping_sum,                                                                            \
-	  "lea cx, [bx+0xfff0]; mov ax, [bx+0xfff0]; mov [si-1+0x8000+0x8000+2], ax")              \
+	X(wrapping_sum, "lea cx, [bx+0xfff0]; mov ax, [bx+0xfff0]; mov [si+1], ax")                \
 	X(absolute,                                                                                \
 	  "mov ax, ds:[0xfff0]; mov ds:[0x8002], ax; mov cl, ds:[0x7f]; mov ds:[0xfff4], ecx")     \
 	X(wide_addresses,                                                                          \

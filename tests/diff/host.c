@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../mock/near.h"
+#include "../mock/secret.h"
 #include "diff.h"
 #include "quiet_host.h"
 #include "x86.h"
@@ -227,7 +228,7 @@ static bool map_code(struct nx_memory *memory, enum nx_branches branches)
 	memory->code_rw = mmap(NULL, memory->code_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	memory->branches = branches;
 	/* As a kernel's host, which has direct branches, has it. */
-	memory->blind = branches == NX_BRANCHES_INDIRECT ? 0 : 0x5bd1e995a3779db9;
+	memory->blind = branches == NX_BRANCHES_INDIRECT ? 0 : MOCK_SECRET;
 	memory->code_rx = map_near((const void *)nx_engine_create, memory->code_size,
 				   PROT_READ | PROT_EXEC, MAP_SHARED, fd);
 	close(fd);

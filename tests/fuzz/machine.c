@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "../mock/near.h"
+#include "../mock/secret.h"
 
 #define PAGE 4096u
 #define CODE_CACHE (1u << 18)
@@ -334,7 +335,7 @@ static void make_engine(struct machine *m, uint8_t level, uint8_t options)
 	m->steps = 0;
 	memset(m->vectors, 0x5a, sizeof(m->vectors));
 	memory.branches = level & 0x20 ? NX_BRANCHES_TRACKED : NX_BRANCHES_INDIRECT;
-	memory.blind = level & 0x20 ? 0x5bd1e995a3779db9 : 0;
+	memory.blind = level & 0x20 ? MOCK_SECRET : 0;
 	memset(memory.arena, 0, memory.arena_size);
 	m->engine = nx_engine_create(&memory, &host, m, &config);
 	FUZZ_CHECK(m->engine, "no vCPU in memory that does");

@@ -8,6 +8,7 @@
  * code is judged with each form of branches, and with constants to be blinded, as if it were at
  * address 0 and the thunks behind it.
  */
+#include "../mock/secret.h"
 #include "fuzz.h"
 #include "verify_oracle.h"
 
@@ -76,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(code, input.data, input.size);
 	for (unsigned branches = 0; branches <= NX_BRANCHES_TRACKED; branches++)
 		judge(&input, code, (enum nx_branches)branches, 0);
-	judge(&input, code, NX_BRANCHES_INDIRECT, 0x5bd1e995a3779db9);
+	judge(&input, code, NX_BRANCHES_INDIRECT, MOCK_SECRET);
 	free(code);
 	return 0;
 }

@@ -35,6 +35,7 @@ def assemble(work, zydis):
     folder.put(ROOT / "tests/mock/mock.h", "mock.h")
     folder.put(ROOT / "tests/mock/mock.c", "mock.c")
     folder.put(ROOT / "tests/mock/near.h", "near.h")
+    folder.put(ROOT / "tests/mock/secret.h", "secret.h")
     groups = (HERE / "groups").read_text(encoding="ascii").split()
     folder.put(("#define GROUPS(X) " + " ".join(f"X({name})" for name in groups) + "\n").encode(),
                "groups.h")

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "mock.h"
 #include "near.h"
+#include "secret.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,10 +6,10 @@
  */
 #include <Zydis/Zydis.h>
 
+#include "../mock/secret.h"
 #include "stage.h"
 #include "translate/emit.h"
 
-#define BLIND 0x5bd1e995a3779db9
 /* Keys depend on it, and the bytes that are looked for must not come about by chance. */
 #define PLACE 0x10000
 
@@ -168,11 +168,11 @@ static void test_no_constant_stands_in_the_text(void **state)
 		assert_int_equal(found, seen);
 		assert_true(seen >= 5);
 		plain = m->engine->translation.size;
-		m->engine->thunks.blind = BLIND;
+		m->engine->thunks.blind = MOCK_SECRET;
 		assert_int_equal(verify(m, &where), NX_VERIFY_CONSTANT);
 		mock_free(m);
 
-		m = load(guest, BLIND);
+		m = load(guest, MOCK_SECRET);
 		translate(m);
 		if (count_constants(guest, m->engine, &seen))
 			fail_msg("%s: a constant stands in the text", guest->name);
@@ -186,7 +186,7 @@ static void test_no_constant_stands_in_the_text(void **state)
 /* With another secret, or at another place, other bytes stand there. */
 static void test_keys_differ(void **state)
 {
-	struct nx_thunks thunks = {.blind = BLIND, .code = PLACE}, other = thunks;
+	struct nx_thunks thunks = {.blind = MOCK_SECRET, .code = PLACE}, other = thunks;
 	unsigned same = 0;
 
 	(void)state;
@@ -205,7 +205,7 @@ static void test_guest_sees_no_difference(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < GUESTS; i++) {
-		struct mock *m = load(&guests[i], BLIND), *plain = load(&guests[i], 0);
+		struct mock *m = load(&guests[i], MOCK_SECRET), *plain = load(&guests[i], 0);
 
 		mock_warm(m);
 		mock_warm(plain);
@@ -263,7 +263,7 @@ static enum nx_verify_result verify_code(void)
 				       0};
 	static struct nx_verify_scratch scratch;
 	static struct nx_translation made;
-	const struct nx_thunks thunks = {.blind = BLIND, .code = PLACE};
+	const struct nx_thunks thunks = {.blind = MOCK_SECRET, .code = PLACE};
 	uint32_t where;
 
 	put(exit, sizeof(exit));
@@ -296,7 +296,7 @@ static enum nx_verify_result try_whole(const char *undoing, unsigned count, int3
 
 static void test_verifier_asks_for_keys(void **state)
 {
-	const struct nx_thunks thunks = {.blind = BLIND, .code = PLACE};
+	const struct nx_thunks thunks = {.blind = MOCK_SECRET, .code = PLACE};
 	const int32_t first = nx_blind_key(&thunks, 0), second = nx_blind_key(&thunks, 1);
 	static const char bswap_rcx[] = "\x48\x0f\xc9", bswap_ecx[] = "\x0f\xc9",
 			  bswap_rdx[] = "\x48\x0f\xca";
@@ -336,7 +336,7 @@ static void test_verifier_asks_for_keys(void **state)
 static void test_what_stands_for_a_constant_is_long(void **state)
 {
 	static const int32_t distances[] = {0, 1, 0x7fff, 0xffff, -1, -0x8000};
-	const struct nx_thunks thunks = {.blind = BLIND, .code = PLACE};
+	const struct nx_thunks thunks = {.blind = MOCK_SECRET, .code = PLACE};
 	const int32_t key = nx_blind_key(&thunks, 0);
 
 	(void)state;

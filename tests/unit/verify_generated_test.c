@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "../diff/diff.h"
+#include "../mock/secret.h"
 #include "engine.h"
 #include "mock.h"
 #include "verify_mutate.h"
@@ -207,7 +208,7 @@ static void collect_directed(enum mock_mode mode, const char *name, const uint8_
 			     const uint8_t *resume, const uint8_t *stop, const uint8_t *end)
 {
 	mock_branches = NX_BRANCHES_TRACKED;
-	mock_blind = 0x5bd1e995a3779db9;
+	mock_blind = MOCK_SECRET;
 	for (unsigned level = 0; level < NX_LEVEL_COUNT; level++) {
 		struct mock *m = mock_new_exits(mode, 0, level, ~0u);
 

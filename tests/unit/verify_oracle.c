@@ -351,10 +351,15 @@ static bool is(const struct oracle *o, ZydisMnemonic mnemonic, ZydisRegister reg
 }
 
 /* What a data instruction does to the facts. */
-static void update(const struct oracle *o, struct facts *f)
+/* What an instruction writes of the registers that a check computes with. */
+struct written {
+	bool r10, r11, r14;
+};
+
+/* Note writes of the context's fields. */
+static struct written update_written(const struct oracle *o, struct facts *f)
 {
-	const struct facts was = *f;
-	bool sets_r14 = false, sets_r11 = false, sets_r10 = false;
+	struct written sets = {0};
 
 	for (unsigned i = 0; i < o->insn.operand_count; i++) {
 		const ZydisDecodedOperand *op = &o->op[i];
@@ -363,9 +368,9 @@ static void update(const struct oracle *o, struct facts *f)
 		if (!(op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
 			continue;
 		if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
-			sets_r14 |= whole(op->reg.value) == ZYDIS_REGISTER_R14;
-			sets_r11 |= whole(op->reg.value) == ZYDIS_REGISTER_R11;
-			sets_r10 |= whole(op->reg.value) == ZYDIS_REGISTER_R10;
+			sets.r14 |= whole(op->reg.value) == ZYDIS_REGISTER_R14;
+			sets.r11 |= whole(op->reg.value) == ZYDIS_REGISTER_R11;
+			sets.r10 |= whole(op->reg.value) == ZYDIS_REGISTER_R10;
 		} else if (op->type == ZYDIS_OPERAND_TYPE_MEMORY &&
 			   op->mem.base == ZYDIS_REGISTER_R15) {
 			if (first < NX_CTX_LINEAR + 8 && last > NX_CTX_LINEAR)
@@ -379,19 +384,68 @@ static void update(const struct oracle *o, struct facts *f)
 					      : -1;
 		}
 	}
+	return sets;
+}
+
+/* The index of the TLB's entry is made in r11. */
+static void update_r11(const struct oracle *o, struct facts *f, const struct facts *was)
+{
+	const ZydisDecodedOperand *from = &o->op[1];
+	bool constant = from->type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+
+	if (is(o, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_R11) &&
+	    from->type == ZYDIS_OPERAND_TYPE_REGISTER && from->reg.value == ZYDIS_REGISTER_R14)
+		f->r11 = R11_COPY;
+	if (is(o, ZYDIS_MNEMONIC_SHR, ZYDIS_REGISTER_R11) && was->r11 == R11_COPY && constant &&
+	    from->imm.value.u == NX_TLB_SHIFT)
+		f->r11 = R11_SHIFTED;
+	if ((is(o, ZYDIS_MNEMONIC_AND, ZYDIS_REGISTER_R11D) ||
+	     is(o, ZYDIS_MNEMONIC_AND, ZYDIS_REGISTER_R11)) &&
+	    was->r11 == R11_SHIFTED && constant && from->imm.value.u == NX_TLB_MASK)
+		f->r11 = R11_INDEX;
+}
+
+/* The page of the access's last byte is made in r10, and compared with the entry. */
+static void update_r10(const struct oracle *o, struct facts *f, const struct facts *was)
+{
+	const ZydisDecodedOperand *from = &o->op[1];
+
+	if (is(o, ZYDIS_MNEMONIC_LEA, ZYDIS_REGISTER_R10) && from->mem.base == ZYDIS_REGISTER_R14 &&
+	    from->mem.index == ZYDIS_REGISTER_NONE && from->mem.disp.value >= 0 &&
+	    from->mem.disp.value < NX_CHECK_BYTES) {
+		f->r10 = R10_LAST;
+		f->r10_bytes = (uint16_t)(from->mem.disp.value + 1);
+	}
+	if (is(o, ZYDIS_MNEMONIC_AND, ZYDIS_REGISTER_R10) && was->r10 == R10_LAST &&
+	    from->type == ZYDIS_OPERAND_TYPE_IMMEDIATE && from->imm.value.s == -4096)
+		f->r10 = R10_PAGE;
+	if (is(o, ZYDIS_MNEMONIC_CMP, ZYDIS_REGISTER_R10) && was->r10 == R10_PAGE &&
+	    was->r14 == RAW && was->r11 == R11_INDEX && from->type == ZYDIS_OPERAND_TYPE_MEMORY &&
+	    (reads_tlb(from, NX_TLB_READ) || reads_tlb(from, NX_TLB_WRITE))) {
+		f->compared = true;
+		f->tag_bytes = was->r10_bytes;
+		f->tag_write = from->mem.disp.value == NX_CTX_TLB + NX_TLB_WRITE;
+	}
+}
+
+static void update(const struct oracle *o, struct facts *f)
+{
+	const struct facts was = *f;
+	struct written sets = update_written(o, f);
+
 	if (o->insn.cpu_flags && (o->insn.cpu_flags->modified | o->insn.cpu_flags->set_0 |
 				  o->insn.cpu_flags->set_1 | o->insn.cpu_flags->undefined))
 		f->compared = f->counted = false;
-	if (sets_r11 || sets_r10)
+	if (sets.r11 || sets.r10)
 		f->compared = f->hit = false;
-	if (sets_r11)
+	if (sets.r11)
 		f->r11 = R11_ANY;
-	if (sets_r10)
+	if (sets.r10)
 		f->r10 = R10_ANY;
 	if (adds_addend(o, &was)) {
 		f->r14 = RAW;
 		f->linear = f->hit = false;
-	} else if (sets_r14) {
+	} else if (sets.r14) {
 		f->r14 = NUMBER;
 		f->r11 = R11_ANY;
 		f->r10 = R10_ANY;
@@ -399,34 +453,8 @@ static void update(const struct oracle *o, struct facts *f)
 	}
 	if (counts_turn(o))
 		f->counted = true;
-	if (is(o, ZYDIS_MNEMONIC_MOV, ZYDIS_REGISTER_R11) &&
-	    o->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-	    o->op[1].reg.value == ZYDIS_REGISTER_R14)
-		f->r11 = R11_COPY;
-	if (is(o, ZYDIS_MNEMONIC_SHR, ZYDIS_REGISTER_R11) && was.r11 == R11_COPY &&
-	    o->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && o->op[1].imm.value.u == NX_TLB_SHIFT)
-		f->r11 = R11_SHIFTED;
-	if ((is(o, ZYDIS_MNEMONIC_AND, ZYDIS_REGISTER_R11D) ||
-	     is(o, ZYDIS_MNEMONIC_AND, ZYDIS_REGISTER_R11)) &&
-	    was.r11 == R11_SHIFTED && o->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
-	    o->op[1].imm.value.u == NX_TLB_MASK)
-		f->r11 = R11_INDEX;
-	if (is(o, ZYDIS_MNEMONIC_LEA, ZYDIS_REGISTER_R10) &&
-	    o->op[1].mem.base == ZYDIS_REGISTER_R14 && o->op[1].mem.index == ZYDIS_REGISTER_NONE &&
-	    o->op[1].mem.disp.value >= 0 && o->op[1].mem.disp.value < NX_CHECK_BYTES) {
-		f->r10 = R10_LAST;
-		f->r10_bytes = (uint16_t)(o->op[1].mem.disp.value + 1);
-	}
-	if (is(o, ZYDIS_MNEMONIC_AND, ZYDIS_REGISTER_R10) && was.r10 == R10_LAST &&
-	    o->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && o->op[1].imm.value.s == -4096)
-		f->r10 = R10_PAGE;
-	if (is(o, ZYDIS_MNEMONIC_CMP, ZYDIS_REGISTER_R10) && was.r10 == R10_PAGE &&
-	    was.r14 == RAW && was.r11 == R11_INDEX && o->op[1].type == ZYDIS_OPERAND_TYPE_MEMORY &&
-	    (reads_tlb(&o->op[1], NX_TLB_READ) || reads_tlb(&o->op[1], NX_TLB_WRITE))) {
-		f->compared = true;
-		f->tag_bytes = was.r10_bytes;
-		f->tag_write = o->op[1].mem.disp.value == NX_CTX_TLB + NX_TLB_WRITE;
-	}
+	update_r11(o, f, &was);
+	update_r10(o, f, &was);
 	if (selects(o, &was)) {
 		f->r14 = HOST;
 		f->bytes = was.tag_bytes;

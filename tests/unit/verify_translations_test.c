@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "../mock/secret.h"
 #include "mock.h"
 
 #include "engine.h"
@@ -116,7 +117,7 @@ static void test_translations(void **state)
 	(void)state;
 	try_all(NX_BRANCHES_INDIRECT, 0);
 	try_all(NX_BRANCHES_TRACKED, 0);
-	try_all(NX_BRANCHES_TRACKED, 0x5bd1e995a3779db9);
+	try_all(NX_BRANCHES_TRACKED, MOCK_SECRET);
 	printf("%u translations, ", translations);
 	verify_mutation_print(&sum);
 	assert_true(sum.refused >= 10000);
