@@ -317,30 +317,35 @@ EXPORT int dup3(int old, int new_fd, int flags)
 	return copied(old, REAL(dup3)(old, new_fd, flags));
 }
 
+typedef int fcntl_call(int fd, int command, ...);
+
+static int duplicated(fcntl_call *call, int fd, int command, void *argument)
+{
+	int result = call(fd, command, argument);
+
+	return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? copied(fd, result) : result;
+}
+
 EXPORT int fcntl(int fd, int command, ...)
 {
 	va_list arguments;
 	void *argument;
-	int result;
 
 	va_start(arguments, command);
 	argument = va_arg(arguments, void *);
 	va_end(arguments);
-	result = REAL(fcntl)(fd, command, argument);
-	return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? copied(fd, result) : result;
+	return duplicated(REAL(fcntl), fd, command, argument);
 }
 
 EXPORT int fcntl64(int fd, int command, ...)
 {
 	va_list arguments;
 	void *argument;
-	int result;
 
 	va_start(arguments, command);
 	argument = va_arg(arguments, void *);
 	va_end(arguments);
-	result = REAL(fcntl64)(fd, command, argument);
-	return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? copied(fd, result) : result;
+	return duplicated(REAL(fcntl64), fd, command, argument);
 }
 
 EXPORT int close_range(unsigned first, unsigned last, int flags)

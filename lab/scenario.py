@@ -31,6 +31,17 @@ MODES = ("off", "on")
 # not get to its first line, with noexit and without. With shadow paging KVM walks them itself.
 SHADOW_PAGING = "rmmod kvm_amd && insmod /modules/kvm-amd.ko npt=0\n"
 
+# What a guest of a boot does: a checksum, and fifty processes.
+SOME_WORK = """seq 200000 | md5sum | sed 's/^/guest: /'
+forked=0
+while [ $forked -lt 50 ]; do
+	true &
+	forked=$((forked + 1))
+done
+wait
+say $forked processes
+"""
+
 
 class NotEmulated(LabError):
     """The lab's emulator cannot run the guest, also without noexit."""

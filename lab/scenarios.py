@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from load import load
-from scenario import SHADOW_PAGING, Scenario, same_transcript
+from scenario import SHADOW_PAGING, SOME_WORK, Scenario, same_transcript
 from scenarios_devices import DEVICES
 from scenarios_hyperv import HYPERV
 from scenarios_machines import MACHINES
@@ -101,17 +101,9 @@ NO_TPR_PATCHES = "-global kvm-apic.vapic=off"
 
 def boot(name, about, vcpus, options="", before="", **more):
     """A boot of a kernel with all its messages on the serial console."""
-    return Scenario(name, about, f"{before}boot vm -m 256 -smp {vcpus} {options}; finish vm", guest="""
+    return Scenario(name, about, f"{before}boot vm -m 256 -smp {vcpus} {options}; finish vm", guest=f"""
 say processors $(grep -c ^processor /proc/cpuinfo)
-seq 200000 | md5sum | sed 's/^/guest: /'
-forked=0
-while [ $forked -lt 50 ]; do
-	true &
-	forked=$((forked + 1))
-done
-wait
-say $forked processes
-""", append="", compare=same_transcript,
+{SOME_WORK}""", append="", compare=same_transcript,
                     expect=(f"^guest: processors {vcpus}$", "^guest: end"), **more)
 
 

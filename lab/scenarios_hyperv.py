@@ -2,7 +2,7 @@
 """Rows of lab/guests about Hyper-V enlightenments, which libvirt gives to Windows guests. Linux uses them,
 too, where it takes the machine for Hyper-V: KVM's own signature has to be hidden for that."""
 
-from scenario import Scenario
+from scenario import SOME_WORK, Scenario
 from scenarios_devices import program
 
 # What libvirt and virt-manager set for a Windows guest; without hv-vpindex and hv-synic Linux does not
@@ -10,18 +10,10 @@ from scenarios_devices import program
 FLAGS = ("kvm=off,hv-relaxed,hv-vapic,hv-spinlocks=0x1fff,hv-vpindex,hv-runtime,hv-synic,hv-stimer,"
          "hv-time,hv-frequencies,hv-reset,hv-ipi")
 
-GUEST = """
+GUEST = f"""
 say processors $(grep -c ^processor /proc/cpuinfo)
 say $(dmesg | grep -o 'Hypervisor detected: .*')
-seq 200000 | md5sum | sed 's/^/guest: /'
-forked=0
-while [ $forked -lt 50 ]; do
-	true &
-	forked=$((forked + 1))
-done
-wait
-say $forked processes
-flood 100
+{SOME_WORK}flood 100
 """
 
 # One processor, and another one beside it.
