@@ -265,8 +265,7 @@ class Amd(Machine):
 
 
 BOCHS_SETTINGS = """\
-# A processor with EPT and nested virtualization but without VMCS shadowing.
-cpu: model=corei7_sandy_bridge_2600k, count={smp}, ips=100000000, reset_on_triple_fault=1
+cpu: model={model}, count={smp}, ips=100000000, reset_on_triple_fault=1
 memory: guest={mem}, host={host}
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
@@ -300,6 +299,13 @@ class Intel(Machine):
     FILES_BYTES = 256 << 20
     # Bochs holds no more in its own memory, and keeps the rest in a file when it is touched.
     HOST_MIB = 2048
+    # Both have EPT and nested virtualization; the second one has VMCS shadowing, too.
+    MODEL, SHADOWING_MODEL = "corei7_sandy_bridge_2600k", "corei7_haswell_4770"
+
+    @property
+    def model(self):
+        """Bochs's name of the processor."""
+        return self.SHADOWING_MODEL if self.options.vmcs_shadowing else self.MODEL
 
     def command_line(self):
         tree = self.directory / "iso"
@@ -316,7 +322,7 @@ class Intel(Machine):
         with open(self.directory / "files", "wb") as disk:
             disk.truncate(self.FILES_BYTES)
         (self.directory / "bochsrc").write_text(
-            BOCHS_SETTINGS.format(mem=self.mem, host=min(self.mem, self.HOST_MIB),
+            BOCHS_SETTINGS.format(model=self.model, mem=self.mem, host=min(self.mem, self.HOST_MIB),
                                   smp=self.options.smp), encoding="ascii")
         # Debian's Bochs has the debugger built in and waits for a command.
         (self.directory / "debugger").write_text("c\n", encoding="ascii")
