@@ -284,8 +284,17 @@ struct nx_page {
  * would go into a ring that the client reads some time. QUEUE: the host will put the write there,
  * too. INSTEAD: the client gets an exit in its place, which saves only what such an exit would have
  * cost without the client, and costs what the client takes (nx_costs.client).
+ *
+ * FREE is an instruction with which the hardware delivers no exit, though the engine does: the host
+ * executes it, and nothing is avoided.
  */
-enum nx_route { NX_ROUTE_EXIT, NX_ROUTE_LEAVE, NX_ROUTE_QUEUE, NX_ROUTE_INSTEAD };
+enum nx_route {
+	NX_ROUTE_EXIT,
+	NX_ROUTE_LEAVE,
+	NX_ROUTE_QUEUE,
+	NX_ROUTE_INSTEAD,
+	NX_ROUTE_FREE,
+};
 
 /* The answers to nx_host.guest_enter. */
 enum nx_session {

@@ -269,6 +269,8 @@ void nx_cost_avoided(struct nx_engine *engine)
 {
 	uint64_t worth = price(engine, engine->stay.class);
 
+	if (engine->stay.routed == NX_ROUTE_FREE)
+		return;
 	/*
 	 * An exit that would not have reached the host's client does not save the way there. A
 	 * take-over contains that way twice, once with nothing but the registers.

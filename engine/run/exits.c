@@ -154,7 +154,7 @@ static enum nx_outcome end_with_insn(struct nx_engine *engine, const struct nx_s
 				  : NX_ROUTE_EXIT;
 	if (engine->stay.routed == NX_ROUTE_LEAVE)
 		return nx_run_leave(engine, exit, NX_LEAVE_HOST_ROUTE);
-	engine->counters.exits_insn++;
+	engine->counters.exits_insn += engine->stay.routed != NX_ROUTE_FREE;
 	deliver(engine, site, NX_PENDING_INSN, exit);
 	engine->pending.flushes = nx_exit_flushes(exit);
 	return NX_EXIT;

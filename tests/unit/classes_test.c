@@ -57,22 +57,38 @@ static void a_store_before_a_device_exit_is_one(void **state)
 
 GUEST(vmreads, 64, "vmread rax, rcx", "vmread rdx, rcx; vmread rbx, rcx", "hlt");
 
-/* Stays of two exits each, of which the class says whether they pay. Returns exits left alone. */
-static uint64_t declined(const struct nx_costs *costs)
+static enum nx_route say_free(void *data, const struct nx_exit *exit)
+{
+	(void)data;
+	assert_int_equal(exit->insn, NX_INSN_VMREAD);
+	return NX_ROUTE_FREE;
+}
+
+/* Stays of two exits each, of which class and host say whether they pay. Returns exits left alone.
+ */
+static uint64_t declined_by(const struct nx_costs *costs,
+			    enum nx_route (*route)(void *data, const struct nx_exit *exit))
 {
 	struct mock *m = mock_new_exits(MOCK_LONG64, 0, NX_LEVEL_LOOPS, CLASSES);
 	uint64_t declined;
 
+	m->host.route_insn = route;
 	MOCK_LOAD(m, vmreads);
 	m->first_class = NX_CLASS_VMCS;
 	mock_warm(m);
 	assert_int_equal(m->exits, 2);
+	assert_int_equal(nx_engine_counters(m->engine)->exits_insn > 0, !route);
 	nx_engine_set_costs(m->engine, costs);
 	for (unsigned i = 0; i < 60; i++)
 		mock_run(m);
 	declined = nx_engine_counters(m->engine)->declined;
 	mock_free(m);
 	return declined;
+}
+
+static uint64_t declined(const struct nx_costs *costs)
+{
+	return declined_by(costs, NULL);
 }
 
 static void each_class_has_its_price(void **state)
@@ -90,6 +106,17 @@ static void each_class_has_its_price(void **state)
 	/* What has not been measured is taken to be like the dearest. */
 	costs.exit[NX_CLASS_VMCS] = 0;
 	assert_int_equal(declined(&costs), 0);
+}
+
+/* What the hardware does without an exit avoids none, however dear those of its class are. */
+static void what_is_free_avoids_nothing(void **state)
+{
+	struct nx_costs costs = {.takeover = 1500, .resume = 200};
+
+	(void)state;
+	costs.exit[NX_CLASS_VMCS] = 9000;
+	assert_int_equal(declined(&costs), 0);
+	assert_true(declined_by(&costs, say_free) > 0);
 }
 
 /* A loop without an exit may turn as long as an exit takes, of the kind that the guest met last. */
@@ -150,6 +177,7 @@ int main(void)
 	    cmocka_unit_test(a_store_before_cpuid_is_a_store),
 	    cmocka_unit_test(a_store_before_a_device_exit_is_one),
 	    cmocka_unit_test(each_class_has_its_price),
+	    cmocka_unit_test(what_is_free_avoids_nothing),
 	    cmocka_unit_test(waiting_follows_the_class),
 	    cmocka_unit_test(counted_by_class),
 	};
