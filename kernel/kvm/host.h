@@ -67,6 +67,14 @@ struct nxk_cost {
 	u32 value;
 };
 
+/* Which copy of a guest hypervisor's VMCS an access goes to (shadow_vmcs.c). */
+enum nxk_vmcs_copy {
+	NXK_VMCS_EXITS,  /* KVM's own, by KVM's exit handler */
+	NXK_VMCS_CACHED, /* the same; the hardware would find its value in the shadow VMCS */
+	NXK_VMCS_SHADOW, /* the shadow VMCS */
+	NXK_VMCS_NONE,   /* there is none, or it is not known */
+};
+
 struct nxk_vcpu {
 	struct kvm_vcpu *vcpu;
 	struct nxk_vm *vm;
@@ -91,7 +99,9 @@ struct nxk_vcpu {
 		u8 cpl;
 		bool valid;
 	} raw;
-	bool reread; /* all of the state has been read again behind the exit */
+	bool free;               /* the host said NX_ROUTE_FREE of the last instruction exit */
+	enum nxk_vmcs_copy copy; /* nested_vmx.c: what that instruction accesses */
+	bool reread;             /* all of the state has been read again behind the exit */
 	bool last;   /* the stay ends with this exit, which changes state that the engine uses */
 	bool weighs; /* the engine weighs costs, so they are measured */
 	unsigned long deliver_rip; /* linear */
@@ -179,6 +189,9 @@ struct nxk_vendor {
 	 * nx_host, and as nxk_deliver(). */
 	enum nx_route (*route_nested)(struct nxk_vcpu *v, const struct nx_exit *exit);
 	int (*deliver_nested)(struct nxk_vcpu *v);
+	/* Execute such an instruction, of which route_nested() has said NX_ROUTE_FREE; the
+	 * registers are those of v->state. false: it is left to the hardware. */
+	bool (*execute)(struct nxk_vcpu *v);
 	u32 nested_exits; /* their bit of nx_config.exits */
 	/* For exits that are emulated here and not by KVM's handler, to compare what KVM's does:
 	 * predict the result of v->exit, false: there is nothing to compare; return whether the
@@ -449,6 +462,11 @@ static inline bool nxk_in_nested_guest(const struct kvm_vcpu *vcpu)
 {
 	return vcpu->arch.hflags & HF_GUEST_MASK;
 }
+/* Return whether the hardware would deliver no exit in the place of v->exit. */
+static inline bool nxk_is_free(const struct nxk_vcpu *v)
+{
+	return v->exit.kind == NX_EXIT_INSN && v->free;
+}
 /* The engine's callback. */
 enum nx_route nxk_route_insn(void *data, const struct nx_exit *exit);
 /* Do the same as nxk_deliver() for such an instruction. */
@@ -467,8 +485,25 @@ int nxk_svm_deliver_nested(struct nxk_vcpu *v);
 bool nxk_vmx_find_nested(void);
 enum nx_route nxk_vmx_route_nested(struct nxk_vcpu *v, const struct nx_exit *exit);
 int nxk_vmx_deliver_nested(struct nxk_vcpu *v);
+bool nxk_vmx_execute(struct nxk_vcpu *v);
 bool nxk_vmx_predict(struct nxk_vcpu *v);
 bool nxk_vmx_as_predicted(struct nxk_vcpu *v);
+/* Return whether the guest's own memory does not hold yet what its hypervisor reads of its VMCS. */
+bool nxk_vmx_guest_vmcs_is_stale(struct kvm_vcpu *vcpu);
+
+/* ---- shadow_vmcs.c: what a guest hypervisor's VMREAD and VMWRITE access without an exit ---- */
+
+/* Find what it takes of KVM; false: it is not there. */
+bool nxk_shadow_find(void);
+/* Return whether KVM uses VMCS shadowing. */
+bool nxk_shadow_used(void);
+/* Return where the hardware would have such an access go. */
+enum nxk_vmcs_copy nxk_shadow_copy(struct kvm_vcpu *vcpu, u64 field, bool write);
+/* Access a field in the shadow VMCS; false: that cannot be done. */
+bool nxk_shadow_read(u64 field, u64 *value);
+bool nxk_shadow_write(u64 field, u64 value);
+/* Have KVM copy to the shadow VMCS what it has put off until the next entry of the hardware. */
+void nxk_shadow_sync(struct kvm_vcpu *vcpu);
 
 /* ---- mmio.c ---- */
 

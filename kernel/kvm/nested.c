@@ -20,17 +20,26 @@ bool nxk_nested_available(void)
 	return available;
 }
 
-enum nx_route nxk_route_insn(void *data, const struct nx_exit *exit)
+static enum nx_route route(struct nxk_vcpu *v, const struct nx_exit *exit)
 {
 	switch (nx_exit_class_of(exit)) {
 	case NX_CLASS_VMCS:
 	case NX_CLASS_VMX:
 	case NX_CLASS_SVM:
 	case NX_CLASS_VM_ENTRY:
-		return nxk_vendor->route_nested(data, exit);
+		return nxk_vendor->route_nested(v, exit);
 	default:
 		return NX_ROUTE_EXIT;
 	}
+}
+
+enum nx_route nxk_route_insn(void *data, const struct nx_exit *exit)
+{
+	struct nxk_vcpu *v = data;
+	enum nx_route result = route(v, exit);
+
+	v->free = result == NX_ROUTE_FREE;
+	return result;
 }
 
 int nxk_deliver_nested(struct nxk_vcpu *v)

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
  * nested_vmx.c - the instructions of a guest hypervisor, on Intel's processors: VMREAD, VMWRITE,
- * VMLAUNCH and VMRESUME, where KVM does not use VMCS shadowing.
+ * VMLAUNCH and VMRESUME.
  *
  * The last two are emulated by kvm_intel's own exit handlers. Those of the others find the operands
- * in the instruction information in the VMCS, which the processor writes at an exit. VMWRITE to it
- * takes a processor of the kind that has VMCS shadowing, and where each VMREAD exits there is none.
- * So VMREAD and VMWRITE are done here. They access KVM's copy of the guest hypervisor's VMCS by
- * KVM's own table of offsets. Whatever would have KVM do more than that is left to the hardware's
- * exit: failures, read-only fields, and fields that KVM has yet to copy from elsewhere.
+ * in the instruction information in the VMCS, which the processor writes at an exit, and not every
+ * processor lets VMWRITE change that. So VMREAD and VMWRITE are done here. They access KVM's copy
+ * of the guest hypervisor's VMCS by KVM's own table of offsets, or the shadow VMCS where KVM uses
+ * VMCS shadowing and that holds the field (shadow_vmcs.c). Whatever would have KVM do more than
+ * that is left to the hardware: failures, read-only fields, and fields that KVM has yet to copy
+ * from elsewhere.
  */
 #include "host.h"
 
@@ -18,6 +19,7 @@
 #include <asm/vmx.h>
 
 #include "field.h"
+#include "vmcs.h"
 
 /* KVM does not name the width in a header that is public (SDM vol. 3, appendix B). */
 enum { WIDTH_16, WIDTH_64, WIDTH_32, WIDTH_NATURAL };
@@ -46,7 +48,8 @@ DEFINE_STATIC_CALL(nxk_vmx_resume, no_handler);
 /* KVM's table, indexed by the field's encoding rotated left by 6 bits. 0: it has no such field. */
 static const u16 *offsets;
 static unsigned int offsets_count;
-/* The fields that KVM would have in a shadow VMCS, by the same index. */
+/* The fields that KVM has in a shadow VMCS, or would have with VMCS shadowing, by the same index.
+ */
 static DECLARE_BITMAP(shadowed, FIELDS);
 static DECLARE_BITMAP(shadowed_writable, FIELDS);
 
@@ -89,10 +92,9 @@ static bool find_handlers(void)
 bool nxk_vmx_find_nested(void)
 {
 	const unsigned int *count = nxk_lookup("nr_vmcs12_fields");
-	const bool *shadowing = nxk_lookup("enable_shadow_vmcs");
 
 	offsets = nxk_lookup("vmcs12_field_offsets");
-	if (!offsets || !count || !shadowing || *shadowing)
+	if (!offsets || !count || !nxk_shadow_find())
 		return false;
 	offsets_count = min(*count, (unsigned int)FIELDS);
 	if (!note_shadowed("shadow_read_write_fields", "max_shadow_read_write_fields",
@@ -188,7 +190,26 @@ static bool is_current(struct kvm_vcpu *vcpu, u64 field, const unsigned long *ce
 	return contains(certain, field) || !NXK_FIELD(vcpu, VMX_RARE_SYNC, bool);
 }
 
-static bool route_access(struct nxk_vcpu *v, const struct nx_exit *exit)
+/*
+ * With VMCS shadowing KVM takes these for fields that are written without an exit, even on a
+ * processor that does not have them, where they exit.
+ */
+static bool is_missing_in_shadow(u64 field)
+{
+	return nxk_shadow_used() && (field == GUEST_INTR_STATUS || field == GUEST_PML_INDEX ||
+				     field == VMX_PREEMPTION_TIMER_VALUE);
+}
+
+/* Return whether KVM's handler would do no more than the module does. */
+static bool handler_is_plain(struct kvm_vcpu *vcpu, u64 field, bool write)
+{
+	if (!write)
+		return is_current(vcpu, field, shadowed);
+	return (field >> 10 & 3) != READ_ONLY && !is_missing_in_shadow(field) &&
+	       is_current(vcpu, field, shadowed_writable);
+}
+
+static enum nx_route route_access(struct nxk_vcpu *v, const struct nx_exit *exit)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 	u64 field = exit->operand;
@@ -196,32 +217,42 @@ static bool route_access(struct nxk_vcpu *v, const struct nx_exit *exit)
 	if (!NXK_FIELD(vcpu, VMX_VMXON, bool) ||
 	    NXK_FIELD(vcpu, VMX_CURRENT_VMPTR, gpa_t) == INVALID_GPA ||
 	    has_enlightened_vmcs(vcpu) || !in_64_bit_mode(v->state) || !place_of(vcpu, field))
-		return false;
+		return NX_ROUTE_LEAVE;
 	if (exit->memory && !is_canonical(v->state, exit->linear))
-		return false;
-	if (exit->insn == NX_INSN_VMREAD)
-		return is_current(vcpu, field, shadowed);
-	return (field >> 10 & 3) != READ_ONLY && is_current(vcpu, field, shadowed_writable);
+		return NX_ROUTE_LEAVE;
+	v->copy = nxk_shadow_copy(vcpu, field, exit->write);
+	switch (v->copy) {
+	case NXK_VMCS_EXITS:
+		return handler_is_plain(vcpu, field, exit->write) ? NX_ROUTE_EXIT : NX_ROUTE_LEAVE;
+	case NXK_VMCS_NONE:
+		return NX_ROUTE_LEAVE;
+	default:
+		return NX_ROUTE_FREE;
+	}
 }
 
 /* No hypervisor that enables interrupts enters its guest, so that nothing can come in between. */
 enum nx_route nxk_vmx_route_nested(struct nxk_vcpu *v, const struct nx_exit *exit)
 {
-	bool taken;
-
 	switch (exit->insn) {
 	case NX_INSN_VMREAD:
 	case NX_INSN_VMWRITE:
-		taken = route_access(v, exit);
-		break;
+		return route_access(v, exit);
 	case NX_INSN_VMLAUNCH:
 	case NX_INSN_VMRESUME:
-		taken = !(v->state->rflags & X86_EFLAGS_IF) && in_64_bit_mode(v->state);
-		break;
+		return v->state->rflags & X86_EFLAGS_IF || !in_64_bit_mode(v->state)
+			   ? NX_ROUTE_LEAVE
+			   : NX_ROUTE_EXIT;
 	default:
-		taken = false;
+		return NX_ROUTE_LEAVE;
 	}
-	return taken ? NX_ROUTE_EXIT : NX_ROUTE_LEAVE;
+}
+
+/* The hypervisor reads an enlightened VMCS in its own memory, where KVM writes the fields on its
+ * way to the next entry of the hardware. */
+bool nxk_vmx_guest_vmcs_is_stale(struct kvm_vcpu *vcpu)
+{
+	return has_enlightened_vmcs(vcpu) && NXK_FIELD(vcpu, VMX_SHADOW_SYNC, bool);
 }
 
 /* ---- Delivery ---- */
@@ -267,15 +298,12 @@ static int succeed(struct nxk_vcpu *v)
 	return kvm_skip_emulated_instruction(v->vcpu);
 }
 
-/* If the memory operand cannot be accessed, the hardware's exit has KVM raise the exception. */
-static int deliver_read(struct nxk_vcpu *v)
+static bool read_field(struct nxk_vcpu *v, u64 field, u64 *value)
 {
-	struct nx_exit *exit = &v->exit;
-
-	exit->data = load(place_of(v->vcpu, exit->operand), exit->operand);
-	if (exit->memory && !write_memory(v->vcpu, exit->linear, &exit->data))
-		return 1;
-	return succeed(v);
+	if (v->copy == NXK_VMCS_SHADOW)
+		return nxk_shadow_read(field, value);
+	*value = load(place_of(v->vcpu, field), field);
+	return true;
 }
 
 static bool makes_dirty(u64 field)
@@ -283,21 +311,45 @@ static bool makes_dirty(u64 field)
 	return !contains(shadowed_writable, field);
 }
 
-static int deliver_write(struct nxk_vcpu *v)
+/* Return whether the hypervisor reads the field in the shadow VMCS. */
+static bool is_shown(struct kvm_vcpu *vcpu, u64 field)
+{
+	return nxk_shadow_copy(vcpu, field, false) == NXK_VMCS_SHADOW;
+}
+
+/* A field that is written with an exit, but read without one, has to be written in both copies. */
+static bool write_field(struct nxk_vcpu *v, u64 field, u64 value)
+{
+	bool exits = v->copy == NXK_VMCS_EXITS;
+
+	if (exits)
+		value = written(field, value);
+	if ((v->copy == NXK_VMCS_SHADOW || (exits && is_shown(v->vcpu, field))) &&
+	    !nxk_shadow_write(field, value))
+		return false;
+	if (v->copy != NXK_VMCS_SHADOW)
+		store(place_of(v->vcpu, field), field, value);
+	if (exits && makes_dirty(field))
+		NXK_FIELD(v->vcpu, VMX_DIRTY_VMCS12, bool) = true;
+	return true;
+}
+
+/* Return false if an operand cannot be accessed. The hardware meets that, too, and KVM raises the
+ * exception for memory. */
+static bool access(struct nxk_vcpu *v)
 {
 	struct nx_exit *exit = &v->exit;
 
-	if (exit->memory && !read_memory(v->vcpu, exit->linear, &exit->data))
-		return 1;
-	store(place_of(v->vcpu, exit->operand), exit->operand, written(exit->operand, exit->data));
-	if (makes_dirty(exit->operand))
-		NXK_FIELD(v->vcpu, VMX_DIRTY_VMCS12, bool) = true;
-	return succeed(v);
+	if (exit->insn == NX_INSN_VMREAD)
+		return read_field(v, exit->operand, &exit->data) &&
+		       (!exit->memory || write_memory(v->vcpu, exit->linear, &exit->data));
+	return (!exit->memory || read_memory(v->vcpu, exit->linear, &exit->data)) &&
+	       write_field(v, exit->operand, exit->data);
 }
 
-static void vmcs_write(unsigned long field, u64 value)
+bool nxk_vmx_execute(struct nxk_vcpu *v)
 {
-	asm volatile("vmwrite %1, %0" : : "r"(field), "rm"(value) : "cc");
+	return access(v) && finish(v);
 }
 
 /*
@@ -309,8 +361,9 @@ static int deliver_entry(struct nxk_vcpu *v)
 	struct kvm_vcpu *vcpu = v->vcpu;
 
 	v->last = true;
-	vmcs_write(GUEST_RSP, v->state->gpr[NX_RSP]);
-	vmcs_write(GUEST_RIP, v->state->rip);
+	nxk_shadow_sync(vcpu);
+	nxk_vmcs_write(GUEST_RSP, v->state->gpr[NX_RSP]);
+	nxk_vmcs_write(GUEST_RIP, v->state->rip);
 	return v->exit.insn == NX_INSN_VMLAUNCH ? static_call(nxk_vmx_launch)(vcpu)
 						: static_call(nxk_vmx_resume)(vcpu);
 }
@@ -319,9 +372,8 @@ int nxk_vmx_deliver_nested(struct nxk_vcpu *v)
 {
 	switch (v->exit.insn) {
 	case NX_INSN_VMREAD:
-		return deliver_read(v);
 	case NX_INSN_VMWRITE:
-		return deliver_write(v);
+		return access(v) ? succeed(v) : 1;
 	default:
 		return deliver_entry(v);
 	}
@@ -364,6 +416,14 @@ bool nxk_vmx_predict(struct nxk_vcpu *v)
 	return predict_registers(v);
 }
 
+/* Return whether the copy that the hypervisor reads without an exit, if there is one, holds it. */
+static bool is_shown_as(struct kvm_vcpu *vcpu, u64 field, u64 expected)
+{
+	u64 value;
+
+	return !is_shown(vcpu, field) || (nxk_shadow_read(field, &value) && value == expected);
+}
+
 bool nxk_vmx_as_predicted(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
@@ -378,7 +438,8 @@ bool nxk_vmx_as_predicted(struct nxk_vcpu *v)
 	    NXK_FIELD(vcpu, VMX_DIRTY_VMCS12, bool) != v->predicted.dirty ||
 	    memcmp(vcpu->arch.regs, v->predicted.gpr, sizeof(v->predicted.gpr)) ||
 	    static_call(nxk_get_rflags)(vcpu) != v->predicted.rflags ||
-	    load(place_of(vcpu, exit->operand), exit->operand) != v->predicted.value)
+	    load(place_of(vcpu, exit->operand), exit->operand) != v->predicted.value ||
+	    !is_shown_as(vcpu, exit->operand, v->predicted.value))
 		return false;
 	return exit->insn != NX_INSN_VMREAD || !exit->memory ||
 	       (read_memory(vcpu, exit->linear, &value) && value == v->predicted.value);

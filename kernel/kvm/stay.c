@@ -134,6 +134,11 @@ static int run(struct nxk_vcpu *v)
 	int result;
 
 	while (!(v->left = nxk_engine_resume(v) != NX_EXIT)) {
+		if (nxk_is_free(v)) {
+			if (nxk_vendor->execute(v) && may_continue(v))
+				continue;
+			break;
+		}
 		if (nxk_check_due(v))
 			break;
 		began = nxk_cost_deliver(v);

@@ -5,14 +5,7 @@
 #include <asm/vmx.h>
 
 #include "field.h"
-
-static u64 vmcs_read(unsigned long field)
-{
-	u64 value;
-
-	asm volatile("vmread %1, %0" : "=rm"(value) : "r"(field) : "cc");
-	return value;
-}
+#include "vmcs.h"
 
 static u32 reason_of(struct kvm_vcpu *vcpu)
 {
@@ -33,8 +26,8 @@ static enum nxk_class class_of(struct kvm_vcpu *vcpu)
 		return NXK_CLASS_MMIO;
 	case EXIT_REASON_EPT_VIOLATION:
 		/* KVM has an internal memory slot there, which it maps for APICv only. */
-		return nxk_is_lapic(vcpu, vmcs_read(GUEST_PHYSICAL_ADDRESS)) ? NXK_CLASS_MMIO
-									     : NXK_CLASS_OTHER;
+		return nxk_is_lapic(vcpu, nxk_vmcs_read(GUEST_PHYSICAL_ADDRESS)) ? NXK_CLASS_MMIO
+										 : NXK_CLASS_OTHER;
 	case EXIT_REASON_CR_ACCESS:
 		return NXK_CLASS_CR;
 	case EXIT_REASON_HLT:
@@ -57,14 +50,14 @@ static enum nxk_class class_of(struct kvm_vcpu *vcpu)
 
 static u64 address_of(struct kvm_vcpu *vcpu, enum nxk_class class)
 {
-	return class == NXK_CLASS_IO ? (u32)vmcs_read(EXIT_QUALIFICATION) >> 16
-				     : vmcs_read(GUEST_PHYSICAL_ADDRESS);
+	return class == NXK_CLASS_IO ? (u32)nxk_vmcs_read(EXIT_QUALIFICATION) >> 16
+				     : nxk_vmcs_read(GUEST_PHYSICAL_ADDRESS);
 }
 
 /* Return whether one of the host's bits would get a value that the guest does not read. */
 static bool changes(unsigned long mask_field, unsigned long shadow_field, u64 value, u64 bits)
 {
-	return (value ^ vmcs_read(shadow_field)) & vmcs_read(mask_field) & bits;
+	return (value ^ nxk_vmcs_read(shadow_field)) & nxk_vmcs_read(mask_field) & bits;
 }
 
 static bool intercepts(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
@@ -96,7 +89,7 @@ static bool same_cr(u64 info, const struct nx_exit *exit)
 static bool busy(struct kvm_vcpu *vcpu)
 {
 	return NXK_FIELD(vcpu, VMX_RUN_PENDING, bool) || NXK_FIELD(vcpu, VMX_VM86, int) ||
-	       NXK_FIELD(vcpu, VMX_EMULATION, bool);
+	       NXK_FIELD(vcpu, VMX_EMULATION, bool) || nxk_vmx_guest_vmcs_is_stale(vcpu);
 }
 
 static u32 reason_for(enum nx_insn_exit insn)
@@ -121,7 +114,7 @@ static u64 register_of(struct kvm_vcpu *vcpu, unsigned int number)
 /* The instruction information holds the registers (SDM vol. 3, table 28-14). */
 static bool same_access(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 {
-	u32 info = (u32)vmcs_read(VMX_INSTRUCTION_INFO);
+	u32 info = (u32)nxk_vmcs_read(VMX_INSTRUCTION_INFO);
 	bool memory = !(info & BIT(10));
 
 	return memory == exit->memory && register_of(vcpu, info >> 28) == exit->operand &&
@@ -131,7 +124,7 @@ static bool same_access(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 static bool same_nested(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 {
 	return reason_of(vcpu) == reason_for(exit->insn) &&
-	       vmcs_read(VM_EXIT_INSTRUCTION_LEN) == exit->next - exit->rip &&
+	       nxk_vmcs_read(VM_EXIT_INSTRUCTION_LEN) == exit->next - exit->rip &&
 	       (nx_exit_class_of(exit) != NX_CLASS_VMCS || same_access(vcpu, exit));
 }
 
@@ -143,14 +136,14 @@ static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 
 	switch (exit->kind) {
 	case NX_EXIT_IO:
-		info = vmcs_read(EXIT_QUALIFICATION);
+		info = nxk_vmcs_read(EXIT_QUALIFICATION);
 		return info >> 16 == exit->port && !(info & 8) == exit->write &&
 		       (info & 7) + 1 == exit->size;
 	case NX_EXIT_MMIO:
-		return vmcs_read(GUEST_PHYSICAL_ADDRESS) == exit->gpa;
+		return nxk_vmcs_read(GUEST_PHYSICAL_ADDRESS) == exit->gpa;
 	default:
 		if (nx_exit_class_of(exit) == NX_CLASS_CR)
-			return same_cr(vmcs_read(EXIT_QUALIFICATION), exit);
+			return same_cr(nxk_vmcs_read(EXIT_QUALIFICATION), exit);
 		if (nxk_class_of(exit) == NXK_CLASS_VMCS || nxk_class_of(exit) == NXK_CLASS_VMX)
 			return same_nested(vcpu, exit);
 		return exit->insn == NX_INSN_CPUID || exit->insn == NX_INSN_HLT ||
@@ -182,6 +175,7 @@ const struct nxk_vendor nxk_vmx = {
     .find_nested = nxk_vmx_find_nested,
     .route_nested = nxk_vmx_route_nested,
     .deliver_nested = nxk_vmx_deliver_nested,
+    .execute = nxk_vmx_execute,
     .nested_exits = NX_EXITS_VMX,
     .predict = nxk_vmx_predict,
     .as_predicted = nxk_vmx_as_predicted,

@@ -30,6 +30,7 @@
 	X(kvm_intel, vcpu_vmx, nested.cached_vmcs12, VMX_VMCS12)                      \
 	X(kvm_intel, vcpu_vmx, nested.dirty_vmcs12, VMX_DIRTY_VMCS12)                 \
 	X(kvm_intel, vcpu_vmx, nested.need_sync_vmcs02_to_vmcs12_rare, VMX_RARE_SYNC) \
+	X(kvm_intel, vcpu_vmx, nested.need_vmcs12_to_shadow_sync, VMX_SHADOW_SYNC)    \
 	OPTIONAL(kvm_intel, vcpu_vmx, nested.hv_evmcs_vmptr, VMX_EVMCS)               \
 	X(kvm, kvm_lapic, dev, LAPIC_DEV)                                             \
 	X(kvm, kvm_lapic, apicv_active, LAPIC_APICV)
