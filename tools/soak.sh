@@ -107,9 +107,21 @@ minivmm_of()
 	done
 }
 
+# The module, where it can be built.
+module()
+{
+	file=$(python3 "$root/kernel/build_module.py" "$build" | tail -n 1) && [ -f "$file" ] && echo "$file"
+}
+
+nested_boot()
+{
+	module=$(module) || return 77
+	python3 "$root/lab/nested" --module "$module" --runs 0 --rows boot --columns none,run,inner,outer,both
+}
+
 nested_table()
 {
-	module=$(python3 "$root/kernel/build_module.py" "$build" | tail -n 1) && [ -f "$module" ] || return 77
+	module=$(module) || return 77
 	"$build/cli/noexit" bench --lab --runs 1 --module "$module" \
 		--rows "${SOAK_ROWS:-cpuid,msr,port-kernel,port-vmm,boot,execs,flood,disk,idle}" nested-table
 }
@@ -209,7 +221,7 @@ part()
 	nested-novgif) python3 "$root/tests/kernel/host/nested_test.py" vgif=0 ;;
 	nested-disturbed) python3 "$root/tests/kernel/host/disturbed_test.py" ;;
 	nested-table) nested_table ;;
-	nested-boot) python3 "$root/tests/kernel/host/nested_test.py" --boot ;;
+	nested-boot) nested_boot ;;
 	boots) python3 "$root/lab/boots" --total "${SOAK_BOOTS:-200}" --keep "$keep/boots" ;;
 	busy) busy ;;
 	busy-nokvm) busy_nokvm ;;

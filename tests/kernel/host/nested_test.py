@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
-"""The module around a hypervisor: nested_test.py [vgif=0 ...] [--boot]
+"""The module around a hypervisor: nested_test.py [vgif=0 ...]
 
 Level 0 is the lab's kernel, level 1 its guest with a KVM of its own, level 2 that one's guest, which
 runs programs of guests.S. They run with the module in no level, in level 1 (inner), in level 0 (outer)
 and in both, and once more in level 0 with check=1. All have to see the same. KVM's tracepoints in level
-0 count the hardware's exits. Words are parameters of kvm_amd in level 0; with --boot level 2 boots
-Debian four times instead.
+0 count the hardware's exits. Words are parameters of kvm_amd in level 0.
 
-It takes minutes, so it is a part of `make soak` (nested, nested-boot).
+It takes minutes, so it is a part of `make soak` (nested). Debian boots in level 2 by lab/nested.
 """
 
 import collections
@@ -23,12 +22,10 @@ sys.path[:0] = [str(HERE.parent)]
 
 from module_testing import build_or_skip, complaints  # noqa: E402
 
-import transcript  # noqa: E402
 from lab_testing import main, said_in_lab, shared_files  # noqa: E402
 
-BOOT = "--boot" in sys.argv
 KVM_ARGS = " ".join(word for word in sys.argv[1:] if "=" in word)
-sys.argv = [word for word in sys.argv if word != "--boot" and "=" not in word]
+sys.argv = [word for word in sys.argv if "=" not in word]
 
 TURNS = 150
 OTHERS = ("cpuid_gap 64", "cpuid16 16", "msr 64", "wrmsr 32", "port_kernel 64", "port_vmm 64",
@@ -72,33 +69,17 @@ run() {
 	mark $1
 	[ $2 = 0 ] || rmmod noexit
 }
-boot() {
-	[ $2 = 0 ] || insmod /root/noexit.ko all=1 latency_us=1000000
-	mark idle
-	began=$(cut -d' ' -f1 /proc/uptime)
-	qemu-system-x86_64 -accel kvm -net none -vga none -nographic -no-reboot -cpu host -m 256 \\
-		-kernel /guest/vmlinuz -initrd /guest/initrd -append "console=ttyS0 panic=-1" \\
-		</dev/null >/out/$1
-	echo "time $1 $began $(cut -d' ' -f1 /proc/uptime)"
-	mark $1
-	[ $2 = 0 ] || rmmod noexit
-}
 # What the kernel has said at boot is about the emulated processor.
 dmesg -c >/dev/null
-if [ -n "$BOOT" ]; then
-	case $BOOT in outer|both) mark load;; esac
-	case $BOOT in inner|both) boot boot-$BOOT 1;; *) boot boot-$BOOT 0;; esac
-else
-	run none 0
-	run inner 1
-	mark load
-	run outer 0
-	run both 1
-	mark check
-	run checked 0
-	mark uncheck
-fi
-dmesg >/out/log-inner$BOOT
+run none 0
+run inner 1
+mark load
+run outer 0
+run both 1
+mark check
+run checked 0
+mark uncheck
+dmesg >/out/log-inner
 """
 LINE = re.compile(r"^(\w+) (\w+) (\w+): digest (\w+) exits (\d+) vmm (\d+) us (\d+)$")
 HIT = re.compile(r"^([\w-]+) (kvm_\w+) \w+: *(\d+) } hitcount: *(\d+)$")
@@ -114,19 +95,12 @@ class NestedTest(unittest.TestCase):
             path = Path(directory)
             (path / "outer").write_text(OUTER, encoding="ascii")
             (path / "others").write_text("".join(f"{line}\n" for line in OTHERS), encoding="ascii")
-            cls.text, cls.out = "", {}
-            # A lab of its own for each boot: the second VM with -kernel in a level 1 ended in SeaBIOS with
-            # an emulation failure under --icount, whether noexit had been there or not.
-            for boot in RUNS if BOOT else ("",):
-                # On a busy machine two kernels' ticks would leave a boot hardly any time: --icount.
-                cls.text += said_in_lab(
-                    f"BOOT={boot}\n{INNER.replace('TURNS', str(TURNS))}", "--nested",
-                    *(("--icount",) if BOOT else ()), "--outer-prefix", "sh /root/outer",
-                    "--outer-kvm-args", KVM_ARGS, timeout=3000, outputs="tests/kernel/host/vmm",
-                    share=path / "out", put={"/root/noexit.ko": MODULE, "/root/outer": path / "outer",
-                                             "/root/others": path / "others"})
-                cls.out.update({name + boot if name == "log-outer" else name: text
-                                for name, text in shared_files(path / "out").items()})
+            cls.text = said_in_lab(
+                INNER.replace("TURNS", str(TURNS)), "--nested", "--outer-prefix", "sh /root/outer",
+                "--outer-kvm-args", KVM_ARGS, timeout=3000, outputs="tests/kernel/host/vmm",
+                share=path / "out", put={"/root/noexit.ko": MODULE, "/root/outer": path / "outer",
+                                         "/root/others": path / "others"})
+            cls.out = shared_files(path / "out")
         cls.found, cls.hits = {}, collections.defaultdict(collections.Counter)
         for line in cls.text.splitlines():
             match, hit = LINE.match(line), HIT.match(line)
@@ -157,7 +131,7 @@ class NestedTest(unittest.TestCase):
 
     def show(self):
         """Prints the figures, which docs/nested.md has."""
-        for run in RUNS if not BOOT else ():
+        for run in RUNS:
             _, exits, _, us = self.found[run, "cpuid4", "64"]
             print(f"{run}: {4 * TURNS} CPUIDs of level 2 take {exits} exits at level 1 and "
                   f"{us / (4 * TURNS):.1f} us each")
@@ -170,12 +144,7 @@ class NestedTest(unittest.TestCase):
                   + ", ".join(f"{key:#x} {count}" for key, count in exits.most_common())
                   + f"; {self.reflected(run)} exits of level 2 given to level 1, "
                   f"{self.around(run)} exits around them")
-        for line in self.text.splitlines():
-            if line.startswith("time "):
-                _, run, began, ended = line.split()
-                print(f"{run}: {float(ended) - float(began):.1f} s")
 
-    @unittest.skipIf(BOOT, "with --boot Debian alone runs")
     def test_guests_see_the_same(self):
         for guest in (*OTHERS, "cpuid4 64"):
             want = self.found["none", *guest.split()]
@@ -184,7 +153,6 @@ class NestedTest(unittest.TestCase):
                     found = self.found[run, *guest.split()]
                     self.assertEqual((found[0], found[2]), (want[0], want[2]))
 
-    @unittest.skipIf(BOOT, "with --boot Debian alone runs")
     def test_exits(self):
         self.show()
         # Five around each with virtual GIF, seven without; one and two are left. An interrupt for
@@ -197,23 +165,9 @@ class NestedTest(unittest.TestCase):
             self.assertLess(self.found[run, "cpuid4", "64"][1] * 2,
                             self.found["none", "cpuid4", "64"][1])
 
-    @unittest.skipIf(BOOT, "with --boot Debian alone runs")
     def test_the_hardware_delivers_the_same(self):
         self.assertGreater(self.total["checked"], 4 * TURNS)
         self.assertEqual(self.total["check_differences"], 0)
-
-    @unittest.skipUnless(BOOT, "without --boot")
-    def test_debian_boots_the_same(self):
-        self.show()
-        self.assertIn("guest: done", self.out["boot-none"])
-        for run in RUNS[1:]:
-            with self.subTest(run):
-                self.assertEqual(
-                    transcript.difference(self.out["boot-none"], self.out[f"boot-{run}"]), [])
-        boot = {run: self.sum(f"boot-{run}", "kvm_exit") for run in RUNS}
-        for run in RUNS[1:]:
-            with self.subTest(run, exits=boot):
-                self.assertLess(boot[run] * 2, boot["none"])
 
     def test_kernels_are_silent(self):
         for name, log in self.out.items():
