@@ -191,8 +191,8 @@ static bool is_current(struct kvm_vcpu *vcpu, u64 field, const unsigned long *ce
 }
 
 /*
- * With VMCS shadowing KVM takes these for fields that are written without an exit, even on a
- * processor that does not have them, where they exit.
+ * With VMCS shadowing KVM takes these for fields that are accessed without an exit, even on a
+ * processor that does not have them, where they exit. It copies none of them late.
  */
 static bool is_missing_in_shadow(u64 field)
 {
@@ -204,7 +204,7 @@ static bool is_missing_in_shadow(u64 field)
 static bool handler_is_plain(struct kvm_vcpu *vcpu, u64 field, bool write)
 {
 	if (!write)
-		return is_current(vcpu, field, shadowed);
+		return is_missing_in_shadow(field) || is_current(vcpu, field, shadowed);
 	return (field >> 10 & 3) != READ_ONLY && !is_missing_in_shadow(field) &&
 	       is_current(vcpu, field, shadowed_writable);
 }
@@ -347,8 +347,11 @@ static bool access(struct nxk_vcpu *v)
 	       write_field(v, exit->operand, exit->data);
 }
 
+/* KVM looks at the guest's flags when it accesses memory for it. */
 bool nxk_vmx_execute(struct nxk_vcpu *v)
 {
+	if (v->exit.memory)
+		nxk_write_state(v);
 	return access(v) && finish(v);
 }
 
