@@ -13,6 +13,13 @@ static u64 injections(const struct kvm_vcpu *vcpu)
 	return vcpu->stat.irq_injections + vcpu->stat.nmi_injections;
 }
 
+void nxk_expect(struct nxk_vcpu *v, int what)
+{
+	v->expecting = what;
+	if (what)
+		v->seen.pass_bits = 0;
+}
+
 /* Return whether the hardware would deliver it at all. */
 static bool is_intercepted(struct nxk_vcpu *v)
 {
@@ -32,7 +39,7 @@ bool nxk_check_due(struct nxk_vcpu *v)
 		return false;
 	v->unchecked = 0;
 	v->predicts = nxk_vendor->predict && nxk_vendor->predict(v);
-	v->expecting = NXK_EXPECT_EXIT;
+	nxk_expect(v, NXK_EXPECT_EXIT);
 	v->injections = injections(v->vcpu);
 	return true;
 }
@@ -66,7 +73,7 @@ void nxk_check_compare(struct nxk_vcpu *v, enum nxk_class class)
 
 	if (class == NXK_CLASS_OTHER)
 		return;
-	v->expecting = NXK_EXPECT_NOTHING;
+	nxk_expect(v, NXK_EXPECT_NOTHING);
 	if (injections(vcpu) != v->injections) {
 		v->stats->check_lost++;
 		return;
@@ -77,13 +84,13 @@ void nxk_check_compare(struct nxk_vcpu *v, enum nxk_class class)
 	if (what)
 		report(v, class, what);
 	else
-		v->expecting = v->predicts ? NXK_EXPECT_RESULT : NXK_EXPECT_NOTHING;
+		nxk_expect(v, v->predicts ? NXK_EXPECT_RESULT : NXK_EXPECT_NOTHING);
 }
 
 void nxk_check_handled(struct nxk_vcpu *v)
 {
 	if (v->expecting == NXK_EXPECT_RESULT) {
-		v->expecting = NXK_EXPECT_NOTHING;
+		nxk_expect(v, NXK_EXPECT_NOTHING);
 		if (nxk_vendor->as_predicted(v))
 			return;
 		v->stats->check_differences++;
@@ -95,6 +102,6 @@ void nxk_check_handled(struct nxk_vcpu *v)
 	 */
 	if (nxk_rip(v->vcpu) == v->exit.rip)
 		return;
-	v->expecting = NXK_EXPECT_NOTHING;
+	nxk_expect(v, NXK_EXPECT_NOTHING);
 	v->stats->check_lost++;
 }

@@ -89,7 +89,7 @@ static int call_handler(struct nxk_vcpu *v)
 	case NX_EXIT_IO:
 		return kvm_fast_pio(v->vcpu, exit->size, exit->port, !exit->write);
 	default:
-		v->delivering = false;
+		v->seen.delivering = false;
 		return nxk_deliver_mmio(v);
 	}
 }
@@ -135,7 +135,7 @@ int nxk_deliver(struct nxk_vcpu *v)
 		return 1;
 	}
 	nx_stats_avoided(v->host, &v->exit);
-	v->delivering = true;
+	v->seen.delivering = true;
 	v->skipped = v->last = v->reread = false;
 	result = nxk_fails(NXK_FAIL_HANDLER) ? 1 : call_handler(v);
 	if (result == 1 && v->skipped && v->exit.kind != NX_EXIT_MMIO) {
@@ -145,9 +145,9 @@ int nxk_deliver(struct nxk_vcpu *v)
 		/* mmio.c has completed the exit and written the registers back. */
 	} else if (result == 1 && nxk_in_nested_guest(vcpu)) {
 		/* VMLAUNCH and VMRESUME do not move rip when they succeed. */
-		v->delivering = false;
+		v->seen.delivering = false;
 	} else if (result == 1) {
-		v->delivering = false;
+		v->seen.delivering = false;
 		v->stats->aborted++;
 	} else if (result == 0) {
 		v->stats->to_vmm++;

@@ -7,7 +7,7 @@
 #include <linux/vmalloc.h>
 
 /* Exits at a place that the engine is not asked about, at most: code changes. */
-#define MOST_PASSES 256
+#define MOST_PASSES 1024
 /* A stay may last so many times longer while the guest takes no interrupts. */
 #define MASKED_FACTOR 20
 

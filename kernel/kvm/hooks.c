@@ -12,6 +12,10 @@
 
 #include <linux/rcupdate.h>
 
+#include <asm/svm.h>
+
+#include "field.h"
+
 static int no_exit(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fastpath)
 {
 	return -EIO;
@@ -86,7 +90,7 @@ DEFINE_STATIC_CALL(nxk_class_of_exit, no_class);
 /* Drop an exit of the engine's that KVM has not completed, since the VMM has changed the state. */
 static void overtaken(struct nxk_vcpu *v)
 {
-	v->delivering = false;
+	v->seen.delivering = false;
 	if (v->answer_due)
 		nxk_engine_forget(v);
 	v->answer_due = false;
@@ -104,9 +108,9 @@ static void count(struct nxk_vcpu *v, enum nxk_class class, u64 address, int res
 
 /* ---- Places that are passed over ---- */
 
-static struct nxk_pass *pass_of(struct nxk_vcpu *v, unsigned long rip)
+static __always_inline struct nxk_pass *pass_of(struct nxk_vcpu *v, unsigned long rip)
 {
-	return &v->pass[(rip ^ rip >> 6) % ARRAY_SIZE(v->pass)];
+	return &v->pass[rip % ARRAY_SIZE(v->pass)];
 }
 
 /* Return whether no stay begins behind the exit, whatever else the engine would be asked. */
@@ -123,50 +127,58 @@ static bool is_passed(struct nxk_vcpu *v, unsigned long rip, enum nxk_class clas
 /* Return whether KVM handles the exit without the VMM, whatever its handler finds. */
 static bool is_for_the_kernel(const struct kvm_vcpu *vcpu, enum nxk_class class)
 {
-	if (vcpu->guest_debug)
-		return false;
 	return class == NXK_CLASS_CPUID ||
 	       (class == NXK_CLASS_MSR && !vcpu->kvm->arch.user_space_msr_mask);
 }
 
-/*
- * Count an exit behind which no stay begins, if nothing is to be done when KVM has handled it; then
- * it costs little more than if the VM were not enabled. Of 32 of them two in a row take the long
- * way, so that what an exit costs is measured (cost.c): from the end of one to that of the next.
- */
-static bool passes_over(struct nxk_vcpu *v, enum nxk_class class)
-{
-	const unsigned int most = 0x1e;
-	struct kvm_vcpu *vcpu = v->vcpu;
-	struct nxk_pass *pass;
-	unsigned long rip;
-
-	if (!is_for_the_kernel(vcpu, class) || v->expecting)
-		return false;
-	rip = nxk_rip(vcpu);
-	pass = pass_of(v, rip);
-	if (!(pass->left & most) || pass->rip != rip || pass->class != class)
-		return false;
-	pass->left--;
-	v->entered = 0;
-	v->host->handled[nxk_engine_class(class)]++;
-	return true;
-}
-
 /* Return whether a stay may begin behind the exit; if not, perhaps not behind the next ones. */
-static bool is_wanted(struct nxk_vcpu *v, unsigned long rip, enum nxk_class class)
+static bool is_wanted(struct nxk_vcpu *v, unsigned long rip, u32 code, enum nxk_class class)
 {
+	struct nxk_pass *pass;
+
 	if (nxk_engine_wants(v, rip, class))
 		return true;
-	*pass_of(v, rip) = (struct nxk_pass){rip, nxk_engine_pass(v, rip), class};
+	pass = pass_of(v, rip);
+	*pass = (struct nxk_pass){
+	    .rip = rip,
+	    .code = is_for_the_kernel(v->vcpu, class) ? code : NXK_NO_CODE,
+	    .left = nxk_engine_pass(v, rip),
+	    .class = class,
+	    .counted = nxk_engine_class(class),
+	};
+	/*
+	 * Of 128 exits two in a row take the long way where what an exit costs is measured
+	 * (cost.c): from the end of one to that of the next.
+	 */
+	if (!v->expecting && !v->vcpu->guest_debug)
+		v->seen.pass_bits = v->weighs ? 0x7e : U16_MAX;
 	return false;
 }
 
-static int handle_and_stay(struct nxk_vcpu *v, enum exit_fastpath_completion fastpath,
-			   enum nxk_class class)
+/*
+ * Count an exit behind which no stay begins, if nothing is to be done when KVM has handled it. Most
+ * exits in most VMs are such, so this is all that is done for them: no call, and no more than what
+ * is needed is looked at.
+ */
+static __always_inline bool passes_over(struct nxk_vcpu *v, const struct kvm_vcpu *vcpu,
+					unsigned long rip, u32 code)
+{
+	struct nxk_pass *pass = pass_of(v, rip);
+
+	if (pass->rip != rip || pass->code != code || !(pass->left & v->seen.pass_bits) ||
+	    nxk_in_nested_guest(vcpu))
+		return false;
+	pass->left--;
+	v->entered = 0;
+	v->host->handled[pass->counted]++;
+	return true;
+}
+
+static int handle_and_stay(struct nxk_vcpu *v, enum exit_fastpath_completion fastpath, u32 code)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 	bool nested = nxk_in_nested_guest(vcpu);
+	enum nxk_class class = nested ? NXK_CLASS_OTHER : static_call(nxk_class_of_exit)(vcpu);
 	unsigned long rip = class == NXK_CLASS_OTHER ? 0 : nxk_rip(vcpu);
 	u64 address = class == NXK_CLASS_IO || class == NXK_CLASS_MMIO
 			  ? nxk_vendor->address_of(vcpu, class)
@@ -197,40 +209,68 @@ static int handle_and_stay(struct nxk_vcpu *v, enum exit_fastpath_completion fas
 	v->returned = result == 0 ? class : NXK_CLASS_OTHER;
 	v->returned_rip = rip;
 	if (result != 1 || class == NXK_CLASS_HLT || nxk_in_nested_guest(vcpu) ||
-	    !is_wanted(v, rip, class))
+	    !is_wanted(v, rip, code, class))
 		return result;
 	return nxk_may_begin(v) ? nxk_stay(v) : 1;
 }
 
 /* Not inlined: an exit that is passed over would save registers for nothing. */
-static noinline int long_way(struct nxk_vcpu *v, enum exit_fastpath_completion fastpath,
-			     enum nxk_class class)
+static noinline int long_way(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fastpath,
+			     u32 code)
 {
-	int result = handle_and_stay(v, fastpath, class);
+	struct nxk_vcpu *v = nxk_vcpu_of(vcpu);
+	int result;
 
+	if (!v)
+		return static_call(nxk_orig_handle_exit)(vcpu, fastpath);
+	result = handle_and_stay(v, fastpath, code);
 	nxk_cost_entered(v);
 	return result;
 }
 
-/* Not inlined either: so would a VM that is not enabled. */
-static noinline int enabled_handle_exit(struct nxk_vcpu *v, enum exit_fastpath_completion fastpath)
+/* Handle an exit, whose code the vendor's function returns. */
+static __always_inline int handle_exit(struct kvm_vcpu *vcpu,
+				       enum exit_fastpath_completion fastpath,
+				       u32 (*code_of)(const struct kvm_vcpu *vcpu),
+				       unsigned long (*rip_of)(struct kvm_vcpu *vcpu))
 {
-	struct kvm_vcpu *vcpu = v->vcpu;
-	enum nxk_class class =
-	    nxk_in_nested_guest(vcpu) ? NXK_CLASS_OTHER : static_call(nxk_class_of_exit)(vcpu);
+	struct nxk_seen *seen = this_cpu_read(nxk_seen);
+	u32 code;
 
-	if (passes_over(v, class))
+	if (!nxk_is_seen(seen, vcpu))
+		return long_way(vcpu, fastpath, code_of(vcpu));
+	if (!seen->known)
 		return static_call(nxk_orig_handle_exit)(vcpu, fastpath);
-	return long_way(v, fastpath, class);
+	code = code_of(vcpu);
+	if (passes_over(container_of(seen, struct nxk_vcpu, seen), vcpu, rip_of(vcpu), code))
+		return static_call(nxk_orig_handle_exit)(vcpu, fastpath);
+	return long_way(vcpu, fastpath, code);
 }
 
-static int handle_exit(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fastpath)
+static __always_inline u32 svm_code(const struct kvm_vcpu *vcpu)
 {
-	struct nxk_vcpu *v = nxk_vcpu_of(vcpu);
+	return NXK_FIELD(vcpu, SVM_VMCB, const struct vmcb *)->control.exit_code;
+}
 
-	if (!v)
-		return static_call(nxk_orig_handle_exit)(vcpu, fastpath);
-	return enabled_handle_exit(v, fastpath);
+/* KVM has read it from the hardware. */
+static __always_inline unsigned long svm_rip(struct kvm_vcpu *vcpu)
+{
+	return vcpu->arch.regs[VCPU_REGS_RIP];
+}
+
+static int handle_svm_exit(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fastpath)
+{
+	return handle_exit(vcpu, fastpath, svm_code, svm_rip);
+}
+
+static __always_inline u32 vmx_code(const struct kvm_vcpu *vcpu)
+{
+	return NXK_FIELD(vcpu, VMX_EXIT_REASON, u32);
+}
+
+static int handle_vmx_exit(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fastpath)
+{
+	return handle_exit(vcpu, fastpath, vmx_code, nxk_rip);
 }
 
 static int answer_and_stay(struct nxk_vcpu *v)
@@ -239,10 +279,13 @@ static int answer_and_stay(struct nxk_vcpu *v)
 	enum nxk_class class = v->returned;
 
 	v->handled = rdtsc();
+	/* Then an exit may be for the VMM: it is counted behind KVM's handler. */
+	if (v->vcpu->guest_debug)
+		v->seen.pass_bits = 0;
 	overtaken(v);
 	v->returned = NXK_CLASS_OTHER;
 	if (result <= 0 || class == NXK_CLASS_OTHER || v->vm->beside ||
-	    !is_wanted(v, v->returned_rip, class))
+	    !is_wanted(v, v->returned_rip, NXK_NO_CODE, class))
 		return result;
 	return nxk_may_begin(v) ? nxk_stay(v) : result;
 }
@@ -264,16 +307,26 @@ static int pre_run(struct kvm_vcpu *vcpu)
 	return enabled_pre_run(v);
 }
 
-static int skip(struct kvm_vcpu *vcpu)
+/* Not inlined: an instruction of another exit would save registers for nothing. */
+static noinline int skip_delivered(struct kvm_vcpu *vcpu)
 {
 	struct nxk_vcpu *v = nxk_vcpu_known(vcpu);
 
-	if (!v || !v->delivering)
+	if (!v || !v->seen.delivering)
 		return static_call(nxk_orig_skip)(vcpu);
-	v->delivering = false;
+	v->seen.delivering = false;
 	v->skipped = true;
 	nxk_set_rip(vcpu, v->exit.next);
 	return 1;
+}
+
+static int skip(struct kvm_vcpu *vcpu)
+{
+	const struct nxk_seen *seen = this_cpu_read(nxk_seen);
+
+	if (nxk_is_seen(seen, vcpu) && !seen->delivering)
+		return static_call(nxk_orig_skip)(vcpu);
+	return skip_delivered(vcpu);
 }
 
 static void vcpu_free(struct kvm_vcpu *vcpu)
@@ -318,7 +371,7 @@ struct hook {
 		    STATIC_CALL_TRAMP_ADDR(orig)                           \
 	}
 static struct hook hooks[] = {
-    HOOK(handle_exit, handle_exit, nxk_orig_handle_exit),
+    HOOK(handle_exit, handle_svm_exit, nxk_orig_handle_exit),
     HOOK(vcpu_pre_run, pre_run, nxk_orig_pre_run),
     HOOK(skip_emulated_instruction, skip, nxk_orig_skip),
     HOOK(vcpu_free, vcpu_free, nxk_orig_free),
@@ -410,6 +463,8 @@ int nxk_hooks_attach(void)
 	if (result)
 		return result;
 	static_call_update(nxk_class_of_exit, nxk_vendor->class_of);
+	if (nxk_vendor == &nxk_vmx)
+		hooks[0].ours = handle_vmx_exit;
 	for (unsigned i = 0; i < ARRAY_SIZE(hooks); i++)
 		__static_call_update(hooks[i].our_key, hooks[i].our_trampoline, hooks[i].original);
 	for (unsigned i = 0; i < ARRAY_SIZE(hooks); i++)

@@ -75,8 +75,28 @@ enum nxk_vmcs_copy {
 	NXK_VMCS_NONE,   /* there is none, or it is not known */
 };
 
+/* The vCPU that a processor has met last: each exit and each instruction that KVM emulates looks
+ * for its vCPU. */
+struct nxk_seen {
+	const struct kvm_vcpu *vcpu;
+	bool known; /* it is the beginning of a struct nxk_vcpu; false: the VM is not enabled */
+	/*
+	 * KVM is emulating an exit of the engine's and advances rip through our hook. The hook then
+	 * takes the engine's instruction length, since the processor reports the length for its own
+	 * last exit only.
+	 */
+	bool delivering;
+	/* Of struct nxk_pass.left: exits are passed over as long as it has one of these bits. */
+	u16 pass_bits;
+};
+
 struct nxk_vcpu {
+	struct nxk_seen seen;
+	/* check.c: the hardware has to deliver v->exit next, or KVM has to come to the result that
+	 * is predicted. An injection since then excuses another exit. */
+	enum { NXK_EXPECT_NOTHING, NXK_EXPECT_EXIT, NXK_EXPECT_RESULT } expecting;
 	struct kvm_vcpu *vcpu;
+	struct rcu_head rcu;
 	struct nxk_vm *vm;
 	struct hlist_node node;
 	struct nx_engine *engine;
@@ -84,13 +104,7 @@ struct nxk_vcpu {
 	struct nx_exit exit;
 	struct nx_memory memory;
 	const char *off;
-	/*
-	 * KVM is emulating an exit of the engine's and advances rip through our hook. The hook then
-	 * takes the engine's instruction length, since the processor reports the length for its own
-	 * last exit only.
-	 */
-	bool delivering;
-	bool skipped;
+	bool skipped;    /* the hook has done so */
 	bool answer_due; /* the VMM owes the data of a device-memory load pending in the engine */
 	unsigned long rflags; /* the vCPU's, as they were read or written last */
 	/* svm.c: what the engine's segments were read from. */
@@ -111,8 +125,9 @@ struct nxk_vcpu {
 	/* Places of which the engine has said for how many more exits no stay begins there. */
 	struct nxk_pass {
 		unsigned long rip;
+		u32 code; /* the hardware's, NXK_NO_CODE: more may have to be done */
 		u16 left;
-		u8 class;
+		u8 class, counted;
 	} pass[64];
 	bool in_session;
 	bool kicked;    /* fail=kick */
@@ -123,10 +138,7 @@ struct nxk_vcpu {
 	u64 entered, handled;
 	struct nxk_cost exit_cost[NX_EXIT_CLASS_COUNT], deliver_cost[NX_EXIT_CLASS_COUNT];
 	struct nxk_cost takeover_cost, resume_cost, thousand_cost;
-	/* check.c: the hardware has to deliver v->exit next, or KVM has to come to the result that
-	 * is predicted. An injection since then excuses another exit. */
-	enum { NXK_EXPECT_NOTHING, NXK_EXPECT_EXIT, NXK_EXPECT_RESULT } expecting;
-	bool predicts;
+	bool predicts; /* check.c */
 	struct {
 		u64 gpr[NX_GPRS], rflags, value;
 		bool dirty;
@@ -158,6 +170,8 @@ struct nxk_vcpu {
 	struct nxk_stats *stats;
 	struct nx_share_writer writer;
 };
+
+#define NXK_NO_CODE (~(u32)0)
 
 /* The operations that depend on the vendor. */
 struct nxk_vendor {
@@ -258,15 +272,38 @@ DECLARE_STATIC_CALL(nxk_timer_pending, int(struct kvm_vcpu *));
 
 /* ---- vm.c ---- */
 
+void nxk_vms_init(void);
 /* weigh: stays begin only where they pay in measured time. */
 int nxk_enable(struct kvm *kvm, bool beside, bool weigh);
 void nxk_disable(struct kvm *kvm);
 /* Note that no library avoids exits of the VM any more. */
 void nxk_alone(struct kvm *kvm);
-/* Return the vCPU's structure, created at the first call; NULL: the VM is not enabled. */
+/*
+ * What is behind the pointer is read without a lock: a structure that has been in use is freed only
+ * when no task is preempted in our wrappers any more, as if these were readers of RCU's for tasks.
+ */
+DECLARE_PER_CPU(struct nxk_seen *, nxk_seen);
+/* Return whether the processor has met this vCPU last. */
+static __always_inline bool nxk_is_seen(const struct nxk_seen *seen, const struct kvm_vcpu *vcpu)
+{
+	return likely(seen->vcpu == vcpu);
+}
+/* Return the vCPU's structure, created at the first call; NULL: the VM is not enabled, or no stay
+ * may begin any more. */
 struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu);
-/* Return the same without creating it, whether or not stays may begin. */
-struct nxk_vcpu *nxk_vcpu_known(struct kvm_vcpu *vcpu);
+/* Return the same without creating it, whether or not stays may begin, if the processor does not
+ * know the vCPU. */
+struct nxk_vcpu *nxk_vcpu_look_up(struct kvm_vcpu *vcpu);
+static __always_inline struct nxk_vcpu *nxk_vcpu_known(struct kvm_vcpu *vcpu)
+{
+	struct nxk_seen *seen = this_cpu_read(nxk_seen);
+
+	if (!nxk_is_seen(seen, vcpu))
+		return nxk_vcpu_look_up(vcpu);
+	return seen->known ? container_of(seen, struct nxk_vcpu, seen) : NULL;
+}
+/* Look again for vCPUs that are of no enabled VM. */
+void nxk_forget_strangers(void);
 void nxk_vcpu_gone(struct kvm_vcpu *vcpu);
 void nxk_vm_gone(struct kvm *kvm);
 void nxk_vcpu_off(struct nxk_vcpu *v, const char *why);
@@ -436,6 +473,8 @@ bool nxk_event_waits(struct kvm_vcpu *vcpu, unsigned long rflags);
 
 /* ---- check.c: the engine's exits compared with the hardware's ---- */
 
+/* Set v->expecting, while which no exit is passed over. */
+void nxk_expect(struct nxk_vcpu *v, int what);
 /* Return whether the hardware has to deliver this exit instead of the engine, to be compared. */
 bool nxk_check_due(struct nxk_vcpu *v);
 /* While v->expecting: compare the exit that the hardware has delivered with the expected one. */

@@ -137,6 +137,7 @@ static int __init noexit_init(void)
 	if (!result)
 		result = nxk_control_init();
 	if (!result) {
+		nxk_vms_init();
 		nxk_nested_init();
 		result = nxk_hooks_attach();
 		if (result)
@@ -154,6 +155,7 @@ static void __exit noexit_exit(void)
 {
 	nxk_control_exit();
 	nxk_hooks_detach();
+	rcu_barrier_tasks();
 	module_put(pinned);
 	/* An enabled VM holds a reference on the module, so no VM can have left anything. */
 	WARN_ON(!nxk_code_unused() || !nxk_engines_unused() || !nxk_tables_empty());

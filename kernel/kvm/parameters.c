@@ -3,7 +3,18 @@
 #include "host.h"
 
 bool nxk_all;
-module_param_named(all, nxk_all, bool, 0644);
+
+static int all_set(const char *text, const struct kernel_param *parameter)
+{
+	int result = param_set_bool(text, parameter);
+
+	nxk_forget_strangers();
+	return result;
+}
+
+static const struct kernel_param_ops all = {
+    .flags = KERNEL_PARAM_OPS_FL_NOARG, .set = all_set, .get = param_get_bool};
+module_param_cb(all, &all, &nxk_all, 0644);
 MODULE_PARM_DESC(all, "Enable every VM, at its first exit (default: only those asked for)");
 
 bool nxk_weigh;

@@ -27,43 +27,50 @@ bool nxk_tables_empty(void)
 
 /*
  * The vCPU that was found last, on a processor, to be of no enabled VM: each exit of such a VM
- * looks for its vCPU, and finds that here. It is to be looked for again when a VM has been enabled,
- * or when a vCPU has gone whose address another one may get.
+ * looks for its vCPU. It is to be looked for again when a VM has been enabled, or when a vCPU has
+ * gone whose address another one may get.
  */
-struct stranger {
-	const struct kvm_vcpu *vcpu;
-	int changes;
-};
-static DEFINE_PER_CPU(struct stranger, stranger);
+static DEFINE_PER_CPU(struct nxk_seen, stranger);
 static atomic_t changes;
 
-/* What has been changed before is seen by whoever has read the new number. */
-static void forget_strangers(void)
+static struct nxk_seen nobody;
+DEFINE_PER_CPU(struct nxk_seen *, nxk_seen);
+
+/* The loader of modules relocates no data of processors'. */
+void __init nxk_vms_init(void)
 {
-	smp_mb__before_atomic();
-	atomic_inc(&changes);
+	unsigned int cpu;
+
+	for_each_possible_cpu(cpu) per_cpu(nxk_seen, cpu) = &nobody;
 }
 
-static bool is_stranger(const struct kvm_vcpu *vcpu)
+/*
+ * What has been changed before is seen by whoever looks from here on. Whoever has looked before,
+ * and notes a stranger only after it has been forgotten here, sees the new number
+ * (note_stranger()).
+ */
+void nxk_forget_strangers(void)
 {
-	const struct stranger *known;
-	bool is;
+	unsigned int cpu;
 
-	if (READ_ONCE(nxk_all))
-		return false;
-	known = get_cpu_ptr(&stranger);
-	is = known->vcpu == vcpu && known->changes == atomic_read(&changes);
-	put_cpu_ptr(&stranger);
-	return is;
+	atomic_inc(&changes);
+	smp_mb__after_atomic();
+	for_each_possible_cpu(cpu) WRITE_ONCE(per_cpu_ptr(&stranger, cpu)->vcpu, NULL);
 }
 
 /* Note that the tables did not have the vCPU's VM when there had been so many changes, or later. */
 static void note_stranger(const struct kvm_vcpu *vcpu, int seen)
 {
-	struct stranger *known = get_cpu_ptr(&stranger);
+	struct nxk_seen *known;
 
-	*known = (struct stranger){vcpu, seen};
-	put_cpu_ptr(&stranger);
+	preempt_disable();
+	known = this_cpu_ptr(&stranger);
+	WRITE_ONCE(known->vcpu, vcpu);
+	smp_mb();
+	if (atomic_read(&changes) != seen)
+		WRITE_ONCE(known->vcpu, NULL);
+	this_cpu_write(nxk_seen, known);
+	preempt_enable();
 }
 
 /* ---- VMs ---- */
@@ -128,7 +135,7 @@ int nxk_enable(struct kvm *kvm, bool beside, bool weigh)
 		nxk_vm_put(vm);
 	} else {
 		atomic_inc(&enabled);
-		forget_strangers();
+		nxk_forget_strangers();
 	}
 	return 0;
 }
@@ -180,30 +187,12 @@ void nxk_vm_gone(struct kvm *kvm)
 
 /* ---- vCPUs ---- */
 
-/*
- * The vCPU whose exit was handled last on a processor: each exit looks for its vCPU. It may be
- * looked at with preemption disabled, as an RCU reader does.
- */
-static DEFINE_PER_CPU(struct nxk_vcpu *, last);
-
-static struct nxk_vcpu *last_vcpu(const struct kvm_vcpu *vcpu)
-{
-	struct nxk_vcpu *v;
-
-	preempt_disable();
-	v = this_cpu_read(last);
-	if (v && v->vcpu != vcpu)
-		v = NULL;
-	preempt_enable();
-	return v;
-}
-
 /* The structure is in the table no more, and no thread runs its vCPU. */
 static void forget_last(struct nxk_vcpu *v)
 {
 	unsigned int cpu;
 
-	for_each_possible_cpu(cpu) cmpxchg(per_cpu_ptr(&last, cpu), v, NULL);
+	for_each_possible_cpu(cpu) cmpxchg(per_cpu_ptr(&nxk_seen, cpu), &v->seen, &nobody);
 }
 
 static struct nxk_vcpu *find_vcpu(const struct kvm_vcpu *vcpu)
@@ -237,6 +226,7 @@ static noinline struct nxk_vcpu *make_vcpu(struct kvm_vcpu *vcpu)
 	v = kzalloc(sizeof(*v), GFP_KERNEL_ACCOUNT);
 	if (!v)
 		return NULL;
+	v->seen = (struct nxk_seen){.vcpu = vcpu, .known = true};
 	v->vcpu = vcpu;
 	rcu_read_lock();
 	vm = find_vm(vcpu->kvm);
@@ -284,32 +274,37 @@ static noinline struct nxk_vcpu *find_or_make(struct kvm_vcpu *vcpu)
 	else if (!v)
 		note_stranger(vcpu, seen);
 	if (v)
-		raw_cpu_write(last, v);
+		this_cpu_write(nxk_seen, &v->seen);
 	return v;
 }
 
 struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu)
 {
-	struct nxk_vcpu *v = last_vcpu(vcpu);
+	struct nxk_seen *seen = this_cpu_read(nxk_seen);
+	struct nxk_vcpu *v = NULL;
 
-	if (!v) {
-		if (!nxk_any_vm() || is_stranger(vcpu))
-			return NULL;
+	if (!nxk_is_seen(seen, vcpu))
 		v = find_or_make(vcpu);
-	}
+	else if (seen->known)
+		v = container_of(seen, struct nxk_vcpu, seen);
 	return v && !v->off && !READ_ONCE(v->vm->off) ? v : NULL;
 }
 
-struct nxk_vcpu *nxk_vcpu_known(struct kvm_vcpu *vcpu)
+struct nxk_vcpu *nxk_vcpu_look_up(struct kvm_vcpu *vcpu)
 {
-	struct nxk_vcpu *v = last_vcpu(vcpu);
+	struct nxk_vcpu *v;
 
-	if (v || !nxk_any_vm() || is_stranger(vcpu))
-		return v;
+	if (!nxk_any_vm())
+		return NULL;
 	rcu_read_lock();
 	v = find_vcpu(vcpu);
 	rcu_read_unlock();
 	return v;
+}
+
+static void free_vcpu(struct rcu_head *head)
+{
+	kfree(container_of(head, struct nxk_vcpu, rcu));
 }
 
 void nxk_vcpu_gone(struct kvm_vcpu *vcpu)
@@ -322,7 +317,7 @@ void nxk_vcpu_gone(struct kvm_vcpu *vcpu)
 		hash_del_rcu(&v->node);
 	spin_unlock(&lock);
 	if (!v) {
-		forget_strangers();
+		nxk_forget_strangers();
 		return;
 	}
 	forget_last(v);
@@ -333,7 +328,7 @@ void nxk_vcpu_gone(struct kvm_vcpu *vcpu)
 	nxk_share_vcpu_close(v);
 	nxk_engine_free(v);
 	nxk_vm_put(v->vm);
-	kfree(v);
+	call_rcu_tasks(&v->rcu, free_vcpu);
 }
 
 /* ---- Readers ---- */
