@@ -430,6 +430,10 @@ struct nx_config {
 	/* While no costs are known, leave places alone at which more is made than exits are
 	 * avoided. */
 	bool counts_waste;
+	/* Make something at a place's second exit already, and not at its third, and while no costs
+	 * are known follow the first side exit at a branch: for a host to which each exit counts.
+	 */
+	bool eager;
 	uint32_t exits; /* NX_EXITS_*: instructions that exit, beside port and device accesses */
 	uint32_t user_exits; /* those of them that exit at CPL 3, too: NX_EXITS_CPUID or nothing */
 	bool segment_loads;  /* the host takes state.seg back, so loads of segments in real mode are

@@ -4,6 +4,8 @@
 
 /* The side exits at one branch before a trace starts there; each trace doubles the number. */
 #define FIRST_LEAVES 2u
+/* The same with nx_config.eager and without costs. */
+#define EAGER_LEAVES 1u
 #define MAX_TRACES 6u
 
 uint64_t nx_path_name(uint64_t rip, uint64_t context_hash, uint64_t via)
@@ -109,30 +111,33 @@ unsigned nx_paths_targets(const struct nx_paths *paths, uint64_t from, uint64_t 
 bool nx_paths_leave(struct nx_paths *paths, uint64_t from, unsigned first)
 {
 	struct nx_path *path = find_or_make(paths, from);
+	unsigned least = paths->eager && !first ? EAGER_LEAVES : FIRST_LEAVES;
 
 	path->free = !first;
 	if (path->leaves < UINT16_MAX)
 		path->leaves++;
-	if (first < FIRST_LEAVES)
-		first = FIRST_LEAVES;
+	if (first < least)
+		first = least;
 	return path->leaves >= first << path->traces;
 }
 
 /*
  * Back off after a success, too: a branch may have more targets than fit. Without costs, where each
  * exit is worth a trace, one success makes up for one failure: a guest that begins again and again
- * in new memory meets a page that is not there yet every time, and an exit behind it the next.
+ * in new memory meets a page that is not there yet every time, and an exit behind it the next. An
+ * eager engine backs off after failures only.
  */
 void nx_paths_traced(struct nx_paths *paths, uint64_t from, bool found)
 {
 	struct nx_path *path = find_or_make(paths, from);
+	uint8_t least = paths->eager ? 0 : 1;
 
 	path->failed = !found;
 	if (found)
 		path->excused = false;
 	path->leaves = 0;
 	if (found && path->free)
-		path->traces = path->traces > 1 ? path->traces - 1 : 1;
+		path->traces = path->traces > least ? path->traces - 1 : least;
 	else if (path->traces < MAX_TRACES)
 		path->traces++;
 }

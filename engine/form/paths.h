@@ -57,6 +57,7 @@ struct nx_path {
 struct nx_paths {
 	struct nx_path slot[NX_PATH_SLOTS];
 	unsigned victim;
+	bool eager; /* nx_config */
 };
 
 void nx_paths_note(struct nx_paths *paths, uint64_t from, uint64_t to);

@@ -45,6 +45,7 @@ struct nx_tracker {
 	uint64_t leaks;
 	uint16_t skip_first; /* nx_experiment */
 	bool give_up;
+	bool eager; /* nx_config */
 };
 
 enum nx_track_verdict {

@@ -35,6 +35,8 @@
 
 /* First exit: inserted with count 0; second: 1; third: translated. */
 #define COUNT_HOT 2u
+/* With nx_config.eager: the second exit is. */
+#define COUNT_EAGER 1u
 #define COUNT_MAX 3u
 
 /*
@@ -169,7 +171,8 @@ enum nx_track_verdict nx_tracker_note(struct nx_tracker *tracker, uint64_t pc, c
 			entry->skip--;
 		return NX_TRACK_COLD;
 	}
-	return entry->count >= COUNT_HOT ? NX_TRACK_HOT : NX_TRACK_COLD;
+	return entry->count >= (tracker->eager ? COUNT_EAGER : COUNT_HOT) ? NX_TRACK_HOT
+									  : NX_TRACK_COLD;
 }
 
 bool nx_tracker_remember(struct nx_tracker *tracker, uint64_t pc, const uint8_t *bytes,

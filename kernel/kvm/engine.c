@@ -129,6 +129,7 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 	v->weighs = READ_ONCE(nxk_weigh) || READ_ONCE(v->vm->weigh);
 	config.experiment.ignore_costs = !v->weighs;
 	config.counts_waste = true;
+	config.eager = !v->weighs;
 	v->memory.arena_size = PAGE_ALIGN(nx_engine_arena_size());
 	if (nxk_fails(NXK_FAIL_CACHE))
 		config.experiment.fail = NX_FAIL_CACHE;

@@ -147,6 +147,31 @@ static void test_thresholds_without_costs(void **state)
 	assert_int_equal(leaves_until(branch, 0), 4);
 }
 
+/* An eager engine follows each side exit as long as none of a branch's leads nowhere. */
+static void test_thresholds_eager(void **state)
+{
+	const uint64_t branch = name(0x4000);
+
+	(void)state;
+	paths.eager = true;
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(leaves_until(branch, 0), 1);
+		nx_paths_traced(&paths, branch, true);
+	}
+	for (unsigned traces = 0, want = 1; traces < 6; traces++, want *= 2) {
+		assert_int_equal(leaves_until(branch, 0), want);
+		nx_paths_traced(&paths, branch, false);
+	}
+	for (unsigned want = 64; want > 1; want /= 2) {
+		assert_int_equal(leaves_until(branch, 0), want);
+		nx_paths_traced(&paths, branch, true);
+	}
+	assert_int_equal(leaves_until(branch, 0), 1);
+	/* With costs it does what they say. */
+	assert_int_equal(leaves_until(name(0x5000), 2), 2);
+	assert_int_equal(leaves_until(name(0x6000), 1), 2);
+}
+
 /* A path may be seen and yet lead nowhere lately. */
 static void test_leads(void **state)
 {
@@ -254,6 +279,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_no_needless_eviction, reset),
 	    cmocka_unit_test_setup(test_thresholds, reset),
 	    cmocka_unit_test_setup(test_thresholds_without_costs, reset),
+	    cmocka_unit_test_setup(test_thresholds_eager, reset),
 	    cmocka_unit_test(test_leads),
 	    cmocka_unit_test(test_excuse),
 	    cmocka_unit_test(test_names),

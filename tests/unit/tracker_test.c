@@ -89,6 +89,18 @@ static void third_exit_is_hot(void **state)
 		assert_int_equal(note(0x1234, START + 3 + i), NX_TRACK_HOT);
 }
 
+static void second_exit_is_hot_to_an_eager_engine(void **state)
+{
+	(void)state;
+	tracker.eager = true;
+	assert_int_equal(note(0x1234, START), NX_TRACK_COLD);
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(note(0x1234, START + 1 + i), NX_TRACK_HOT);
+	/* Not at places where nothing was found. */
+	nx_tracker_barren(&tracker, 0x1234, in_al_dx, 1);
+	assert_int_equal(note(0x1234, START + 30), NX_TRACK_COLD);
+}
+
 static void counts_are_per_instruction(void **state)
 {
 	static const uint8_t out_80[] = {0xe6, 0x80}, out_81[] = {0xe6, 0x81};
@@ -402,6 +414,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup(third_exit_is_hot, fresh),
+	    cmocka_unit_test_setup(second_exit_is_hot_to_an_eager_engine, fresh),
 	    cmocka_unit_test_setup(counts_are_per_instruction, fresh),
 	    cmocka_unit_test_setup(properties_accumulate, find_mates),
 	    cmocka_unit_test_setup(translated_before_is_hot_at_once, fresh),
