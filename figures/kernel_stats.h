@@ -10,6 +10,7 @@
 
 #define NXK_STATS(X)                                                        \
 	X(delivered_deadline, "writes to TSC_DEADLINE that were avoided")   \
+	X(delivered_eoi, "ends of the local APIC's interrupts, likewise")   \
 	X(to_vmm, "of all avoided, exits that went on to the VMM")          \
 	X(to_vmm_mmio, "of these, accesses to device memory")               \
 	X(unfit, "exits behind which the vCPU's state forbade a stay")      \

@@ -30,7 +30,7 @@
 
 #define NX_SHARE_NAME "noexit-counters"
 #define NX_SHARE_MAGIC 0x30746978656f6eull /* "noexit0" */
-#define NX_SHARE_VERSION 10
+#define NX_SHARE_VERSION 11
 #define NX_SHARE_CLUSTERS 512
 #define NX_SHARE_DATA (512u * 1024)
 #define NX_SHARE_LAZY_NS 20000000u

@@ -10,10 +10,13 @@
  */
 #include "host.h"
 
+#include <asm/apicdef.h>
 #include <asm/kvm_para.h>
 #include <asm/msr-index.h>
 
 #include "trace.h"
+
+#define X2APIC_EOI (APIC_BASE_MSR + (APIC_EOI >> 4))
 
 /*
  * Return whether a write to the MSR changes no state that the engine or a stay relies on. After a
@@ -54,6 +57,7 @@ static int call_insn_handler(struct nxk_vcpu *v)
 		return kvm_emulate_rdmsr(vcpu);
 	case NX_INSN_WRMSR:
 		v->stats->delivered_deadline += v->exit.operand == MSR_IA32_TSC_DEADLINE;
+		v->stats->delivered_eoi += v->exit.operand == X2APIC_EOI;
 		v->last = !write_is_harmless((u32)v->exit.operand);
 		return kvm_emulate_wrmsr(vcpu);
 	case NX_INSN_HLT:
@@ -134,7 +138,8 @@ int nxk_deliver(struct nxk_vcpu *v)
 		v->skipped = false;
 		return 1;
 	}
-	nx_stats_avoided(v->host, &v->exit);
+	if (!nxk_is_free(v))
+		nx_stats_avoided(v->host, &v->exit);
 	v->seen.delivering = true;
 	v->skipped = v->last = v->reread = false;
 	result = nxk_fails(NXK_FAIL_HANDLER) ? 1 : call_handler(v);

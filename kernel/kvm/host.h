@@ -204,7 +204,8 @@ struct nxk_vendor {
 	enum nx_route (*route_nested)(struct nxk_vcpu *v, const struct nx_exit *exit);
 	int (*deliver_nested)(struct nxk_vcpu *v);
 	/* Execute such an instruction, of which route_nested() has said NX_ROUTE_FREE; the
-	 * registers are those of v->state. false: it is left to the hardware. */
+	 * registers are those of v->state. false: it is left to the hardware. NULL: it is
+	 * delivered as one with an exit is. */
 	bool (*execute)(struct nxk_vcpu *v);
 	u32 nested_exits; /* their bit of nx_config.exits */
 	/* For exits that are emulated here and not by KVM's handler, to compare what KVM's does:

@@ -58,13 +58,16 @@ u32 nxk_svm_exit_code(const struct nx_exit *exit)
  */
 enum nx_route nxk_svm_route_nested(struct nxk_vcpu *v, const struct nx_exit *exit)
 {
+	/* The processor may execute them by itself. */
+	enum nx_route run = nxk_vendor->intercepts(v->vcpu, exit) ? NX_ROUTE_EXIT : NX_ROUTE_FREE;
+
 	switch (exit->insn) {
 	case NX_INSN_VMLOAD:
 	case NX_INSN_VMSAVE:
 	case NX_INSN_STGI:
-		return NX_ROUTE_EXIT;
+		return run;
 	case NX_INSN_CLGI:
-		return nxk_event_waits(v->vcpu, v->state->rflags) ? NX_ROUTE_LEAVE : NX_ROUTE_EXIT;
+		return nxk_event_waits(v->vcpu, v->state->rflags) ? NX_ROUTE_LEAVE : run;
 	case NX_INSN_VMRUN:
 		return nxk_vendor->masked(v->vcpu) ? NX_ROUTE_EXIT : NX_ROUTE_LEAVE;
 	default:

@@ -134,7 +134,7 @@ static int run(struct nxk_vcpu *v)
 	int result;
 
 	while (!(v->left = nxk_engine_resume(v) != NX_EXIT)) {
-		if (nxk_is_free(v)) {
+		if (nxk_is_free(v) && nxk_vendor->execute) {
 			if (nxk_vendor->execute(v) && may_continue(v))
 				continue;
 			break;
