@@ -50,6 +50,12 @@ u32 nxk_svm_exit_code(const struct nx_exit *exit)
 	}
 }
 
+/* The processor may execute it by itself. */
+static enum nx_route route_run(struct nxk_vcpu *v, const struct nx_exit *exit)
+{
+	return nxk_vendor->intercepts(v->vcpu, exit) ? NX_ROUTE_EXIT : NX_ROUTE_FREE;
+}
+
 /*
  * VMRUN commonly stands in the shadow of STI, which neither KVM nor the hardware knows of if the
  * engine has executed STI. If the instruction is left to the hardware after all, no interrupt must
@@ -58,16 +64,14 @@ u32 nxk_svm_exit_code(const struct nx_exit *exit)
  */
 enum nx_route nxk_svm_route_nested(struct nxk_vcpu *v, const struct nx_exit *exit)
 {
-	/* The processor may execute them by itself. */
-	enum nx_route run = nxk_vendor->intercepts(v->vcpu, exit) ? NX_ROUTE_EXIT : NX_ROUTE_FREE;
-
 	switch (exit->insn) {
 	case NX_INSN_VMLOAD:
 	case NX_INSN_VMSAVE:
 	case NX_INSN_STGI:
-		return run;
+		return route_run(v, exit);
 	case NX_INSN_CLGI:
-		return nxk_event_waits(v->vcpu, v->state->rflags) ? NX_ROUTE_LEAVE : run;
+		return nxk_event_waits(v->vcpu, v->state->rflags) ? NX_ROUTE_LEAVE
+								  : route_run(v, exit);
 	case NX_INSN_VMRUN:
 		return nxk_vendor->masked(v->vcpu) ? NX_ROUTE_EXIT : NX_ROUTE_LEAVE;
 	default:

@@ -439,6 +439,12 @@
 	mov	eax, 1
 	cpuid
 	fold_cpuid
+	test	edi, 15
+	jnz	3f
+	mov	eax, 0x7777		/* a hypercall that KVM does not have */
+	vmmcall
+	fold	eax
+3:
 	svm_enter
 	cmp	dword ptr [r8 + 0x70], 0x72
 	jne	2f
