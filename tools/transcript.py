@@ -24,6 +24,7 @@ MASKS = [(re.compile(pattern), replacement) for pattern, replacement in (
      r"clocksource: timekeeping watchdog on CPU\d+: Marking clocksource 'tsc' as unstable[^\n]*|"
      r"clocksource: +'(kvm-clock|tsc|hpet|acpi_pm)' [^\n]*|TSC found unstable after boot[^\n]*|"
      r"tsc: Marking TSC unstable due to clocksource watchdog|sched_clock: Marking unstable [^\n]*|"
+     r"clocksource: (timekeeping watchdog on CPU\d+: \S+ )?\S+ read-back delay of [^\n]*|"
      r"clocksource: Long readout interval, skipping watchdog check[^\n]*)\n", ""),
     # What the stack walk of a kernel warning marks as guesses.
     (r"(?m)^\[ *\d+\.\d+\]  \? \S+\n", ""),
