@@ -82,7 +82,8 @@ class TranscriptTest(unittest.TestCase):
     def test_clock_that_is_read_late(self):
         for late in ("timekeeping watchdog on CPU0: kvm-clock wd-wd read-back delay of 7521288ns",
                      "wd-tsc-early-wd read-back delay of 2999532ns, clock-skew test skipped!"):
-            self.assertTrue(self.agree(BOOT.replace("reaped", f"reaped[   95.834344] clocksource: {late}\r\n")))
+            self.assertTrue(self.agree(
+                BOOT.replace("reaped", f"reaped[   95.834344] clocksource: {late}\r\n")))
 
     def test_serial_console_of_the_firmware(self):
         self.assertTrue(self.agree(BOOT.replace("... o\x1b", "... ok\x1b")))
