@@ -350,13 +350,12 @@ static bool is(const struct oracle *o, ZydisMnemonic mnemonic, ZydisRegister reg
 	       o->op[0].reg.value == reg;
 }
 
-/* What a data instruction does to the facts. */
 /* What an instruction writes of the registers that a check computes with. */
 struct written {
 	bool r10, r11, r14;
 };
 
-/* Note writes of the context's fields. */
+/* Note writes of the context's fields; return which of these registers are written. */
 static struct written update_written(const struct oracle *o, struct facts *f)
 {
 	struct written sets = {0};
@@ -428,6 +427,7 @@ static void update_r10(const struct oracle *o, struct facts *f, const struct fac
 	}
 }
 
+/* What a data instruction does to the facts. */
 static void update(const struct oracle *o, struct facts *f)
 {
 	const struct facts was = *f;

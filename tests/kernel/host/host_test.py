@@ -6,7 +6,6 @@ have seen have to be equal, and KVM has to count fewer exits.
 """
 
 import os
-import re
 import sys
 import unittest
 from pathlib import Path
@@ -15,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE.parent)]
 
-from module_testing import build_or_skip, complaints, warnings  # noqa: E402
+from module_testing import build_or_skip, complaints, vmm_figures, warnings  # noqa: E402
 
 from lab_testing import BUILD, main, run_lab  # noqa: E402
 
@@ -82,7 +81,6 @@ wait
 sed 's/^/long /' /tmp/long
 dmesg
 """
-LINE = re.compile(r"^(stock|with|shared|checked|loaded|long) (\w+) (\w+): digest (\w+) exits (\d+) vmm (\d+) us \d+$")
 
 
 class HostTest(unittest.TestCase):
@@ -92,11 +90,9 @@ class HostTest(unittest.TestCase):
         file = Path(BUILD) / f"tests/kernel/host/guests-{LAB}"
         file.write_text("".join(f"{p} {m}\n" for p, m in guests), encoding="ascii")
         cls.guests = guests
-        cls.lines = run_lab(SCRIPT.format(turns=TURNS, long=2000, rounds=ROUNDS), cpu=CPU, release=RELEASE,
-                            put={"/root/noexit.ko": MODULE, "/root/guests": file}).stdout.splitlines()
-        cls.found = {}
-        for match in filter(None, map(LINE.match, cls.lines)):
-            cls.found[match[1], match[2], match[3]] = (match[4], int(match[5]), int(match[6]))
+        text = run_lab(SCRIPT.format(turns=TURNS, long=2000, rounds=ROUNDS), cpu=CPU, release=RELEASE,
+                       put={"/root/noexit.ko": MODULE, "/root/guests": file}).stdout
+        cls.lines, cls.found = text.splitlines(), vmm_figures(text)
         cls.total = {name: int(value) for name, value in
                      (line.split()[1:] for line in cls.lines if line.startswith("total "))}
         cls.check = {name: int(value) for name, value in

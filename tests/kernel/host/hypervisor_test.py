@@ -7,7 +7,6 @@ must see the same without and with the module, and with virtual GIF and without.
 hypervisors, two levels deep.
 """
 
-import re
 import sys
 import unittest
 from pathlib import Path
@@ -15,9 +14,9 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from module_testing import build_or_skip, complaints  # noqa: E402
+from module_testing import build_or_skip, complaints, vmms_in_lab  # noqa: E402
 
-from lab_testing import main, run_lab  # noqa: E402
+from lab_testing import main  # noqa: E402
 
 TURNS = 200
 LONG = 400
@@ -43,20 +42,13 @@ for vgif in 1 0; do
 done
 dmesg
 """
-LINE = re.compile(r"^(\w+)-(\w*) svm 64: digest (\w+) exits (\d+) vmm (\d+) us \d+$")
 
 
 class HypervisorTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        result = run_lab(SCRIPT, outputs="tests/kernel/host/vmm", put={"/root/noexit.ko": MODULE})
-        cls.text = result.stdout
-        if result.returncode == 125:
-            raise AssertionError(f"the lab failed: {cls.text}")
-        cls.found = {(match[1], match[2]): (match[3], int(match[4]), int(match[5]))
-                     for match in map(LINE.match, cls.text.splitlines()) if match}
-        cls.total = {tuple(words[:2]): int(words[2]) for words in map(str.split, cls.text.splitlines())
-                     if len(words) == 3 and words[0][:5] in ("total", "first")}
+        cls.text, found, cls.total = vmms_in_lab(SCRIPT, put={"/root/noexit.ko": MODULE})
+        cls.found = {tuple(run.split("-")): figures for (run, _, _), figures in found.items()}
 
     def test_it_sees_the_same(self):
         for how in ("", *DISTURBED):

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE.parent)]
 
-from module_testing import build_or_skip, complaints  # noqa: E402
+from module_testing import build_or_skip, complaints, vmm_figures  # noqa: E402
 
 from lab_testing import main, said_in_lab, shared_files  # noqa: E402
 
@@ -81,7 +81,6 @@ run checked 0
 mark uncheck
 dmesg >/out/log-inner
 """
-LINE = re.compile(r"^(\w+) (\w+) (\w+): digest (\w+) exits (\d+) vmm (\d+) us (\d+)$")
 HIT = re.compile(r"^([\w-]+) (kvm_\w+) \w+: *(\d+) } hitcount: *(\d+)$")
 # SVM_EXIT_*
 MSR, VMRUN, VMLOAD, VMSAVE, STGI, CLGI = 0x7c, 0x80, 0x82, 0x83, 0x84, 0x85
@@ -101,14 +100,9 @@ class NestedTest(unittest.TestCase):
                 share=path / "out", put={"/root/noexit.ko": MODULE, "/root/outer": path / "outer",
                                          "/root/others": path / "others"})
             cls.out = shared_files(path / "out")
-        cls.found, cls.hits = {}, collections.defaultdict(collections.Counter)
-        for line in cls.text.splitlines():
-            match, hit = LINE.match(line), HIT.match(line)
-            if match:
-                cls.found[match[1], match[2], match[3]] = (match[4], int(match[5]), int(match[6]),
-                                                           int(match[7]))
-            elif hit:
-                cls.hits[hit[1]][hit[2], int(hit[3])] += int(hit[4])
+        cls.found, cls.hits = vmm_figures(cls.text), collections.defaultdict(collections.Counter)
+        for hit in filter(None, map(HIT.match, cls.text.splitlines())):
+            cls.hits[hit[1]][hit[2], int(hit[3])] += int(hit[4])
         cls.total = {words[2]: int(words[3]) for words in map(str.split, cls.text.splitlines())
                      if words[:2] == ["outer", "total"]}
 

@@ -6,7 +6,6 @@ same both times, without and with the module: one of them writes and reads the f
 where they are shadowed, by the processor itself, in turns.
 """
 
-import re
 import sys
 import unittest
 from pathlib import Path
@@ -14,9 +13,9 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from module_testing import build_or_skip, complaints  # noqa: E402
+from module_testing import build_or_skip, complaints, vmms_in_lab  # noqa: E402
 
-from lab_testing import main, run_lab  # noqa: E402
+from lab_testing import main  # noqa: E402
 
 TURNS = 40
 PROGRAMS = ("vmx", "vmx_shadow")
@@ -41,21 +40,14 @@ for shadow in Y N; do
 done
 dmesg
 """
-LINE = re.compile(r"^(\w+) (\w+) 64: digest (\w+) exits (\d+) vmm (\d+) us \d+$")
 
 
 class ShadowTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        result = run_lab(SCRIPT, "--vmcs-shadowing", cpu="intel", outputs="tests/kernel/host/vmm",
-                         put={"/root/noexit.ko": MODULE})
-        cls.text = result.stdout
-        if result.returncode == 125:
-            raise AssertionError(f"the lab failed: {cls.text}")
-        cls.found = {(match[1], match[2]): (match[3], int(match[4]), int(match[5]))
-                     for match in map(LINE.match, cls.text.splitlines()) if match}
-        cls.total = {tuple(words[:2]): int(words[2]) for words in map(str.split, cls.text.splitlines())
-                     if len(words) == 3 and words[0].startswith("total")}
+        cls.text, found, cls.total = vmms_in_lab(SCRIPT, "--vmcs-shadowing", cpu="intel",
+                                                 put={"/root/noexit.ko": MODULE})
+        cls.found = {(run, program): figures for (run, program, _), figures in found.items()}
 
     def test_kvm_uses_it_and_does_not(self):
         self.assertIn("shadowing Y Y\n", self.text)
