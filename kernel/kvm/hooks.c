@@ -134,12 +134,9 @@ static bool is_for_the_kernel(const struct kvm_vcpu *vcpu, enum nxk_class class)
 /* Return whether a stay may begin behind the exit; if not, perhaps not behind the next ones. */
 static bool is_wanted(struct nxk_vcpu *v, unsigned long rip, u32 code, enum nxk_class class)
 {
-	struct nxk_pass *pass;
-
 	if (nxk_engine_wants(v, rip, class))
 		return true;
-	pass = pass_of(v, rip);
-	*pass = (struct nxk_pass){
+	*pass_of(v, rip) = (struct nxk_pass){
 	    .rip = rip,
 	    .code = is_for_the_kernel(v->vcpu, class) ? code : NXK_NO_CODE,
 	    .left = nxk_engine_pass(v, rip),

@@ -289,6 +289,11 @@ static __always_inline bool nxk_is_seen(const struct nxk_seen *seen, const struc
 {
 	return likely(seen->vcpu == vcpu);
 }
+/* Return the structure of the vCPU that has been met; NULL: its VM is not enabled. */
+static __always_inline struct nxk_vcpu *nxk_vcpu_seen(struct nxk_seen *seen)
+{
+	return seen->known ? container_of(seen, struct nxk_vcpu, seen) : NULL;
+}
 /* Return the vCPU's structure, created at the first call; NULL: the VM is not enabled, or no stay
  * may begin any more. */
 struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu);
@@ -299,9 +304,7 @@ static __always_inline struct nxk_vcpu *nxk_vcpu_known(struct kvm_vcpu *vcpu)
 {
 	struct nxk_seen *seen = this_cpu_read(nxk_seen);
 
-	if (!nxk_is_seen(seen, vcpu))
-		return nxk_vcpu_look_up(vcpu);
-	return seen->known ? container_of(seen, struct nxk_vcpu, seen) : NULL;
+	return nxk_is_seen(seen, vcpu) ? nxk_vcpu_seen(seen) : nxk_vcpu_look_up(vcpu);
 }
 /* Look again for vCPUs that are of no enabled VM. */
 void nxk_forget_strangers(void);

@@ -281,12 +281,8 @@ static noinline struct nxk_vcpu *find_or_make(struct kvm_vcpu *vcpu)
 struct nxk_vcpu *nxk_vcpu_of(struct kvm_vcpu *vcpu)
 {
 	struct nxk_seen *seen = this_cpu_read(nxk_seen);
-	struct nxk_vcpu *v = NULL;
+	struct nxk_vcpu *v = nxk_is_seen(seen, vcpu) ? nxk_vcpu_seen(seen) : find_or_make(vcpu);
 
-	if (!nxk_is_seen(seen, vcpu))
-		v = find_or_make(vcpu);
-	else if (seen->known)
-		v = container_of(seen, struct nxk_vcpu, seen);
 	return v && !v->off && !READ_ONCE(v->vm->off) ? v : NULL;
 }
 
