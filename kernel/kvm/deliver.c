@@ -73,6 +73,11 @@ static int call_insn_handler(struct nxk_vcpu *v)
 	case NX_INSN_CLGI:
 	case NX_INSN_VMREAD:
 	case NX_INSN_VMWRITE:
+	case NX_INSN_VMPTRLD:
+	case NX_INSN_VMPTRST:
+	case NX_INSN_VMCLEAR:
+	case NX_INSN_INVEPT:
+	case NX_INSN_INVVPID:
 	case NX_INSN_VMLAUNCH:
 	case NX_INSN_VMRESUME:
 		return nxk_deliver_nested(v);

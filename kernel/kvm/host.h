@@ -548,6 +548,16 @@ bool nxk_shadow_write(u64 field, u64 value);
 /* Have KVM copy to the shadow VMCS what it has put off until the next entry of the hardware. */
 void nxk_shadow_sync(struct kvm_vcpu *vcpu);
 
+/* ---- vmx_operands.c: the operands of VMX's instructions, in the VMCS ---- */
+
+/* Return whether the processor lets them be written. */
+bool nxk_operands_find(void);
+/* Write those in memory, and INVEPT's and INVVPID's type, as the exit would have left them, for
+ * KVM's handler; false: that cannot be done. The registers have been written back. */
+bool nxk_operands_write(struct kvm_vcpu *vcpu, const struct nx_exit *exit);
+/* Return whether those of the hardware's exit, of the same reason, equal the engine's. */
+bool nxk_operands_same(struct kvm_vcpu *vcpu, const struct nx_exit *exit);
+
 /* ---- mmio.c ---- */
 
 /* Return whether a device in the kernel, or an eventfd, may take an access there. The LAPIC's page

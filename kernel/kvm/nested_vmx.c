@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * nested_vmx.c - the instructions of a guest hypervisor, on Intel's processors: VMREAD, VMWRITE,
- * VMLAUNCH and VMRESUME.
+ * nested_vmx.c - the instructions of a guest hypervisor, on Intel's processors.
  *
- * The last two are emulated by kvm_intel's own exit handlers. Those of the others find the operands
- * in the instruction information in the VMCS, which the processor writes at an exit, and not every
- * processor lets VMWRITE change that. So VMREAD and VMWRITE are done here. They access KVM's copy
+ * All but VMREAD and VMWRITE are emulated by kvm_intel's own exit handlers. Those of VMPTRLD,
+ * VMPTRST, VMCLEAR, INVEPT and INVVPID find the operands in the VMCS, where the processor writes
+ * them at an exit, and not every processor lets VMWRITE change that (vmx_operands.c). Where it does
+ * not, they are left to the hardware.
+ *
+ * VMREAD and VMWRITE are frequent, and done here on every processor. They access KVM's copy
  * of the guest hypervisor's VMCS by KVM's own table of offsets, or the shadow VMCS where KVM uses
  * VMCS shadowing and that holds the field (shadow_vmcs.c). Whatever would have KVM do more than
  * that is left to the hardware: failures, read-only fields, and fields that KVM has yet to copy
@@ -44,6 +46,14 @@ static int no_handler(struct kvm_vcpu *vcpu)
 
 DEFINE_STATIC_CALL(nxk_vmx_launch, no_handler);
 DEFINE_STATIC_CALL(nxk_vmx_resume, no_handler);
+DEFINE_STATIC_CALL(nxk_vmx_ptrld, no_handler);
+DEFINE_STATIC_CALL(nxk_vmx_ptrst, no_handler);
+DEFINE_STATIC_CALL(nxk_vmx_clear, no_handler);
+DEFINE_STATIC_CALL(nxk_vmx_invept, no_handler);
+DEFINE_STATIC_CALL(nxk_vmx_invvpid, no_handler);
+
+/* Whether those that take their operands from the VMCS can be called. */
+static bool operands_writable;
 
 /* KVM's table, indexed by the field's encoding rotated left by 6 bits. 0: it has no such field. */
 static const u16 *offsets;
@@ -86,6 +96,12 @@ static bool find_handlers(void)
 		return false;
 	static_call_update(nxk_vmx_launch, handlers[EXIT_REASON_VMLAUNCH]);
 	static_call_update(nxk_vmx_resume, handlers[EXIT_REASON_VMRESUME]);
+	static_call_update(nxk_vmx_ptrld, handlers[EXIT_REASON_VMPTRLD]);
+	static_call_update(nxk_vmx_ptrst, handlers[EXIT_REASON_VMPTRST]);
+	static_call_update(nxk_vmx_clear, handlers[EXIT_REASON_VMCLEAR]);
+	static_call_update(nxk_vmx_invept, handlers[EXIT_REASON_INVEPT]);
+	static_call_update(nxk_vmx_invvpid, handlers[EXIT_REASON_INVVPID]);
+	operands_writable = nxk_operands_find();
 	return true;
 }
 
@@ -209,16 +225,20 @@ static bool handler_is_plain(struct kvm_vcpu *vcpu, u64 field, bool write)
 	       is_current(vcpu, field, shadowed_writable);
 }
 
+/* Return whether an instruction is one that may be done here, or given to KVM with its operands. */
+static bool is_plain(struct nxk_vcpu *v, const struct nx_exit *exit)
+{
+	return NXK_FIELD(v->vcpu, VMX_VMXON, bool) && !has_enlightened_vmcs(v->vcpu) &&
+	       in_64_bit_mode(v->state) && (!exit->memory || is_canonical(v->state, exit->linear));
+}
+
 static enum nx_route route_access(struct nxk_vcpu *v, const struct nx_exit *exit)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 	u64 field = exit->operand;
 
-	if (!NXK_FIELD(vcpu, VMX_VMXON, bool) ||
-	    NXK_FIELD(vcpu, VMX_CURRENT_VMPTR, gpa_t) == INVALID_GPA ||
-	    has_enlightened_vmcs(vcpu) || !in_64_bit_mode(v->state) || !place_of(vcpu, field))
-		return NX_ROUTE_LEAVE;
-	if (exit->memory && !is_canonical(v->state, exit->linear))
+	if (!is_plain(v, exit) || NXK_FIELD(vcpu, VMX_CURRENT_VMPTR, gpa_t) == INVALID_GPA ||
+	    !place_of(vcpu, field))
 		return NX_ROUTE_LEAVE;
 	v->copy = nxk_shadow_copy(vcpu, field, exit->write);
 	switch (v->copy) {
@@ -238,6 +258,12 @@ enum nx_route nxk_vmx_route_nested(struct nxk_vcpu *v, const struct nx_exit *exi
 	case NX_INSN_VMREAD:
 	case NX_INSN_VMWRITE:
 		return route_access(v, exit);
+	case NX_INSN_VMPTRLD:
+	case NX_INSN_VMPTRST:
+	case NX_INSN_VMCLEAR:
+	case NX_INSN_INVEPT:
+	case NX_INSN_INVVPID:
+		return operands_writable && is_plain(v, exit) ? NX_ROUTE_EXIT : NX_ROUTE_LEAVE;
 	case NX_INSN_VMLAUNCH:
 	case NX_INSN_VMRESUME:
 		return v->state->rflags & X86_EFLAGS_IF || !in_64_bit_mode(v->state)
@@ -371,14 +397,46 @@ static int deliver_entry(struct nxk_vcpu *v)
 						: static_call(nxk_vmx_resume)(vcpu);
 }
 
+static int call_operand_handler(struct kvm_vcpu *vcpu, enum nx_insn_exit insn)
+{
+	switch (insn) {
+	case NX_INSN_VMPTRLD:
+		return static_call(nxk_vmx_ptrld)(vcpu);
+	case NX_INSN_VMPTRST:
+		return static_call(nxk_vmx_ptrst)(vcpu);
+	case NX_INSN_VMCLEAR:
+		return static_call(nxk_vmx_clear)(vcpu);
+	case NX_INSN_INVEPT:
+		return static_call(nxk_vmx_invept)(vcpu);
+	default:
+		return static_call(nxk_vmx_invvpid)(vcpu);
+	}
+}
+
+/*
+ * VMPTRLD and VMCLEAR write the VMCS that is current until then to the guest hypervisor's memory,
+ * with the fields from the shadow VMCS, so that has to hold them. Which copy of the next one holds
+ * KVM says as it does behind an exit.
+ */
+static int deliver_operand(struct nxk_vcpu *v)
+{
+	nxk_shadow_sync(v->vcpu);
+	if (!nxk_operands_write(v->vcpu, &v->exit))
+		return 1;
+	return call_operand_handler(v->vcpu, v->exit.insn);
+}
+
 int nxk_vmx_deliver_nested(struct nxk_vcpu *v)
 {
 	switch (v->exit.insn) {
 	case NX_INSN_VMREAD:
 	case NX_INSN_VMWRITE:
 		return access(v) ? succeed(v) : 1;
-	default:
+	case NX_INSN_VMLAUNCH:
+	case NX_INSN_VMRESUME:
 		return deliver_entry(v);
+	default:
+		return deliver_operand(v);
 	}
 }
 

@@ -13,6 +13,15 @@ static inline u64 nxk_vmcs_read(unsigned long field)
 	return value;
 }
 
+/* Return false if the field cannot be written. */
+static inline bool nxk_vmcs_try_write(unsigned long field, u64 value)
+{
+	bool done;
+
+	asm volatile("vmwrite %2, %1" : "=@cca"(done) : "r"(field), "rm"(value) : "memory");
+	return done;
+}
+
 static inline void nxk_vmcs_write(unsigned long field, u64 value)
 {
 	asm volatile("vmwrite %1, %0" : : "r"(field), "rm"(value) : "cc");

@@ -99,6 +99,16 @@ static u32 reason_for(enum nx_insn_exit insn)
 		return EXIT_REASON_VMREAD;
 	case NX_INSN_VMWRITE:
 		return EXIT_REASON_VMWRITE;
+	case NX_INSN_VMPTRLD:
+		return EXIT_REASON_VMPTRLD;
+	case NX_INSN_VMPTRST:
+		return EXIT_REASON_VMPTRST;
+	case NX_INSN_VMCLEAR:
+		return EXIT_REASON_VMCLEAR;
+	case NX_INSN_INVEPT:
+		return EXIT_REASON_INVEPT;
+	case NX_INSN_INVVPID:
+		return EXIT_REASON_INVVPID;
 	case NX_INSN_VMLAUNCH:
 		return EXIT_REASON_VMLAUNCH;
 	default:
@@ -106,26 +116,11 @@ static u32 reason_for(enum nx_insn_exit insn)
 	}
 }
 
-static u64 register_of(struct kvm_vcpu *vcpu, unsigned int number)
-{
-	return vcpu->arch.regs[number & 0xf];
-}
-
-/* The instruction information holds the registers (SDM vol. 3, table 28-14). */
-static bool same_access(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
-{
-	u32 info = (u32)nxk_vmcs_read(VMX_INSTRUCTION_INFO);
-	bool memory = !(info & BIT(10));
-
-	return memory == exit->memory && register_of(vcpu, info >> 28) == exit->operand &&
-	       (memory || !exit->write || register_of(vcpu, info >> 3) == exit->data);
-}
-
 static bool same_nested(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 {
 	return reason_of(vcpu) == reason_for(exit->insn) &&
 	       nxk_vmcs_read(VM_EXIT_INSTRUCTION_LEN) == exit->next - exit->rip &&
-	       (nx_exit_class_of(exit) != NX_CLASS_VMCS || same_access(vcpu, exit));
+	       nxk_operands_same(vcpu, exit);
 }
 
 /* The exit qualification of a port access holds its size, direction and port (SDM vol. 3, table

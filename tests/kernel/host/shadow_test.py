@@ -18,7 +18,7 @@ from module_testing import build_or_skip, complaints, vmms_in_lab  # noqa: E402
 from lab_testing import main  # noqa: E402
 
 TURNS = 40
-PROGRAMS = ("vmx", "vmx_shadow")
+PROGRAMS = ("vmx", "vmx_shadow", "vmx_pointers")
 SCRIPT = f"""
 all() {{
 	for program in {" ".join(PROGRAMS)}; do
