@@ -266,7 +266,7 @@ struct nx_cluster *nx_cache_revive(struct nx_engine *engine)
 					cluster->cs_limit))
 			continue;
 		cluster->state = NX_CLUSTER_VALID;
-		cluster->side_exit_cost_ns = 0;
+		cluster->side_exit_cost_ns = cluster->side_exits = 0;
 		if (cluster->reform_failures < MAX_REFORM_FAILURES)
 			cluster->reform_failures++;
 		engine->counters.same++;

@@ -28,6 +28,7 @@ struct nx_cluster {
 	} state;
 	uint64_t graph_hash;
 	uint64_t side_exit_cost_ns; /* the cost of side exits onto known paths that it lacks */
+	uint16_t side_exits;        /* onto such paths, counted without costs */
 	uint8_t reform_failures;    /* rebuilds that gave the same graph: each doubles the wait */
 	uint16_t insns, exiting, blocks, fragments, sites, entries;
 	uint32_t code, code_size; /* offset in the code cache */

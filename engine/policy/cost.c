@@ -236,8 +236,9 @@ bool nx_cost_follow(const struct nx_engine *engine)
 
 bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster)
 {
+	/* Each exit is worth a rebuild then, but not one that has given the same cluster before. */
 	if (!nx_cost_known(engine))
-		return true;
+		return ++cluster->side_exits >= 1u << cluster->reform_failures;
 	cluster->side_exit_cost_ns += price_of_leaving(engine);
 	/* The cost with the new path is unknown, but most of the cluster stays as it is. */
 	return cluster->side_exit_cost_ns * EAGERNESS >= cluster->made_ns

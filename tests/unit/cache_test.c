@@ -124,7 +124,7 @@ static void test_revive(void **state)
 	a->state = NX_CLUSTER_DROPPED;
 	assert_null(nx_cache_revive(m->engine));
 	a->state = NX_CLUSTER_OUTGROWN;
-	a->side_exit_cost_ns = 7;
+	a->side_exit_cost_ns = a->side_exits = 7;
 #define OTHER(change)                                            \
 	do {                                                     \
 		change;                                          \
@@ -145,6 +145,7 @@ static void test_revive(void **state)
 	assert_ptr_equal(find(m, 0x1000), a);
 	assert_int_equal(a->reform_failures, 1);
 	assert_int_equal(a->side_exit_cost_ns, 0);
+	assert_int_equal(a->side_exits, 0);
 	assert_null(nx_cache_revive(m->engine));
 	mock_free(m);
 }

@@ -380,9 +380,15 @@ static void test_outgrown(void **state)
 	for (leaves = 1; !nx_cost_outgrown(m->engine, &cluster); leaves++)
 		;
 	assert_int_equal(leaves, 14);
+	/* Without costs side exits are counted: the first will do, unless it was for nothing. */
 	m->engine->config.experiment.ignore_costs = true;
-	cluster.side_exit_cost_ns = 0;
+	cluster.side_exits = cluster.reform_failures = 0;
 	assert_true(nx_cost_outgrown(m->engine, &cluster));
+	cluster.side_exits = 0;
+	cluster.reform_failures = 3;
+	for (leaves = 1; !nx_cost_outgrown(m->engine, &cluster); leaves++)
+		;
+	assert_int_equal(leaves, 8);
 	mock_free(m);
 }
 
