@@ -89,13 +89,14 @@ ask()
 # In $now, hundredths of a second; without a process, since those cost much here.
 time_now() { read -r now _ </proc/uptime && now=${now%.*}${now#*.}; }
 
-# Exits are counted in the first round, which is not timed.
+# Exits are counted in round 0, which is not timed, and which there is once for each level: what counts at level 1
+# runs at each exit of level 2, between two exits at level 0, and the module there may not get past it.
 begin()
 {
-	if [ "$round" = 0 ]; then
-		count_anew
-		ask count
-	fi
+	case $round$counted in
+	00) ask count ;;
+	01) count_anew ;;
+	esac
 	time_now
 	began=$now
 }
@@ -104,13 +105,15 @@ begin()
 end()
 {
 	time_now
-	if [ "$round" = 0 ]; then
+	case $round$counted in
+	00) ask show "$column" "$1" ;;
+	01)
 		show_counted 1 "$column" "$1"
 		count_nothing
-		ask show "$column" "$1"
-	else
-		echo "time $round $column $1 $((now - began))"
-	fi
+		return
+		;;
+	*) echo "time $round $column $1 $((now - began))" ;;
+	esac
 	ask keep "$1-$round-$column"
 }
 
@@ -220,32 +223,39 @@ alone()
 # each COMMAND...: in each column.
 each() { for column in $order; do enter "$column" && "$@"; done; }
 
+# The next round is in reverse order.
+go_round()
+{
+	echo "round $round"
+	inside=
+	for row in $ROWS; do
+		case $row in
+		cpuid) each program "$row" cpuid4 ;;
+		msr) each program "$row" msr ;;
+		port-kernel) each program "$row" port_kernel ;;
+		port-vmm) each program "$row" port_vmm ;;
+		level1) [ "$round$counted" = 01 ] || each alone ;;
+		long) ;;
+		*) inside=$inside,$row ;;
+		esac
+	done
+	[ -z "$inside" ] || each guest "${inside#,}"
+	case " $ROWS " in *" long "*) each long ;; esac
+	reversed=
+	for column in $order; do reversed="$column $reversed"; done
+	order=$reversed
+}
+
 level1()
 {
 	load_module
 	mkfifo /tmp/steps.in /tmp/steps.out
 	exec 5<>/tmp/steps.in 6<>/tmp/steps.out
 	round=0 order=$COLUMNS
-	while [ $round -le "$ROUNDS" ]; do
-		echo "round $round"
-		inside=
-		for row in $ROWS; do
-			case $row in
-			cpuid) each program "$row" cpuid4 ;;
-			msr) each program "$row" msr ;;
-			port-kernel) each program "$row" port_kernel ;;
-			port-vmm) each program "$row" port_vmm ;;
-			level1) each alone ;;
-			long) ;;
-			*) inside=$inside,$row ;;
-			esac
-		done
-		[ -z "$inside" ] || each guest "${inside#,}"
-		case " $ROWS " in *" long "*) each long ;; esac
-		reversed=
-		for column in $order; do reversed="$column $reversed"; done
-		order=$reversed
+	for counted in 0 1; do go_round; done
+	while [ $round -lt "$ROUNDS" ]; do
 		round=$((round + 1))
+		go_round
 	done
 	dmesg >/out/log-1
 }
