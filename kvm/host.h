@@ -510,9 +510,11 @@ void nx_totals_off(const char *why);
 
 /* ---- kvm_stats.c ---- */
 
-/* Return a descriptor of KVM's statistics of a vCPU, or -1. They must be readable at the end,
- * when an ioctl on the vCPU could wait for ever for a KVM_RUN in another thread. */
+/* Return a descriptor of KVM's statistics of a vCPU, or -1, as where the VMM would have too few
+ * left. They must be readable at the end, when an ioctl on the vCPU could wait for ever for a
+ * KVM_RUN in another thread. */
 int nx_kvm_stats_open(const struct nx_kvm_vm *vm, int fd);
+void nx_kvm_stats_close(struct nx_kvm_vcpu *vcpu);
 /* Return whether there is a statistic of this name. */
 bool nx_kvm_stats_has(int fd, const char *name);
 /* Read them into the vCPU's figures; the vCPU may be running. */

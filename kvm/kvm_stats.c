@@ -5,16 +5,51 @@
 
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+/*
+ * A VMM may have set its limit of descriptors to what it opens itself. Ours, one for each vCPU, are
+ * at most this part of them; a process with more vCPUs goes without all of KVM's statistics, since
+ * those of some would be taken for the sum.
+ */
+#define OUR_PART 16
+static atomic_ulong held;
+static atomic_bool given_up;
+
+static bool leaves_enough(unsigned long descriptors)
+{
+	struct rlimit limit;
+
+	return !getrlimit(RLIMIT_NOFILE, &limit) && descriptors <= limit.rlim_cur / OUR_PART;
+}
 
 int nx_kvm_stats_open(const struct nx_kvm_vm *vm, int fd)
 {
 	int low;
 
-	if (!vm->binary_stats)
+	if (!vm->binary_stats || atomic_load(&given_up))
 		return -1;
+	if (!leaves_enough(atomic_load(&held) + 1)) {
+		if (!atomic_exchange(&given_up, true))
+			nx_say(
+			    "KVM's own statistics are left out: for so many vCPUs they would take "
+			    "too many of the descriptors that the VMM may have (ulimit -n)");
+		return -1;
+	}
 	low = nx_real.ioctl(fd, KVM_GET_STATS_FD, NULL);
-	return low < 0 ? -1 : nx_fd_move_up(low);
+	if (low < 0)
+		return -1;
+	atomic_fetch_add(&held, 1);
+	return nx_fd_move_up(low);
+}
+
+void nx_kvm_stats_close(struct nx_kvm_vcpu *vcpu)
+{
+	if (vcpu->stats_fd < 0)
+		return;
+	nx_real.close(vcpu->stats_fd);
+	atomic_fetch_sub(&held, 1);
 }
 
 static bool read_at(int fd, void *to, size_t size, uint64_t offset)
@@ -47,7 +82,8 @@ void nx_kvm_stats_read(struct nx_kvm_vcpu *vcpu)
 	struct nx_stats *stats = vcpu->stats;
 
 	stats->kvm_stats = 0;
-	if (vcpu->stats_fd < 0 || !read_at(vcpu->stats_fd, &header, sizeof(header), 0))
+	if (vcpu->stats_fd < 0 || atomic_load(&given_up) ||
+	    !read_at(vcpu->stats_fd, &header, sizeof(header), 0))
 		return;
 	for (unsigned i = 0; i < header.num_desc && stats->kvm_stats < NX_KVM_STATS; i++) {
 		uint64_t at = header.desc_offset +

@@ -44,8 +44,7 @@ static void vcpu_release(struct nx_object *object)
 	unlink_vcpu(vcpu);
 	nx_share_vcpu_close(vcpu);
 	nx_vcpus_unlock(vm);
-	if (vcpu->stats_fd >= 0)
-		nx_real.close(vcpu->stats_fd);
+	nx_kvm_stats_close(vcpu);
 	nx_real.unmap_vcpu(vcpu->run, vcpu->run_size);
 	nx_memory_put(&vcpu->memory);
 	nx_object_put(&vm->object);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* kvm_stats_test.c - kvm/kvm_stats.c: KVM's binary statistics, as a file in memory has them. */
 #define _GNU_SOURCE
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "unit.h"
@@ -128,6 +130,46 @@ static void test_none(void **state)
 	vcpu.stats_fd = fd;
 }
 
+static int gives_statistics(int fd, unsigned long request, void *argument)
+{
+	(void)fd;
+	(void)argument;
+	return request == KVM_GET_STATS_FD ? memfd_create("statistics", MFD_CLOEXEC) : -1;
+}
+
+/* A VMM whose limit just fits its own descriptors must not run out of them by ours. */
+static void test_leaves_the_vmm_its_descriptors(void **state)
+{
+	struct nx_kvm_vm vm = {.binary_stats = true};
+	struct nx_kvm_vcpu held[10] = {0};
+	struct rlimit before, limit;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	limit = before;
+	limit.rlim_cur = 160;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	nx_real.ioctl = gives_statistics;
+	nx_real.close = close;
+	for (int i = 0; i < 10; i++) {
+		held[i].stats_fd = nx_kvm_stats_open(&vm, -1);
+		assert_true(held[i].stats_fd >= 0);
+	}
+	/* One that is given back may be taken again. */
+	nx_kvm_stats_close(&held[9]);
+	held[9].stats_fd = nx_kvm_stats_open(&vm, -1);
+	assert_true(held[9].stats_fd >= 0);
+	nx_kvm_stats_read(&vcpu);
+	assert_int_equal(stats.kvm_stats, 3);
+	/* One more, and there are none at all. */
+	assert_int_equal(nx_kvm_stats_open(&vm, -1), -1);
+	nx_kvm_stats_read(&vcpu);
+	assert_int_equal(stats.kvm_stats, 0);
+	for (int i = 0; i < 10; i++)
+		nx_kvm_stats_close(&held[i]);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -136,6 +178,7 @@ int main(void)
 	    TEST(test_has),
 	    TEST(test_cut_short),
 	    TEST(test_none),
+	    TEST(test_leaves_the_vmm_its_descriptors), /* the last: it gives up for good */
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
