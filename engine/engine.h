@@ -16,9 +16,24 @@
 #include "translate/translate.h"
 #include "verify/verify.h"
 
+/*
+ * The guest's registers are the end of the state and the beginning of the context, so that nothing
+ * is copied before and after a translation.
+ */
+#define NX_BEFORE_GPR offsetof(struct nx_state, gpr)
+_Static_assert(NX_BEFORE_GPR + sizeof(((struct nx_state *)0)->gpr) == sizeof(struct nx_state),
+	       "gpr is not the last member");
+_Static_assert(NX_CTX_GPR == 0, "gpr is not the first slot");
+
 struct nx_engine {
-	struct nx_context context; /* first: r15 in emitted code points to the engine */
-	struct nx_state state;
+	uint8_t pad[63 - (NX_BEFORE_GPR + 63) % 64]; /* the context begins at a cache line */
+	union {
+		struct nx_state state;
+		struct {
+			uint8_t before[NX_BEFORE_GPR];
+			struct nx_context context; /* r15 in emitted code points to it */
+		};
+	};
 	volatile int stop;
 
 	/* The host's callbacks, configuration and memory. */
@@ -80,6 +95,17 @@ struct nx_engine {
 	/* verify/ */
 	struct nx_verify_scratch verify;
 };
+
+_Static_assert(offsetof(struct nx_engine, context) % 64 == 0, "the context's cache lines");
+_Static_assert(offsetof(struct nx_engine, state.gpr) == offsetof(struct nx_engine, context.gpr),
+	       "two sets of registers");
+
+/* Return the engine of a context. */
+static inline struct nx_engine *nx_engine_of(struct nx_context *context)
+{
+	return (struct nx_engine *)(void *)((uint8_t *)context -
+					    offsetof(struct nx_engine, context));
+}
 
 /* Begin a session (nx_host.guest_enter): NX_OK, or NX_LEAVE_SESSION where the host refuses. */
 static inline enum nx_status nx_session_begin(struct nx_engine *engine)

@@ -82,7 +82,6 @@ struct nx_segment {
  * interrupt waits (no_interrupt_waits); otherwise it leaves before an instruction that would open
  * or close the interrupt window, and the host delivers what is pending. */
 struct nx_state {
-	uint64_t gpr[NX_GPRS];
 	uint64_t rip;
 	uint64_t rflags;
 	struct nx_segment seg[NX_SREGS];
@@ -101,6 +100,7 @@ struct nx_state {
 	uint8_t physical_bits;
 	/* Set by the engine with seg; cleared by the host. */
 	bool segments_changed;
+	uint64_t gpr[NX_GPRS]; /* the last ones: translations work on them where they are */
 };
 
 /* The result of nx_engine_resume(). */

@@ -2,8 +2,9 @@
 /* callback.c - what a translation calls while it runs: the miss handler and the helpers. */
 #include "helper/helper.h"
 
-void *nx_runtime_miss(struct nx_engine *engine)
+void *nx_runtime_miss(struct nx_context *context)
 {
+	struct nx_engine *engine = nx_engine_of(context);
 	const struct nx_site *site = &engine->running->site[engine->context.site];
 	uint64_t linear = engine->context.linear;
 	struct nx_target target = {.host = NULL};
@@ -34,8 +35,9 @@ void *nx_runtime_miss(struct nx_engine *engine)
 	return NULL;
 }
 
-bool nx_runtime_helper(struct nx_engine *engine)
+bool nx_runtime_helper(struct nx_context *context)
 {
+	struct nx_engine *engine = nx_engine_of(context);
 	struct nx_site *site = &engine->running->site[engine->context.site];
 	enum nx_status status = NX_LEAVE_FAULT;
 	const struct nx_decoded *d;

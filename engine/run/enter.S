@@ -69,7 +69,7 @@
 	xor	r11d, r11d
 	.endm
 
-/* void nx_enter(struct nx_engine *engine, const void *code): returns when the code reaches an exit. */
+/* void nx_enter(struct nx_context *context, const void *code): returns when the code reaches an exit. */
 	NX_FUNCTION(nx_enter)
 	push	rbx
 	push	rbp

@@ -2,34 +2,18 @@
 /* execute.c - load the guest's state, run a translation, and store the state. */
 #include "engine.h"
 
-/* Without a loop's instructions and without a call: each exit comes here. */
-static inline void copy(uint64_t *to, const uint64_t *from)
-{
-#pragma GCC unroll 16
-	for (unsigned i = 0; i < NX_GPRS; i++)
-		to[i] = from[i];
-}
-
 static void load_context(struct nx_engine *engine)
 {
-	if (engine->mode.bits == 64) {
-		copy(engine->context.gpr, engine->state.gpr);
-	} else {
-		for (unsigned i = 0; i < NX_GPRS; i++)
-			engine->context.gpr[i] = (uint32_t)engine->state.gpr[i];
-	}
+	/* Outside 64-bit mode addresses are computed from registers whose upper halves are clear. */
+	if (engine->mode.bits != 64)
+		for (unsigned i = 0; i < NX_R8; i++)
+			engine->state.gpr[i] = (uint32_t)engine->state.gpr[i];
 	engine->context.flags = nx_flags_to_context(engine->state.rflags);
 	engine->context.rflags = engine->state.rflags & ~(uint64_t)NX_FL_ARITHMETIC;
 }
 
 static void store_context(struct nx_engine *engine)
 {
-	if (engine->mode.bits == 64) {
-		copy(engine->state.gpr, engine->context.gpr);
-	} else {
-		for (unsigned i = 0; i < NX_R8; i++)
-			engine->state.gpr[i] = engine->context.gpr[i];
-	}
 	engine->state.rflags =
 	    engine->context.rflags | nx_flags_from_context(engine->context.flags);
 }
@@ -40,6 +24,6 @@ void nx_execute(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t o
 	engine->stopped.reason = NX_LEAVE_FAULT;
 	engine->stopped.is_mmio = false;
 	load_context(engine);
-	nx_enter(engine, (const uint8_t *)engine->memory.code_rx + cluster->code + offset);
+	nx_enter(&engine->context, (const uint8_t *)engine->memory.code_rx + cluster->code + offset);
 	store_context(engine);
 }

@@ -8,6 +8,7 @@
 #define NX_RUN_H
 
 #include "cluster/cluster.h"
+#include "context.h"
 #include "form/paths.h"
 #include "insn/insn.h"
 #include "policy/policy.h"
@@ -97,15 +98,15 @@ struct nx_trace_state {
 /* Run the cluster's code from an offset; the state is up to date before and after. */
 void nx_execute(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t offset);
 /* Run emitted code until it stores a site and exits; the site is in the context then. */
-void nx_enter(struct nx_engine *engine, const void *code);
+void nx_enter(struct nx_context *context, const void *code);
 void nx_thunk_exit(void);
 void nx_thunk_miss(void);
 void nx_thunk_helper(void);
 /* callback.c: the pointer for the access at the context's site; NULL: stopped.reason says why not.
  */
-void *nx_runtime_miss(struct nx_engine *engine);
+void *nx_runtime_miss(struct nx_context *context);
 /* Run the instruction at the context's site; return false to stop before it. */
-bool nx_runtime_helper(struct nx_engine *engine);
+bool nx_runtime_helper(struct nx_context *context);
 
 /* ---- exits.c ---- */
 

@@ -238,7 +238,7 @@ static void *miss(struct mock *m, uint64_t linear, uint8_t size, bool write)
 	m->engine->context.site = 0;
 	m->engine->context.linear = linear;
 	m->engine->stopped.is_mmio = false;
-	return nx_runtime_miss(m->engine);
+	return nx_runtime_miss(&m->engine->context);
 }
 
 static void test_miss(void **state)

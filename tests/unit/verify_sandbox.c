@@ -36,12 +36,12 @@
 #define MAX_HELD 600u
 
 /* verify_enter.S */
-void verify_sandbox_enter(struct nx_engine *engine, const void *code);
+void verify_sandbox_enter(struct nx_context *context, const void *code);
 void verify_sandbox_thunk_exit(void);
 void verify_sandbox_thunk_miss(void);
 void verify_sandbox_thunk_helper(void);
-void *verify_sandbox_miss(struct nx_engine *engine);
-bool verify_sandbox_helper(struct nx_engine *engine);
+void *verify_sandbox_miss(struct nx_context *context);
+bool verify_sandbox_helper(struct nx_context *context);
 
 static struct {
 	uint8_t *context_page, *guest[2], *code_rw;
@@ -64,12 +64,12 @@ static uint64_t random64(void)
 	return box.seed;
 }
 
-void *verify_sandbox_miss(struct nx_engine *engine)
+void *verify_sandbox_miss(struct nx_context *context)
 {
 	const struct nx_site *site = &box.t->site[box.context->site];
 	uint64_t first = box.context->linear - GUEST_LINEAR;
 
-	(void)engine;
+	(void)context;
 	verify_sandbox_stats.misses++;
 	if (++box.misses > MAX_MISSES || first >= 2 * PAGE || first % PAGE + site->size > PAGE ||
 	    (site->write && first >= PAGE))
@@ -77,9 +77,9 @@ void *verify_sandbox_miss(struct nx_engine *engine)
 	return box.guest[first / PAGE] + first % PAGE;
 }
 
-bool verify_sandbox_helper(struct nx_engine *engine)
+bool verify_sandbox_helper(struct nx_context *context)
 {
-	(void)engine;
+	(void)context;
 	verify_sandbox_stats.helpers++;
 	box.context->gpr[NX_RAX] += 1;
 	return ++box.misses <= MAX_MISSES;
@@ -293,7 +293,7 @@ static const char *run_once(const uint8_t *at, unsigned turn)
 	if (number == 0) {
 		box.running = 1;
 		setitimer(ITIMER_VIRTUAL, &look, NULL);
-		verify_sandbox_enter((struct nx_engine *)(void *)box.context, at);
+		verify_sandbox_enter(box.context, at);
 		flags = __builtin_ia32_readeflags_u64();
 		__asm__ volatile("cld");
 		box.running = 0;
