@@ -25,6 +25,9 @@ struct nx_engine;
 #define NX_UNINITIALIZED
 #endif
 
+/* Its own function, so that the frequent way into it does not pay for its registers and stack. */
+#define NX_NOINLINE __attribute__((__noinline__))
+
 /* Calls of memcpy and its like, which the compiler emits on its own as well; the host has them. */
 #define nx_memcpy __builtin_memcpy
 #define nx_memset __builtin_memset

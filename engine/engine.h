@@ -110,14 +110,39 @@ static inline struct nx_engine *nx_engine_of(struct nx_context *context)
 /* Begin a session (nx_host.guest_enter): NX_OK, or NX_LEAVE_SESSION where the host refuses. */
 static inline enum nx_status nx_session_begin(struct nx_engine *engine)
 {
-	return engine->host->guest_enter ? nx_session_open(engine) : NX_OK;
+	enum nx_session session;
+
+	if (!engine->host->guest_enter)
+		return NX_OK;
+	session = engine->host->guest_enter(engine->host_data);
+	if (session != NX_SESSION_KEPT)
+		return nx_session_forgets(engine, session);
+	engine->guest.in_session = true;
+	return NX_OK;
 }
 
 /* End the session, if one is open. Pointers into guest memory are of no use from here on. */
 static inline void nx_session_end(struct nx_engine *engine)
 {
-	if (engine->guest.in_session)
-		nx_session_close(engine);
+	if (!engine->guest.in_session)
+		return;
+	engine->guest.in_session = false;
+	engine->host->guest_leave(engine->host_data);
+}
+
+/*
+ * Return whether the mode that was loaded last still holds, if nothing but the state's rflags and
+ * general registers has changed. The context's rflags are then the state's: walks need AC.
+ */
+static inline bool nx_mode_flags_hold(struct nx_engine *engine)
+{
+	const uint64_t used = NX_FL_TF | NX_FL_VM | NX_FL_AC | NX_FL_IOPL;
+	uint64_t rflags = engine->state.rflags;
+
+	if ((rflags ^ engine->mode_rflags) & used)
+		return false;
+	engine->context.rflags = rflags & ~(uint64_t)NX_FL_ARITHMETIC;
+	return true;
 }
 
 /* Return how many turns of a loop without an exit take the time of an exit like the last one. */

@@ -184,8 +184,10 @@ static void find_fragments(const struct nx_graph *graph, struct reach *reach)
 	}
 }
 
-static void collect(const struct nx_graph *graph, struct reach *reach, uint16_t from,
-		    uint64_t *fragments)
+/* Collect the fragments of an entry's blocks; return how many blocks they are, those in the queue.
+ */
+static unsigned collect(const struct nx_graph *graph, struct reach *reach, uint16_t from,
+			uint64_t *fragments)
 {
 	unsigned count = 1;
 
@@ -210,6 +212,46 @@ static void collect(const struct nx_graph *graph, struct reach *reach, uint16_t 
 			reach->queue[count++] = to;
 		}
 	}
+	return count;
+}
+
+/* Return the number of the only fragment of a set, plus 1; 0: it has more. */
+static uint8_t only_fragment(const uint64_t *fragments)
+{
+	unsigned only = 0;
+
+	for (unsigned i = 0; i < NX_MAX_FRAGMENTS; i++) {
+		if (!(fragments[i / 64] >> i % 64 & 1))
+			continue;
+		if (only)
+			return 0;
+		only = i + 1;
+	}
+	return (uint8_t)only;
+}
+_Static_assert(NX_MAX_FRAGMENTS < UINT8_MAX, "nx_entry.only is too small");
+
+/* Find what of its only fragment may run from the entry; the blocks are those in the queue. */
+static void find_only(const struct nx_graph *graph, const struct reach *reach, unsigned count,
+		      struct nx_entry *entry)
+{
+	uint64_t first = UINT64_MAX, end = 0;
+
+	entry->only = only_fragment(entry->fragments);
+	if (!entry->only)
+		return;
+	for (unsigned i = 0; i < count; i++) {
+		const struct nx_block *block = &graph->block[reach->queue[i]];
+
+		for (unsigned n = block->first; n < block->first + (unsigned)block->count; n++) {
+			const struct nx_insn *insn = &graph->insn[n];
+
+			first = insn->rip < first ? insn->rip : first;
+			end = insn->rip + insn->len > end ? insn->rip + insn->len : end;
+		}
+	}
+	entry->only_begin = (uint16_t)(first - graph->fragment[entry->only - 1].rip);
+	entry->only_len = (uint16_t)(end - first);
 }
 
 /* A translation's entries are in the order of the blocks that are entries. */
@@ -219,9 +261,12 @@ static void find_reach(struct nx_engine *engine, struct nx_entry *entry)
 	struct reach *reach = (struct reach *)engine->form_scratch;
 
 	find_fragments(graph, reach);
-	for (uint16_t i = 0; i < graph->blocks; i++)
-		if (graph->block[i].entry)
-			collect(graph, reach, i, (entry++)->fragments);
+	for (uint16_t i = 0; i < graph->blocks; i++) {
+		if (!graph->block[i].entry)
+			continue;
+		find_only(graph, reach, collect(graph, reach, i, entry->fragments), entry);
+		entry++;
+	}
 }
 
 /* ---- Making and keeping ---- */

@@ -55,7 +55,7 @@ static inline bool differ(const uint8_t *a, const uint8_t *b, unsigned size)
  * Compare inline: fragments are short, and a call of memcmp() would cost more than its work. The
  * last bytes are compared together with some before them, which have been compared already.
  */
-static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned len)
+static inline bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned len)
 {
 	if (len >= 8) {
 		for (unsigned i = 0; i + 8 < len; i += 8)
@@ -96,8 +96,8 @@ static enum nx_status compare(struct nx_engine *engine, const struct nx_cluster 
 }
 
 /* A stay may come to more pages of code than are noted; what is entered now needs its own only. */
-static enum nx_status check(struct nx_engine *engine, const struct nx_cluster *cluster,
-			    const uint64_t fragments[NX_FRAGMENT_WORDS])
+static NX_NOINLINE enum nx_status check(struct nx_engine *engine, const struct nx_cluster *cluster,
+					const uint64_t fragments[NX_FRAGMENT_WORDS])
 {
 	enum nx_status status = compare(engine, cluster, fragments);
 
@@ -108,13 +108,10 @@ static enum nx_status check(struct nx_engine *engine, const struct nx_cluster *c
 }
 
 /* Return the entry at an offset, or NULL if there is none; entries are sorted by offset. */
-static const struct nx_entry *entry_at(const struct nx_cluster *cluster, uint32_t offset,
-				       unsigned guess)
+static NX_NOINLINE const struct nx_entry *find_entry(const struct nx_cluster *cluster,
+						     uint32_t offset)
 {
 	unsigned low = 0, high = cluster->entries;
-
-	if (guess < high && cluster->entry[guess].offset == offset)
-		return &cluster->entry[guess];
 
 	while (high - low > 1) {
 		unsigned middle = (low + high) / 2;
@@ -127,19 +124,54 @@ static const struct nx_entry *entry_at(const struct nx_cluster *cluster, uint32_
 	return high && cluster->entry[low].offset == offset ? &cluster->entry[low] : NULL;
 }
 
+static inline const struct nx_entry *entry_at(const struct nx_cluster *cluster, uint32_t offset,
+					      unsigned guess)
+{
+	if (guess < cluster->entries && cluster->entry[guess].offset == offset)
+		return &cluster->entry[guess];
+	return find_entry(cluster, offset);
+}
+
+/*
+ * Return whether the code from the entry is on the page that was looked at last and has not
+ * changed. It is so for most entries: from one exit to the next it is rarely far. false: look
+ * closer.
+ */
+static bool holds_as_before(const struct nx_engine *engine, const struct nx_cluster *cluster,
+			    const struct nx_entry *entry)
+{
+	const struct nx_fragment *fragment = &cluster->fragment[entry->only - 1u];
+	uint64_t linear = nx_code_linear(engine, fragment->rip + entry->only_begin);
+	unsigned last = engine->guest.next_code_page - 1;
+
+	return last < engine->guest.code_pages &&
+	       engine->guest.code_linear[last] == (linear & NX_PAGE_MASK) &&
+	       same_bytes((const uint8_t *)engine->guest.code_page[last] + (linear & ~NX_PAGE_MASK),
+			  cluster->bytes + fragment->bytes + entry->only_begin, entry->only_len);
+}
+
+/* Compare all of a cluster that has no such entry. */
+static NX_NOINLINE enum nx_status check_all(struct nx_engine *engine,
+					    const struct nx_cluster *cluster)
+{
+	uint64_t all[NX_FRAGMENT_WORDS];
+
+	nx_memset(all, 0, sizeof(all));
+	for (unsigned i = 0; i < cluster->fragments; i++)
+		all[i / 64] |= 1ull << i % 64;
+	return check(engine, cluster, all);
+}
+
 enum nx_status nx_code_check(struct nx_engine *engine, const struct nx_cluster *cluster,
 			     uint32_t offset)
 {
 	/* Most often the one behind the last. */
 	const struct nx_entry *entry = entry_at(cluster, offset, engine->guest.next_entry);
-	uint64_t all[NX_FRAGMENT_WORDS];
 
-	if (entry) {
-		engine->guest.next_entry = (unsigned)(entry - cluster->entry) + 1;
-		return check(engine, cluster, entry->fragments);
-	}
-	nx_memset(all, 0, sizeof(all));
-	for (unsigned i = 0; i < cluster->fragments; i++)
-		all[i / 64] |= 1ull << i % 64;
-	return check(engine, cluster, all);
+	if (!entry)
+		return check_all(engine, cluster);
+	engine->guest.next_entry = (unsigned)(entry - cluster->entry) + 1;
+	if (entry->only && holds_as_before(engine, cluster, entry))
+		return NX_OK;
+	return check(engine, cluster, entry->fragments);
 }

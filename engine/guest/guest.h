@@ -111,9 +111,8 @@ bool nx_guest_is_inside(const struct nx_engine *engine, enum nx_sreg seg, uint64
 enum nx_status nx_guest_pointer(struct nx_engine *engine, enum nx_sreg seg, uint64_t offset,
 				unsigned size, void **host);
 void nx_tlb_flush(struct nx_engine *engine);
-/* nx_session_begin() and nx_session_end() (engine.h) with a host that lends memory by session. */
-enum nx_status nx_session_open(struct nx_engine *engine);
-void nx_session_close(struct nx_engine *engine);
+/* A part of nx_session_begin() (engine.h): the host has not said that all is as it was. */
+enum nx_status nx_session_forgets(struct nx_engine *engine, enum nx_session session);
 /* Load from two pages of memory: *host is a copy of the bytes. Stores leave, because a store
  * would be half done if the second page were missing. */
 enum nx_status nx_guest_read_across(struct nx_engine *engine, uint64_t linear, unsigned size,
@@ -136,9 +135,6 @@ bool nx_io_bitmap_exists(const struct nx_state *state);
 /* Fill in mode, cpl, and the context's segments and rflags (walks need AC); return NX_OK, or why
  * the engine does not run in this state. */
 enum nx_status nx_mode_load(struct nx_engine *engine);
-/* Return whether what was loaded last still holds, if nothing but the state's rflags and general
- * registers has changed. */
-bool nx_mode_flags_hold(struct nx_engine *engine);
 
 /* Compare the guest code under the cluster with the bytes from which it was made, through the
  * mapping that is valid now, and note its host pages in the engine (stores to them leave). */

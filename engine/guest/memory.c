@@ -54,10 +54,8 @@ void nx_tlb_protect(struct nx_engine *engine, const void *page)
 	}
 }
 
-enum nx_status nx_session_open(struct nx_engine *engine)
+enum nx_status nx_session_forgets(struct nx_engine *engine, enum nx_session session)
 {
-	enum nx_session session = engine->host->guest_enter(engine->host_data);
-
 	if (session == NX_SESSION_REFUSED)
 		return NX_LEAVE_SESSION;
 	if (session == NX_SESSION_FRESH)
@@ -66,12 +64,6 @@ enum nx_status nx_session_open(struct nx_engine *engine)
 		nx_guest_forget(engine);
 	engine->guest.in_session = true;
 	return NX_OK;
-}
-
-void nx_session_close(struct nx_engine *engine)
-{
-	engine->guest.in_session = false;
-	engine->host->guest_leave(engine->host_data);
 }
 
 /* Return what stores may do to a page that is entered in the TLB. */

@@ -38,17 +38,6 @@ static bool is_flat(const struct nx_context_seg *seg)
 	return seg->base == 0 && seg->read_end == 1ull << 32 && seg->write_end == 1ull << 32;
 }
 
-bool nx_mode_flags_hold(struct nx_engine *engine)
-{
-	const uint64_t used = NX_FL_TF | NX_FL_VM | NX_FL_AC | NX_FL_IOPL;
-	uint64_t rflags = engine->state.rflags;
-
-	if ((rflags ^ engine->mode_rflags) & used)
-		return false;
-	engine->context.rflags = rflags & ~(uint64_t)NX_FL_ARITHMETIC;
-	return true;
-}
-
 enum nx_status nx_mode_load(struct nx_engine *engine)
 {
 	const struct nx_state *s = &engine->state;

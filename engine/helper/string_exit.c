@@ -79,11 +79,11 @@ bool nx_string_finish(struct nx_engine *engine, const struct nx_exit *exit)
 	if (pending->destination)
 		advance(engine, pending, NX_RDI, delta);
 	engine->pending.kind = NX_PENDING_NONE;
-	engine->state.rip = engine->pending.site.next;
+	engine->state.rip = engine->pending.site->next;
 	if (!pending->repeated)
 		return true;
 	advance(engine, pending, NX_RCX, -(uint64_t)pending->count);
 	if (engine->state.gpr[NX_RCX] & nx_size_mask(pending->address_bytes))
-		engine->state.rip = engine->pending.site.rip;
+		engine->state.rip = engine->pending.site->rip;
 	return true;
 }

@@ -245,7 +245,10 @@ struct nx_stay {
  * Return whether the instruction at rip may be the one in the shadow of an STI that the engine has
  * run: it is, unless a branch has led there since.
  */
-bool nx_stay_in_shadow(const struct nx_engine *engine, uint64_t rip);
+static inline bool nx_stay_in_shadow(const struct nx_stay *stay, uint64_t rip)
+{
+	return rip == stay->shadow_rip && rip != stay->sti_rip;
+}
 /*
  * Take STI back if the guest has come no farther than its shadow, of which no host could be told:
  * the processor runs it again, and shadow and window are those of the hardware. Where a branch has

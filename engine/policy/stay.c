@@ -22,14 +22,9 @@ void nx_stay_begin(struct nx_engine *engine)
 	engine->stay.exits = engine->stay.instructions = 0;
 }
 
-bool nx_stay_in_shadow(const struct nx_engine *engine, uint64_t rip)
-{
-	return rip == engine->stay.shadow_rip && rip != engine->stay.sti_rip;
-}
-
 void nx_stay_take_back_sti(struct nx_engine *engine)
 {
-	if (nx_stay_in_shadow(engine, engine->state.rip)) {
+	if (nx_stay_in_shadow(&engine->stay, engine->state.rip)) {
 		engine->state.rip = engine->stay.sti_rip;
 		engine->state.rflags &= ~(uint64_t)NX_FL_IF;
 	}

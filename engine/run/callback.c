@@ -43,7 +43,7 @@ bool nx_runtime_helper(struct nx_context *context)
 	const struct nx_decoded *d;
 
 	/* Nothing that could have done a part of its work when it leaves runs in STI's shadow. */
-	if (nx_stay_in_shadow(engine, site->rip)) {
+	if (nx_stay_in_shadow(&engine->stay, site->rip)) {
 		engine->stopped.reason = NX_LEAVE_WINDOW;
 		return false;
 	}

@@ -186,18 +186,15 @@ static bool describe_vmcs(const struct nx_engine *engine, const struct nx_site *
 	return true;
 }
 
-void nx_exit_describe_insn(struct nx_engine *engine, const struct nx_site *site,
-			   struct nx_exit *exit)
+static NX_NOINLINE void describe_others(struct nx_engine *engine, const struct nx_site *site,
+					struct nx_exit *exit)
 {
 	const uint64_t *gpr = engine->state.gpr;
 	const ZydisDecodedOperand *memory;
 	const struct nx_decoded *d;
 	uint32_t class;
 
-	exit->write = exit->memory = false;
-	exit->reg = 0;
-	exit->data = exit->operand = exit->linear = 0;
-	if (describe_plain(engine, site, exit) || describe_vmcs(engine, site, exit))
+	if (describe_vmcs(engine, site, exit))
 		return;
 	d = decode(engine, site, 0, site->len);
 	if (!d || !nx_decode_insn_exit(d, &exit->insn, &class))
@@ -233,6 +230,16 @@ void nx_exit_describe_insn(struct nx_engine *engine, const struct nx_site *site,
 			exit->operand = operand_value(engine, d, 0);
 		break;
 	}
+}
+
+void nx_exit_describe_insn(struct nx_engine *engine, const struct nx_site *site,
+			   struct nx_exit *exit)
+{
+	exit->write = exit->memory = false;
+	exit->reg = 0;
+	exit->data = exit->operand = exit->linear = 0;
+	if (!describe_plain(engine, site, exit))
+		describe_others(engine, site, exit);
 }
 
 bool nx_exit_flushes(const struct nx_exit *exit)
@@ -293,12 +300,10 @@ static void finish_insn(struct nx_engine *engine, const struct nx_site *site, ui
 
 void nx_pending_finish(struct nx_engine *engine, uint64_t data)
 {
-	const struct nx_site *site = &engine->pending.site;
+	const struct nx_site *site = engine->pending.site;
 	const struct nx_reg accumulator = {.number = NX_RAX, .size = site->size};
 
 	if (engine->pending.kind == NX_PENDING_INSN) {
-		if (engine->pending.flushes)
-			nx_guest_forget(engine);
 		finish_insn(engine, site, data);
 		engine->state.rip = site->next;
 		engine->pending.kind = NX_PENDING_NONE;

@@ -159,7 +159,7 @@ bool nx_bounce_finish_read(struct nx_engine *engine, struct nx_exit *exit)
 	engine->bounce.data = exit->data;
 	run_single(engine);
 	if (!engine->bounce.single->writes) {
-		engine->state.rip = engine->pending.site.next;
+		engine->state.rip = engine->pending.site->next;
 		engine->pending.kind = NX_PENDING_NONE;
 		return false;
 	}

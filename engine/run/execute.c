@@ -4,7 +4,8 @@
 
 static void load_context(struct nx_engine *engine)
 {
-	/* Outside 64-bit mode addresses are computed from registers whose upper halves are clear. */
+	/* Outside 64-bit mode addresses are computed from registers whose upper halves are clear.
+	 */
 	if (engine->mode.bits != 64)
 		for (unsigned i = 0; i < NX_R8; i++)
 			engine->state.gpr[i] = (uint32_t)engine->state.gpr[i];
@@ -24,6 +25,7 @@ void nx_execute(struct nx_engine *engine, struct nx_cluster *cluster, uint32_t o
 	engine->stopped.reason = NX_LEAVE_FAULT;
 	engine->stopped.is_mmio = false;
 	load_context(engine);
-	nx_enter(&engine->context, (const uint8_t *)engine->memory.code_rx + cluster->code + offset);
+	nx_enter(&engine->context,
+		 (const uint8_t *)engine->memory.code_rx + cluster->code + offset);
 	store_context(engine);
 }

@@ -12,14 +12,17 @@
 static void credit(struct nx_engine *engine, enum nx_exit_kind kind, unsigned gap)
 {
 	unsigned class = gap ? 32 - (unsigned)__builtin_clz(gap) : 0;
+	struct nx_cluster *cluster = engine->running;
 
-	if (!engine->running || engine->running->last) {
+	if (!cluster || cluster->last) {
 		engine->counters.exits_traced++;
 		return;
 	}
-	engine->running->exits++;
-	engine->running->exits_mmio += kind == NX_EXIT_MMIO;
-	engine->running->exits_insn += kind == NX_EXIT_INSN;
+	cluster->exits++;
+	if (kind == NX_EXIT_INSN)
+		cluster->exits_insn++;
+	else if (kind == NX_EXIT_MMIO)
+		cluster->exits_mmio++;
 	engine->counters.distance[class < NX_DISTANCES ? class : NX_DISTANCES - 1]++;
 }
 
@@ -52,6 +55,10 @@ enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_e
 		if (engine->stay.routed == NX_ROUTE_LEAVE)
 			engine->stay.routed = NX_ROUTE_EXIT;
 		return second_half(engine, exit);
+	case NX_PENDING_INSN:
+		if (nx_exit_flushes(exit))
+			nx_guest_forget(engine);
+		/* fall through */
 	default:
 		nx_pending_finish(engine, exit->data);
 		return NX_COMPLETION_DONE;
@@ -96,19 +103,21 @@ enum nx_outcome nx_run_leave(struct nx_engine *engine, struct nx_exit *exit, enu
 static enum nx_outcome deliver(struct nx_engine *engine, const struct nx_site *site,
 			       enum nx_pending_kind pending, struct nx_exit *exit)
 {
-	exit->rip = site->rip;
-	exit->next = site->next;
+	unsigned instructions = site->gap + 1u;
+
 	engine->pending.kind = pending;
 	credit(engine, exit->kind, site->gap);
-	engine->counters.instructions += site->gap + 1u;
-	engine->stay.instructions += site->gap + 1u;
+	engine->counters.instructions += instructions;
+	engine->stay.instructions += instructions;
 	engine->pending.cluster = site->resume ? engine->running : NULL;
 	engine->pending.offset = site->resume - 1;
 	engine->stay.exits++;
 	engine->stay.window_asked = false;
 	engine->stay.shadow_rip = engine->stay.sti_rip;
 	engine->stay.class = nx_exit_class_of(exit);
-	nx_cost_avoided(engine);
+	/* Without prices there is nothing to count. */
+	if (engine->prices.exit[engine->stay.class])
+		nx_cost_avoided(engine);
 	return NX_EXIT;
 }
 
@@ -143,11 +152,9 @@ static enum nx_outcome end_with_insn(struct nx_engine *engine, const struct nx_s
 				     struct nx_exit *exit)
 {
 	exit->kind = NX_EXIT_INSN;
-	exit->rip = site->rip;
-	exit->next = site->next;
 	nx_exit_describe_insn(engine, site, exit);
 	/* VMRUN ends the shadow. A host that may not execute it at once declines it there. */
-	if (nx_stay_in_shadow(engine, site->rip) && exit->insn != NX_INSN_VMRUN)
+	if (nx_stay_in_shadow(&engine->stay, site->rip) && exit->insn != NX_INSN_VMRUN)
 		return nx_run_leave(engine, exit, NX_LEAVE_WINDOW);
 	engine->stay.routed = engine->host->route_insn
 				  ? engine->host->route_insn(engine->host_data, exit)
@@ -155,9 +162,7 @@ static enum nx_outcome end_with_insn(struct nx_engine *engine, const struct nx_s
 	if (engine->stay.routed == NX_ROUTE_LEAVE)
 		return nx_run_leave(engine, exit, NX_LEAVE_HOST_ROUTE);
 	engine->counters.exits_insn += engine->stay.routed != NX_ROUTE_FREE;
-	deliver(engine, site, NX_PENDING_INSN, exit);
-	engine->pending.flushes = nx_exit_flushes(exit);
-	return NX_EXIT;
+	return deliver(engine, site, NX_PENDING_INSN, exit);
 }
 
 /* Deliver an access to device memory at stopped.gpa, by a MOV or an instruction of device.c's. */
@@ -203,6 +208,8 @@ static enum nx_outcome end_with_string(struct nx_engine *engine, const struct nx
 				       struct nx_exit *exit)
 {
 	*exit = engine->stopped.exit;
+	exit->rip = site->rip;
+	exit->next = site->next;
 	exit->to_memory = engine->string.pending.input == NX_INPUT_MEMORY;
 	if (exit->kind == NX_EXIT_IO) {
 		engine->counters.exits_io++;
@@ -232,18 +239,21 @@ static void retire(struct nx_engine *engine, struct nx_cluster *cluster)
 
 enum nx_outcome nx_run_end_at_site(struct nx_engine *engine, struct nx_exit *exit)
 {
-	/*
-	 * The verifier has proven that the code stores only sites that exist. A copy: a trace's
-	 * sites give way to the next translation.
-	 */
-	const struct nx_site *site = &engine->pending.site;
+	/* The verifier has proven that the code stores only sites that exist. */
+	const struct nx_site *site = &engine->running->site[engine->context.site];
 
-	engine->pending.site = engine->running->site[engine->context.site];
-	engine->state.rip = site->rip;
+	/* A trace's sites give way to the next translation. */
+	if (engine->running->last) {
+		engine->pending.kept = *site;
+		site = &engine->pending.kept;
+	}
+	engine->pending.site = site;
+	engine->state.rip = exit->rip = site->rip;
+	exit->next = site->next;
 	/* The guest may not meet an exit in a shadow that its host knows nothing of; but see
 	 * end_with_insn(). */
 	if (site->kind != NX_SITE_LEAVE && site->kind != NX_SITE_INSN &&
-	    nx_stay_in_shadow(engine, site->rip))
+	    nx_stay_in_shadow(&engine->stay, site->rip))
 		return nx_run_leave(engine, exit, NX_LEAVE_WINDOW);
 	switch ((enum nx_site_kind)site->kind) {
 	case NX_SITE_IO:

@@ -28,8 +28,9 @@ enum nx_pending_kind {
 /* An exit whose emulation the host owes, and the way in which it is completed. */
 struct nx_pending {
 	enum nx_pending_kind kind;
-	struct nx_site site;
-	bool flushes;   /* nx_exit_flushes() */
+	/* Where it is: in its cluster, which outlives it even if it is dropped, or kept here. */
+	const struct nx_site *site;
+	struct nx_site kept;
 	bool done;      /* the host has executed it: nx_engine_exit_done() */
 	bool same_mode; /* and it has changed nothing that nx_mode_load() looks at but rflags */
 	/* The code after the exit that was delivered last; it is looked up if cluster is NULL. */

@@ -109,24 +109,13 @@ static bool was_cut_off(const struct nx_engine *engine, enum nx_status status,
 	       (nx_status_is_pause(status) && engine->counters.blocks != blocks_before);
 }
 
-/* Return the cluster with an entry at the state's rip, and form it now if the exit is hot. */
-static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offset,
+/* Form the cluster for the state's rip now if the exit there is hot. */
+static struct nx_cluster *form_cluster(struct nx_engine *engine, bool hot, uint32_t *offset,
 				       enum nx_status *status)
 {
-	struct nx_cluster *cluster = engine->pending.cluster;
+	struct nx_cluster *cluster;
 	uint64_t pc = engine->state.rip;
-	bool hot = engine->stay.hot;
 
-	/* The code after the exit that has just been completed; an entry's rip alone may be shared.
-	 */
-	engine->pending.cluster = NULL;
-	*offset = engine->pending.offset;
-	if (!cluster || pc != engine->pending.site.next || !nx_cluster_is_current(engine, cluster))
-		cluster = nx_cache_find(engine, &engine->cache, pc, offset);
-
-	engine->stay.hot = false;
-	if (cluster)
-		return cluster;
 	if (hot) {
 		/* A barren formation is noted for the exit that the host asked about. */
 		pc = engine->stay.hot_rip;
@@ -156,8 +145,26 @@ static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offse
 	return cluster;
 }
 
+/* Return the cluster with an entry at the state's rip, and form it now if the exit is hot. */
+static struct nx_cluster *find_cluster(struct nx_engine *engine, uint32_t *offset,
+				       enum nx_status *status)
+{
+	struct nx_cluster *cluster = engine->pending.cluster;
+	bool hot = engine->stay.hot;
+
+	/* The code after the exit that has just been completed; an entry's rip alone may be shared.
+	 */
+	engine->pending.cluster = NULL;
+	*offset = engine->pending.offset;
+	if (!cluster || engine->state.rip != engine->pending.site->next ||
+	    !nx_cluster_is_current(engine, cluster))
+		cluster = nx_cache_find(engine, &engine->cache, engine->state.rip, offset);
+	engine->stay.hot = false;
+	return cluster ? cluster : form_cluster(engine, hot, offset, status);
+}
+
 /* Run the guest on in a trace, since no exit is in static reach; the trace may find a path. */
-static enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
+static NX_NOINLINE enum nx_outcome trace_on(struct nx_engine *engine, struct nx_exit *exit)
 {
 	uint64_t rip = engine->state.rip, blocks = engine->counters.blocks;
 	enum nx_outcome outcome;
@@ -240,7 +247,8 @@ static bool trace_from(struct nx_engine *engine, const struct nx_site *left, enu
  * cluster rebuilt with it once such side exits have cost as much as a rebuild. Return whether the
  * guest has run on.
  */
-static bool grow(struct nx_engine *engine, const struct nx_site *site, enum nx_status *status)
+static NX_NOINLINE bool grow(struct nx_engine *engine, const struct nx_site *site,
+			     enum nx_status *status)
 {
 	struct nx_cluster *cluster = engine->running;
 	const struct nx_site left = *site;
@@ -261,24 +269,31 @@ static bool grow(struct nx_engine *engine, const struct nx_site *site, enum nx_s
 	return growth != GROWTH_KNOWN;
 }
 
-/* After a translation has ended, perhaps follow it with a trace. */
-static enum nx_outcome end_cluster(struct nx_engine *engine, struct nx_exit *exit)
+static NX_NOINLINE enum nx_outcome end_at_branch(struct nx_engine *engine, struct nx_exit *exit,
+						 const struct nx_site *site)
 {
-	const struct nx_site *site = &engine->running->site[engine->context.site];
 	enum nx_status status = NX_OK;
 
+	engine->state.rip = site->rip;
+	if (grow(engine, site, &status) && status != NX_OK)
+		return nx_run_leave(engine, exit, status);
+	return nx_run_end_at_site(engine, exit);
+}
+
+/* After a translation has ended, perhaps follow it with a trace. */
+static inline enum nx_outcome end_cluster(struct nx_engine *engine, struct nx_exit *exit)
+{
+	const struct nx_site *site = &engine->running->site[engine->context.site];
+
 	if (site->kind == NX_SITE_LEAVE &&
-	    (site->reason == NX_LEAVE_CLUSTER_END || site->reason == NX_LEAVE_GUARD)) {
-		engine->state.rip = site->rip;
-		if (grow(engine, site, &status) && status != NX_OK)
-			return nx_run_leave(engine, exit, status);
-	}
+	    (site->reason == NX_LEAVE_CLUSTER_END || site->reason == NX_LEAVE_GUARD))
+		return end_at_branch(engine, exit, site);
 	return nx_run_end_at_site(engine, exit);
 }
 
 /* Run on block by block, without a cluster. */
-static enum nx_outcome step_on(struct nx_engine *engine, struct nx_exit *exit,
-			       enum nx_making making)
+static NX_NOINLINE enum nx_outcome step_on(struct nx_engine *engine, struct nx_exit *exit,
+					   enum nx_making making)
 {
 	enum nx_status status;
 
@@ -312,7 +327,69 @@ static enum nx_status load_mode(struct nx_engine *engine, bool same)
 									     : nx_mode_load(engine);
 }
 
-static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
+/*
+ * Return whether the stay goes on in the translation that ended with the last exit, right behind
+ * it: the host has executed the exit's instruction and has changed nothing else that matters. The
+ * cluster was current then, so its mode is the present one.
+ */
+static bool goes_on(struct nx_engine *engine)
+{
+	const struct nx_pending *pending = &engine->pending;
+
+	return engine->stay.active && pending->done && pending->same_mode && pending->cluster &&
+	       pending->cluster->state == NX_CLUSTER_VALID &&
+	       engine->state.rip == pending->site->next && engine->mode.bits == 64 &&
+	       nx_mode_flags_hold(engine);
+}
+
+/* Return OK, or the reason for leaving before anything is run. */
+static enum nx_status must_leave(const struct nx_engine *engine)
+{
+	if (engine->stop)
+		return NX_LEAVE_STOP;
+	/* A stay's first resume always runs, so that a guest progresses on a slow machine, too.
+	 */
+	return engine->stay.exits && nx_stay_is_long(engine) ? NX_LEAVE_LATENCY : NX_OK;
+}
+
+static void prepare(struct nx_engine *engine, struct nx_exit *exit)
+{
+	engine->pending.done = false;
+	exit->count = 1;
+	exit->string = NULL;
+	exit->to_memory = false;
+	engine->context.idle_turns = nx_cost_idle_turns(engine);
+	engine->string.elements = NX_STRING_ELEMENTS;
+}
+
+/* Leave, since the cluster could not be entered, or run on without it. */
+static NX_NOINLINE enum nx_outcome not_entered(struct nx_engine *engine, struct nx_exit *exit,
+					       struct nx_cluster *cluster, enum nx_status status)
+{
+	if (status == NX_LEAVE_CODE_CHANGED)
+		nx_cache_drop(engine, cluster);
+	/* Blocks need no more than the pages that the guest comes to. */
+	if (status == NX_LEAVE_CODE_UNREADABLE && engine->config.level >= NX_LEVEL_PATHS &&
+	    nx_cost_follow(engine))
+		return step_on(engine, exit, NX_MAKE_STEPS);
+	return nx_run_leave(engine, exit, status);
+}
+
+/* Run the cluster, or leave before it. */
+static enum nx_outcome run_cluster(struct nx_engine *engine, struct nx_exit *exit,
+				   struct nx_cluster *cluster, uint32_t offset, bool first)
+{
+	enum nx_status status = enter_cluster(engine, cluster, offset);
+
+	if (status != NX_OK)
+		return not_entered(engine, exit, cluster, status);
+	cluster->executions++;
+	cluster->stays += first;
+	engine->counters.enters++;
+	return end_cluster(engine, exit);
+}
+
+static NX_NOINLINE enum nx_outcome find_and_run(struct nx_engine *engine, struct nx_exit *exit)
 {
 	bool same_mode = engine->stay.active && engine->pending.done && engine->pending.same_mode;
 	struct nx_cluster *cluster;
@@ -320,7 +397,6 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 	uint32_t offset;
 	enum nx_status status;
 
-	engine->counters.resumes++;
 	switch (nx_engine_complete_exit(engine, exit)) {
 	case NX_COMPLETION_EXIT:
 		return NX_EXIT;
@@ -335,21 +411,12 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 	case NX_COMPLETION_DONE:
 		break;
 	}
-	engine->pending.done = false;
-	exit->count = 1;
-	exit->string = NULL;
-	exit->to_memory = false;
-	engine->context.idle_turns = nx_cost_idle_turns(engine);
-	engine->string.elements = NX_STRING_ELEMENTS;
-	if (!engine->stay.active)
+	prepare(engine, exit);
+	if (first)
 		nx_stay_begin(engine);
-	if (engine->stop)
-		return nx_run_leave(engine, exit, NX_LEAVE_STOP);
-	/* A stay's first resume always runs, so that a guest progresses on a slow machine, too.
-	 */
-	if (engine->stay.exits && nx_stay_is_long(engine))
-		return nx_run_leave(engine, exit, NX_LEAVE_LATENCY);
-	status = load_mode(engine, same_mode);
+	status = must_leave(engine);
+	if (status == NX_OK)
+		status = load_mode(engine, same_mode);
 	if (status != NX_OK)
 		return nx_run_leave(engine, exit, status);
 	if (engine->config.experiment.uncached)
@@ -359,23 +426,28 @@ static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
 		return trace_on(engine, exit);
 	if (!cluster)
 		return nx_run_leave(engine, exit, status);
-	status = enter_cluster(engine, cluster, offset);
-	if (status == NX_LEAVE_CODE_CHANGED)
-		nx_cache_drop(engine, cluster);
-	/* Blocks need no more than the pages that the guest comes to. */
-	if (status == NX_LEAVE_CODE_UNREADABLE && engine->config.level >= NX_LEVEL_PATHS &&
-	    nx_cost_follow(engine))
-		return step_on(engine, exit, NX_MAKE_STEPS);
+	return run_cluster(engine, exit, cluster, offset, first);
+}
+
+static enum nx_outcome resume(struct nx_engine *engine, struct nx_exit *exit)
+{
+	struct nx_cluster *cluster = engine->pending.cluster;
+	enum nx_status status;
+
+	engine->counters.resumes++;
+	if (!goes_on(engine))
+		return find_and_run(engine, exit);
+	prepare(engine, exit);
+	status = must_leave(engine);
 	if (status != NX_OK)
 		return nx_run_leave(engine, exit, status);
-	cluster->executions++;
-	cluster->stays += first;
-	engine->counters.enters++;
-	return end_cluster(engine, exit);
+	engine->pending.cluster = NULL;
+	engine->stay.hot = false;
+	return run_cluster(engine, exit, cluster, engine->pending.offset, false);
 }
 
 /* A stay whose resumes are timed represents others at its place (cost.c). */
-static enum nx_outcome timed_resume(struct nx_engine *engine, struct nx_exit *exit)
+static NX_NOINLINE enum nx_outcome timed_resume(struct nx_engine *engine, struct nx_exit *exit)
 {
 	uint64_t began = engine->host->now(engine->host_data), made = engine->accounts.made;
 	enum nx_outcome outcome = resume(engine, exit);

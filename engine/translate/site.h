@@ -42,12 +42,16 @@ struct nx_site {
 
 /*
  * An entry point: resuming at guest rip starts at this offset of the code. fragments: a bit for
- * each that has code which may run from there before an exit; the cache fills it.
+ * each that has code which may run from there before an exit; only: the number of the one such,
+ * plus 1, or 0 if there are more, and where in it that code begins and how long it is. The cache
+ * fills all of this.
  */
 #define NX_FRAGMENT_WORDS ((NX_MAX_FRAGMENTS + 63) / 64)
 struct nx_entry {
 	uint64_t rip;
 	uint32_t offset;
+	uint8_t only;
+	uint16_t only_begin, only_len;
 	uint64_t fragments[NX_FRAGMENT_WORDS];
 };
 
