@@ -49,7 +49,9 @@ struct nx_engine {
 
 	/* guest/ */
 	struct nx_mode mode;
-	uint64_t mode_rflags; /* that it was loaded with */
+	/* What it was loaded with. */
+	uint64_t mode_rflags, mode_cr0, mode_cr4, mode_efer;
+	bool mode_known; /* and with the state's segments; otherwise it has to be loaded again */
 	uint8_t cpl;
 	struct nx_guest guest;
 
@@ -130,16 +132,18 @@ static inline void nx_session_end(struct nx_engine *engine)
 	engine->host->guest_leave(engine->host_data);
 }
 
+/* The flags that the mode depends on. */
+#define NX_MODE_FLAGS (NX_FL_TF | NX_FL_VM | NX_FL_AC | NX_FL_IOPL)
+
 /*
  * Return whether the mode that was loaded last still holds, if nothing but the state's rflags and
  * general registers has changed. The context's rflags are then the state's: walks need AC.
  */
 static inline bool nx_mode_flags_hold(struct nx_engine *engine)
 {
-	const uint64_t used = NX_FL_TF | NX_FL_VM | NX_FL_AC | NX_FL_IOPL;
 	uint64_t rflags = engine->state.rflags;
 
-	if ((rflags ^ engine->mode_rflags) & used)
+	if ((rflags ^ engine->mode_rflags) & NX_MODE_FLAGS)
 		return false;
 	engine->context.rflags = rflags & ~(uint64_t)NX_FL_ARITHMETIC;
 	return true;

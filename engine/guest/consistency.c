@@ -16,7 +16,7 @@
  * Return the host's view of a page of code, whose mapping is looked up once a stay. The TLB does
  * not hold a code page for writing, so the miss handler sees every store to it.
  */
-static const uint8_t *code_page(struct nx_engine *engine, uint64_t linear)
+static NX_NOINLINE const uint8_t *code_page(struct nx_engine *engine, uint64_t linear)
 {
 	uint64_t page = linear & NX_PAGE_MASK;
 	const uint8_t *host;
@@ -132,22 +132,32 @@ static inline const struct nx_entry *entry_at(const struct nx_cluster *cluster, 
 	return find_entry(cluster, offset);
 }
 
-/*
- * Return whether the code from the entry is on the page that was looked at last and has not
- * changed. It is so for most entries: from one exit to the next it is rarely far. false: look
- * closer.
- */
-static bool holds_as_before(const struct nx_engine *engine, const struct nx_cluster *cluster,
-			    const struct nx_entry *entry)
+/* Return the page of the code at the address, most often the one that was looked at last. */
+static inline const uint8_t *page_of(struct nx_engine *engine, uint64_t linear)
+{
+	unsigned last = engine->guest.next_code_page - 1;
+
+	if (last < engine->guest.code_pages &&
+	    engine->guest.code_linear[last] == (linear & NX_PAGE_MASK))
+		return engine->guest.code_page[last];
+	return code_page(engine, linear);
+}
+
+/* Compare what may run from an entry that has a fragment alone. */
+static enum nx_status check_only(struct nx_engine *engine, const struct nx_cluster *cluster,
+				 const struct nx_entry *entry)
 {
 	const struct nx_fragment *fragment = &cluster->fragment[entry->only - 1u];
 	uint64_t linear = nx_code_linear(engine, fragment->rip + entry->only_begin);
-	unsigned last = engine->guest.next_code_page - 1;
+	const uint8_t *page = page_of(engine, linear);
 
-	return last < engine->guest.code_pages &&
-	       engine->guest.code_linear[last] == (linear & NX_PAGE_MASK) &&
-	       same_bytes((const uint8_t *)engine->guest.code_page[last] + (linear & ~NX_PAGE_MASK),
-			  cluster->bytes + fragment->bytes + entry->only_begin, entry->only_len);
+	/* There may be too many pages: the long way makes room. */
+	if (!page)
+		return check(engine, cluster, entry->fragments);
+	return same_bytes(page + (linear & ~NX_PAGE_MASK),
+			  cluster->bytes + fragment->bytes + entry->only_begin, entry->only_len)
+		   ? NX_OK
+		   : NX_LEAVE_CODE_CHANGED;
 }
 
 /* Compare all of a cluster that has no such entry. */
@@ -171,7 +181,6 @@ enum nx_status nx_code_check(struct nx_engine *engine, const struct nx_cluster *
 	if (!entry)
 		return check_all(engine, cluster);
 	engine->guest.next_entry = (unsigned)(entry - cluster->entry) + 1;
-	if (entry->only && holds_as_before(engine, cluster, entry))
-		return NX_OK;
-	return check(engine, cluster, entry->fragments);
+	return entry->only ? check_only(engine, cluster, entry)
+			   : check(engine, cluster, entry->fragments);
 }

@@ -38,13 +38,17 @@ static bool is_flat(const struct nx_context_seg *seg)
 	return seg->base == 0 && seg->read_end == 1ull << 32 && seg->write_end == 1ull << 32;
 }
 
-enum nx_status nx_mode_load(struct nx_engine *engine)
+static NX_NOINLINE enum nx_status load(struct nx_engine *engine)
 {
 	const struct nx_state *s = &engine->state;
 	bool protected_mode = (s->cr0 & NX_CR0_PE) != 0;
 	struct nx_mode *mode = &engine->mode;
 
 	engine->mode_rflags = s->rflags;
+	engine->mode_cr0 = s->cr0;
+	engine->mode_cr4 = s->cr4;
+	engine->mode_efer = s->efer;
+	engine->mode_known = false;
 	if (s->rflags & (NX_FL_TF | NX_FL_VM))
 		return NX_LEAVE_STATE;
 	engine->cpl = protected_mode ? s->seg[NX_SS].dpl : 0;
@@ -93,5 +97,22 @@ enum nx_status nx_mode_load(struct nx_engine *engine)
 	     is_flat(&engine->context.seg[NX_ES]) && is_flat(&engine->context.seg[NX_SS]) &&
 	     engine->context.seg[NX_CS].base == 0 &&
 	     engine->context.seg[NX_CS].read_end == 1ull << 32);
+	engine->mode_known = true;
 	return NX_OK;
+}
+
+/* Outside 64-bit mode translations may have loaded segments. */
+static bool is_loaded(const struct nx_engine *engine)
+{
+	const struct nx_state *s = &engine->state;
+
+	return engine->mode_known && engine->mode.bits == 64 && s->cr0 == engine->mode_cr0 &&
+	       s->cr4 == engine->mode_cr4 && s->efer == engine->mode_efer;
+}
+
+enum nx_status nx_mode_load(struct nx_engine *engine)
+{
+	if (is_loaded(engine) && nx_mode_flags_hold(engine))
+		return NX_OK;
+	return load(engine);
 }

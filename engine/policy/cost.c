@@ -373,7 +373,7 @@ void nx_cost_settle(struct nx_engine *engine)
 	struct nx_account *account;
 	int64_t gained;
 
-	if (engine->accounts.open) {
+	if (engine->accounts.open && !engine->config.experiment.ignore_costs) {
 		account = account_of(engine, engine->stay.hot_rip);
 		if (engine->accounts.timed && engine->accounts.resumes)
 			learn_each(account, engine->accounts.spent / engine->accounts.resumes);

@@ -43,6 +43,7 @@ struct nx_tracker {
 	uint64_t epoch_ns; /* when the current epoch began */
 	uint8_t epoch;     /* modulo 16; an epoch is 1 s */
 	uint64_t leaks;
+	bool fresh;          /* the exit noted last was not known before, and is left */
 	uint16_t skip_first; /* nx_experiment */
 	bool give_up;
 	bool eager; /* nx_config */

@@ -155,9 +155,11 @@ enum nx_track_verdict nx_tracker_note(struct nx_tracker *tracker, uint64_t pc, c
 	struct nx_tracker_entry *entry = find(tracker, h);
 
 	advance(tracker, now);
+	tracker->fresh = false;
 	properties &= NX_TRACK_ALL;
 	if (!entry) {
-		if (!insert(tracker, h, properties))
+		tracker->fresh = !insert(tracker, h, properties);
+		if (tracker->fresh)
 			return NX_TRACK_COLD;
 		tracker->leaks++;
 		return NX_TRACK_FORCE;

@@ -12,7 +12,7 @@ static bool note_exit(struct nx_engine *engine, uint64_t pc, unsigned properties
 
 	engine->stay.forced = verdict == NX_TRACK_FORCE;
 	/* The tracker may have evicted an exit whose cluster still exists. */
-	if (verdict == NX_TRACK_COLD && nx_cache_has_entry_near(engine, pc))
+	if (engine->tracker.fresh && nx_cache_has_entry_near(engine, pc))
 		return nx_tracker_remember(&engine->tracker, pc, NULL, 0);
 	return verdict != NX_TRACK_COLD;
 }
@@ -397,6 +397,8 @@ static NX_NOINLINE enum nx_outcome find_and_run(struct nx_engine *engine, struct
 	uint32_t offset;
 	enum nx_status status;
 
+	engine->mode_known &= engine->state.same_segments;
+	engine->state.same_segments = false;
 	switch (nx_engine_complete_exit(engine, exit)) {
 	case NX_COMPLETION_EXIT:
 		return NX_EXIT;

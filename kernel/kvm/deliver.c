@@ -129,36 +129,13 @@ enum nxk_class nxk_class_of(const struct nx_exit *exit)
 	}
 }
 
-int nxk_deliver(struct nxk_vcpu *v)
+/* Note what KVM has come to. */
+static int delivered(struct nxk_vcpu *v, int result)
 {
-	struct kvm_vcpu *vcpu = v->vcpu;
-	int result;
-
-	nxk_write_state(v);
-	/*
-	 * KVM's emulator alone executes string instructions on ports, and input that goes to memory
-	 * needs a session that may be refused: both are left to the hardware's exit.
-	 */
-	if (v->exit.string || v->exit.to_memory) {
-		v->skipped = false;
-		return 1;
-	}
-	if (!nxk_is_free(v))
-		nx_stats_avoided(v->host, &v->exit);
-	v->seen.delivering = true;
-	v->skipped = v->last = v->reread = false;
-	result = nxk_fails(NXK_FAIL_HANDLER) ? 1 : call_handler(v);
-	if (result == 1 && v->skipped && v->exit.kind != NX_EXIT_MMIO) {
-		nxk_read_registers(v);
-		nxk_engine_done(v);
-	} else if (result == 1 && v->skipped) {
-		/* mmio.c has completed the exit and written the registers back. */
-	} else if (result == 1 && nxk_in_nested_guest(vcpu)) {
+	if (result == 1 && !v->skipped) {
+		v->seen.delivering = false;
 		/* VMLAUNCH and VMRESUME do not move rip when they succeed. */
-		v->seen.delivering = false;
-	} else if (result == 1) {
-		v->seen.delivering = false;
-		v->stats->aborted++;
+		v->stats->aborted += !nxk_in_nested_guest(v->vcpu);
 	} else if (result == 0) {
 		v->stats->to_vmm++;
 		v->stats->to_vmm_mmio += v->exit.kind == NX_EXIT_MMIO;
@@ -167,4 +144,64 @@ int nxk_deliver(struct nxk_vcpu *v)
 	}
 	trace_noexit_exit(v, result);
 	return result;
+}
+
+static int call(struct nxk_vcpu *v)
+{
+	if (!nxk_is_free(v))
+		nx_stats_avoided(v->host, &v->exit);
+	v->seen.delivering = true;
+	v->skipped = v->last = v->reread = false;
+	return nxk_fails(NXK_FAIL_HANDLER) ? 1 : call_handler(v);
+}
+
+/*
+ * CPUID, RDMSR, WRMSR and port accesses use RAX, RCX, RDX and RBX alone. So before KVM's handler
+ * for one of them these, rip and rflags are written, and behind it they are read. The others follow
+ * when the stay ends there (nxk_write_rest()).
+ */
+static bool uses_few(const struct nxk_vcpu *v)
+{
+	if (v->exit.kind == NX_EXIT_INSN)
+		return v->exit.insn == NX_INSN_CPUID || v->exit.insn == NX_INSN_RDMSR ||
+		       v->exit.insn == NX_INSN_WRMSR;
+	return v->exit.kind == NX_EXIT_IO;
+}
+
+static int deliver_few(struct nxk_vcpu *v)
+{
+	int result;
+
+	nxk_write_few(v);
+	result = call(v);
+	if (likely(result == 1 && v->skipped)) {
+		nxk_read_few(v);
+		nxk_engine_done(v);
+	}
+	return delivered(v, result);
+}
+
+int nxk_deliver(struct nxk_vcpu *v)
+{
+	int result;
+
+	/*
+	 * KVM's emulator alone executes string instructions on ports, and input that goes to memory
+	 * needs a session that may be refused: both are left to the hardware's exit.
+	 */
+	if (v->exit.string || v->exit.to_memory) {
+		nxk_write_state(v);
+		v->skipped = false;
+		return 1;
+	}
+	if (uses_few(v) && !v->state->segments_changed)
+		return deliver_few(v);
+	nxk_write_state(v);
+	result = call(v);
+	/* mmio.c has completed its exit and written the registers back. */
+	if (result == 1 && v->skipped && v->exit.kind != NX_EXIT_MMIO) {
+		nxk_read_registers(v);
+		nxk_engine_done(v);
+	}
+	return delivered(v, result);
 }

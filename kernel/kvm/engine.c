@@ -43,11 +43,13 @@ static uint64_t now(void *data)
 
 bool nxk_stay_is_long(const struct nxk_vcpu *v)
 {
-	u64 bound = READ_ONCE(nxk_latency_us) * 1000ull;
+	u64 lasts = nxk_ns_since(v->stay_began), bound = v->stay_ns;
 
+	if (likely(lasts <= bound))
+		return false;
 	if (!(v->state->rflags & X86_EFLAGS_IF))
 		bound *= MASKED_FACTOR;
-	return bound && nxk_ns_since(v->stay_began) > bound;
+	return bound && lasts > bound;
 }
 
 /*
@@ -172,16 +174,29 @@ u16 nxk_engine_pass(struct nxk_vcpu *v, unsigned long rip)
 	return nx_engine_pass(v->engine, rip, MOST_PASSES);
 }
 
-enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v)
+static noinline enum nx_outcome weighed_resume(struct nxk_vcpu *v)
 {
 	const struct nx_counters *counters = nx_engine_counters(v->engine);
-	u64 instructions = counters->instructions, began = rdtsc(), ns;
+	u64 instructions = counters->instructions, began = rdtsc(), ticks;
 	enum nx_outcome outcome = nx_engine_resume(v->engine, &v->exit);
 
-	ns = nxk_ns_since(began);
-	v->host->engine_ns += ns;
+	ticks = rdtsc() - began;
+	v->engine_ticks += ticks;
 	if (outcome == NX_EXIT && !v->exit.built)
-		nxk_cost_resumed(v, ns, counters->instructions - instructions);
+		nxk_cost_of_resume(v, nxk_ns(ticks), counters->instructions - instructions);
+	return outcome;
+}
+
+enum nx_outcome nxk_engine_resume(struct nxk_vcpu *v)
+{
+	enum nx_outcome outcome;
+	u64 began;
+
+	if (unlikely(v->weighs))
+		return weighed_resume(v);
+	began = rdtsc();
+	outcome = nx_engine_resume(v->engine, &v->exit);
+	v->engine_ticks += rdtsc() - began;
 	return outcome;
 }
 
@@ -198,6 +213,11 @@ static enum nx_changes changes_of(const struct nxk_vcpu *v)
 
 void nxk_engine_done(struct nxk_vcpu *v)
 {
+	/* CPUID and RDMSR change nothing else. */
+	if (nxk_is_quiet(v)) {
+		nx_engine_exit_done(v->engine, NX_CHANGES_REGISTERS);
+		return;
+	}
 	nx_engine_exit_done(v->engine, changes_of(v));
 }
 

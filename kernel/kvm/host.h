@@ -133,6 +133,9 @@ struct nxk_vcpu {
 	bool kicked;    /* fail=kick */
 	bool left;      /* the engine ended the stay */
 	u64 stay_began; /* in ticks of the time-stamp counter */
+	u64 stay_ns; /* how long it may last while the guest takes interrupts; 0: without a bound */
+	u64 engine_ticks; /* of it, in the engine */
+	bool few;         /* KVM has the first registers only, see nxk_write_few() */
 	/* cost.c: when KVM was left to enter the guest, and when it had handled the exit, in ticks;
 	 * 0: unknown. */
 	u64 entered, handled;
@@ -153,7 +156,7 @@ struct nxk_vcpu {
 		u32 sum;
 	} audit[4];
 	unsigned int audited;
-	u64 session_began; /* likewise */
+	u64 session_began, longest_session; /* in ticks */
 	/* memory.c: pages that sessions have looked up through this root of the page table, and a
 	 * number that tells those that still hold. */
 	hpa_t root;
@@ -407,12 +410,6 @@ static inline void nxk_cost_delivered(struct nxk_vcpu *v, u64 began)
 /* Note that the engine has taken that long to run so many instructions to an exit. */
 void nxk_cost_of_resume(struct nxk_vcpu *v, u64 ns, u64 instructions);
 
-static inline void nxk_cost_resumed(struct nxk_vcpu *v, u64 ns, u64 instructions)
-{
-	if (v->weighs)
-		nxk_cost_of_resume(v, ns, instructions);
-}
-
 /* Note that a stay ends now, whose resumes and deliveries lay between the two times. */
 void nxk_cost_stay(struct nxk_vcpu *v, u64 first, u64 last);
 
@@ -437,6 +434,16 @@ void nxk_read_state(struct nxk_vcpu *v);
 void nxk_need_registers(struct kvm_vcpu *vcpu);
 void nxk_read_registers(struct nxk_vcpu *v);
 void nxk_write_state(struct nxk_vcpu *v);
+/* The same of the first four registers, rip and rflags only. */
+void nxk_write_few(struct nxk_vcpu *v);
+void nxk_read_few(struct nxk_vcpu *v);
+/* Write what nxk_write_few() has left out, if that was the last to write. */
+void nxk_write_others(struct nxk_vcpu *v);
+static inline void nxk_write_rest(struct nxk_vcpu *v)
+{
+	if (v->few)
+		nxk_write_others(v);
+}
 
 /* ---- memory.c ---- */
 
@@ -509,6 +516,12 @@ static inline bool nxk_in_nested_guest(const struct kvm_vcpu *vcpu)
 static inline bool nxk_is_free(const struct nxk_vcpu *v)
 {
 	return v->exit.kind == NX_EXIT_INSN && v->free;
+}
+/* Return whether nothing but registers is changed by the exit, whatever KVM's handler finds. */
+static inline bool nxk_is_quiet(const struct nxk_vcpu *v)
+{
+	return v->exit.kind == NX_EXIT_INSN &&
+	       (v->exit.insn == NX_INSN_CPUID || v->exit.insn == NX_INSN_RDMSR);
 }
 /* The engine's callback. */
 enum nx_route nxk_route_insn(void *data, const struct nx_exit *exit);

@@ -94,10 +94,19 @@ void nxk_session_prepare(struct nxk_vcpu *v)
 	v->apic_base = v->vcpu->arch.apic_base;
 }
 
+/* The counters of two processors may differ, so that a session seems to end before it begins. */
+static noinline void note_longest(struct nxk_vcpu *v, u64 ticks)
+{
+	if ((s64)ticks < 0)
+		return;
+	v->longest_session = ticks;
+	v->stats->longest_session_ns = nxk_ns(ticks);
+}
+
+/* Neither interrupts nor other tasks come in between, so this is a reader of RCU's as well. */
 enum nx_session nxk_session_begin(struct nxk_vcpu *v)
 {
 	enum nx_session kind;
-
 	struct kvm_vcpu *vcpu = v->vcpu;
 
 	if (nxk_fails(NXK_FAIL_PROTOCOL)) {
@@ -106,7 +115,6 @@ enum nx_session nxk_session_begin(struct nxk_vcpu *v)
 		local_irq_disable();
 		smp_store_mb(vcpu->mode, IN_GUEST_MODE);
 	}
-	rcu_read_lock();
 	v->in_session = true;
 	v->session_began = rdtsc();
 	v->stats->sessions++;
@@ -121,15 +129,14 @@ enum nx_session nxk_session_begin(struct nxk_vcpu *v)
 void nxk_session_end(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
-	u64 took = nxk_ns_since(v->session_began);
+	u64 took = rdtsc() - v->session_began;
 
 	if (unlikely(nxk_audit_us))
 		nxk_audit(v);
-	if (took > v->stats->longest_session_ns)
-		v->stats->longest_session_ns = took;
+	if (unlikely(took > v->longest_session))
+		note_longest(v, took);
 	v->stats->sessions_kicked += READ_ONCE(vcpu->mode) == EXITING_GUEST_MODE;
 	v->in_session = false;
-	rcu_read_unlock();
 	if (nxk_fails(NXK_FAIL_PROTOCOL)) {
 		preempt_enable();
 		return;

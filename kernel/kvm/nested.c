@@ -36,8 +36,15 @@ static enum nx_route route(struct nxk_vcpu *v, const struct nx_exit *exit)
 enum nx_route nxk_route_insn(void *data, const struct nx_exit *exit)
 {
 	struct nxk_vcpu *v = data;
-	enum nx_route result = route(v, exit);
+	enum nx_route result;
 
+	/* The most frequent ones. */
+	if (exit->insn == NX_INSN_CPUID || exit->insn == NX_INSN_RDMSR ||
+	    exit->insn == NX_INSN_WRMSR) {
+		v->free = false;
+		return NX_ROUTE_EXIT;
+	}
+	result = route(v, exit);
 	v->free = result == NX_ROUTE_FREE;
 	return result;
 }

@@ -89,7 +89,8 @@ void nxk_read_state(struct nxk_vcpu *v)
 	static_call(nxk_get_gdt)(vcpu, &gdt);
 	state->gdt_base = gdt.address;
 	state->gdt_limit = gdt.size;
-	if (!nxk_vendor->same_segments || !nxk_vendor->same_segments(v)) {
+	state->same_segments = nxk_vendor->same_segments && nxk_vendor->same_segments(v);
+	if (!state->same_segments) {
 		for (unsigned int i = 0; i < NX_SREGS; i++)
 			read_segment(vcpu, &state->seg[i], segment[i]);
 		read_segment(vcpu, &state->tr, VCPU_SREG_TR);
@@ -107,6 +108,57 @@ void nxk_read_state(struct nxk_vcpu *v)
 	state->segments_changed = false;
 }
 
+#define FEW 4
+static_assert(NX_RAX < FEW && NX_RBX < FEW && NX_RCX < FEW && NX_RDX < FEW);
+
+void nxk_write_few(struct nxk_vcpu *v)
+{
+	const struct nx_state *state = v->state;
+	struct kvm_vcpu *vcpu = v->vcpu;
+
+#pragma GCC unroll 4
+	for (unsigned int i = 0; i < FEW; i++)
+		vcpu->arch.regs[i] = state->gpr[i];
+	nxk_set_rip(vcpu, state->rip);
+	if (v->rflags != state->rflags)
+		static_call(nxk_set_rflags)(vcpu, state->rflags);
+	v->rflags = state->rflags;
+	v->few = true;
+}
+
+void nxk_read_few(struct nxk_vcpu *v)
+{
+	struct nx_state *state = v->state;
+	struct kvm_vcpu *vcpu = v->vcpu;
+
+	nxk_need_register(vcpu, VCPU_REGS_RIP);
+#pragma GCC unroll 4
+	for (unsigned int i = 0; i < FEW; i++)
+		state->gpr[i] = vcpu->arch.regs[i];
+	state->rip = vcpu->arch.regs[VCPU_REGS_RIP];
+	state->rflags = v->rflags = static_call(nxk_get_rflags)(vcpu);
+}
+
+void nxk_write_others(struct nxk_vcpu *v)
+{
+	struct kvm_vcpu *vcpu = v->vcpu;
+
+	for (unsigned int i = FEW; i < NX_GPRS; i++)
+		vcpu->arch.regs[i] = v->state->gpr[i];
+	changed(vcpu, VCPU_REGS_RSP);
+	v->few = false;
+}
+
+static noinline void write_segments(struct nxk_vcpu *v)
+{
+	for (unsigned int i = 0; i < NX_SREGS; i++)
+		if (i != NX_CS && i != NX_SS)
+			write_segment(v->vcpu, &v->state->seg[i], segment[i]);
+	v->state->segments_changed = false;
+	/* The guest may bring back those that were read, and the engine has others. */
+	v->raw.valid = false;
+}
+
 void nxk_write_state(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
@@ -119,12 +171,7 @@ void nxk_write_state(struct nxk_vcpu *v)
 	if (v->rflags != v->state->rflags)
 		static_call(nxk_set_rflags)(vcpu, v->state->rflags);
 	v->rflags = v->state->rflags;
-	if (!v->state->segments_changed)
-		return;
-	for (unsigned int i = 0; i < NX_SREGS; i++)
-		if (i != NX_CS && i != NX_SS)
-			write_segment(vcpu, &v->state->seg[i], segment[i]);
-	v->state->segments_changed = false;
-	/* The guest may bring back those that were read, and the engine has others. */
-	v->raw.valid = false;
+	v->few = false;
+	if (unlikely(v->state->segments_changed))
+		write_segments(v);
 }

@@ -121,9 +121,13 @@ static bool may_continue(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 
-	return !v->kicked && !work_is_due(vcpu) && !event_is_due(vcpu) &&
-	       !state_forbids(vcpu, v->state->rflags) &&
-	       !interrupt_is_due(vcpu, v->state->rflags) && !nxk_stay_is_long(v);
+	if (v->kicked || work_is_due(vcpu))
+		return false;
+	/* Who else makes an event makes a request of the vCPU for it, which the next session sees.
+	 */
+	if (!nxk_is_quiet(v) && (event_is_due(vcpu) || state_forbids(vcpu, v->state->rflags)))
+		return false;
+	return !interrupt_is_due(vcpu, v->state->rflags) && !nxk_stay_is_long(v);
 }
 
 /* Run until the guest has to be entered or the VMM has to be asked. Return the result for KVM's
@@ -143,8 +147,10 @@ static int run(struct nxk_vcpu *v)
 			break;
 		began = nxk_cost_deliver(v);
 		result = nxk_deliver(v);
-		if (result != 1 || !v->skipped || v->last || !may_continue(v))
+		if (result != 1 || !v->skipped || v->last || !may_continue(v)) {
+			nxk_write_rest(v);
 			return result;
+		}
 		nxk_cost_delivered(v, began);
 	}
 	nxk_write_state(v);
@@ -160,10 +166,13 @@ int nxk_stay(struct nxk_vcpu *v)
 	nxk_session_prepare(v);
 	v->kicked = false;
 	v->stay_began = rdtsc();
+	v->stay_ns = READ_ONCE(nxk_latency_us) * 1000ull;
+	v->engine_ticks = 0;
 	trace_noexit_stay(v);
 	v->host->takeovers++;
 	result = run(v);
 	ended = rdtsc();
+	v->host->engine_ns += nxk_ns(v->engine_ticks);
 	nxk_share_stay(v);
 	if (trace_noexit_leave_enabled())
 		trace_noexit_leave(v, v->left ? nx_leave_word(v->exit.reason) : "HOST");
