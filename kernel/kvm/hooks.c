@@ -255,7 +255,8 @@ static __always_inline unsigned long svm_rip(struct kvm_vcpu *vcpu)
 	return vcpu->arch.regs[VCPU_REGS_RIP];
 }
 
-static int handle_svm_exit(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fastpath)
+/* Neither these nor skip() can be traced as functions: each exit would pay for that. */
+static notrace int handle_svm_exit(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fastpath)
 {
 	return handle_exit(vcpu, fastpath, svm_code, svm_rip);
 }
@@ -265,7 +266,7 @@ static __always_inline u32 vmx_code(const struct kvm_vcpu *vcpu)
 	return NXK_FIELD(vcpu, VMX_EXIT_REASON, u32);
 }
 
-static int handle_vmx_exit(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fastpath)
+static notrace int handle_vmx_exit(struct kvm_vcpu *vcpu, enum exit_fastpath_completion fastpath)
 {
 	return handle_exit(vcpu, fastpath, vmx_code, nxk_rip);
 }
@@ -317,7 +318,7 @@ static noinline int skip_delivered(struct kvm_vcpu *vcpu)
 	return 1;
 }
 
-static int skip(struct kvm_vcpu *vcpu)
+static notrace int skip(struct kvm_vcpu *vcpu)
 {
 	const struct nxk_seen *seen = this_cpu_read(nxk_seen);
 
