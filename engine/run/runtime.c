@@ -318,16 +318,6 @@ static enum nx_status enter_cluster(struct nx_engine *engine, struct nx_cluster 
 }
 
 /*
- * Load the mode, unless the host has said that it is what it was. Outside 64-bit mode translations
- * may have loaded segments.
- */
-static enum nx_status load_mode(struct nx_engine *engine, bool same)
-{
-	return same && engine->mode.bits == 64 && nx_mode_flags_hold(engine) ? NX_OK
-									     : nx_mode_load(engine);
-}
-
-/*
  * Return whether the stay goes on in the translation that ended with the last exit, right behind
  * it: the host has executed the exit's instruction and has changed nothing else that matters. The
  * cluster was current then, so its mode is the present one.
@@ -397,7 +387,8 @@ static NX_NOINLINE enum nx_outcome find_and_run(struct nx_engine *engine, struct
 	uint32_t offset;
 	enum nx_status status;
 
-	engine->mode_known &= engine->state.same_segments;
+	/* In either way the host has said that the mode's segments are what they were. */
+	engine->mode_known &= same_mode || engine->state.same_segments;
 	engine->state.same_segments = false;
 	switch (nx_engine_complete_exit(engine, exit)) {
 	case NX_COMPLETION_EXIT:
@@ -418,7 +409,7 @@ static NX_NOINLINE enum nx_outcome find_and_run(struct nx_engine *engine, struct
 		nx_stay_begin(engine);
 	status = must_leave(engine);
 	if (status == NX_OK)
-		status = load_mode(engine, same_mode);
+		status = nx_mode_load(engine);
 	if (status != NX_OK)
 		return nx_run_leave(engine, exit, status);
 	if (engine->config.experiment.uncached)

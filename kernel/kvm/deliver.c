@@ -162,10 +162,7 @@ static int call(struct nxk_vcpu *v)
  */
 static bool uses_few(const struct nxk_vcpu *v)
 {
-	if (v->exit.kind == NX_EXIT_INSN)
-		return v->exit.insn == NX_INSN_CPUID || v->exit.insn == NX_INSN_RDMSR ||
-		       v->exit.insn == NX_INSN_WRMSR;
-	return v->exit.kind == NX_EXIT_IO;
+	return nxk_is_frequent(&v->exit) || v->exit.kind == NX_EXIT_IO;
 }
 
 static int deliver_few(struct nxk_vcpu *v)

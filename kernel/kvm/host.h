@@ -517,6 +517,14 @@ static inline bool nxk_is_free(const struct nxk_vcpu *v)
 {
 	return v->exit.kind == NX_EXIT_INSN && v->free;
 }
+/* Return whether it is one of the most frequent instructions, which use RAX, RBX, RCX and RDX
+ * alone. */
+static inline bool nxk_is_frequent(const struct nx_exit *exit)
+{
+	return exit->kind == NX_EXIT_INSN &&
+	       (exit->insn == NX_INSN_CPUID || exit->insn == NX_INSN_RDMSR ||
+		exit->insn == NX_INSN_WRMSR);
+}
 /* Return whether nothing but registers is changed by the exit, whatever KVM's handler finds. */
 static inline bool nxk_is_quiet(const struct nxk_vcpu *v)
 {

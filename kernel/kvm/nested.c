@@ -38,9 +38,7 @@ enum nx_route nxk_route_insn(void *data, const struct nx_exit *exit)
 	struct nxk_vcpu *v = data;
 	enum nx_route result;
 
-	/* The most frequent ones. */
-	if (exit->insn == NX_INSN_CPUID || exit->insn == NX_INSN_RDMSR ||
-	    exit->insn == NX_INSN_WRMSR) {
+	if (nxk_is_frequent(exit)) {
 		v->free = false;
 		return NX_ROUTE_EXIT;
 	}

@@ -143,7 +143,7 @@ bool nxk_shadow_write(u64 field, u64 value)
 
 	if (!previous)
 		return false;
-	asm volatile("vmwrite %1, %2" : "=@cca"(done) : "rm"(value), "r"(field));
+	done = nxk_vmcs_try_write(field, value);
 	end(shadow, previous);
 	return done;
 }

@@ -60,16 +60,31 @@ static void write_segment(struct kvm_vcpu *vcpu, const struct nx_segment *from, 
 static_assert(VCPU_REGS_RAX == (int)NX_RAX && VCPU_REGS_RSP == (int)NX_RSP &&
 	      VCPU_REGS_R15 == (int)NX_R15);
 
+#define FEW 4
+static_assert(NX_RAX < FEW && NX_RBX < FEW && NX_RCX < FEW && NX_RDX < FEW);
+
+void nxk_read_few(struct nxk_vcpu *v)
+{
+	struct nx_state *state = v->state;
+	struct kvm_vcpu *vcpu = v->vcpu;
+
+	nxk_need_register(vcpu, VCPU_REGS_RIP);
+#pragma GCC unroll 4
+	for (unsigned int i = 0; i < FEW; i++)
+		state->gpr[i] = vcpu->arch.regs[i];
+	state->rip = vcpu->arch.regs[VCPU_REGS_RIP];
+	state->rflags = v->rflags = static_call(nxk_get_rflags)(vcpu);
+}
+
 void nxk_read_registers(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 
-	nxk_need_registers(vcpu);
-#pragma GCC unroll 16
-	for (unsigned int i = 0; i < NX_GPRS; i++)
+	nxk_read_few(v);
+	nxk_need_register(vcpu, VCPU_REGS_RSP);
+#pragma GCC unroll 12
+	for (unsigned int i = FEW; i < NX_GPRS; i++)
 		v->state->gpr[i] = vcpu->arch.regs[i];
-	v->state->rip = vcpu->arch.regs[VCPU_REGS_RIP];
-	v->state->rflags = v->rflags = static_call(nxk_get_rflags)(vcpu);
 }
 
 /* The engine numbers segment registers as the processor encodes them, KVM does not. */
@@ -108,9 +123,6 @@ void nxk_read_state(struct nxk_vcpu *v)
 	state->segments_changed = false;
 }
 
-#define FEW 4
-static_assert(NX_RAX < FEW && NX_RBX < FEW && NX_RCX < FEW && NX_RDX < FEW);
-
 void nxk_write_few(struct nxk_vcpu *v)
 {
 	const struct nx_state *state = v->state;
@@ -126,23 +138,11 @@ void nxk_write_few(struct nxk_vcpu *v)
 	v->few = true;
 }
 
-void nxk_read_few(struct nxk_vcpu *v)
-{
-	struct nx_state *state = v->state;
-	struct kvm_vcpu *vcpu = v->vcpu;
-
-	nxk_need_register(vcpu, VCPU_REGS_RIP);
-#pragma GCC unroll 4
-	for (unsigned int i = 0; i < FEW; i++)
-		state->gpr[i] = vcpu->arch.regs[i];
-	state->rip = vcpu->arch.regs[VCPU_REGS_RIP];
-	state->rflags = v->rflags = static_call(nxk_get_rflags)(vcpu);
-}
-
 void nxk_write_others(struct nxk_vcpu *v)
 {
 	struct kvm_vcpu *vcpu = v->vcpu;
 
+#pragma GCC unroll 12
 	for (unsigned int i = FEW; i < NX_GPRS; i++)
 		vcpu->arch.regs[i] = v->state->gpr[i];
 	changed(vcpu, VCPU_REGS_RSP);
@@ -161,17 +161,8 @@ static noinline void write_segments(struct nxk_vcpu *v)
 
 void nxk_write_state(struct nxk_vcpu *v)
 {
-	struct kvm_vcpu *vcpu = v->vcpu;
-
-#pragma GCC unroll 16
-	for (unsigned int i = 0; i < NX_GPRS; i++)
-		vcpu->arch.regs[i] = v->state->gpr[i];
-	changed(vcpu, VCPU_REGS_RSP);
-	nxk_set_rip(vcpu, v->state->rip);
-	if (v->rflags != v->state->rflags)
-		static_call(nxk_set_rflags)(vcpu, v->state->rflags);
-	v->rflags = v->state->rflags;
-	v->few = false;
+	nxk_write_few(v);
+	nxk_write_others(v);
 	if (unlikely(v->state->segments_changed))
 		write_segments(v);
 }
