@@ -132,6 +132,19 @@ static inline void nx_session_end(struct nx_engine *engine)
 	engine->host->guest_leave(engine->host_data);
 }
 
+/* Return whether a walk may begin at the table: its upper entries have been read in this time. */
+static inline bool nx_walk_table_holds(struct nx_engine *engine, struct nx_walk_table *row)
+{
+	if (row->pages != engine->guest.walk_pages)
+		return false;
+	if (row->time != engine->guest.walk_time) {
+		if (!nx_walk_is_unchanged(engine, row))
+			return false;
+		row->time = engine->guest.walk_time;
+	}
+	return true;
+}
+
 /* The flags that the mode depends on. */
 #define NX_MODE_FLAGS (NX_FL_TF | NX_FL_VM | NX_FL_AC | NX_FL_IOPL)
 

@@ -12,32 +12,59 @@
  */
 #include "engine.h"
 
-/*
- * Return the host's view of a page of code, whose mapping is looked up once a stay. The TLB does
- * not hold a code page for writing, so the miss handler sees every store to it.
- */
-static NX_NOINLINE const uint8_t *code_page(struct nx_engine *engine, uint64_t linear)
+/* Return the host's view of a page that is noted, or NULL. */
+static const uint8_t *noted_page(const struct nx_guest *guest, uint64_t page)
 {
+	if (nx_filter_may_have(&guest->code_linear_in, page))
+		for (unsigned i = 0; i < guest->code_pages; i++)
+			if (guest->code_linear[i] == page)
+				return guest->code_page[i];
+	return NULL;
+}
+
+/*
+ * Note a page of code and return the host's view of it, or NULL. The TLB does not hold it for
+ * writing from here on, so the miss handler sees every store to it.
+ */
+static const uint8_t *note_page(struct nx_engine *engine, uint64_t linear)
+{
+	struct nx_guest *guest = &engine->guest;
 	uint64_t page = linear & NX_PAGE_MASK;
 	const uint8_t *host;
 
-	/* Most often the one behind the last. */
-	if (engine->guest.next_code_page < engine->guest.code_pages &&
-	    engine->guest.code_linear[engine->guest.next_code_page] == page)
-		return engine->guest.code_page[engine->guest.next_code_page++];
-	for (unsigned i = 0; i < engine->guest.code_pages; i++) {
-		if (engine->guest.code_linear[i] != page)
-			continue;
-		engine->guest.next_code_page = i + 1;
-		return engine->guest.code_page[i];
-	}
-	if (engine->guest.code_pages == NX_MAX_CODE_PAGES ||
-	    nx_code_page(engine, linear, &host) != NX_OK)
+	if (guest->code_pages == NX_MAX_CODE_PAGES || nx_code_page(engine, linear, &host) != NX_OK)
 		return NULL;
 	nx_tlb_protect(engine, host);
-	engine->guest.code_linear[engine->guest.code_pages] = page;
-	engine->guest.code_page[engine->guest.code_pages++] = (void *)(uintptr_t)host;
-	engine->guest.next_code_page = engine->guest.code_pages;
+	nx_filter_add(&guest->code_linear_in, page);
+	nx_filter_add(&guest->code_pages_in, (uintptr_t)host);
+	guest->code_linear[guest->code_pages] = page;
+	guest->code_page[guest->code_pages++] = (void *)(uintptr_t)host;
+	return host;
+}
+
+/* Return the host's view of a page of code, whose mapping is looked up once a stay, or NULL. */
+static NX_NOINLINE const uint8_t *code_page(struct nx_engine *engine, uint64_t linear)
+{
+	struct nx_guest *guest = &engine->guest;
+	uint64_t page = linear & NX_PAGE_MASK;
+	struct nx_walk_page *kept = nx_walk_kept_page(engine, linear);
+	const uint8_t *host;
+
+	if (kept && kept->noted == guest->code_time) {
+		host = kept->host;
+	} else {
+		host = noted_page(guest, page);
+		if (!host)
+			host = note_page(engine, linear);
+		if (!host)
+			return NULL;
+		kept = nx_walk_kept_page(engine, linear);
+		/* It may be another one than the one that was noted. */
+		if (kept && kept->host == host)
+			kept->noted = guest->code_time;
+	}
+	guest->last_code_linear = page;
+	guest->last_code_page = host;
 	return host;
 }
 
@@ -103,7 +130,7 @@ static NX_NOINLINE enum nx_status check(struct nx_engine *engine, const struct n
 
 	if (status != NX_LEAVE_CODE_UNREADABLE || engine->guest.code_pages < NX_MAX_CODE_PAGES)
 		return status;
-	engine->guest.code_pages = 0;
+	nx_code_forget(engine);
 	return compare(engine, cluster, fragments);
 }
 
@@ -135,11 +162,10 @@ static inline const struct nx_entry *entry_at(const struct nx_cluster *cluster, 
 /* Return the page of the code at the address, most often the one that was looked at last. */
 static inline const uint8_t *page_of(struct nx_engine *engine, uint64_t linear)
 {
-	unsigned last = engine->guest.next_code_page - 1;
+	const struct nx_guest *guest = &engine->guest;
 
-	if (last < engine->guest.code_pages &&
-	    engine->guest.code_linear[last] == (linear & NX_PAGE_MASK))
-		return engine->guest.code_page[last];
+	if (guest->last_code_page && guest->last_code_linear == (linear & NX_PAGE_MASK))
+		return guest->last_code_page;
 	return code_page(engine, linear);
 }
 

@@ -23,14 +23,29 @@ void nx_tlb_flush(struct nx_engine *engine)
 		entry->read = entry->write = entry->guarded = 1;
 	}
 	engine->guest.tlb_used_count = 0;
+	engine->guest.stored_in = (struct nx_page_filter){.bits = {0}};
 	nx_walk_forget(engine);
 	nx_io_forget(engine);
+}
+
+void nx_code_forget(struct nx_engine *engine)
+{
+	struct nx_guest *guest = &engine->guest;
+
+	guest->code_pages = 0;
+	guest->code_pages_in = guest->code_linear_in = (struct nx_page_filter){.bits = {0}};
+	guest->last_code_page = NULL;
+	if (++guest->code_time)
+		return;
+	/* What is from one turn of the counter before would be taken for something of now. */
+	for (unsigned i = 0; i < NX_WALK_PAGES; i++)
+		guest->walk_page[i][0].linear = guest->walk_page[i][1].linear = 0;
 }
 
 void nx_guest_forget(struct nx_engine *engine)
 {
 	nx_tlb_flush(engine);
-	engine->guest.code_pages = 0;
+	nx_code_forget(engine);
 	/* A host without sessions does not say that its pages hold any longer. */
 	if (!engine->host->guest_enter)
 		nx_walk_drop(engine);
@@ -44,6 +59,8 @@ void nx_engine_flush(struct nx_engine *engine)
 
 void nx_tlb_protect(struct nx_engine *engine, const void *page)
 {
+	if (!nx_filter_may_have(&engine->guest.stored_in, (uintptr_t)page))
+		return;
 	for (unsigned i = 0; i < engine->guest.tlb_used_count; i++) {
 		struct nx_tlb_entry *entry = &engine->context.tlb[engine->guest.tlb_used[i]];
 
@@ -83,14 +100,18 @@ static void tlb_fill(struct nx_engine *engine, uint64_t linear, uint8_t *page, e
 		entry->write = entry->guarded = 1;
 	entry->addend = (uint64_t)(uintptr_t)page - tag;
 	entry->read = tag;
-	if (stores == STORES_FREE)
+	if (stores == STORES_FREE) {
 		entry->write = tag;
-	else if (stores == STORES_GUARDED)
+		nx_filter_add(&engine->guest.stored_in, (uintptr_t)page);
+	} else if (stores == STORES_GUARDED) {
 		entry->guarded = tag;
+	}
 }
 
 static bool is_code_page(const struct nx_engine *engine, const void *page)
 {
+	if (!nx_filter_may_have(&engine->guest.code_pages_in, (uintptr_t)page))
+		return false;
 	for (unsigned i = 0; i < engine->guest.code_pages; i++)
 		if (engine->guest.code_page[i] == page)
 			return true;
@@ -137,17 +158,15 @@ void *nx_tlb_lookup_guarded(const struct nx_engine *engine, uint64_t linear, uns
 	return host && !changes_code(engine, host, size) ? host : NULL;
 }
 
-enum nx_status nx_guest_resolve_linear(struct nx_engine *engine, uint64_t linear, unsigned size,
-				       enum nx_access access, struct nx_target *target)
+/* Find the place by a walk, and keep the page, if it is memory that may be stored to. */
+static NX_NOINLINE enum nx_status find_target(struct nx_engine *engine, uint64_t linear,
+					      enum nx_access access, struct nx_target *target,
+					      bool *stored_to)
 {
 	struct nx_page page = {.kind = NX_PAGE_LEAVE};
-	enum stores stores = STORES_UNKNOWN;
 	uint64_t gpa;
-	enum nx_status status;
+	enum nx_status status = nx_walk(engine, linear, access, &gpa);
 
-	if ((linear & ~NX_PAGE_MASK) + size > NX_PAGE_SIZE)
-		return NX_LEAVE_PAGE_CROSSING;
-	status = nx_walk(engine, linear, access, &gpa);
 	if (status != NX_OK)
 		return status;
 	engine->host->map_page(engine->host_data, gpa & NX_PAGE_MASK, &page);
@@ -163,10 +182,40 @@ enum nx_status nx_guest_resolve_linear(struct nx_engine *engine, uint64_t linear
 		return NX_LEAVE_HOST_PAGE;
 	target->host = (uint8_t *)page.host + (gpa & ~NX_PAGE_MASK);
 	/* Most pages that are loaded from are stored to, too. */
-	if (access == NX_WRITE || (engine->guest.walk_stores && page.writable))
-		stores = is_code_page(engine, page.host) ? STORES_GUARDED : STORES_FREE;
-	if (access == NX_READ || access == NX_WRITE)
-		tlb_fill(engine, linear, page.host, stores);
+	*stored_to = access == NX_WRITE || (engine->guest.found.stores && page.writable);
+	if (page.writable && !page.traced)
+		nx_walk_keep(engine, linear, access, gpa, page.host);
+	return NX_OK;
+}
+
+enum nx_status nx_guest_resolve_linear(struct nx_engine *engine, uint64_t linear, unsigned size,
+				       enum nx_access access, struct nx_target *target)
+{
+	const struct nx_walk_page *known;
+	enum stores stores = STORES_UNKNOWN;
+	bool stored_to = false;
+	uint8_t *page;
+
+	if ((linear & ~NX_PAGE_MASK) + size > NX_PAGE_SIZE)
+		return NX_LEAVE_PAGE_CROSSING;
+	known = nx_walk_known_page(engine, linear, access);
+	if (known) {
+		target->gpa = known->gpa + (linear & ~NX_PAGE_MASK);
+		target->device = target->traced = false;
+		target->host = known->host + (linear & ~NX_PAGE_MASK);
+		stored_to = known->allows >> NX_WRITE & 1;
+	} else {
+		enum nx_status status = find_target(engine, linear, access, target, &stored_to);
+
+		if (status != NX_OK || target->device)
+			return status;
+	}
+	if (access != NX_READ && access != NX_WRITE)
+		return NX_OK;
+	page = (uint8_t *)target->host - (linear & ~NX_PAGE_MASK);
+	if (stored_to)
+		stores = is_code_page(engine, page) ? STORES_GUARDED : STORES_FREE;
+	tlb_fill(engine, linear, page, stores);
 	if (access == NX_WRITE && stores == STORES_GUARDED &&
 	    changes_code(engine, target->host, size))
 		return NX_LEAVE_CODE_WRITE;
@@ -175,8 +224,15 @@ enum nx_status nx_guest_resolve_linear(struct nx_engine *engine, uint64_t linear
 
 enum nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uint8_t **host)
 {
+	const struct nx_walk_page *known = nx_walk_known_page(engine, linear, NX_FETCH);
 	struct nx_target target = {.host = NULL};
-	enum nx_status status = nx_guest_resolve_linear(engine, linear, 1, NX_FETCH, &target);
+	enum nx_status status;
+
+	if (known) {
+		*host = known->host;
+		return NX_OK;
+	}
+	status = nx_guest_resolve_linear(engine, linear, 1, NX_FETCH, &target);
 
 	if (status != NX_OK)
 		return status;

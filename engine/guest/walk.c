@@ -11,7 +11,8 @@
  *  3. Whatever depends on state that the engine does not have (PKRS) leaves.
  *  4. Within a stay a walk may begin at a page table that an earlier one has gone through, and in a
  *     later stay if all entries above it are what they were. If that does not lead to the page, all
- *     levels are read: an old entry never makes a fault.
+ *     levels are read: an old entry never makes a fault. No walk is needed for a page that an
+ *     earlier one has led to, if its own entry is what it was as well, its marks included.
  *  5. It is assumed that the guest's processor has PAT and, where the guest uses them, 4 MiB and
  *     1 GiB pages: bits that are reserved only without these features are not treated so.
  */
@@ -320,34 +321,27 @@ static uint64_t table_tag(uint64_t linear)
 
 static struct nx_walk_table *table_row(struct nx_engine *engine, uint64_t linear)
 {
-	return &engine->guest.walk_table[linear >> 21 & (NX_WALK_TABLES - 1)];
+	/* Kernels map their own memory twice, with the same bits at the bottom. */
+	return &engine->guest.walk_table[(linear >> 21 ^ linear >> 30) & (NX_WALK_TABLES - 1)];
 }
 
-/* Return whether the entries are what they were. */
-static bool is_unchanged(const struct nx_engine *engine, const struct nx_walk_table *row)
-{
-	const struct nx_state *state = &engine->state;
-
-	if (row->cr3 != state->cr3 || row->cr4 != state->cr4 || row->efer != state->efer)
-		return false;
-	for (unsigned i = 0; i < row->upper; i++)
-		if (__atomic_load_n(row->entry[i], __ATOMIC_ACQUIRE) != row->value[i])
-			return false;
-	return true;
-}
-
-static const struct nx_walk_table *known_table(struct nx_engine *engine, uint64_t linear)
+static struct nx_walk_table *known_table(struct nx_engine *engine, uint64_t linear)
 {
 	struct nx_walk_table *row = table_row(engine, linear);
 
-	if (row->tag != table_tag(linear) || row->pages != engine->guest.walk_pages)
-		return NULL;
-	if (row->time != engine->guest.walk_time) {
-		if (!is_unchanged(engine, row))
-			return NULL;
-		row->time = engine->guest.walk_time;
-	}
-	return row;
+	return row->tag == table_tag(linear) && nx_walk_table_holds(engine, row) ? row : NULL;
+}
+
+bool nx_walk_is_unchanged(const struct nx_engine *engine, const struct nx_walk_table *table)
+{
+	const struct nx_state *state = &engine->state;
+
+	if (table->cr3 != state->cr3 || table->cr4 != state->cr4 || table->efer != state->efer)
+		return false;
+	for (unsigned i = 0; i < table->upper; i++)
+		if (__atomic_load_n(table->entry[i], __ATOMIC_ACQUIRE) != table->value[i])
+			return false;
+	return true;
 }
 
 static void keep_table(struct nx_engine *engine, const struct walk *walk)
@@ -360,6 +354,7 @@ static void keep_table(struct nx_engine *engine, const struct walk *walk)
 	row->tag = table_tag(walk->linear);
 	row->pages = engine->guest.walk_pages;
 	row->time = engine->guest.walk_time;
+	row->number = ++engine->guest.walk_number;
 	row->cr3 = state->cr3;
 	row->cr4 = state->cr4;
 	row->efer = state->efer;
@@ -376,19 +371,27 @@ static void keep_table(struct nx_engine *engine, const struct walk *walk)
 		row->value[row->upper - 1] |= PTE_DIRTY;
 }
 
+/* What is from one turn of a counter before would be taken for something of now. */
+static NX_NOINLINE void drop_all(struct nx_engine *engine)
+{
+	for (unsigned i = 0; i < NX_WALK_TABLES; i++)
+		engine->guest.walk_table[i].tag = 0;
+	for (unsigned i = 0; i < NX_WALK_PAGES; i++)
+		engine->guest.walk_page[i][0].linear = engine->guest.walk_page[i][1].linear = 0;
+}
+
 void nx_walk_forget(struct nx_engine *engine)
 {
-	/* A row of one turn of the counter before would be taken for one of now. */
 	if (!++engine->guest.walk_time)
-		nx_walk_drop(engine);
+		drop_all(engine);
 }
 
 void nx_walk_drop(struct nx_engine *engine)
 {
-	if (++engine->guest.walk_pages)
-		return;
-	for (unsigned i = 0; i < NX_WALK_TABLES; i++)
-		engine->guest.walk_table[i].tag = 0;
+	/* A page of this time is not asked how old its pointer is. */
+	nx_walk_forget(engine);
+	if (!++engine->guest.walk_pages)
+		drop_all(engine);
 }
 
 /* Walk on from what is known; anything but NX_OK and MARKED says that all has to be read. */
@@ -451,19 +454,34 @@ static bool allows_stores(struct walk *walk)
 	return check_rights(walk) == NX_OK;
 }
 
+/* Note what nx_walk_keep() needs of a walk that has led to a page, by a table if that is known. */
+static void note_found(struct nx_engine *engine, struct walk *walk, struct nx_walk_table *table)
+{
+	struct nx_walk_found *found = &engine->guest.found;
+	uint64_t marks = walk->access == NX_WRITE ? PTE_ACCESSED | PTE_DIRTY : PTE_ACCESSED;
+
+	if (table) {
+		found->table = table;
+		found->entry = table->table ? &table->table[walk->linear >> 12 & 511]
+					    : table->entry[table->upper - 1];
+		found->value = walk->step[walk->steps - 1].value | marks;
+	}
+	found->stores = allows_stores(walk);
+}
+
 enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access access,
 		       uint64_t *gpa)
 {
 	const struct nx_state *state = &engine->state;
 	const bool is_long = state->efer & NX_EFER_LMA;
-	const struct nx_walk_table *known;
+	struct nx_walk_table *known;
 	struct walk walk NX_UNINITIALIZED;
 	enum marked marked;
 	uint64_t found;
 
 	if (!is_long)
 		linear = (uint32_t)linear;
-	engine->guest.walk_stores = false;
+	engine->guest.found = (struct nx_walk_found){.table = NULL};
 	if (!(state->cr0 & NX_CR0_PG)) {
 		*gpa = linear;
 		return NX_OK;
@@ -475,7 +493,7 @@ enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access
 	walk.wide = is_long || (state->cr4 & NX_CR4_PAE);
 	known = is_long ? known_table(engine, linear) : NULL;
 	if (known && walk_known(&walk, known, &found, &marked) == NX_OK && marked == MARKED) {
-		engine->guest.walk_stores = allows_stores(&walk);
+		note_found(engine, &walk, known);
 		*gpa = found;
 		return NX_OK;
 	}
@@ -488,7 +506,7 @@ enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access
 		case MARKED:
 			if (is_long)
 				keep_table(engine, &walk);
-			engine->guest.walk_stores = allows_stores(&walk);
+			note_found(engine, &walk, is_long ? table_row(engine, linear) : NULL);
 			*gpa = found;
 			return NX_OK;
 		case MARK_FORBIDDEN:

@@ -62,6 +62,7 @@ static void test_conflict(void **state)
 	assert_int_equal(nx_guest_resolve_linear(m->engine, other, 4, NX_WRITE, &target), NX_OK);
 	mock_set_pte(m, (uint32_t)other, MOCK_EXTRA | 7);
 	memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
+	nx_walk_forget(m->engine);
 	assert_int_equal(nx_guest_resolve_linear(m->engine, other, 4, NX_READ, &target), NX_OK);
 	assert_int_equal(entry->write, 1);
 	assert_ptr_equal((void *)(uintptr_t)(other + entry->addend), m->ram + MOCK_EXTRA);

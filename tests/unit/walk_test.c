@@ -692,20 +692,20 @@ static void loads_tell_of_stores(void **state)
 		assert_int_equal(walk_to(LINEAR, NX_READ, &gpa), NX_OK);
 		if (known)
 			assert_int_equal(walk_on(LINEAR, NX_READ, &gpa), NX_OK);
-		assert_true(engine.guest.walk_stores);
+		assert_true(engine.guest.found.stores);
 		for (unsigned i = 0; i < 3; i++) {
 			*leaf = 0xa000 | (i == 0 ? RWX : i == 1 ? P | U | D : RWX | D);
 			if (!known)
 				nx_walk_drop(&engine);
 			assert_int_equal(walk_on(LINEAR, i == 2 ? NX_FETCH : NX_READ, &gpa), NX_OK);
-			assert_false(engine.guest.walk_stores);
+			assert_false(engine.guest.found.stores);
 			/* The dirty bit stays as it was. */
 			assert_int_equal(*leaf & D, i == 0 ? 0 : D);
 		}
 		/* A fault says nothing of stores either. */
 		*leaf = 0;
 		assert_int_equal(walk_on(LINEAR, NX_READ, &gpa), NX_LEAVE_PAGE_FAULT);
-		assert_false(engine.guest.walk_stores);
+		assert_false(engine.guest.found.stores);
 	}
 }
 
