@@ -7,9 +7,7 @@ the lab's host VM, runs `drive` with the functions of lab/drive.sh.
 
 import io
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -24,7 +22,7 @@ import demo  # noqa: E402
 import transcript  # noqa: E402
 from image import Cpio, Images, LabError  # noqa: E402
 from modules import Modules  # noqa: E402
-from tool import patience  # noqa: E402
+from tool import patience, run_lab  # noqa: E402
 
 MODES = ("off", "on")
 # QEMU 7.2's emulation of nested paging does not translate by a guest's PAE tables: its kernel does
@@ -146,27 +144,11 @@ class Scenario:
         with tempfile.TemporaryDirectory(prefix="noexit-guests-") as temporary:
             put = Path(temporary) / "put"
             self._fill(images, put)
-            # It ends with us, also if we are killed.
-            command = ["setpriv", "--pdeathsig", "TERM", "--",
-                       str(ROOT / "lab/run"), "--cpu", self.cpu, "--share", str(share),
-                       "--smp", str(self.smp),
-                       "--mem", str(self.mem), "--timeout", str(self.seconds),
-                       "--put", f"{put}:/scenario",
-                       *(["--release", images.release] if images.release else ()),
-                       *(["--nested"] if self.nested else ()), "--", script]
-            printed = []
-            with subprocess.Popen(command, env={**os.environ, "NX_BUILD": str(images.build)},
-                                  text=True, errors="replace", stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as lab:
-                try:
-                    for line in lab.stdout:
-                        printed.append(line)
-                        progress(line.rstrip())
-                except BaseException:
-                    lab.terminate()
-                    raise
-            if lab.returncode:
-                raise LabError(f"lab/run ended with status {lab.returncode}:\n{''.join(printed)}")
+            run_lab(images.build,
+                    ("--cpu", self.cpu, "--share", str(share), "--smp", str(self.smp),
+                     "--mem", str(self.mem), "--timeout", str(self.seconds), "--put", f"{put}:/scenario",
+                     *(["--release", images.release] if images.release else ()),
+                     *(["--nested"] if self.nested else ()), "--", script), progress)
 
     def _fill(self, images, put):
         """What /scenario holds in the host VM."""

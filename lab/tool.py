@@ -5,7 +5,12 @@ import contextlib
 import fcntl
 import os
 import subprocess
+import sys
 import tempfile
+from pathlib import Path
+
+LAB = Path(__file__).resolve().parent
+SKIPPED = 77  # the exit status where there is no lab
 
 # Words of a kernel's log that complain.
 COMPLAINTS = ("BUG", "WARNING", "Oops", "Call Trace", "general protection")
@@ -17,6 +22,11 @@ class LabError(Exception):
 
 class NoPackage(LabError):
     """The release has no such package."""
+
+
+def say(text):
+    """One line about the lab itself, apart from what its commands print."""
+    print(f"lab: {text}", file=sys.stderr, flush=True)
 
 
 def patience():
@@ -55,3 +65,24 @@ def run_tool(*command, cwd=None, env=None):
     if result.returncode:
         raise LabError(f"'{' '.join(command)}' failed: {result.stderr.strip()[-400:]}")
     return result.stdout
+
+
+def run_lab(build, arguments, progress=lambda line: None):
+    """
+    Run lab/run with the files of a build directory and return what it has printed; progress gets each line.
+    """
+    # It ends with us, also if we are killed.
+    command = ["setpriv", "--pdeathsig", "TERM", "--", str(LAB / "run"), *arguments]
+    printed = []
+    with subprocess.Popen(command, env={**os.environ, "NX_BUILD": str(build)}, text=True, errors="replace",
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as lab:
+        try:
+            for line in lab.stdout:
+                printed.append(line)
+                progress(line.rstrip())
+        except BaseException:
+            lab.terminate()
+            raise
+    if lab.returncode:
+        raise LabError(f"lab/run ended with status {lab.returncode}:\n{''.join(printed)}")
+    return "".join(printed)
