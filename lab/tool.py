@@ -67,9 +67,10 @@ def run_tool(*command, cwd=None, env=None):
     return result.stdout
 
 
-def run_lab(build, arguments, progress=lambda line: None):
+def run_lab(build, arguments, progress, last=0):
     """
-    Run lab/run with the files of a build directory and return what it has printed; progress gets each line.
+    Run lab/run with the files of a build directory; progress gets each line that it prints. A failure is told with the
+    last of them, 0: with all.
     """
     # It ends with us, also if we are killed.
     command = ["setpriv", "--pdeathsig", "TERM", "--", str(LAB / "run"), *arguments]
@@ -84,5 +85,4 @@ def run_lab(build, arguments, progress=lambda line: None):
             lab.terminate()
             raise
     if lab.returncode:
-        raise LabError(f"lab/run ended with status {lab.returncode}:\n{''.join(printed)}")
-    return "".join(printed)
+        raise LabError(f"lab/run ended with status {lab.returncode}:\n{''.join(printed[-last:])}")

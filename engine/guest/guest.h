@@ -135,7 +135,7 @@ enum nx_status nx_walk(struct nx_engine *engine, uint64_t linear, enum nx_access
 		       uint64_t *gpa);
 /* Return whether the entries above a table are what they were. */
 bool nx_walk_is_unchanged(const struct nx_engine *engine, const struct nx_walk_table *table);
-/* pages.c.
+/*
  * Return the page at a linear address, if a walk has led there before, another one would lead there
  * now, and mark nothing that is not marked; or NULL.
  */
@@ -150,6 +150,9 @@ void nx_walk_keep(struct nx_engine *engine, uint64_t linear, enum nx_access acce
 void nx_walk_forget(struct nx_engine *engine);
 /* Have them look up pages as well: what the host has said of any no longer holds. */
 void nx_walk_drop(struct nx_engine *engine);
+/* Have nothing left of earlier walks: what is from one turn of a counter before would be taken for
+ * something of now. */
+void nx_walk_clear(struct nx_engine *engine);
 /* Forget the translations of guest addresses, but not what the host has said of its pages. */
 void nx_guest_forget(struct nx_engine *engine);
 

@@ -35,11 +35,8 @@ void nx_code_forget(struct nx_engine *engine)
 	guest->code_pages = 0;
 	guest->code_pages_in = guest->code_linear_in = (struct nx_page_filter){.bits = {0}};
 	guest->last_code_page = NULL;
-	if (++guest->code_time)
-		return;
-	/* What is from one turn of the counter before would be taken for something of now. */
-	for (unsigned i = 0; i < NX_WALK_PAGES; i++)
-		guest->walk_page[i][0].linear = guest->walk_page[i][1].linear = 0;
+	if (!++guest->code_time)
+		nx_walk_clear(engine);
 }
 
 void nx_guest_forget(struct nx_engine *engine)
@@ -227,13 +224,13 @@ enum nx_status nx_code_page(struct nx_engine *engine, uint64_t linear, const uin
 	const struct nx_walk_page *known = nx_walk_known_page(engine, linear, NX_FETCH);
 	struct nx_target target = {.host = NULL};
 	enum nx_status status;
+	bool stored_to;
 
 	if (known) {
 		*host = known->host;
 		return NX_OK;
 	}
-	status = nx_guest_resolve_linear(engine, linear, 1, NX_FETCH, &target);
-
+	status = find_target(engine, linear, NX_FETCH, &target, &stored_to);
 	if (status != NX_OK)
 		return status;
 	if (target.device)

@@ -9,9 +9,14 @@
  */
 #include "engine.h"
 
+static struct nx_walk_page *row_of(struct nx_engine *engine, uint64_t linear)
+{
+	return engine->guest.walk_page[linear >> 12 & (NX_WALK_PAGES - 1)];
+}
+
 struct nx_walk_page *nx_walk_kept_page(struct nx_engine *engine, uint64_t linear)
 {
-	struct nx_walk_page *row = engine->guest.walk_page[linear >> 12 & (NX_WALK_PAGES - 1)];
+	struct nx_walk_page *row = row_of(engine, linear);
 	uint64_t tag = (linear & NX_PAGE_MASK) | 1;
 
 	if (row[0].linear == tag)
@@ -74,7 +79,7 @@ void nx_walk_keep(struct nx_engine *engine, uint64_t linear, enum nx_access acce
 		  void *host)
 {
 	const struct nx_walk_found *found = &engine->guest.found;
-	struct nx_walk_page *row = engine->guest.walk_page[linear >> 12 & (NX_WALK_PAGES - 1)];
+	struct nx_walk_page *row = row_of(engine, linear);
 	struct nx_walk_page *page = nx_walk_kept_page(engine, linear);
 	struct nx_walk_page now = {
 	    .linear = (linear & NX_PAGE_MASK) | 1,

@@ -371,8 +371,7 @@ static void keep_table(struct nx_engine *engine, const struct walk *walk)
 		row->value[row->upper - 1] |= PTE_DIRTY;
 }
 
-/* What is from one turn of a counter before would be taken for something of now. */
-static NX_NOINLINE void drop_all(struct nx_engine *engine)
+void nx_walk_clear(struct nx_engine *engine)
 {
 	for (unsigned i = 0; i < NX_WALK_TABLES; i++)
 		engine->guest.walk_table[i].tag = 0;
@@ -383,7 +382,7 @@ static NX_NOINLINE void drop_all(struct nx_engine *engine)
 void nx_walk_forget(struct nx_engine *engine)
 {
 	if (!++engine->guest.walk_time)
-		drop_all(engine);
+		nx_walk_clear(engine);
 }
 
 void nx_walk_drop(struct nx_engine *engine)
@@ -391,7 +390,7 @@ void nx_walk_drop(struct nx_engine *engine)
 	/* A page of this time is not asked how old its pointer is. */
 	nx_walk_forget(engine);
 	if (!++engine->guest.walk_pages)
-		drop_all(engine);
+		nx_walk_clear(engine);
 }
 
 /* Walk on from what is known; anything but NX_OK and MARKED says that all has to be read. */
