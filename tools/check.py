@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTER_SUITES = ("lab", "kvm", "tools", "fuzz", "valgrind")
 # What a host VM of the lab may have, in KiB, with the emulator's own memory.
 LAB_KIB = 4 << 20
+# Of what a failed test has printed, so many lines stand once more where nobody has to look for them.
+LAST_LINES = 25
 # Versions differ in how they format and in what they find: one of each judges.
 JUDGES = {"clang-format": "clang-format-14", "clang-tidy": "clang-tidy-14"}
 SANITIZER_ENV = {
@@ -34,15 +36,20 @@ class Tally:
 
     def __init__(self):
         self.passed, self.failed, self.skipped = 0, [], []
+        self.said = {}  # by those that failed
 
     def step(self, name, problem):
         """One check that is no Meson test; problem is empty if it passed."""
         if problem:
-            self.failed.append(name)
+            self.fail(name, problem)
             print(f"FAILED: {name}\n{problem.rstrip()}", flush=True)
         else:
             self.passed += 1
             print(f"passed: {name}", flush=True)
+
+    def fail(self, name, said):
+        self.failed.append(name)
+        self.said[name] = said.strip().splitlines()[-LAST_LINES:]
 
     def skip(self, name, reason):
         self.skipped.append((name, reason))
@@ -54,13 +61,13 @@ class Tally:
         for line in log.read_text(encoding="utf-8").splitlines():
             test = json.loads(line)
             name = f"{label}{test['name']}"
+            said = (test.get("stdout", "") + "\n" + test.get("stderr", "")).strip()
             if test["result"] in ("OK", "EXPECTEDFAIL"):
                 self.passed += 1
             elif test["result"] == "SKIP":
-                said = (test.get("stdout", "") + "\n" + test.get("stderr", "")).strip()
                 self.skip(name, said.splitlines()[-1] if said else "it did not say why")
             else:
-                self.failed.append(f"{name} ({test['result'].lower()})")
+                self.fail(f"{name} ({test['result'].lower()})", said)
         return True
 
     def close(self):
@@ -68,7 +75,7 @@ class Tally:
         for name, reason in self.skipped:
             print(f"skipped: {name}: {reason}")
         for name in self.failed:
-            print(f"failed: {name}")
+            print(f"failed: {name}", *self.said[name], sep="\n  ")
         print(f"{self.passed} passed, {len(self.failed)} failed, {len(self.skipped)} skipped",
               flush=True)
         return 1 if self.failed or not self.passed else 0
