@@ -136,10 +136,12 @@ static void keep_blocks(struct nx_cluster *cluster, const struct nx_graph *graph
 		*to = (struct nx_cluster_block){.rip = insn->rip,
 						.instructions = from->count,
 						.entry = from->entry,
-						.targets = from->targets,
 						.shape = shape};
 		for (uint16_t c = insn->context; c; c = graph->contexts.call[c].outer)
 			to->calls++;
+		/* Of more targets the first ones are shown. */
+		to->targets =
+		    from->targets < NX_CLUSTER_EDGES - 2 ? from->targets : NX_CLUSTER_EDGES - 2;
 		nx_memcpy(to->edge, from->edge, sizeof(to->edge));
 		nx_memcpy(to->limit, from->counted, sizeof(to->limit));
 		nx_memcpy(to->target, from->target, sizeof(to->target));
@@ -203,7 +205,7 @@ static unsigned collect(const struct nx_graph *graph, struct reach *reach, uint1
 		/* Behind an instruction that always exits control continues through an entry. */
 		if (nx_op_exits(graph->insn[block->first + block->count - 1].op))
 			continue;
-		for (unsigned e = 0; e < NX_EDGES; e++) {
+		for (unsigned e = 0; e < nx_block_edges(block); e++) {
 			uint16_t to = block->edge[e];
 
 			if (to == NX_NOWHERE || reach->queued[to])
@@ -290,7 +292,7 @@ static uint64_t hash_of(const struct nx_graph *graph)
 		const struct nx_block *block = &graph->block[i];
 
 		hash = nx_mix(hash, (uint64_t)block->count << 1 | block->entry);
-		for (unsigned e = 0; e < NX_EDGES; e++)
+		for (unsigned e = 0; e < nx_block_edges(block); e++)
 			hash = nx_mix(hash, (uint64_t)block->edge[e] << 8 | block->counted[e]);
 		for (unsigned t = 0; t < block->targets; t++)
 			hash = nx_mix(hash, block->target[t]);

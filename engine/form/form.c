@@ -325,7 +325,7 @@ static bool kept(const struct nx_form_scratch *s, uint16_t number)
 
 static bool leads_to_kept(const struct nx_form_scratch *s, const struct nx_node *node)
 {
-	for (unsigned e = 0; e < NX_EDGES; e++)
+	for (unsigned e = 0; e < nx_node_edges(node); e++)
 		if (kept(s, node->edge[e]))
 			return true;
 	return false;
@@ -348,7 +348,7 @@ static void prune(struct nx_form_scratch *s)
 		}
 	}
 	for (unsigned i = 0; i < s->nodes; i++)
-		for (unsigned e = 0; e < NX_EDGES; e++)
+		for (unsigned e = 0; e < nx_node_edges(&s->node[i]); e++)
 			if (!kept(s, s->node[i].edge[e]))
 				s->node[i].edge[e] = NX_NOWHERE;
 }
@@ -360,7 +360,7 @@ typedef void edge_action(struct nx_node *from, unsigned edge);
 static uint16_t descend(struct nx_form_scratch *s, struct nx_node *node, node_test *ends,
 			edge_action *found, unsigned *count)
 {
-	for (unsigned e = 0; e < NX_EDGES; e++) {
+	for (unsigned e = 0; e < nx_node_edges(node); e++) {
 		uint16_t to = node->edge[e];
 
 		if (to == NX_NOWHERE || ends(&s->node[to]))
@@ -443,7 +443,7 @@ static void drop_islands(struct nx_form_scratch *s)
 	while (head < tail) {
 		const struct nx_node *node = &s->node[s->queue[head++]];
 
-		for (unsigned e = 0; e < NX_EDGES; e++) {
+		for (unsigned e = 0; e < nx_node_edges(node); e++) {
 			if (node->edge[e] == NX_NOWHERE || s->node[node->edge[e]].mark)
 				continue;
 			s->node[node->edge[e]].mark = 1;

@@ -45,6 +45,12 @@ bool nx_graph_make(const struct nx_engine *engine, struct nx_form_scratch *s,
 bool nx_graph_add_bytes(const struct nx_engine *engine, const struct nx_insn *insn,
 			struct nx_graph *graph);
 
+/* Return how many of a node's edges there may be. */
+static inline unsigned nx_node_edges(const struct nx_node *node)
+{
+	return NX_EDGE_TARGET + (unsigned)node->targets;
+}
+
 static inline bool nx_node_exits(const struct nx_node *node)
 {
 	return nx_insn_exits(&node->insn);

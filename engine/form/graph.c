@@ -31,7 +31,7 @@ static void mark_leaders(struct nx_form_scratch *s)
 
 		if (!node->keep)
 			continue;
-		for (unsigned e = NX_EDGE_TAKEN; e < NX_EDGES; e++)
+		for (unsigned e = NX_EDGE_TAKEN; e < nx_node_edges(node); e++)
 			if (node->edge[e] != NX_NOWHERE)
 				s->node[node->edge[e]].leader = true;
 		/* A repeated string instruction is entered again while elements remain. */

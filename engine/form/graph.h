@@ -40,8 +40,14 @@ struct nx_block {
 	uint64_t target[NX_MAX_TARGETS]; /* guest rip of each */
 };
 
-_Static_assert(NX_EDGES == NX_CLUSTER_EDGES && NX_NOWHERE == NX_CLUSTER_NOWHERE,
-	       "noexit.h counts them too");
+/* Return how many of a block's edges there may be, the others lead nowhere. */
+static inline unsigned nx_block_edges(const struct nx_block *block)
+{
+	return NX_EDGE_TARGET + (unsigned)block->targets;
+}
+
+_Static_assert(NX_EDGES >= NX_CLUSTER_EDGES && NX_NOWHERE == NX_CLUSTER_NOWHERE,
+	       "noexit.h has the first of them");
 
 struct nx_graph {
 	struct nx_mode mode;
@@ -67,6 +73,6 @@ enum nx_progress nx_form_step(struct nx_engine *engine, struct nx_graph *graph);
 bool nx_form_block(struct nx_engine *engine, const struct nx_mode *mode, uint64_t rip,
 		   struct nx_graph *graph);
 
-#define NX_FORM_SCRATCH_SIZE (160u * 1024)
+#define NX_FORM_SCRATCH_SIZE (216u * 1024)
 
 #endif

@@ -8,7 +8,9 @@
 
 #include "common.h"
 
-#define NX_MAX_TARGETS 4 /* of one indirect branch */
+/* Of one indirect branch. A function with a switch and a dozen callers, such as the C library's for
+ * the sizes of caches, has as many. */
+#define NX_MAX_TARGETS 12
 
 /* The calls that a path has made and not returned from, innermost first, as a list by index; 0
  * is the outermost, which is unknown. It tells apart the callers of small functions (accessors,

@@ -266,7 +266,7 @@ static void place_flags(struct nx_translator *t)
 		const struct nx_block *block = &graph->block[i];
 		unsigned op = graph->insn[block->first + block->count - 1].op;
 
-		for (unsigned e = NX_EDGE_TAKEN; e < NX_EDGES; e++)
+		for (unsigned e = NX_EDGE_TAKEN; e < nx_block_edges(block); e++)
 			if (block->edge[e] != NX_NOWHERE &&
 			    (e >= NX_EDGE_TARGET || op == NX_OP_CALL))
 				t->s->flags_in_context[block->edge[e]] = true;

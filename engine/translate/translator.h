@@ -29,7 +29,8 @@ struct nx_fixup {
 };
 
 #define NX_MAX_STUBS 1536
-#define NX_MAX_FIXUPS (NX_MAX_BLOCKS * NX_EDGES)
+/* Few blocks have all of their edges; with more of them there is no translation. */
+#define NX_MAX_FIXUPS (NX_MAX_BLOCKS * 6)
 
 /* The place of an operand in guest memory; registers by enum nx_gpr, or NX_GPRS. */
 struct nx_place {
