@@ -116,6 +116,7 @@
 #define NX_SEG_WRITE_END 16 /* likewise for writing */
 #define NX_SEG_SELECTOR 24
 #define NX_CTX_SEG_LOWER 384 /* 8 bytes for each: offsets below it may not be accessed */
+#define NX_CTX_SLIDE 432     /* added to what 64-bit user code computes from rip (slide.c) */
 #define NX_CTX_TLB 448
 #define NX_TLB_ENTRIES 64
 #define NX_TLB_ENTRY_SIZE 32
@@ -161,7 +162,8 @@ struct nx_context {
 	uint64_t turns, idle_turns;
 	uint64_t rflags; /* without the arithmetic flags, which are in flags */
 	struct nx_context_seg seg[NX_SREGS];
-	uint64_t seg_lower[NX_SREGS], unused_lower[2]; /* 0 but for expand-down segments */
+	uint64_t seg_lower[NX_SREGS]; /* 0 but for expand-down segments */
+	uint64_t slide, unused_slide;
 	struct nx_tlb_entry tlb[NX_TLB_ENTRIES];
 	const void *thunk_exit, *thunk_miss, *thunk_helper;
 	uint64_t host_rsp;
@@ -207,6 +209,7 @@ NX_AT(seg, NX_CTX_SEG);
 NX_AT(seg[0].selector, NX_CTX_SEG + NX_SEG_SELECTOR);
 NX_AT(seg[1], NX_CTX_SEG + NX_SEG_SIZE);
 NX_AT(seg_lower, NX_CTX_SEG_LOWER);
+NX_AT(slide, NX_CTX_SLIDE);
 NX_AT(tlb, NX_CTX_TLB);
 NX_AT(tlb[0].write, NX_CTX_TLB + NX_TLB_WRITE);
 NX_AT(tlb[0].addend, NX_CTX_TLB + NX_TLB_ADDEND);

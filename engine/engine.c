@@ -90,6 +90,7 @@ struct nx_engine *nx_engine_create(const struct nx_memory *memory, const struct 
 	nx_cache_init(&engine->blocks, traces, engine->singles.code);
 	engine->tracker.skip_first = config->experiment.skip_first;
 	engine->tracker.give_up = config->experiment.give_up;
+	engine->slides.forced = config->experiment.slide;
 	engine->tracker.eager = engine->paths.eager = config->eager;
 	nx_engine_set_costs(engine, &(struct nx_costs){.takeover = 0});
 	nx_snippets_init(engine);

@@ -61,6 +61,7 @@ struct nx_engine {
 	struct nx_accounts accounts;
 	struct nx_waste waste;
 	struct nx_stay stay;
+	struct nx_slides slides;
 	struct nx_alone alone[NX_ALONE_PLACES];
 	/* Of the last exit left alone at each: nx_cost_name() knows its port only then. */
 	uint64_t alone_account[NX_ALONE_PLACES];
@@ -181,7 +182,7 @@ static inline uint64_t nx_code_linear(const struct nx_engine *engine, uint64_t r
 {
 	uint64_t linear = engine->state.seg[NX_CS].base + rip;
 
-	return engine->mode.bits == 64 ? rip : (uint32_t)linear;
+	return engine->mode.bits == 64 ? rip + engine->context.slide : (uint32_t)linear;
 }
 
 #endif

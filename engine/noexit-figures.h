@@ -196,8 +196,7 @@ struct nx_cluster_info {
 	uint32_t code_offset; /* of the host code, in nx_memory.code_rx */
 };
 
-#define NX_CLUSTER_EDGES 6 /* the fall-through, the branch taken, the first four observed targets \
-			    */
+#define NX_CLUSTER_EDGES 6 /* the fall-through, the branch taken, four observed targets */
 #define NX_CLUSTER_NOWHERE 0xffff
 
 /* The limit on how often an edge may be taken before the cluster is left. */

@@ -416,6 +416,9 @@ struct nx_experiment {
 	 * run by itself, every time again.
 	 */
 	bool uncached;
+	/* 64-bit code at CPL 3 is taken to have been met first so many bytes below where it is
+	 * (policy/slide.c); a multiple of 4096, 0: where it was. */
+	uint64_t slide;
 };
 
 struct nx_config {

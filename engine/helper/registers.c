@@ -36,7 +36,7 @@ uint64_t nx_effective_address(const struct nx_engine *engine, const struct nx_de
 	struct nx_reg reg;
 
 	if (memory->mem.base == ZYDIS_REGISTER_RIP || memory->mem.base == ZYDIS_REGISTER_EIP)
-		address += site->rip + site->len;
+		address += site->rip + site->len + engine->context.slide;
 	else if (nx_reg_of(memory->mem.base, &reg))
 		address += engine->context.gpr[reg.number];
 	if (nx_reg_of(memory->mem.index, &reg))

@@ -63,6 +63,12 @@ struct nx_mode {
 	uint8_t lower;      /* segments with a lower bound: bits by enum nx_sreg */
 };
 
+/* Return whether it is a program's that may lie elsewhere the next time (policy/slide.c). */
+static inline bool nx_mode_slides(const struct nx_mode *mode)
+{
+	return mode->user && mode->bits == 64;
+}
+
 /* In nx_mode.features: the host knows the guest's time-stamp counter, and CR4.TSD lets it be read.
  */
 #define NX_HAS_TSC (1u << 31)

@@ -2,7 +2,8 @@
 /*
  * policy.h - is it worth it, and may it go on: tracker.c (which exits recur), cost.c (where a
  * take-over pays), waste.c (where more is made than avoided), backoff.h (what both do after a
- * loss), stay.c (how long the guest stays out of guest mode).
+ * loss), stay.c (how long the guest stays out of guest mode), slide.c (which programs are the same
+ * one at another address).
  */
 #ifndef NX_POLICY_H
 #define NX_POLICY_H
@@ -265,5 +266,30 @@ static inline bool nx_status_is_pause(enum nx_status status)
 {
 	return status == NX_LEAVE_STOP || status == NX_LEAVE_LATENCY || status == NX_LEAVE_SESSION;
 }
+
+/* ---- slide.c ---- */
+
+#define NX_SLIDE_ROWS 256 /* a power of 2 */
+
+/*
+ * Programs lie elsewhere each time that they begin. What the engine knows of the code of one
+ * (exits, paths, translations) it knows by the addresses at which it met that code first. The slide
+ * is the distance from there to where the code lies now, a multiple of pages.
+ */
+struct nx_slides {
+	struct nx_slide {
+		uint64_t rip;    /* of an exit, where it was met first; 0: none */
+		uint8_t changed; /* how often other code stood there */
+	} row[NX_SLIDE_ROWS];
+	uint64_t last_rip, last; /* the latest exit of a program, and its slide */
+	uint64_t forced;         /* nx_experiment.slide */
+};
+
+/* Return an exit's slide, 0 for what is no program's or is not known. */
+uint64_t nx_slide_of(const struct nx_slides *slides, uint64_t rip);
+/* Do the same, and note where the exit is. */
+uint64_t nx_slide_note(struct nx_slides *slides, uint64_t rip);
+/* Note that other code stands where the latest exit of a program was. */
+void nx_slide_changed(struct nx_slides *slides);
 
 #endif

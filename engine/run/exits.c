@@ -36,7 +36,7 @@ static enum nx_completion second_half(struct nx_engine *engine, const struct nx_
 	return NX_COMPLETION_EXIT;
 }
 
-enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_exit *exit)
+enum nx_completion nx_run_complete_exit(struct nx_engine *engine, struct nx_exit *exit)
 {
 	switch (engine->pending.kind) {
 	case NX_PENDING_NONE:
@@ -63,6 +63,16 @@ enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_e
 		nx_pending_finish(engine, exit->data);
 		return NX_COMPLETION_DONE;
 	}
+}
+
+enum nx_completion nx_engine_complete_exit(struct nx_engine *engine, struct nx_exit *exit)
+{
+	enum nx_completion completion;
+
+	engine->state.rip -= engine->context.slide;
+	completion = nx_run_complete_exit(engine, exit);
+	engine->state.rip += engine->context.slide;
+	return completion;
 }
 
 void nx_engine_exit_done(struct nx_engine *engine, enum nx_changes changes)
@@ -208,8 +218,8 @@ static enum nx_outcome end_with_string(struct nx_engine *engine, const struct nx
 				       struct nx_exit *exit)
 {
 	*exit = engine->stopped.exit;
-	exit->rip = site->rip;
-	exit->next = site->next;
+	exit->rip = site->rip + engine->context.slide;
+	exit->next = site->next + engine->context.slide;
 	exit->to_memory = engine->string.pending.input == NX_INPUT_MEMORY;
 	if (exit->kind == NX_EXIT_IO) {
 		engine->counters.exits_io++;
@@ -248,8 +258,9 @@ enum nx_outcome nx_run_end_at_site(struct nx_engine *engine, struct nx_exit *exi
 		site = &engine->pending.kept;
 	}
 	engine->pending.site = site;
-	engine->state.rip = exit->rip = site->rip;
-	exit->next = site->next;
+	engine->state.rip = site->rip;
+	exit->rip = site->rip + engine->context.slide;
+	exit->next = site->next + engine->context.slide;
 	/* The guest may not meet an exit in a shadow that its host knows nothing of; but see
 	 * end_with_insn(). */
 	if (site->kind != NX_SITE_LEAVE && site->kind != NX_SITE_INSN &&

@@ -111,6 +111,8 @@ bool nx_runtime_helper(struct nx_context *context);
 
 /* ---- exits.c ---- */
 
+/* Do nx_engine_complete_exit(), the state's rip being that of the translations (slide.c). */
+enum nx_completion nx_run_complete_exit(struct nx_engine *engine, struct nx_exit *exit);
 /* End the stay before the instruction at the state's rip, for a reason that *exit gets, too. */
 enum nx_outcome nx_run_leave(struct nx_engine *engine, struct nx_exit *exit, enum nx_status reason);
 /* Deliver the exit at the context's site, at which the running translation has ended, or leave. */

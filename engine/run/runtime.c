@@ -39,6 +39,8 @@ bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum 
 	engine->pending.done = false;
 	nx_cost_settle(engine);
 	nx_waste_settle(engine);
+	engine->context.slide = nx_slide_note(&engine->slides, exit_rip);
+	exit_rip -= engine->context.slide;
 	engine->stay.class = class;
 	engine->stay.time = now;
 	engine->stay.hot_rip = exit_rip;
@@ -53,8 +55,10 @@ bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip, enum 
 
 unsigned nx_engine_pass(struct nx_engine *engine, uint64_t exit_rip, unsigned most)
 {
-	unsigned times = nx_tracker_pass(&engine->tracker, exit_rip, NULL, 0, most);
+	unsigned times;
 
+	exit_rip -= nx_slide_of(&engine->slides, exit_rip);
+	times = nx_tracker_pass(&engine->tracker, exit_rip, NULL, 0, most);
 	if (!times)
 		times = nx_cost_pass(engine, exit_rip, most);
 	if (!times)
@@ -356,8 +360,10 @@ static void prepare(struct nx_engine *engine, struct nx_exit *exit)
 static NX_NOINLINE enum nx_outcome not_entered(struct nx_engine *engine, struct nx_exit *exit,
 					       struct nx_cluster *cluster, enum nx_status status)
 {
-	if (status == NX_LEAVE_CODE_CHANGED)
+	if (status == NX_LEAVE_CODE_CHANGED) {
 		nx_cache_drop(engine, cluster);
+		nx_slide_changed(&engine->slides);
+	}
 	/* Blocks need no more than the pages that the guest comes to. */
 	if (status == NX_LEAVE_CODE_UNREADABLE && engine->config.level >= NX_LEVEL_PATHS &&
 	    nx_cost_follow(engine))
@@ -379,6 +385,21 @@ static enum nx_outcome run_cluster(struct nx_engine *engine, struct nx_exit *exi
 	return end_cluster(engine, exit);
 }
 
+/*
+ * What exits at a program's address is none: it is known by its own addresses. Within a stay no
+ * mode ends that slides, since the engine does not run what leads to the guest's kernel.
+ */
+static NX_NOINLINE enum nx_status stand_still(struct nx_engine *engine, bool first)
+{
+	if (!first)
+		return NX_LEAVE_COLD;
+	engine->state.rip += engine->context.slide;
+	engine->stay.resume_rip += engine->context.slide;
+	engine->stay.hot_rip += engine->context.slide;
+	engine->context.slide = engine->slides.last = 0;
+	return NX_OK;
+}
+
 static NX_NOINLINE enum nx_outcome find_and_run(struct nx_engine *engine, struct nx_exit *exit)
 {
 	bool same_mode = engine->stay.active && engine->pending.done && engine->pending.same_mode;
@@ -390,7 +411,7 @@ static NX_NOINLINE enum nx_outcome find_and_run(struct nx_engine *engine, struct
 	/* In either way the host has said that the mode's segments are what they were. */
 	engine->mode_known &= same_mode || engine->state.same_segments;
 	engine->state.same_segments = false;
-	switch (nx_engine_complete_exit(engine, exit)) {
+	switch (nx_run_complete_exit(engine, exit)) {
 	case NX_COMPLETION_EXIT:
 		return NX_EXIT;
 	case NX_COMPLETION_REFUSED:
@@ -410,6 +431,8 @@ static NX_NOINLINE enum nx_outcome find_and_run(struct nx_engine *engine, struct
 	status = must_leave(engine);
 	if (status == NX_OK)
 		status = nx_mode_load(engine);
+	if (status == NX_OK && engine->context.slide && !nx_mode_slides(&engine->mode))
+		status = stand_still(engine, first);
 	if (status != NX_OK)
 		return nx_run_leave(engine, exit, status);
 	if (engine->config.experiment.uncached)
@@ -456,7 +479,10 @@ enum nx_outcome nx_engine_resume(struct nx_engine *engine, struct nx_exit *exit)
 
 	engine->accounts.resumes++;
 	engine->accounts.built = false;
+	/* In here, rip is where the code was met first; the host's is where it is. */
+	engine->state.rip -= engine->context.slide;
 	outcome = engine->accounts.timed ? timed_resume(engine, exit) : resume(engine, exit);
+	engine->state.rip += engine->context.slide;
 	exit->built = engine->accounts.built;
 	return outcome;
 }

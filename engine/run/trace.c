@@ -60,9 +60,9 @@ static void move_stack(struct nx_engine *engine, uint64_t by)
 static enum nx_status finish_indirect(struct nx_engine *engine, const struct nx_insn *insn,
 				      uint64_t to)
 {
-	uint64_t back = nx_next_rip(&engine->mode, insn), size = insn->size;
+	uint64_t back = nx_next_rip(&engine->mode, insn) + engine->context.slide, size = insn->size;
 
-	if (!is_plausible(engine, to))
+	if (!is_plausible(engine, to + engine->context.slide))
 		return NX_LEAVE_GUARD;
 	if (insn->op == NX_OP_CALL_INDIRECT) {
 		uint64_t top = (engine->state.gpr[NX_RSP] - size) & stack_mask(engine);

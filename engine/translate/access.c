@@ -35,8 +35,10 @@ struct nx_place nx_place_of(const struct nx_insn *insn, const struct nx_decoded 
 	    .displacement = m->mem.disp.has_displacement ? m->mem.disp.value : 0,
 	};
 
-	if (m->mem.base == ZYDIS_REGISTER_RIP || m->mem.base == ZYDIS_REGISTER_EIP)
+	if (m->mem.base == ZYDIS_REGISTER_RIP || m->mem.base == ZYDIS_REGISTER_EIP) {
+		place.relative = true;
 		place.displacement += (int64_t)(insn->rip + insn->len);
+	}
 	return place;
 }
 
@@ -63,6 +65,16 @@ static ZydisRegister address_register(struct nx_translator *t, unsigned guest, u
 	return nx_zydis_reg(scratch, 8);
 }
 
+void nx_emit_slide(struct nx_translator *t, unsigned to, unsigned size)
+{
+	if (!nx_mode_slides(&t->graph->mode))
+		return;
+	nx_emit_mov(&t->e, nx_op_gpr(NX_R11, 8), nx_op_slot(NX_CTX_SLIDE, 8));
+	/* The flags may be the guest's. */
+	nx_emit2(&t->e, ZYDIS_MNEMONIC_LEA, nx_op_gpr(to, size),
+		 nx_op_mem(nx_zydis_reg(to, 8), ZYDIS_REGISTER_R11, 1, 0, 8));
+}
+
 void nx_emit_address(struct nx_translator *t, const struct nx_place *place, unsigned to)
 {
 	unsigned width = place->width;
@@ -75,6 +87,8 @@ void nx_emit_address(struct nx_translator *t, const struct nx_place *place, unsi
 		else if (width == 16)
 			displacement = (uint16_t)displacement;
 		nx_emit_mov(&t->e, nx_op_gpr(to, 8), nx_op_imm(displacement));
+		if (place->relative)
+			nx_emit_slide(t, to, width / 8);
 		return;
 	}
 	base = address_register(t, place->base, to);

@@ -151,7 +151,7 @@ static bool same_registers(const struct nx_translator *t, const struct nx_place 
 {
 	const struct nx_mode *mode = &t->graph->mode;
 
-	return a->base == b->base && a->index == b->index &&
+	return a->base == b->base && a->index == b->index && a->relative == b->relative &&
 	       (a->index == NX_GPRS || a->scale == b->scale) &&
 	       (a->seg == b->seg ||
 		(nx_seg_is_flat(mode, a->seg, false) && nx_seg_is_flat(mode, b->seg, false)));

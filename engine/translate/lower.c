@@ -264,6 +264,7 @@ void nx_lower_call(struct nx_translator *t, const struct nx_insn *insn)
 
 	nx_emit_mov(&t->e, nx_op_gpr(NX_R10, 8),
 		    nx_op_imm((int64_t)nx_next_rip(&t->graph->mode, insn)));
+	nx_emit_slide(t, NX_R10, 8);
 	nx_emit_mov(&t->e, stack, nx_op_gpr(NX_R10, insn->size));
 	emit_stack_adjust(t, -(int)insn->size);
 }
@@ -303,6 +304,9 @@ static void lower_indirect_target(struct nx_translator *t, const struct nx_insn 
 		else if (size == 4)
 			nx_emit_mov(&t->e, nx_op_gpr(NX_R10, 4), nx_op_gpr(NX_R10, 4));
 	}
+	if (nx_mode_slides(&t->graph->mode))
+		nx_emit2(&t->e, ZYDIS_MNEMONIC_SUB, nx_op_gpr(NX_R10, 8),
+			 nx_op_slot(NX_CTX_SLIDE, 8));
 	nx_emit_mov(&t->e, nx_op_slot(NX_CTX_TEMP, 8), nx_op_gpr(NX_R10, 8));
 }
 

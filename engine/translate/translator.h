@@ -37,6 +37,7 @@ struct nx_place {
 	uint8_t base, index, scale;
 	uint8_t seg;   /* enum nx_sreg */
 	uint8_t width; /* of the address, in bits */
+	bool relative; /* to rip, of which the displacement has the value */
 	int64_t displacement;
 };
 
@@ -111,6 +112,8 @@ bool nx_seg_is_flat(const struct nx_mode *mode, unsigned seg, bool write);
 bool nx_is_locked(const struct nx_decoded *d);
 /* Compute the offset in its segment in a scratch register other than r11, which this uses. */
 void nx_emit_address(struct nx_translator *t, const struct nx_place *place, unsigned to);
+/* Add the guest's slide to a register other than r11, which this uses; the flags stay. */
+void nx_emit_slide(struct nx_translator *t, unsigned to, unsigned size);
 /* Return the host's operand for an access at a place, which may leave before the instruction. */
 nx_operand nx_emit_access(struct nx_translator *t, const struct nx_insn *insn,
 			  const struct nx_place *place, struct nx_access_kind kind);

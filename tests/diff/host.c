@@ -247,6 +247,8 @@ struct engine *engine_new(bool roomy)
 		config.level = NX_LEVEL_LOOPS;
 		config.max_gap = 40;
 		config.max_gap_accesses = 40;
+		/* So that an address that is computed without it is a wrong one. */
+		config.experiment.slide = 0x5a3b9c7d1000;
 	}
 	if (!engine)
 		abort();

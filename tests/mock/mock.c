@@ -320,6 +320,7 @@ static void answer(struct mock *m, struct nx_exit *exit)
 
 	assert_true(m->exits < MOCK_LOG);
 	assert_int_equal(exit->rip, nx_engine_state(m->engine)->rip);
+	assert_in_range(exit->next - exit->rip, 1, 15);
 	m->exits++;
 	if (m->on_exit)
 		m->on_exit(m, m->exits);

@@ -38,6 +38,8 @@ static unsigned random_below(unsigned n)
 
 /* ---- The prison ---- */
 
+#define SLIDE 0x5a3b9c7d1000u
+
 struct prison {
 	struct mock *m;
 	uint8_t *region; /* secret, guard, guest memory, guard */
@@ -46,9 +48,16 @@ struct prison {
 
 static struct prison prison_new(enum mock_mode mode, unsigned cpl)
 {
-	struct prison p = {.m = mock_new(mode, cpl, NX_LEVEL_PATHS)};
+	struct prison p;
+	struct nx_config config;
 	const size_t size = SECRET_SIZE + GUARD + MOCK_RAM_SIZE + GUARD;
 
+	nx_config_default(&config);
+	config.level = NX_LEVEL_PATHS;
+	config.guest_features = ~0u;
+	/* Where a program was met first is a number that the guest chooses. */
+	config.experiment.slide = SLIDE;
+	p.m = mock_new_config(mode, cpl, &config);
 	p.region = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	assert_ptr_not_equal(p.region, MAP_FAILED);
 	assert_int_equal(mprotect(p.region, SECRET_SIZE, PROT_READ | PROT_WRITE), 0);
