@@ -84,13 +84,20 @@ def put_apparmor(rules, libvirts):
             **{f"/usr/bin/{place}": f"/usr/bin/{tool}" for tool, place in TOOLS.items()}}
 
 
-def write_initrd(path, init):
-    """Writes a guest's initial file system: busybox, a console, and a script as its first process."""
+def write_initrd(path, init, programs=()):
+    """Writes a guest's initial file system: busybox, a console, and a script as its first process.
+
+    programs: of this system, with the libraries that they need."""
     from image import Cpio
+    from system import libraries
     with open(path, "wb") as out:
         archive = Cpio(out)
         archive.copy("/bin/busybox", "/bin/busybox")
         archive.device("/dev/console", 5, 1)
+        for place, file in {**{program: program for program in programs}, **libraries(programs)}.items():
+            archive.copy(file, place)
+        for name in ("lib", "lib64"):
+            archive.link(f"/{name}", f"usr/{name}")
         archive.add("/init", init, 0o755)
         archive.finish()
 
