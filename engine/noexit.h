@@ -537,7 +537,8 @@ NX_API volatile int *nx_engine_stop_flag(struct nx_engine *engine);
  * exiting instruction or past it); port is that of a port access, or 0: where one instruction
  * serves several ports, as in a function that is called for all of them, each is weighed by itself.
  * now is a clock in nanoseconds, of which the engine needs no more than the seconds. This is cheap
- * and reads no guest memory. */
+ * and reads no guest memory. No exit of the engine's is open then: it has been completed or given
+ * up (nx_engine_complete_exit(), nx_engine_forget_exit()). */
 NX_API bool nx_engine_worth_resuming(struct nx_engine *engine, uint64_t exit_rip,
 				     enum nx_exit_class exit_class, uint16_t port, uint64_t now);
 

@@ -247,12 +247,14 @@ static void find_only(const struct nx_graph *graph, const struct reach *reach, u
 
 		for (unsigned n = block->first; n < block->first + (unsigned)block->count; n++) {
 			const struct nx_insn *insn = &graph->insn[n];
+			/* The code may end where addresses do. */
+			uint64_t at = insn->rip - graph->fragment[entry->only - 1].rip;
 
-			first = insn->rip < first ? insn->rip : first;
-			end = insn->rip + insn->len > end ? insn->rip + insn->len : end;
+			first = at < first ? at : first;
+			end = at + insn->len > end ? at + insn->len : end;
 		}
 	}
-	entry->only_begin = (uint16_t)(first - graph->fragment[entry->only - 1].rip);
+	entry->only_begin = (uint16_t)first;
 	entry->only_len = (uint16_t)(end - first);
 }
 

@@ -246,6 +246,9 @@ static void indirect_successors(struct former *f, struct nx_node *node, struct w
 		way.context =
 		    nx_context_push(contexts, way.context, nx_next_rip(f->mode, &node->insn));
 	node->targets = (uint8_t)nx_paths_targets(&f->engine->paths, node->insn.path, node->target);
+	/* It may have been here with more of them, which have been forgotten. */
+	for (unsigned e = nx_node_edges(node); e < NX_EDGES; e++)
+		node->edge[e] = NX_NOWHERE;
 	for (unsigned i = 0; i < node->targets && way.on_path; i++)
 		node->edge[NX_EDGE_TARGET + i] = reach(f, node->target[i], way);
 }

@@ -103,8 +103,18 @@ bool nx_graph_add_bytes(const struct nx_engine *engine, const struct nx_insn *in
 		struct nx_fragment *last =
 		    graph->fragments ? &graph->fragment[graph->fragments - 1] : NULL;
 
-		if (last && rip < last->rip + last->len)
-			continue; /* overlaps the instruction before */
+		/*
+		 * Overlaps an instruction before, which may have been read in another step: by now
+		 * another program may be there. Only what has been kept is compared at an entry, so
+		 * both must have read the same.
+		 */
+		if (last && rip - last->rip + NX_PAGE_SIZE < NX_PAGE_SIZE + last->len) {
+			uint64_t back = last->rip + last->len - rip;
+
+			if (graph->bytes[graph->byte_count - back] != insn->bytes[byte])
+				return false;
+			continue;
+		}
 		if (graph->byte_count == NX_CLUSTER_BYTES)
 			return false;
 		if (!last || rip != last->rip + last->len ||

@@ -362,7 +362,9 @@ static NX_NOINLINE enum nx_outcome not_entered(struct nx_engine *engine, struct 
 {
 	if (status == NX_LEAVE_CODE_CHANGED) {
 		nx_cache_drop(engine, cluster);
-		nx_slide_changed(&engine->slides);
+		/* Elsewhere it is no mistake about a program. */
+		if (engine->context.slide)
+			nx_slide_changed(&engine->slides);
 	}
 	/* Blocks need no more than the pages that the guest comes to. */
 	if (status == NX_LEAVE_CODE_UNREADABLE && engine->config.level >= NX_LEVEL_PATHS &&

@@ -26,6 +26,17 @@ GUEST(mixed, 64, "in al, dx",
       ".byte 0x4c, 0x8b, 0x05, 0, 0, 1, 0, 0x4c, 0x8b, 0x0c, 0x25, 0x10, 0, 2, 0; out dx, al;"
       ".byte 0x4c, 0x8b, 0x05, 0xf0, 0xff, 0, 0, 0x4c, 0x8b, 0x0c, 0x25, 0x10, 0, 2, 0; out dx, al",
       "hlt");
+/* Two programs that differ in a byte, into the middle of which a branch at the end leads. */
+#define MIDDLE(name, byte)                                                                  \
+	GUEST(name, 64, "in al, dx",                                                        \
+	      "9: .byte 0xb8, 0xfe, " byte ", 0x90, 0x90; .rept 100; out dx, al; inc esi; " \
+	      "inc edi; .endr; dec r8d; jnz 9b + 1; out dx, al",                            \
+	      "hlt")
+MIDDLE(middle_bl, "0xc3");
+MIDDLE(middle_cl, "0xc1");
+/* Its last byte is that of a page. */
+GUEST(tail, 64, "in al, dx", "jmp 1f; .skip 4085, 0x90; 1: in al, dx; inc ebx; out 0x42, al",
+      "hlt");
 GUEST(other, 64, "in al, dx", "nop; inc rbx; out dx, al; out dx, al", "hlt");
 
 static uint64_t place(unsigned number)
@@ -313,6 +324,99 @@ static void test_rows(void **state)
 	assert_int_equal(nx_slide_note(&s, c), 0);
 }
 
+static bool always(void *data)
+{
+	(void)data;
+	return true;
+}
+
+/* What one program's exits have begun to make is gone on with at another's. */
+static void make_in_turns(unsigned one, unsigned another)
+{
+	struct mock *m = begin();
+
+	m->host.time_is_up = always;
+	for (unsigned turn = 0; turn < 3; turn++) {
+		if (turn == 1)
+			MOCK_LOAD(m, middle_cl);
+		else
+			MOCK_LOAD(m, middle_bl);
+		move_to(m, 0, turn == 1 ? another : one);
+		m->start.gpr[NX_R8] = 2;
+		/* Twice for the tracker, a step, the rest of them; and until there is a cluster. */
+		for (unsigned runs = 0; runs < (turn == 0 ? 3 : turn == 1 ? 1 : 60); runs++) {
+			mock_run(m);
+			if (m->exits && turn == 2)
+				break;
+		}
+	}
+	assert_int_equal(nx_engine_state(m->engine)->gpr[NX_RCX], m->start.gpr[NX_RCX]);
+	mock_free(m);
+}
+
+static void test_made_in_turns(void **state)
+{
+	(void)state;
+	make_in_turns(1, 1);
+	make_in_turns(1, 2);
+}
+
+static void change_tail(struct mock *m, unsigned number)
+{
+	if (number == 1)
+		m->ram[MOCK_CODE + 4095] = 0x43;
+}
+
+/* The last instruction of a cluster changes at the exit before it. */
+static void run_tail(uint64_t slide)
+{
+	struct nx_config config;
+	struct mock *m;
+	uint64_t *root;
+
+	nx_config_default(&config);
+	config.experiment.slide = slide;
+	m = mock_new_config(MOCK_LONG64, 3, &config);
+	root = (uint64_t *)(void *)(m->start_ram + m->start.cr3);
+	root[1] = root[0];
+	MOCK_LOAD(m, tail);
+	move_to(m, 0, 1);
+	mock_warm(m);
+	assert_int_equal(m->exits, 2);
+	m->on_exit = change_tail;
+	mock_run(m);
+	assert_int_equal(m->exits, 1);
+	mock_free(m);
+}
+
+static void test_last_byte(void **state)
+{
+	(void)state;
+	run_tail(place(1));
+	/* Where it was met first, addresses end there. */
+	run_tail(place(1) + MOCK_CODE + 0x1000);
+}
+
+/* Code that has changed where nothing has moved says nothing about programs that do. */
+static void test_changed_elsewhere(void **state)
+{
+	struct mock *m = begin();
+
+	(void)state;
+	MOCK_LOAD(m, program);
+	mock_warm(m);
+	move_to(m, 0, 1);
+	mock_warm(m);
+	move_to(m, 1, 2);
+	mock_run(m);
+	assert_int_equal(m->engine->slides.last, place(1));
+	MOCK_LOAD(m, other);
+	mock_run(m);
+	assert_int_equal(m->reason, NX_LEAVE_CODE_CHANGED);
+	assert_int_equal(nx_slide_of(&m->engine->slides, place(3) + MOCK_CODE), place(2));
+	mock_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -320,7 +424,8 @@ int main(void)
 	    cmocka_unit_test(test_other_code),     cmocka_unit_test(test_no_address),
 	    cmocka_unit_test(test_beside_another), cmocka_unit_test(test_host),
 	    cmocka_unit_test(test_pass),           cmocka_unit_test(test_kernel),
-	    cmocka_unit_test(test_rows),
+	    cmocka_unit_test(test_rows),           cmocka_unit_test(test_made_in_turns),
+	    cmocka_unit_test(test_last_byte),      cmocka_unit_test(test_changed_elsewhere),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
