@@ -208,6 +208,7 @@ bool bench_watching(const char *name, unsigned number);
 #define BENCH_NETWORK "network"
 #define BENCH_NESTED "nested-boot"
 #define BENCH_NESTED_TABLE "nested-table"
+#define BENCH_EXECS "execs"
 #define BENCH_LATENESS "lateness"
 /* Say where it is measured, and measure nothing. */
 bool bench_guests(const char *name, unsigned number);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "scratch.h"
 #include "watch.h"
 
 #define MAX_ARGUMENTS 48
@@ -286,7 +287,7 @@ typedef const char *measurement(const struct system *system, const char *name, c
 
 static bool measure(const char *name, unsigned number, const char *option, measurement *how)
 {
-	char directory[] = "/tmp/noexit-bench-XXXXXX";
+	char directory[NX_SCRATCH_SIZE];
 	const struct system *system = &systems[number];
 	const char *wrong;
 
@@ -297,7 +298,7 @@ static bool measure(const char *name, unsigned number, const char *option, measu
 			   bench_options.kernel);
 		return false;
 	}
-	if (!mkdtemp(directory)) {
+	if (!nx_make_scratch(directory, "noexit-bench")) {
 		bench_skip(name, "'%s' cannot be made: %s", directory, strerror(errno));
 		return false;
 	}

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * guests.c - figures of whole guests that the lab's tools run: round trips between two guests by
- * each kind of network card, guests two levels deep, and how late a guest's timer is.
+ * each kind of network card, guests two levels deep, programs that begin, and how late a guest's
+ * timer is.
  *
- * lab/guests and lab/nested boot the guests in a host VM and compare what they said. So they are
- * measured in the lab only.
+ * lab/guests, lab/nested and lab/execs boot the guests in a host VM and compare what they said. So
+ * they are measured in the lab only.
  */
 #include <json-c/json.h>
 #include <limits.h>
@@ -12,15 +13,17 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "scratch.h"
 
 static const struct {
-	const char *name, *scenario;
-	const char *lab; /* NULL for either */
+	const char *name;
+	const char *tool;     /* in the lab's folder */
+	const char *scenario; /* of lab/guests; the other tools measure noexit.ko */
+	const char *lab;      /* NULL for either */
 } guests[] = {
-    {BENCH_NETWORK, "network", "amd"},
-    {BENCH_NESTED, "nested-boot", NULL},
-    {BENCH_NESTED_TABLE, NULL, NULL}, /* lab/nested's */
-    {BENCH_LATENESS, "lateness", "amd"},
+    {BENCH_NETWORK, "guests", "network", "amd"},   {BENCH_NESTED, "guests", "nested-boot", NULL},
+    {BENCH_NESTED_TABLE, "nested", NULL, NULL},    {BENCH_EXECS, "execs", NULL, NULL},
+    {BENCH_LATENESS, "guests", "lateness", "amd"},
 };
 
 #define GUESTS (sizeof(guests) / sizeof(guests[0]))
@@ -71,7 +74,7 @@ static bool measure(size_t index, const char *run, const char *build, const char
 		return false;
 	}
 	snprintf(tool, sizeof(tool), "%.*s/%s", (int)(strrchr(run, '/') - run), run,
-		 scenario ? "guests" : "nested");
+		 guests[index].tool);
 	snprintf(figures, sizeof(figures), "%s/guests", share);
 	snprintf(runs, sizeof(runs), "%u", bench_options.quick ? 1 : bench_options.runs);
 	add(&line, "--figures", figures);
@@ -82,13 +85,13 @@ static bool measure(size_t index, const char *run, const char *build, const char
 		add(&line, scenario, NULL);
 	} else {
 		add(&line, "--module", bench_options.module);
-		if (bench_options.rows)
+		if (bench_options.rows && !strcmp(name, BENCH_NESTED_TABLE))
 			add(&line, "--rows", bench_options.rows);
 	}
 	if (bench_lab_tool(build, line.word))
 		list = json_object_from_file(figures);
 	else
-		bench_skip(name, "lab/%s failed, see above", scenario ? "guests" : "nested");
+		bench_skip(name, "lab/%s failed, see above", guests[index].tool);
 	unlink(figures);
 	bench_report_list(list);
 	json_object_put(list);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "scratch.h"
 
 #define LAB_SECONDS "7200"
 
@@ -110,7 +111,7 @@ bool bench_lab_tool(const char *build, const char *const *line)
 static bool measure_inside(const char *run, const char *build, const char *share, char **names,
 			   unsigned count)
 {
-	char inner[4096], figures[64], processors[16];
+	char inner[4096], figures[NX_SCRATCH_SIZE + 16], processors[16];
 	const char *line[16] = {run,     "--cpu",    bench_options.lab, "--share",  share,
 				"--smp", processors, "--timeout",       LAB_SECONDS};
 	unsigned words = 9;
@@ -138,7 +139,7 @@ static bool measure_inside(const char *run, const char *build, const char *share
 bool bench_lab(char **names, unsigned count)
 {
 	char run[PATH_MAX], build[PATH_MAX];
-	char share[] = "/tmp/noexit-bench-XXXXXX";
+	char share[NX_SCRATCH_SIZE];
 	bool inside = !count, good = false;
 
 	if (!find_lab(run, build)) {
@@ -146,7 +147,7 @@ bool bench_lab(char **names, unsigned count)
 			   "it is part of the sources; build there, and use that noexit");
 		return false;
 	}
-	if (!mkdtemp(share)) {
+	if (!nx_make_scratch(share, "noexit-bench")) {
 		bench_skip("the lab", "'%s' cannot be made: %s", share, strerror(errno));
 		return false;
 	}

@@ -50,6 +50,10 @@ static const struct bench benches[] = {
     {BENCH_NESTED, "a short boot of Debian's kernel two levels deep; with --lab", bench_guests, 0},
     {BENCH_NESTED_TABLE, "guests two levels deep, noexit in either and both; with --lab, --module",
      bench_guests, 0},
+    {BENCH_EXECS,
+     "programs that begin, without noexit, with the library and with noexit.ko; with --lab, "
+     "--module",
+     bench_guests, 0},
     {BENCH_LATENESS, "how late a guest's timer is during console floods; with --lab", bench_guests,
      0},
 };

@@ -18,6 +18,7 @@
 
 #include "cli.h"
 #include "report.h"
+#include "scratch.h"
 
 #define MOST_PAIRS 100
 #define INTERVAL_MS "100"
@@ -299,7 +300,7 @@ static void remove_files(const struct record_options *options, const char *direc
 int cli_record(int argc, char **argv)
 {
 	struct record_options options = {.pairs = 3};
-	char directory[] = "/tmp/noexit-record-XXXXXX";
+	char directory[NX_SCRATCH_SIZE];
 	const char *writes;
 	int refused;
 
@@ -314,9 +315,9 @@ int cli_record(int argc, char **argv)
 					  options.keep, strerror(errno));
 		return record(&options, options.keep);
 	}
-	if (!mkdtemp(directory))
-		return cli_refuse("no directory can be made in /tmp: %s; name one with --keep",
-				  strerror(errno));
+	if (!nx_make_scratch(directory, "noexit-record"))
+		return cli_refuse("'%s' cannot be made: %s; name a directory with --keep",
+				  directory, strerror(errno));
 	refused = record(&options, directory);
 	remove_files(&options, directory);
 	return refused;

@@ -34,7 +34,7 @@ class Bench(unittest.TestCase):
         self.assertTrue({"engine", "pair", "halt", "timer-rtc", "timer-acpi", "timer-hpet", "ide-pio",
                          "uncached-pair", "watching", "debian2", "levels-debian", "limits-debian",
                          "distance-debian", "accesses-debian",
-                         "nested-table"} <= set(names))
+                         "nested-table", "execs"} <= set(names))
 
     def test_wrong_use(self):
         for arguments in (("pear",), ("pair", "pear"), ("--jason",), ("--runs=many",),
@@ -43,7 +43,7 @@ class Bench(unittest.TestCase):
             self.assertEqual((result.returncode, result.stdout), (2, ""))
         self.assertIn("'pear'", bench("pear").stderr)
 
-    def test_nested_table_needs(self):
+    def test_the_module_needs(self):
         """What is missing is named with the remedy, and no lab starts."""
         for words, arguments in (("measure it with --lab", ()), ("'make kernel' builds it", ("--lab",)),
                                  ("there is no module '/nowhere'", ("--lab", "--module=/nowhere")),
@@ -51,6 +51,10 @@ class Bench(unittest.TestCase):
             result = bench(*arguments, "nested-table")
             self.assertEqual((result.returncode, result.stdout), (2, ""))
             self.assertIn(words, result.stderr)
+            if "--rows=pear" not in arguments:
+                result = bench(*arguments, "execs")
+                self.assertEqual((result.returncode, result.stdout), (2, ""))
+                self.assertIn(words, result.stderr)
 
     def test_engine_needs_no_kvm(self):
         """A figure with nothing to compare with is there, and null is what it is compared with."""

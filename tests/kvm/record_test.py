@@ -14,8 +14,9 @@ NOEXIT, VMM = (os.path.abspath(path) for path in sys.argv[1:3])
 REFUSED = 2
 
 
-def record(*arguments):
+def record(*arguments, **environment):
     return subprocess.run((NOEXIT, "record", *arguments), text=True, stdin=subprocess.DEVNULL,
+                          env={**os.environ, **environment},
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600, check=False)
 
 
@@ -102,12 +103,15 @@ class Pairs(Base):
         self.assertEqual(order, ["without", "with", "with", "without", "without", "with"])
 
     def test_nothing_is_left(self):
-        before = set(Path("/tmp").glob("noexit-record-*"))
-        result = record("--yes", "-n", "1", "--", "/bin/sh", "-c", f"echo run | {VMM} 1 >&2")
+        with tempfile.TemporaryDirectory() as scratch:
+            result = record("--yes", "-n", "1", "--", "/bin/sh", "-c", f"echo run | {VMM} 1 >&2", TMPDIR=scratch)
+            self.assertEqual(list(Path(scratch).iterdir()), [])
         if "status 77" in result.stderr:
             self.skipTest(f"no VM can be made here: {result.stderr}")
         self.assertIn("So few pairs", result.stdout)
-        self.assertEqual(set(Path("/tmp").glob("noexit-record-*")) - before, set())
+
+    def test_nowhere(self):
+        self.refused(record("--yes", "--", "/bin/true", TMPDIR="/nowhere"), "name a directory with --keep")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,6 @@ class BenchTest(unittest.TestCase):
                 time.sleep(0.1)
             self.assertTrue(condition())
 
-        own = set(Path("/tmp").glob("noexit-bench-*"))
         with tempfile.TemporaryDirectory() as scratch:
             with subprocess.Popen([str(BUILD / "cli/noexit"), "bench", "--lab", "--quick", name],
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -64,18 +63,16 @@ class BenchTest(unittest.TestCase):
                 bench.send_signal(number)
                 self.assertEqual(bench.wait(300), -number)
             until(lambda: not any(lab.exists() for lab in begun))
-            return {*Path(scratch).iterdir(), *Path("/tmp").glob("noexit-bench-*")} - own
+            return list(Path(scratch).iterdir())
 
     def test_stopped(self):
         """Nothing is left of it: no lab, no files."""
         for name in ("halt", "network"):
-            self.assertEqual(self.stopped(signal.SIGTERM, name), set())
+            self.assertEqual(self.stopped(signal.SIGTERM, name), [])
 
     def test_killed(self):
         """The lab ends even then; a folder stays."""
-        for left in self.stopped(signal.SIGKILL, "network"):
-            if left.name.startswith("noexit-bench"):
-                left.rmdir()
+        self.assertLessEqual(len(self.stopped(signal.SIGKILL, "network")), 1)
 
 
 if __name__ == "__main__":
