@@ -2,8 +2,16 @@
 """What the lab's tools share that compare columns: exits as the host VMs print them, rows, and figures for noexit bench."""
 
 import argparse
+import json
+import os
 import re
 import statistics
+import tempfile
+from pathlib import Path
+
+from image import Images
+from machine import MACHINES, end_on_signals
+from tool import LAB, SKIPPED, LabError, say
 
 # LEVEL COLUMN ROW, and a line of KVM's tracepoint as a histogram.
 HITS = re.compile(r"^hits (\d) (\w+) ([\w-]+) \{ exit_reason: *(\d+) \} hitcount: *(\d+)$")
@@ -18,6 +26,52 @@ def names(known):
             raise argparse.ArgumentTypeError(f"there is no {', '.join(unknown)}; there are {', '.join(known)}")
         return [word for word in known if word in words]
     return parse
+
+
+def add_arguments(parser, columns, turns):
+    """The arguments that all of them have; turns: how many there are."""
+    parser.add_argument("--cpu", choices=tuple(MACHINES), default="amd", help="the lab of that kind")
+    parser.add_argument("--module", type=Path, required=True, metavar="FILE", help="noexit.ko ('make kernel')")
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="rounds that are timed (3); 0: exits alone")
+    parser.add_argument("--columns", type=names(tuple(columns)), default=list(columns), metavar="LIST",
+                        help=", ".join(columns))
+    parser.add_argument("--turns", type=int, default=turns, metavar="N", help=f"of the programs ({turns})")
+    parser.add_argument("--limits", default="", metavar="NAME", help="of 'noexit run'")
+    parser.add_argument("--icount", action="store_true",
+                        help="times are instructions, whatever else the machine does; as lab/run has it")
+    parser.add_argument("--figures", type=Path, metavar="FILE", help="what `noexit bench` shows, as JSON")
+
+
+def parse(parser):
+    """Returns the options if they can be."""
+    options = parser.parse_args()
+    if options.runs < 0 or options.turns < 1:
+        parser.error("--runs and --turns are numbers of rounds and turns")
+    if not options.module.is_file():
+        parser.error(f"there is no module '{options.module}'; 'make kernel' builds it and prints its path")
+    return options
+
+
+def run(options, measure):
+    """Shows the table that measure(options, images, directory) returns, and leaves its figures; returns the exit status."""
+    end_on_signals()
+    try:
+        MACHINES[options.cpu].need()
+        images = Images(Path(os.environ.get("NX_BUILD") or LAB.parent / "build").resolve(), say)
+        images.host(options.cpu)
+    except LabError as error:
+        say(f"no lab on this machine: {error}")
+        return SKIPPED
+    try:
+        with tempfile.TemporaryDirectory(prefix="noexit-table-") as directory:
+            table = measure(options, images, Path(directory))
+    except LabError as error:
+        say(error)
+        return 1
+    table.show()
+    if options.figures:
+        options.figures.write_text(json.dumps(list(table.records())), encoding="ascii")
+    return 0
 
 
 def show_row(what, numbers, form):
