@@ -61,9 +61,9 @@ guest()
 	[ $seen -eq 3 ] || echo "failed: the guest stopped, $column: $(tail -n 1 "/out/console-$column-$round")"
 }
 
-# The emulator keeps a translation of each page of code for each address at which it has run, and looks through all of them
-# at a store to the page: whoever gets the memory next waits, for two minutes behind 300 programs that lay elsewhere each time.
-# So that this is none of the guests, all that is free is written to before.
+# Behind a guest that ran 300 programs, each elsewhere, whoever gets its memory next waits for up to two minutes while the kernel
+# clears pages, probably since the emulator goes through its translations of these pages at each store (docs/lab.md). So that this
+# is none of the guests, all that is free is written to before.
 scrub()
 {
 	mkdir -p /root/scrub
