@@ -59,7 +59,7 @@ static void add(struct line *line, const char *option, const char *value)
 
 static bool measure(size_t index, const char *run, const char *build, const char *share)
 {
-	char tool[PATH_MAX], figures[64], runs[16];
+	char tool[PATH_MAX], figures[NX_SCRATCH_SIZE + 16], runs[16];
 	struct line line = {{tool}, 1};
 	const char *name = guests[index].name, *scenario = guests[index].scenario;
 	struct json_object *list = NULL;

@@ -128,6 +128,13 @@ class Cpio:
         self._entry(name, stat.S_IFLNK | 0o777, len(target))
         self._data(target.encode())
 
+    def add_programs(self, programs):
+        """Adds programs of this machine, with the libraries that they need."""
+        for place, file in {**{program: program for program in programs}, **libraries(programs)}.items():
+            self.copy(file, place)
+        for name in ("lib", "lib64"):
+            self.link(f"/{name}", f"usr/{name}")
+
     def add_modules(self, modules):
         """Kernel modules, and the order in which they are loaded."""
         for module in modules:

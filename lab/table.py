@@ -2,6 +2,7 @@
 """What the lab's tools share that compare columns: exits as the host VMs print them, rows, and figures for noexit bench."""
 
 import argparse
+import collections
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from exit_reasons import reason_name
 from image import Images
 from machine import MACHINES, end_on_signals
 from tool import LAB, SKIPPED, LabError, say
@@ -77,6 +79,20 @@ def run(options, measure):
 def show_row(what, numbers, form):
     """Prints a row, for people."""
     print(f"  {what:28}" + "".join(f"{number:{form}}" for number in numbers))
+
+
+def show_head(about, columns):
+    """Prints what stands above the rows."""
+    print(f"\n{about}\n  {'':28}" + "".join(f"{column:>10}" for column in columns))
+
+
+def show_exits(cpu, what, counts, part):
+    """Prints exits by reason, of those reasons that are one in that many of all at least."""
+    show_row(what, [count.total() for count in counts], "10d")
+    all_reasons = sum(counts, collections.Counter())
+    for reason, number in all_reasons.most_common():
+        if number * part >= all_reasons.total():
+            show_row("  " + reason_name(cpu, reason), [count[reason] for count in counts], "10d")
 
 
 def record(cpu, name, metric, without, with_noexit):

@@ -36,7 +36,6 @@ class Tally:
 
     def __init__(self):
         self.passed, self.failed, self.skipped = 0, [], []
-        self.said = {}  # by those that failed
 
     def step(self, name, problem):
         """One check that is no Meson test; problem is empty if it passed."""
@@ -48,8 +47,7 @@ class Tally:
             print(f"passed: {name}", flush=True)
 
     def fail(self, name, said):
-        self.failed.append(name)
-        self.said[name] = said.strip().splitlines()[-LAST_LINES:]
+        self.failed.append((name, said.strip().splitlines()[-LAST_LINES:]))
 
     def skip(self, name, reason):
         self.skipped.append((name, reason))
@@ -74,8 +72,8 @@ class Tally:
         print()
         for name, reason in self.skipped:
             print(f"skipped: {name}: {reason}")
-        for name in self.failed:
-            print(f"failed: {name}", *self.said[name], sep="\n  ")
+        for name, lines in self.failed:
+            print(f"failed: {name}", *lines, sep="\n  ")
         print(f"{self.passed} passed, {len(self.failed)} failed, {len(self.skipped)} skipped",
               flush=True)
         return 1 if self.failed or not self.passed else 0

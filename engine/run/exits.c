@@ -110,6 +110,13 @@ enum nx_outcome nx_run_leave(struct nx_engine *engine, struct nx_exit *exit, enu
 
 /* ---- What a translation ended with ---- */
 
+/* Tell the host where the exit is: in the program as it lies now (slide.c). */
+static void locate(const struct nx_engine *engine, const struct nx_site *site, struct nx_exit *exit)
+{
+	exit->rip = site->rip + engine->context.slide;
+	exit->next = site->next + engine->context.slide;
+}
+
 static enum nx_outcome deliver(struct nx_engine *engine, const struct nx_site *site,
 			       enum nx_pending_kind pending, struct nx_exit *exit)
 {
@@ -218,8 +225,7 @@ static enum nx_outcome end_with_string(struct nx_engine *engine, const struct nx
 				       struct nx_exit *exit)
 {
 	*exit = engine->stopped.exit;
-	exit->rip = site->rip + engine->context.slide;
-	exit->next = site->next + engine->context.slide;
+	locate(engine, site, exit);
 	exit->to_memory = engine->string.pending.input == NX_INPUT_MEMORY;
 	if (exit->kind == NX_EXIT_IO) {
 		engine->counters.exits_io++;
@@ -259,8 +265,7 @@ enum nx_outcome nx_run_end_at_site(struct nx_engine *engine, struct nx_exit *exi
 	}
 	engine->pending.site = site;
 	engine->state.rip = site->rip;
-	exit->rip = site->rip + engine->context.slide;
-	exit->next = site->next + engine->context.slide;
+	locate(engine, site, exit);
 	/* The guest may not meet an exit in a shadow that its host knows nothing of; but see
 	 * end_with_insn(). */
 	if (site->kind != NX_SITE_LEAVE && site->kind != NX_SITE_INSN &&

@@ -3,19 +3,14 @@
 
 import argparse
 import contextlib
-import importlib.machinery
-import importlib.util
 import io
 import subprocess
-import sys
 import unittest
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.dont_write_bytecode = True
-LOADER = importlib.machinery.SourceFileLoader("execs", str(ROOT / "lab/execs"))
-execs = importlib.util.module_from_spec(importlib.util.spec_from_loader("execs", LOADER))
-LOADER.exec_module(execs)
+from lab_testing import ROOT, lab_tool
+
+execs = lab_tool("execs")
 
 HITS = "hits 0 {} {} {{ exit_reason:        {} }} hitcount:        {}"
 PRINTED = ["round 0",

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 """What the lab tests share."""
 
+import importlib.machinery
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,6 +18,14 @@ SKIPPED = 77
 APPARMOR_PARSER = Path("/usr/sbin/apparmor_parser")
 # The lab's shell and tools are one program; these are what a Debian system has in their places.
 TOOLS = {"dash": "sh", "dirname": "dirname", "printenv": "printenv", "readlink": "readlink", "tr": "tr"}
+
+
+def lab_tool(name):
+    """One of the lab's programs as a module."""
+    loader = importlib.machinery.SourceFileLoader(name.replace("-", "_"), str(ROOT / "lab" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
 
 
 def skip(reason):
@@ -89,15 +99,11 @@ def write_initrd(path, init, programs=()):
 
     programs: of this system, with the libraries that they need."""
     from image import Cpio
-    from system import libraries
     with open(path, "wb") as out:
         archive = Cpio(out)
         archive.copy("/bin/busybox", "/bin/busybox")
         archive.device("/dev/console", 5, 1)
-        for place, file in {**{program: program for program in programs}, **libraries(programs)}.items():
-            archive.copy(file, place)
-        for name in ("lib", "lib64"):
-            archive.link(f"/{name}", f"usr/{name}")
+        archive.add_programs(programs)
         archive.add("/init", init, 0o755)
         archive.finish()
 

@@ -3,20 +3,15 @@
 
 import argparse
 import contextlib
-import importlib.machinery
-import importlib.util
 import io
 import subprocess
-import sys
 import tempfile
 import unittest
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.dont_write_bytecode = True
-LOADER = importlib.machinery.SourceFileLoader("nested", str(ROOT / "lab/nested"))
-nested = importlib.util.module_from_spec(importlib.util.spec_from_loader("nested", LOADER))
-LOADER.exec_module(nested)
+from lab_testing import ROOT, lab_tool
+
+nested = lab_tool("nested")
 
 PROGRAM = "program {} {} cpuid: cpuid4 64: digest 0123456789abcdef exits 9 vmm 0 us {}"
 PRINTED = [

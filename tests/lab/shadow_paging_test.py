@@ -2,19 +2,15 @@
 """lab/shadow-paging's figures out of a trace: what an exit was about, and which exits are a pair. No lab runs."""
 
 import contextlib
-import importlib.machinery
-import importlib.util
 import io
 import subprocess
 import unittest
 
-from lab_testing import ROOT, main
+from lab_testing import ROOT, lab_tool, main
 
 from image import LabError
 
-LOADER = importlib.machinery.SourceFileLoader("shadow_paging", str(ROOT / "lab/shadow-paging"))
-shadow = importlib.util.module_from_spec(importlib.util.spec_from_loader("shadow_paging", LOADER))
-LOADER.exec_module(shadow)
+shadow = lab_tool("shadow-paging")
 
 HEAD = "# tracer: nop\n#\n# entries-in-buffer/entries-written: {}/{}   #P:1\n"
 

@@ -44,15 +44,28 @@ static uint64_t place(unsigned number)
 	return (uint64_t)number << 39;
 }
 
-static struct mock *begin(void)
+/* slide: nx_experiment's. */
+static struct mock *begin_as(unsigned cpl, uint64_t slide)
 {
-	struct mock *m = mock_new(MOCK_LONG64, 3, NX_LEVEL_PATHS);
-	uint64_t *root = (uint64_t *)(void *)(m->start_ram + m->start.cr3);
+	struct nx_config config;
+	struct mock *m;
+	uint64_t *root;
 
+	nx_config_default(&config);
+	config.level = NX_LEVEL_PATHS;
+	config.guest_features = ~0u;
+	config.experiment.slide = slide;
+	m = mock_new_config(MOCK_LONG64, cpl, &config);
+	root = (uint64_t *)(void *)(m->start_ram + m->start.cr3);
 	/* What is at 0 is at all of these as well. */
 	for (unsigned i = 1; i <= PLACES; i++)
 		root[i] = root[0];
 	return m;
+}
+
+static struct mock *begin(void)
+{
+	return begin_as(3, 0);
 }
 
 /* Run what has been loaded at another place, from the start. */
@@ -206,16 +219,11 @@ static void test_host(void **state)
 static void test_beside_another(void **state)
 {
 	const uint64_t near_rip = 0x1111, absolute = 0x2222;
-	struct nx_config config;
-	uint64_t *tables;
-	struct mock *m;
+	/* The pages of both are not in the same place of the TLB. */
+	struct mock *m = begin_as(3, place(1) + 0x5000);
+	uint64_t *tables = (uint64_t *)(void *)(m->start_ram + m->start.cr3);
 
 	(void)state;
-	nx_config_default(&config);
-	/* The pages of both are not in the same place of the TLB. */
-	config.experiment.slide = place(1) + 0x5000;
-	m = mock_new_config(MOCK_LONG64, 3, &config);
-	tables = (uint64_t *)(void *)(m->start_ram + m->start.cr3);
 	/* Behind the eight tables of the mock's, three of the place's own. */
 	for (unsigned i = 1; i <= 3; i++)
 		memcpy(tables + (i + 7) * 512, tables + i * 512, 4096);
@@ -276,11 +284,9 @@ static void test_no_address(void **state)
 /* A kernel at such addresses: its code is not made for other places. */
 static void test_kernel(void **state)
 {
-	struct mock *m = mock_new(MOCK_LONG64, 0, NX_LEVEL_PATHS);
-	uint64_t *root = (uint64_t *)(void *)(m->start_ram + m->start.cr3);
+	struct mock *m = begin_as(0, 0);
 
 	(void)state;
-	root[1] = root[2] = root[3] = root[0];
 	MOCK_LOAD(m, program);
 	move_to(m, 0, 1);
 	mock_warm(m);
@@ -333,6 +339,8 @@ static bool always(void *data)
 /* What one program's exits have begun to make is gone on with at another's. */
 static void make_in_turns(unsigned one, unsigned another)
 {
+	/* Twice for the tracker and a step; the rest of them; and until there is a cluster. */
+	const unsigned most[] = {3, 1, 60};
 	struct mock *m = begin();
 
 	m->host.time_is_up = always;
@@ -343,8 +351,7 @@ static void make_in_turns(unsigned one, unsigned another)
 			MOCK_LOAD(m, middle_bl);
 		move_to(m, 0, turn == 1 ? another : one);
 		m->start.gpr[NX_R8] = 2;
-		/* Twice for the tracker, a step, the rest of them; and until there is a cluster. */
-		for (unsigned runs = 0; runs < (turn == 0 ? 3 : turn == 1 ? 1 : 60); runs++) {
+		for (unsigned runs = 0; runs < most[turn]; runs++) {
 			mock_run(m);
 			if (m->exits && turn == 2)
 				break;
@@ -370,15 +377,8 @@ static void change_tail(struct mock *m, unsigned number)
 /* The last instruction of a cluster changes at the exit before it. */
 static void run_tail(uint64_t slide)
 {
-	struct nx_config config;
-	struct mock *m;
-	uint64_t *root;
+	struct mock *m = begin_as(3, slide);
 
-	nx_config_default(&config);
-	config.experiment.slide = slide;
-	m = mock_new_config(MOCK_LONG64, 3, &config);
-	root = (uint64_t *)(void *)(m->start_ram + m->start.cr3);
-	root[1] = root[0];
 	MOCK_LOAD(m, tail);
 	move_to(m, 0, 1);
 	mock_warm(m);
