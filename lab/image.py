@@ -4,9 +4,9 @@
 Two initramfs images are made. The *guest* image is what a guest inside the lab boots: busybox and
 lab/guest-init. The *host* image is the lab's host VM: busybox, the KVM modules, QEMU with all that
 it needs at the paths it has on this machine (so the same command lines work in both places), and
-the guest's kernel and image. It is big and changes rarely, so it is cached; what belongs to one run
-(the project's build outputs and the command) is a second archive appended to it, which the kernel
-unpacks over the first.
+the guest's kernel and image. It is big and changes rarely, so it is cached, and so are the project's
+build outputs. They and what belongs to one run (the command, its files) are archives appended to it,
+which the kernel unpacks over the first.
 
 With LAB_KERNEL=debug in the environment the host VM boots a kernel that watches itself (debug_kernel.py);
 guests boot Debian's all the same.
@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 from pathlib import Path
 
 import debug_kernel
@@ -56,6 +57,10 @@ KERNELS = {
                      "virtio_net", "virtio_blk")),
     "686-pae": Kernel("linux-image-686-pae", "i386", ("ata_piix", "sd_mod")),
 }
+# Another one means other libraries.
+LIBRARY_CACHE = [file for file in (Path("/etc/ld.so.cache"),) if file.exists()]
+# Tests that need neither KVM nor another machine.
+APART = ("clusters", "fuzz", "unit")
 # One of our own, which host VMs may boot.
 DEBUG = "debug"
 DEBUG_MODULES = (*MODULES["amd"], "kvm-intel")
@@ -324,12 +329,15 @@ class Images:
         archive.copy(LAB / "host-init", "/init")
 
     def outputs(self, only=None):
-        """The project's own programs and libraries in the build directory; only: what is at these places."""
+        """The project's own programs and libraries in the build directory; only: what is at these places.
+
+        Unless they are asked for, tests that need no KVM are left out: each host VM would unpack them.
+        """
         for root, dirs, files in os.walk(self.build):
             # Instrumented builds and what is fetched are not for the lab; *.p are object files.
             dirs[:] = [d for d in dirs if not d.endswith(".p") and not d.startswith("meson-")
                        and not (Path(root) == self.build and d in ("lab", "kernel-module"))
-                       and d != "fuzz"
+                       and not (Path(root) / d == self.build / "tests" / d and d in APART and only is None)
                        and not (Path(root) / d / "build.ninja").exists()]
             for name in files:
                 file = Path(root) / name
@@ -338,19 +346,35 @@ class Images:
                 if not file.is_symlink() and is_elf(file):
                     yield file
 
-    def run_part(self, out, extra, files, only=None):
-        """Appends what belongs to one run: build outputs under /noexit, given files, settings."""
-        archive = Cpio(out)
+    def outputs_part(self, only=None):
+        """Those under /noexit, with the libraries that they need, as a cached archive."""
         outputs = sorted(self.outputs(only))
+        name = "outputs" if only is None else f"chosen-{hashlib.sha256(' '.join(sorted(only)).encode()).hexdigest()[:8]}"
+
+        def fill(archive):
+            self._fill_outputs(archive, outputs)
+
+        return self._cached(name, [*outputs, *LIBRARY_CACHE], fill)
+
+    def _fill_outputs(self, archive, outputs):
         for path, file in self._output_libraries(outputs).items():
             archive.copy(file, path)
-        for file in outputs:
-            path = Path("/noexit") / file.relative_to(self.build)
-            archive.copy(file, path)
-            # Programs ask for a library by its shorter names.
-            for name in file.parent.glob("*.so*"):
-                if name.is_symlink() and name.resolve() == file.resolve():
-                    archive.link(str(path.parent / name.name), file.name)
+        with tempfile.TemporaryDirectory(dir=self.cache) as work:
+            for file in outputs:
+                path = Path("/noexit") / file.relative_to(self.build)
+                # What a debugger reads is most of a program, and nobody debugs it there.
+                small = Path(work) / "small"
+                run_tool("objcopy", "--strip-debug", str(file), str(small))
+                archive.copy(small, path)
+                # Programs ask for a library by its shorter names.
+                for name in file.parent.glob("*.so*"):
+                    if name.is_symlink() and name.resolve() == file.resolve():
+                        archive.link(str(path.parent / name.name), file.name)
+
+    @staticmethod
+    def run_part(out, extra, files):
+        """Appends what belongs to one run: given files, settings."""
+        archive = Cpio(out)
         for path, data in files.items():
             archive.add(path, data)
         for source, target in extra:

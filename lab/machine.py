@@ -111,13 +111,15 @@ class Machine:
                 raise LabError(f"{tool} is not installed; run 'make deps' as root")
 
     def initramfs(self, devices):
-        """Host image and this run's part in one file: the kernel unpacks them one after another."""
+        """Host image, the build's outputs and this run's part in one file: the kernel unpacks them one after another."""
         path = self.directory / "initrd"
         shutil.copyfile(self.images.host(self.options.cpu), path)
         files = self.nested_files(devices) if self.options.nested else self.level_files(
             self.options.cpu, devices, self.options.command)
         with open(path, "ab") as out:
-            self.images.run_part(out, self.options.put, files, self.options.outputs)
+            with open(self.images.outputs_part(self.options.outputs), "rb") as outputs:
+                shutil.copyfileobj(outputs, out)
+            self.images.run_part(out, self.options.put, files)
         return path
 
     def level_files(self, kind, devices, command, outer=False):
@@ -265,7 +267,7 @@ class Amd(Machine):
 
 
 BOCHS_SETTINGS = """\
-cpu: model={model}, count={smp}, ips=100000000, reset_on_triple_fault=1
+cpu: model={model}, count={smp}, ips={ips}, reset_on_triple_fault=1
 memory: guest={mem}, host={host}
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
@@ -299,6 +301,8 @@ class Intel(Machine):
     FILES_BYTES = 256 << 20
     # Bochs holds no more in its own memory, and keeps the rest in a file when it is touched.
     HOST_MIB = 2048
+    # Unless --mips says otherwise.
+    MIPS = 100
     # Both have EPT and nested virtualization; the second one has VMCS shadowing, too.
     MODEL, SHADOWING_MODEL = "corei7_sandy_bridge_2600k", "corei7_haswell_4770"
 
@@ -323,7 +327,8 @@ class Intel(Machine):
             disk.truncate(self.FILES_BYTES)
         (self.directory / "bochsrc").write_text(
             BOCHS_SETTINGS.format(model=self.model, mem=self.mem, host=min(self.mem, self.HOST_MIB),
-                                  smp=self.options.smp), encoding="ascii")
+                                  smp=self.options.smp, ips=1000000 * (self.options.mips or self.MIPS)),
+            encoding="ascii")
         # Debian's Bochs has the debugger built in and waits for a command.
         (self.directory / "debugger").write_text("c\n", encoding="ascii")
         return ["bochs-bin", "-q", "-f", "bochsrc", "-rc", "debugger"]

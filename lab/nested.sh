@@ -10,7 +10,7 @@
 #   hits LEVEL COLUMN ROW { exit_reason: ... } hitcount: ...
 #   failed WHAT
 set -u
-# ROWS, COLUMNS, ROUNDS, TURNS, LIMITS, SECONDS_MOST
+# ROWS, COLUMNS, ROUNDS, TURNS, INNER_ARGS, OUTER_ARGS, LIMITS, SECONDS_MOST
 # shellcheck source=/dev/null
 . /root/nested/settings
 exits=/sys/kernel/debug/tracing/events/kvm/kvm_exit
@@ -29,11 +29,11 @@ count_anew()
 # show_counted LEVEL COLUMN ROW
 show_counted() { sed -n "s/^{ /hits $1 $2 $3 { /p" $exits/hist; }
 
-# What the kernel has said at boot is about the emulated processor.
+# load_module PARAMETER...; what the kernel has said at boot is about the emulated processor.
 load_module()
 {
 	dmesg -c >/dev/null
-	insmod /root/noexit.ko latency_us=1000000 || echo "failed: a kernel refused noexit.ko"
+	insmod /root/noexit.ko latency_us=1000000 "$@" || echo "failed: a kernel refused noexit.ko"
 }
 
 # ---- Level 0 ----
@@ -51,7 +51,8 @@ switch()
 level0()
 {
 	switched=off
-	load_module
+	# shellcheck disable=SC2086 # words
+	load_module $OUTER_ARGS
 	mkfifo /tmp/answers
 	# Held open, so that level 1's machine can be started before there is an answer.
 	exec 4<>/tmp/answers
@@ -61,7 +62,7 @@ level0()
 		"ASK switch "*) switch ${line#ASK switch } ;;
 		"ASK count") count_anew ;;
 		"ASK keep "*)
-			[ $switched = off ] || noexit stat --json --pid "$(pidof qemu-system-x86_64)" >"/out/stat-${line#ASK keep }"
+			[ $switched = off ] || noexit stat --json --pid "$(pidof qemu-system-x86_64)" >"/out/stat-0-${line#ASK keep }"
 			;;
 		"ASK show "*)
 			show_counted 0 ${line#ASK show }
@@ -115,6 +116,11 @@ end()
 	*) echo "time $round $column $1 $((now - began))" ;;
 	esac
 	ask keep "$1-$round-$column"
+	case $column in
+	inner | both)
+		[ ! -e /tmp/pid ] || noexit stat --json --pid "$(cat /tmp/pid)" >"/out/stat-1-$1-$round-$column" 2>/dev/null
+		;;
+	esac
 }
 
 # enter COLUMN: what is switched on from now on.
@@ -248,7 +254,8 @@ go_round()
 
 level1()
 {
-	load_module
+	# shellcheck disable=SC2086 # words
+	load_module $INNER_ARGS
 	mkfifo /tmp/steps.in /tmp/steps.out
 	exec 5<>/tmp/steps.in 6<>/tmp/steps.out
 	round=0 order=$COLUMNS

@@ -54,6 +54,12 @@ class Intel(LabTest):
 
 
 class Amd(LabTest):
+    def test_refuses_what_its_emulator_cannot(self):
+        for words in (("--mips", "1000"), ("--vmcs-shadowing",)):
+            result = lab(*words, "--", "true")
+            self.assertEqual((result.returncode, result.stdout), (2, ""))
+            self.assertIn(words[0], result.stderr.splitlines()[-1])
+
     def test_runs_a_script_with_kvm(self):
         """One boot for all that a well-behaved command can show."""
         given = self.scratch / "given"
