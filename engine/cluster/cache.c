@@ -163,25 +163,56 @@ struct reach {
 };
 _Static_assert(sizeof(struct reach) <= NX_FORM_SCRATCH_SIZE, "scratch too small");
 
-static void note_byte(const struct nx_graph *graph, uint64_t rip, uint64_t *fragments)
+/* Return whether the fragments are in the order of their addresses, so that a byte is in one only.
+ */
+static bool in_order(const struct nx_graph *graph)
 {
-	for (unsigned i = 0; i < graph->fragments; i++)
-		if (rip - graph->fragment[i].rip < graph->fragment[i].len)
-			fragments[i / 64] |= 1ull << i % 64;
+	for (unsigned i = 1; i < graph->fragments; i++) {
+		const struct nx_fragment *before = &graph->fragment[i - 1];
+
+		if (graph->fragment[i].rip < before->rip + before->len ||
+		    before->rip + before->len < before->rip)
+			return false;
+	}
+	return true;
+}
+
+static bool is_in(const struct nx_fragment *fragment, uint64_t rip)
+{
+	return rip - fragment->rip < fragment->len;
+}
+
+/* Collect the fragments that the byte is in; near: one that it may be in, if it is in one only. */
+static void note_byte(const struct nx_graph *graph, uint64_t rip, uint64_t *fragments,
+		      unsigned *near)
+{
+	if (*near < graph->fragments && is_in(&graph->fragment[*near], rip)) {
+		fragments[*near / 64] |= 1ull << *near % 64;
+		return;
+	}
+	for (unsigned i = 0; i < graph->fragments; i++) {
+		if (!is_in(&graph->fragment[i], rip))
+			continue;
+		fragments[i / 64] |= 1ull << i % 64;
+		if (*near < graph->fragments)
+			*near = i;
+	}
 }
 
 /* An instruction may extend from one page, and thus fragment, into the next. */
 static void find_fragments(const struct nx_graph *graph, struct reach *reach)
 {
-	nx_memset(reach->fragments, 0, sizeof(reach->fragments));
+	unsigned near = in_order(graph) ? 0 : UINT32_MAX;
+
+	nx_memset(reach->fragments, 0, graph->blocks * sizeof(reach->fragments[0]));
 	for (unsigned i = 0; i < graph->blocks; i++) {
 		const struct nx_block *block = &graph->block[i];
 
 		for (unsigned n = block->first; n < block->first + (unsigned)block->count; n++) {
 			const struct nx_insn *insn = &graph->insn[n];
 
-			note_byte(graph, insn->rip, reach->fragments[i]);
-			note_byte(graph, insn->rip + insn->len - 1, reach->fragments[i]);
+			note_byte(graph, insn->rip, reach->fragments[i], &near);
+			note_byte(graph, insn->rip + insn->len - 1, reach->fragments[i], &near);
 		}
 	}
 }
@@ -193,7 +224,7 @@ static unsigned collect(const struct nx_graph *graph, struct reach *reach, uint1
 {
 	unsigned count = 1;
 
-	nx_memset(reach->queued, 0, sizeof(reach->queued));
+	nx_memset(reach->queued, 0, graph->blocks * sizeof(reach->queued[0]));
 	nx_memset(fragments, 0, sizeof(uint64_t) * NX_FRAGMENT_WORDS);
 	reach->queue[0] = from;
 	reach->queued[from] = true;
@@ -222,12 +253,12 @@ static uint8_t only_fragment(const uint64_t *fragments)
 {
 	unsigned only = 0;
 
-	for (unsigned i = 0; i < NX_MAX_FRAGMENTS; i++) {
-		if (!(fragments[i / 64] >> i % 64 & 1))
+	for (unsigned w = 0; w < NX_FRAGMENT_WORDS; w++) {
+		if (!fragments[w])
 			continue;
-		if (only)
+		if (only || fragments[w] & (fragments[w] - 1))
 			return 0;
-		only = i + 1;
+		only = 64 * w + (unsigned)__builtin_ctzll(fragments[w]) + 1;
 	}
 	return (uint8_t)only;
 }

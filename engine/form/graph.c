@@ -2,23 +2,46 @@
 /* graph.c - make blocks and fragments of the instructions that form.c has chosen. */
 #include "form/former.h"
 
+/* Merge two sorted runs; of nodes with the same rip those of the first one come first. */
+static void merge(const struct nx_form_scratch *s, const uint16_t *a, unsigned a_count,
+		  const uint16_t *b, unsigned b_count, uint16_t *out)
+{
+	while (a_count && b_count) {
+		if (s->node[*b].insn.rip < s->node[*a].insn.rip) {
+			*out++ = *b++;
+			b_count--;
+		} else {
+			*out++ = *a++;
+			a_count--;
+		}
+	}
+	nx_memcpy(out, a_count ? a : b, (a_count + b_count) * sizeof(*out));
+}
+
 /* Sort the kept nodes by rip, so that the host code lies as the guest's does. */
 static unsigned sort_nodes(struct nx_form_scratch *s)
 {
+	/* Formation needs its queue no longer. */
+	uint16_t *from = s->order, *to = s->queue;
 	unsigned count = 0;
 
-	for (unsigned i = 0; i < s->nodes; i++) {
-		unsigned at = count;
+	for (unsigned i = 0; i < s->nodes; i++)
+		if (s->node[i].keep)
+			from[count++] = (uint16_t)i;
+	for (unsigned run = 1; run < count; run *= 2) {
+		uint16_t *sorted = to;
 
-		if (!s->node[i].keep)
-			continue;
-		while (at > 0 && s->node[s->order[at - 1]].insn.rip > s->node[i].insn.rip) {
-			s->order[at] = s->order[at - 1];
-			at--;
+		for (unsigned at = 0; at < count; at += 2 * run) {
+			unsigned left = count - at, a = left < run ? left : run,
+				 b = left - a < run ? left - a : run;
+
+			merge(s, from + at, a, from + at + a, b, to + at);
 		}
-		s->order[at] = (uint16_t)i;
-		count++;
+		to = from;
+		from = sorted;
 	}
+	if (from != s->order)
+		nx_memcpy(s->order, from, count * sizeof(s->order[0]));
 	return count;
 }
 

@@ -8,18 +8,18 @@
 /* Note for each instruction where the stretch ends that it is in. */
 static void link_stretches(struct nx_verifier *v)
 {
-	uint32_t begin = 0;
+	uint32_t begin = next_with(v, 0, NXV_START);
 
-	for (uint32_t at = next_fact(v, 0); at < v->size; at = next_fact(v, at + 1)) {
-		if (!(v->map[at] & NXV_CONTROL))
-			continue;
-		for (; begin < at; begin = next_fact(v, begin + 1))
-			if (v->map[begin] & NXV_START)
-				v->link[begin] = (uint16_t)at;
-		begin = next_fact(v, at + 1);
+	for (uint32_t at = next_with(v, 0, NXV_CONTROL); at < v->size;
+	     at = next_with(v, at + 1, NXV_CONTROL)) {
+		for (; begin < at; begin = next_with(v, begin + 1, NXV_START))
+			v->link[begin] = (uint16_t)at;
+		/* A link of CONTROL itself is the way that leads there. */
+		if (begin == at)
+			begin = next_with(v, begin + 1, NXV_START);
 	}
 	/* Nothing leads behind the last one: there is padding. */
-	for (; begin < v->size; begin = next_fact(v, begin + 1))
+	for (; begin < v->size; begin = next_with(v, begin + 1, NXV_START))
 		v->link[begin] = 0;
 }
 
@@ -75,9 +75,9 @@ enum nx_verify_result nx_verify_end(struct nx_verifier *v)
 	enum nx_verify_result result = NX_VERIFY_OK;
 
 	link_stretches(v);
-	for (uint32_t at = next_fact(v, 0); at < v->size && result == NX_VERIFY_OK;
-	     at = next_fact(v, at + 1))
-		if ((v->map[at] & (NXV_CONTROL | NXV_VISITED)) == NXV_CONTROL)
+	for (uint32_t at = next_with(v, 0, NXV_CONTROL); at < v->size && result == NX_VERIFY_OK;
+	     at = next_with(v, at + 1, NXV_CONTROL))
+		if (!(v->map[at] & NXV_VISITED))
 			result = verify_ways(v, at);
 	return result;
 }

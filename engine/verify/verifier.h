@@ -110,20 +110,28 @@ struct nx_verifier {
 	bool check_write;
 };
 
-/* Return the first byte from at on, or the code's size, about which there are facts. */
-static inline uint32_t next_fact(const struct nx_verifier *v, uint32_t at)
+/* Return the first byte from at on, or the code's size, of which one of the facts is known. */
+static inline uint32_t next_with(const struct nx_verifier *v, uint32_t at, uint16_t facts)
 {
+	const uint64_t in_each = facts * 0x0001000100010001ull;
 	uint64_t four;
 
 	while (v->size - at >= 4) {
 		nx_memcpy(&four, v->map + at, sizeof(four));
+		four &= in_each;
 		if (four)
 			return at + (uint32_t)__builtin_ctzll(four) / 16;
 		at += 4;
 	}
-	while (at < v->size && !v->map[at])
+	while (at < v->size && !(v->map[at] & facts))
 		at++;
 	return at;
+}
+
+/* Likewise, about which there is any. */
+static inline uint32_t next_fact(const struct nx_verifier *v, uint32_t at)
+{
+	return next_with(v, at, UINT16_MAX);
 }
 
 static inline bool is_reg(const struct nx_verifier *v, unsigned i, ZydisRegister reg)
