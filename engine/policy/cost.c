@@ -31,6 +31,8 @@
  * fraction is more eager, since a cluster also serves the exits around it.
  */
 #define EAGERNESS 3u
+/* Without costs a cluster of so many bytes of code more takes a side exit more to be rebuilt. */
+#define REBUILT_BYTES 512u
 /*
  * A measurement moves the estimate by this fraction, however far away the measurement is. The
  * estimate thus approaches the median, which a preempted measurement does not spoil. The first
@@ -236,9 +238,14 @@ bool nx_cost_follow(const struct nx_engine *engine)
 
 bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster)
 {
-	/* Each exit is worth a rebuild then, but not one that has given the same cluster before. */
+	/*
+	 * The path is followed block by block meanwhile, without an exit, so a rebuild gains time
+	 * only, and takes the more of it the larger the cluster is; twice as many side exits each
+	 * time that it has given the same cluster before.
+	 */
 	if (!nx_cost_known(engine))
-		return ++cluster->side_exits >= 1u << cluster->reform_failures;
+		return ++cluster->side_exits >= (1u + cluster->code_size / REBUILT_BYTES)
+						    << cluster->reform_failures;
 	cluster->side_exit_cost_ns += price_of_leaving(engine);
 	/* The cost with the new path is unknown, but most of the cluster stays as it is. */
 	return cluster->side_exit_cost_ns * EAGERNESS >= cluster->made_ns

@@ -264,9 +264,7 @@ static NX_NOINLINE bool grow(struct nx_engine *engine, const struct nx_site *sit
 		return true;
 	if (left.reason != NX_LEAVE_GUARD)
 		nx_paths_note(&engine->paths, left.from, left.rip);
-	/* Without costs the back-off of traces is that of rebuilds. */
-	if ((nx_cost_known(engine) || growth == GROWTH_TRACE) &&
-	    nx_cost_outgrown(engine, cluster)) {
+	if (nx_cost_outgrown(engine, cluster)) {
 		cluster->state = NX_CLUSTER_OUTGROWN;
 		engine->counters.grown++;
 	}

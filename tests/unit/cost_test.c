@@ -380,7 +380,8 @@ static void test_outgrown(void **state)
 	for (leaves = 1; !nx_cost_outgrown(m->engine, &cluster); leaves++)
 		;
 	assert_int_equal(leaves, 14);
-	/* Without costs side exits are counted: the first will do, unless it was for nothing. */
+	/* Without costs side exits are counted: of a small one the first will do, unless that was
+	 * for nothing. */
 	m->engine->config.experiment.ignore_costs = true;
 	cluster.side_exits = cluster.reform_failures = 0;
 	assert_true(nx_cost_outgrown(m->engine, &cluster));
@@ -389,6 +390,13 @@ static void test_outgrown(void **state)
 	for (leaves = 1; !nx_cost_outgrown(m->engine, &cluster); leaves++)
 		;
 	assert_int_equal(leaves, 8);
+	/* A large one takes more of them. */
+	for (unsigned kib = 1; kib <= 64; kib *= 4) {
+		cluster = (struct nx_cluster){.code_size = kib * 1024};
+		for (leaves = 1; !nx_cost_outgrown(m->engine, &cluster); leaves++)
+			;
+		assert_int_equal(leaves, 1 + 2 * kib);
+	}
 	mock_free(m);
 }
 
