@@ -337,7 +337,7 @@ class Images:
             # Instrumented builds and what is fetched are not for the lab; *.p are object files.
             dirs[:] = [d for d in dirs if not d.endswith(".p") and not d.startswith("meson-")
                        and not (Path(root) == self.build and d in ("lab", "kernel-module"))
-                       and not (Path(root) / d == self.build / "tests" / d and d in APART and only is None)
+                       and not (only is None and Path(root) == self.build / "tests" and d in APART)
                        and not (Path(root) / d / "build.ninja").exists()]
             for name in files:
                 file = Path(root) / name

@@ -183,8 +183,9 @@ bool nx_cost_waits(struct nx_engine *engine, uint64_t pc);
 unsigned nx_cost_first_leaves(const struct nx_engine *engine);
 /* Return whether following a known path is cheaper than leaving. */
 bool nx_cost_follow(const struct nx_engine *engine);
-/* Count a side exit onto a known path that the cluster lacks; return whether such side exits
- * have cost as much by now as forming it did. */
+/* Count a side exit onto a known path that the cluster lacks; return whether such side exits have
+ * cost a good part of what forming it did by now, or without costs are as many as its size takes.
+ */
 bool nx_cost_outgrown(const struct nx_engine *engine, struct nx_cluster *cluster);
 /* Return whether costs have been measured and are used. */
 bool nx_cost_known(const struct nx_engine *engine);
