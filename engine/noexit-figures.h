@@ -70,18 +70,19 @@ NX_API const char *nx_leave_reason_text(enum nx_status reason);
 
 /* Classes of exits that differ in cost: a VMREAD, a port access that goes to the VMM and an
  * entry of a nested guest have little in common. X(name, word, description). */
-#define NX_EXIT_CLASSES(X)                                     \
-	X(IO, "io", "port accesses")                           \
-	X(MMIO, "mmio", "device-memory accesses")              \
-	X(CPUID, "cpuid", "CPUID")                             \
-	X(MSR, "msr", "RDMSR and WRMSR")                       \
-	X(CR, "cr", "accesses to control registers")           \
-	X(DR, "dr", "accesses to debug registers")             \
-	X(HLT, "hlt", "HLT")                                   \
-	X(INVALIDATE, "invalidate", "INVLPG, INVD and WBINVD") \
-	X(VMCS, "vmcs", "VMREAD and VMWRITE")                  \
-	X(VMX, "vmx", "other instructions of VMX")             \
-	X(SVM, "svm", "instructions of SVM")                   \
+#define NX_EXIT_CLASSES(X)                                                    \
+	X(IO, "io", "port accesses")                                          \
+	X(MMIO, "mmio", "device-memory accesses")                             \
+	X(CPUID, "cpuid", "CPUID")                                            \
+	X(MSR, "msr", "RDMSR and WRMSR")                                      \
+	X(CR, "cr", "accesses to control registers")                          \
+	X(DR, "dr", "accesses to debug registers")                            \
+	X(HLT, "hlt", "HLT")                                                  \
+	X(INVALIDATE, "invalidate", "INVLPG, INVD and WBINVD")                \
+	X(DESCRIPTOR, "descriptor", "accesses to descriptor-table registers") \
+	X(VMCS, "vmcs", "VMREAD and VMWRITE")                                 \
+	X(VMX, "vmx", "other instructions of VMX")                            \
+	X(SVM, "svm", "instructions of SVM")                                  \
 	X(VM_ENTRY, "vm_entry", "VMLAUNCH, VMRESUME and VMRUN")
 
 enum nx_exit_class {

@@ -145,6 +145,12 @@ enum nx_exit_kind {
 	X(INVLPG, INVALIDATE, INVALIDATE) \
 	X(INVD, INVALIDATE, INVALIDATE)   \
 	X(WBINVD, INVALIDATE, INVALIDATE) \
+	X(SGDT, DESCRIPTOR, DESCRIPTOR)   \
+	X(SIDT, DESCRIPTOR, DESCRIPTOR)   \
+	X(LGDT, DESCRIPTOR, DESCRIPTOR)   \
+	X(LIDT, DESCRIPTOR, DESCRIPTOR)   \
+	X(SLDT, DESCRIPTOR, DESCRIPTOR)   \
+	X(STR, DESCRIPTOR, DESCRIPTOR)    \
 	X(VMREAD, VMX, VMCS)              \
 	X(VMWRITE, VMX, VMCS)             \
 	X(VMPTRLD, VMX, VMX)              \
@@ -187,6 +193,9 @@ enum nx_insn_exit {
 /* Of NX_EXITS_CR: MOV to CR0, MOV to and from CR4, and LMSW. A hypervisor with two-dimensional
  * paging intercepts these and hardly any other. */
 #define NX_EXITS_CR_MODE (1u << 8)
+/* SGDT, SIDT, LGDT, LIDT, SLDT and STR. A hypervisor that hides them from user code on a processor
+ * without UMIP intercepts these. */
+#define NX_EXITS_DESCRIPTOR (1u << 9)
 
 /* Bits of nx_config.guest_features: instructions that not every guest's processor has. The
  * engine runs them only if the host says that this guest's processor does; otherwise they raise
@@ -210,8 +219,8 @@ enum nx_insn_exit {
  * register, operand the MSR's number (ECX), the VMCS field or the descriptor's register, and linear
  * the memory operand's address, if there is one: the host accesses it. For input with a register as
  * destination (MOV from CR and DR, VMREAD, RDMSR) the host answers in data. What else the
- * instruction does (CPUID's four registers, VMREAD's flags, new CR values) the host stores in the
- * vCPU's state; the engine moves rip on.
+ * instruction does (CPUID's four registers, VMREAD's flags, new CR values, all that SLDT and LGDT
+ * do) the host stores in the vCPU's state; the engine moves rip on.
  */
 #define NX_STRING_BYTES 1024
 

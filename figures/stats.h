@@ -78,22 +78,23 @@ enum nx_unfit {
 
 /* Costs that are measured while the guest runs, in nanoseconds; 0 until they have been measured.
  * X(name, word, description). The exits come first, in the order of enum nx_exit_class. */
-#define NX_COSTS(X)                                                                         \
-	X(IO, "exit_io", "a port exit to the VMM and back, without its emulation")          \
-	X(MMIO, "exit_mmio", "a device-memory exit to the VMM and back, likewise")          \
-	X(CPUID, "exit_cpuid", "an exit by CPUID")                                          \
-	X(MSR, "exit_msr", "an exit by RDMSR or WRMSR")                                     \
-	X(CR, "exit_cr", "an exit by an access to a control register")                      \
-	X(DR, "exit_dr", "an exit by an access to a debug register")                        \
-	X(HLT, "exit_hlt", "an exit by HLT")                                                \
-	X(INVALIDATE, "exit_invalidate", "an exit by INVLPG, INVD or WBINVD")               \
-	X(VMCS, "exit_vmcs", "an exit by VMREAD or VMWRITE")                                \
-	X(VMX, "exit_vmx", "an exit by another instruction of VMX")                         \
-	X(SVM, "exit_svm", "an exit by an instruction of SVM")                              \
-	X(VM_ENTRY, "exit_vm_entry", "an exit by VMLAUNCH, VMRESUME or VMRUN")              \
-	X(TAKEOVER, "takeover", "completing an exit and fetching the guest's registers")    \
-	X(RESUME, "resume", "an exit delivered by the engine, guest instructions included") \
-	X(THOUSAND, "thousand", "a thousand guest instructions in translations")            \
+#define NX_COSTS(X)                                                                             \
+	X(IO, "exit_io", "a port exit to the VMM and back, without its emulation")              \
+	X(MMIO, "exit_mmio", "a device-memory exit to the VMM and back, likewise")              \
+	X(CPUID, "exit_cpuid", "an exit by CPUID")                                              \
+	X(MSR, "exit_msr", "an exit by RDMSR or WRMSR")                                         \
+	X(CR, "exit_cr", "an exit by an access to a control register")                          \
+	X(DR, "exit_dr", "an exit by an access to a debug register")                            \
+	X(HLT, "exit_hlt", "an exit by HLT")                                                    \
+	X(INVALIDATE, "exit_invalidate", "an exit by INVLPG, INVD or WBINVD")                   \
+	X(DESCRIPTOR, "exit_descriptor", "an exit by an access to a descriptor-table register") \
+	X(VMCS, "exit_vmcs", "an exit by VMREAD or VMWRITE")                                    \
+	X(VMX, "exit_vmx", "an exit by another instruction of VMX")                             \
+	X(SVM, "exit_svm", "an exit by an instruction of SVM")                                  \
+	X(VM_ENTRY, "exit_vm_entry", "an exit by VMLAUNCH, VMRESUME or VMRUN")                  \
+	X(TAKEOVER, "takeover", "completing an exit and fetching the guest's registers")        \
+	X(RESUME, "resume", "an exit delivered by the engine, guest instructions included")     \
+	X(THOUSAND, "thousand", "a thousand guest instructions in translations")                \
 	X(CLIENT, "client", "the VMM's work on a write that KVM would have put into its ring")
 
 enum nx_cost {

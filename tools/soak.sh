@@ -23,6 +23,7 @@
 #   selftests-module      the same beside noexit.ko
 #   nested                the module around a hypervisor in the lab, in level 1, level 0 and both;
 #                         nested-novgif: the same without virtual GIF; nested-boot: Debian in level 2
+#   nested-boots          levels 1 and 2 boot from the beginning, 20 times (LAB_BOOTS) for each place of the module
 #   nested-disturbed      a hypervisor whose machine is stopped, saved, migrated and reset
 #   nested-table          noexit bench nested-table once (SOAK_ROWS: these rows); level 2 must say the same in each column
 #   boots                 SOAK_BOOTS (200) boots of the lab's guest
@@ -222,6 +223,7 @@ part()
 	nested-disturbed) python3 "$root/tests/kernel/host/disturbed_test.py" ;;
 	nested-table) nested_table ;;
 	nested-boot) nested_boot ;;
+	nested-boots) python3 "$root/tests/kernel/host/nested_boots_test.py" ;;
 	boots) python3 "$root/lab/boots" --total "${SOAK_BOOTS:-200}" --keep "$keep/boots" ;;
 	busy) busy ;;
 	busy-nokvm) busy_nokvm ;;
@@ -237,7 +239,7 @@ part()
 
 [ $# -gt 0 ] || set -- fuzz-engine fuzz-walk fuzz-verify diff diff-amd diff-intel mutants valgrind \
 	guests guests-trixie minivmm-trixie cloud-trixie cloud-intel kernel-trixie kernel-intel kernel-debug libvirt selftests selftests-module \
-	nested nested-novgif nested-boot nested-disturbed nested-table \
+	nested nested-novgif nested-boot nested-boots nested-disturbed nested-table \
 	deb-bookworm deb-trixie boots load busy busy-nokvm debian13
 status=0
 summary=

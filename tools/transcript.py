@@ -26,6 +26,8 @@ MASKS = [(re.compile(pattern), replacement) for pattern, replacement in (
      r"tsc: Marking TSC unstable due to clocksource watchdog|sched_clock: Marking unstable [^\n]*|"
      r"clocksource: (timekeeping watchdog on CPU\d+: \S+ )?\S+ read-back delay of [^\n]*|"
      r"clocksource: Long readout interval, skipping watchdog check[^\n]*)\n", ""),
+    (r"kvm \[\d+\]: (vcpu\d+), guest rIP: 0x[0-9a-f]+ ", r"kvm [N]: \1, guest rIP: N "),
+    (r"(node \d+ deferred pages initialised) in \d+ms", r"\1"),
     # What the stack walk of a kernel warning marks as guesses.
     (r"(?m)^\[ *\d+\.\d+\]  \? \S+\n", ""),
     (r"(?m)^\[ *\d+\.\d+\] ", ""),

@@ -66,6 +66,13 @@ static int call_insn_handler(struct nxk_vcpu *v)
 	case NX_INSN_MOV_CR:
 	case NX_INSN_LMSW:
 		return nxk_deliver_cr(v);
+	case NX_INSN_SGDT:
+	case NX_INSN_SIDT:
+	case NX_INSN_LGDT:
+	case NX_INSN_LIDT:
+	case NX_INSN_SLDT:
+	case NX_INSN_STR:
+		return nxk_deliver_descriptor(v);
 	case NX_INSN_VMRUN:
 	case NX_INSN_VMLOAD:
 	case NX_INSN_VMSAVE:
@@ -116,6 +123,8 @@ enum nxk_class nxk_class_of(const struct nx_exit *exit)
 		return NXK_CLASS_CR;
 	case NX_CLASS_MSR:
 		return NXK_CLASS_MSR;
+	case NX_CLASS_DESCRIPTOR:
+		return NXK_CLASS_DESCRIPTOR;
 	case NX_CLASS_SVM:
 		return NXK_CLASS_SVM;
 	case NX_CLASS_VMCS:

@@ -123,6 +123,8 @@ bool nxk_engine_make(struct nxk_vcpu *v)
 	config.exits = NX_EXITS_CPUID | NX_EXITS_MSR | NX_EXITS_CR_MODE;
 	if (nxk_nested_available())
 		config.exits |= nxk_vendor->nested_exits;
+	if (nxk_vendor->emulates_umip())
+		config.exits |= NX_EXITS_DESCRIPTOR;
 	if (!v->vcpu->kvm->arch.hlt_in_guest)
 		config.exits |= NX_EXITS_HLT;
 	config.user_exits = nxk_user_cpuid == NXK_USER_CPUID_OFF ? 0 : NX_EXITS_CPUID;

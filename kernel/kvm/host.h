@@ -39,6 +39,7 @@ enum nxk_class {
 	NXK_CLASS_VMCS,   /* VMREAD and VMWRITE */
 	NXK_CLASS_VMX,    /* another instruction of VMX */
 	NXK_CLASS_NESTED, /* of a nested guest: its hypervisor gets it, and runs next */
+	NXK_CLASS_DESCRIPTOR,
 };
 
 /* A VM of more vCPUs has engines for the first so many. */
@@ -211,6 +212,9 @@ struct nxk_vendor {
 	 * delivered as one with an exit is. */
 	bool (*execute)(struct nxk_vcpu *v);
 	u32 nested_exits; /* their bit of nx_config.exits */
+	/* Return whether KVM has accesses to descriptor-table registers exit while the guest's CR4
+	 * has UMIP: where the processor has no UMIP, KVM may emulate it in this way. */
+	bool (*emulates_umip)(void);
 	/* For exits that are emulated here and not by KVM's handler, to compare what KVM's does:
 	 * predict the result of v->exit, false: there is nothing to compare; return whether the
 	 * result is as predicted. Both may be NULL. */
@@ -352,11 +356,17 @@ bool nxk_engines_unused(void);
 static inline enum nx_exit_class nxk_engine_class(enum nxk_class class)
 {
 	static const u8 classes[] = {
-	    [NXK_CLASS_CPUID] = NX_CLASS_CPUID, [NXK_CLASS_MSR] = NX_CLASS_MSR,
-	    [NXK_CLASS_CR] = NX_CLASS_CR,       [NXK_CLASS_IO] = NX_CLASS_IO,
-	    [NXK_CLASS_MMIO] = NX_CLASS_MMIO,   [NXK_CLASS_HLT] = NX_CLASS_HLT,
-	    [NXK_CLASS_SVM] = NX_CLASS_SVM,     [NXK_CLASS_VMCS] = NX_CLASS_VMCS,
-	    [NXK_CLASS_VMX] = NX_CLASS_VMX,     [NXK_CLASS_NESTED] = NX_CLASS_VM_ENTRY,
+	    [NXK_CLASS_CPUID] = NX_CLASS_CPUID,
+	    [NXK_CLASS_MSR] = NX_CLASS_MSR,
+	    [NXK_CLASS_CR] = NX_CLASS_CR,
+	    [NXK_CLASS_IO] = NX_CLASS_IO,
+	    [NXK_CLASS_MMIO] = NX_CLASS_MMIO,
+	    [NXK_CLASS_HLT] = NX_CLASS_HLT,
+	    [NXK_CLASS_SVM] = NX_CLASS_SVM,
+	    [NXK_CLASS_VMCS] = NX_CLASS_VMCS,
+	    [NXK_CLASS_VMX] = NX_CLASS_VMX,
+	    [NXK_CLASS_NESTED] = NX_CLASS_VM_ENTRY,
+	    [NXK_CLASS_DESCRIPTOR] = NX_CLASS_DESCRIPTOR,
 	};
 
 	return classes[class];
@@ -503,6 +513,12 @@ void nxk_audit(struct nxk_vcpu *v);
 /* Do the same as nxk_deliver() for an access to a control register. */
 int nxk_deliver_cr(struct nxk_vcpu *v);
 
+/* ---- descriptor.c: accesses to descriptor-table registers ---- */
+
+enum nx_route nxk_route_descriptor(const struct nxk_vcpu *v);
+/* Do the same as nxk_deliver() for such an access; the state has been written back. */
+int nxk_deliver_descriptor(struct nxk_vcpu *v);
+
 /* ---- nested.c: the instructions of a guest hypervisor ---- */
 
 /* Find KVM's handlers for them, if there are any. */
@@ -535,49 +551,6 @@ static inline bool nxk_is_quiet(const struct nxk_vcpu *v)
 enum nx_route nxk_route_insn(void *data, const struct nx_exit *exit);
 /* Do the same as nxk_deliver() for such an instruction. */
 int nxk_deliver_nested(struct nxk_vcpu *v);
-
-/* ---- nested_svm.c ---- */
-
-/* Return SVM's code for the exit of such an instruction. */
-u32 nxk_svm_exit_code(const struct nx_exit *exit);
-bool nxk_svm_find_nested(void);
-enum nx_route nxk_svm_route_nested(struct nxk_vcpu *v, const struct nx_exit *exit);
-int nxk_svm_deliver_nested(struct nxk_vcpu *v);
-
-/* ---- nested_vmx.c ---- */
-
-bool nxk_vmx_find_nested(void);
-enum nx_route nxk_vmx_route_nested(struct nxk_vcpu *v, const struct nx_exit *exit);
-int nxk_vmx_deliver_nested(struct nxk_vcpu *v);
-bool nxk_vmx_execute(struct nxk_vcpu *v);
-bool nxk_vmx_predict(struct nxk_vcpu *v);
-bool nxk_vmx_as_predicted(struct nxk_vcpu *v);
-/* Return whether the guest's own memory does not hold yet what its hypervisor reads of its VMCS. */
-bool nxk_vmx_guest_vmcs_is_stale(struct kvm_vcpu *vcpu);
-
-/* ---- shadow_vmcs.c: what a guest hypervisor's VMREAD and VMWRITE access without an exit ---- */
-
-/* Find what it takes of KVM; false: it is not there. */
-bool nxk_shadow_find(void);
-/* Return whether KVM uses VMCS shadowing. */
-bool nxk_shadow_used(void);
-/* Return where the hardware would have such an access go. */
-enum nxk_vmcs_copy nxk_shadow_copy(struct kvm_vcpu *vcpu, u64 field, bool write);
-/* Access a field in the shadow VMCS; false: that cannot be done. */
-bool nxk_shadow_read(u64 field, u64 *value);
-bool nxk_shadow_write(u64 field, u64 value);
-/* Have KVM copy to the shadow VMCS what it has put off until the next entry of the hardware. */
-void nxk_shadow_sync(struct kvm_vcpu *vcpu);
-
-/* ---- vmx_operands.c: the operands of VMX's instructions, in the VMCS ---- */
-
-/* Return whether the processor lets them be written. */
-bool nxk_operands_find(void);
-/* Write those in memory, and INVEPT's and INVVPID's type, as the exit would have left them, for
- * KVM's handler; false: that cannot be done. The registers have been written back. */
-bool nxk_operands_write(struct kvm_vcpu *vcpu, const struct nx_exit *exit);
-/* Return whether those of the hardware's exit, of the same reason, equal the engine's. */
-bool nxk_operands_same(struct kvm_vcpu *vcpu, const struct nx_exit *exit);
 
 /* ---- mmio.c ---- */
 

@@ -23,6 +23,8 @@ bool nxk_nested_available(void)
 static enum nx_route route(struct nxk_vcpu *v, const struct nx_exit *exit)
 {
 	switch (nx_exit_class_of(exit)) {
+	case NX_CLASS_DESCRIPTOR:
+		return nxk_route_descriptor(v);
 	case NX_CLASS_VMCS:
 	case NX_CLASS_VMX:
 	case NX_CLASS_SVM:

@@ -10,11 +10,10 @@
  * whatever IF is. A hypervisor clears it from before VMRUN to behind its exits, so IF may change
  * there freely.
  */
-#include "host.h"
-
 #include <asm/svm.h>
 
 #include "field.h"
+#include "vendor.h"
 
 static int no_handler(struct kvm_vcpu *vcpu, u64 code)
 {

@@ -13,14 +13,13 @@
  * that is left to the hardware: failures, read-only fields, and fields that KVM has yet to copy
  * from elsewhere.
  */
-#include "host.h"
-
 #include <linux/bitmap.h>
 #include <linux/nospec.h>
 
 #include <asm/vmx.h>
 
 #include "field.h"
+#include "vendor.h"
 #include "vmcs.h"
 
 /* KVM does not name the width in a header that is public (SDM vol. 3, appendix B). */

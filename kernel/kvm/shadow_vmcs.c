@@ -16,13 +16,12 @@
  * But KVM emulates VMLAUNCH and VMRESUME behind an entry of the hardware only, when the shadow VMCS
  * holds. Before that its own function has to copy what it has put off.
  */
-#include "host.h"
-
 #include <linux/nospec.h>
 
 #include <asm/vmx.h>
 
 #include "field.h"
+#include "vendor.h"
 #include "vmcs.h"
 
 static void no_function(struct kvm_vcpu *vcpu)

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /* svm.c - the operations for AMD's processors. */
-#include "host.h"
-
 #include <asm/svm.h>
 
 #include "field.h"
+#include "vendor.h"
 
 static struct vmcb *vmcb_of(struct kvm_vcpu *vcpu)
 {
@@ -162,6 +161,11 @@ static const char *refuse(struct kvm *kvm)
 	return NXK_FIELD(kvm, SVM_SEV_ACTIVE, bool) ? "its memory is encrypted" : NULL;
 }
 
+static bool emulates_umip(void)
+{
+	return false;
+}
+
 const struct nxk_vendor nxk_svm = {
     .module = "kvm_amd",
     .build_id = NXK_BUILD_ID_kvm_amd,
@@ -178,5 +182,6 @@ const struct nxk_vendor nxk_svm = {
     .route_nested = nxk_svm_route_nested,
     .deliver_nested = nxk_svm_deliver_nested,
     .nested_exits = NX_EXITS_SVM,
+    .emulates_umip = emulates_umip,
     .spte_read = BIT_ULL(0),
 };

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /* vmx.c - the operations for Intel's processors. */
-#include "host.h"
-
 #include <asm/vmx.h>
 
 #include "field.h"
+#include "vendor.h"
 #include "vmcs.h"
 
 static u32 reason_of(struct kvm_vcpu *vcpu)
@@ -43,6 +42,9 @@ static enum nxk_class class_of(struct kvm_vcpu *vcpu)
 	case EXIT_REASON_INVEPT:
 	case EXIT_REASON_INVVPID:
 		return NXK_CLASS_VMX;
+	case EXIT_REASON_GDTR_IDTR:
+	case EXIT_REASON_LDTR_TR:
+		return NXK_CLASS_DESCRIPTOR;
 	default:
 		return NXK_CLASS_OTHER;
 	}
@@ -123,6 +125,15 @@ static bool same_nested(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 	       nxk_operands_same(vcpu, exit);
 }
 
+static bool same_descriptor(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
+{
+	bool selector = exit->insn == NX_INSN_SLDT || exit->insn == NX_INSN_STR;
+
+	return reason_of(vcpu) == (selector ? EXIT_REASON_LDTR_TR : EXIT_REASON_GDTR_IDTR) &&
+	       nxk_vmcs_read(VM_EXIT_INSTRUCTION_LEN) == exit->next - exit->rip &&
+	       nxk_operands_same(vcpu, exit);
+}
+
 /* The exit qualification of a port access holds its size, direction and port (SDM vol. 3, table
  * 28-5). */
 static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
@@ -139,6 +150,8 @@ static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 	default:
 		if (nx_exit_class_of(exit) == NX_CLASS_CR)
 			return same_cr(nxk_vmcs_read(EXIT_QUALIFICATION), exit);
+		if (nx_exit_class_of(exit) == NX_CLASS_DESCRIPTOR)
+			return same_descriptor(vcpu, exit);
 		if (nxk_class_of(exit) == NXK_CLASS_VMCS || nxk_class_of(exit) == NXK_CLASS_VMX)
 			return same_nested(vcpu, exit);
 		return exit->insn == NX_INSN_CPUID || exit->insn == NX_INSN_HLT ||
@@ -149,6 +162,12 @@ static bool same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 static bool masked(struct kvm_vcpu *vcpu)
 {
 	return false;
+}
+
+/* If it has not, and KVM does not emulate it either, a guest cannot set the bit. */
+static bool emulates_umip(void)
+{
+	return !boot_cpu_has(X86_FEATURE_UMIP);
 }
 
 static const char *refuse(struct kvm *kvm)
@@ -172,6 +191,7 @@ const struct nxk_vendor nxk_vmx = {
     .deliver_nested = nxk_vmx_deliver_nested,
     .execute = nxk_vmx_execute,
     .nested_exits = NX_EXITS_VMX,
+    .emulates_umip = emulates_umip,
     .predict = nxk_vmx_predict,
     .as_predicted = nxk_vmx_as_predicted,
     .spte_read = VMX_EPT_READABLE_MASK,

@@ -3,16 +3,16 @@
  * vmx_operands.c - the operands of VMX's instructions, as the processor describes them at an exit.
  *
  * The exit qualification is the displacement of the operand in memory, and the instruction
- * information the other parts of its address, and the registers (SDM vol. 3, tables 28-9, 28-13 and
- * 28-14). KVM's handlers take the operands from there. For the engine's exits both are written as
- * for an instruction whose address is a displacement and nothing else, which takes a processor that
- * lets VMWRITE change fields that are read only otherwise. All of this is for 64-bit mode.
+ * information the other parts of its address, and the registers (SDM vol. 3, tables 28-9 to 28-11,
+ * 28-13 and 28-14). KVM's handlers take the operands from there. For the engine's exits both are
+ * written as for an instruction whose address is a displacement and nothing else, which takes a
+ * processor that lets VMWRITE change fields that are read only otherwise. All of this is for 64-bit
+ * mode.
  */
-#include "host.h"
-
 #include <asm/msr.h>
 #include <asm/vmx.h>
 
+#include "vendor.h"
 #include "vmcs.h"
 
 /* The instruction information. The segments are numbered as KVM numbers them. */
@@ -30,6 +30,8 @@
 #define REGISTER_1(info) ((info) >> 3)
 #define REGISTER_2(info) ((info) >> 28)
 #define REGISTER_2_SHIFT 28
+/* Of SGDT, SIDT, LGDT, LIDT, in this order, and of SLDT, STR, LLDT, LTR. */
+#define IDENTITY(info) ((info) >> 28 & 3)
 
 /* Of IA32_VMX_MISC: VMWRITE writes any field. */
 #define WRITES_ALL_FIELDS BIT_ULL(29)
@@ -83,6 +85,14 @@ static u64 segment_base(struct kvm_vcpu *vcpu, u32 info)
 	return segment.base;
 }
 
+static bool is_64_bit_code(struct kvm_vcpu *vcpu)
+{
+	struct kvm_segment code;
+
+	static_call(nxk_get_segment)(vcpu, &code, VCPU_SREG_CS);
+	return vcpu->arch.efer & EFER_LMA && code.l;
+}
+
 static u64 linear_address(struct kvm_vcpu *vcpu, u32 info)
 {
 	u64 offset = nxk_vmcs_read(EXIT_QUALIFICATION);
@@ -107,6 +117,37 @@ static bool same_vmcs_access(struct kvm_vcpu *vcpu, const struct nx_exit *exit, 
 		      : !exit->write || register_of(vcpu, REGISTER_1(info)) == exit->data;
 }
 
+static u32 identity_of(enum nx_insn_exit insn)
+{
+	switch (insn) {
+	case NX_INSN_SIDT:
+	case NX_INSN_STR:
+		return 1;
+	case NX_INSN_LGDT:
+		return 2;
+	case NX_INSN_LIDT:
+		return 3;
+	default:
+		return 0;
+	}
+}
+
+/* Return whether the operand of SLDT or STR is a register; the others have memory only, and no such
+ * bit. */
+static bool stores_to_register(const struct nx_exit *exit, u32 info)
+{
+	return (exit->insn == NX_INSN_SLDT || exit->insn == NX_INSN_STR) && info & IS_REGISTER;
+}
+
+/* Outside of 64-bit mode the address has other parts, too. */
+static bool same_descriptor_access(struct kvm_vcpu *vcpu, const struct nx_exit *exit, u32 info)
+{
+	return IDENTITY(info) == identity_of(exit->insn) &&
+	       exit->memory == !stores_to_register(exit, info) &&
+	       (!exit->memory || !is_64_bit_code(vcpu) ||
+		linear_address(vcpu, info) == exit->linear);
+}
+
 bool nxk_operands_same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 {
 	u32 info = (u32)nxk_vmcs_read(VMX_INSTRUCTION_INFO);
@@ -123,6 +164,13 @@ bool nxk_operands_same(struct kvm_vcpu *vcpu, const struct nx_exit *exit)
 	case NX_INSN_VMPTRST:
 	case NX_INSN_VMCLEAR:
 		return linear_address(vcpu, info) == exit->linear;
+	case NX_INSN_SGDT:
+	case NX_INSN_SIDT:
+	case NX_INSN_LGDT:
+	case NX_INSN_LIDT:
+	case NX_INSN_SLDT:
+	case NX_INSN_STR:
+		return same_descriptor_access(vcpu, exit, info);
 	default:
 		return true;
 	}

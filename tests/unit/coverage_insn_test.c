@@ -7,7 +7,7 @@
 
 #include "mock.h"
 
-#define ALL_EXITS 0xffu
+#define ALL_EXITS 0x2ffu
 
 /* Registers, by number; memory operands are at MOCK_DATA + 0x1234. */
 #define OFFSET 0x1234u
@@ -38,7 +38,9 @@ static const uint32_t registers[8] = {0x11111140, 0x400,      0x33333333, 0x1000
 	X(vmcall, "vmcall", VMCALL, true, 0, 0)       \
 	X(vmmcall, "vmmcall", VMMCALL, true, 0, 0)    \
 	X(stgi, "stgi", STGI, true, 0, 0)             \
-	X(clgi, "clgi", CLGI, true, 0, 0)
+	X(clgi, "clgi", CLGI, true, 0, 0)             \
+	X(sldt, "sldt cx", SLDT, true, 0, 0x400)      \
+	X(str, "str cx", STR, true, 0, 0x400)
 
 /* With a memory operand: the second text is its size. */
 #define MEMORY_CASES(X)                                   \
@@ -47,7 +49,13 @@ static const uint32_t registers[8] = {0x11111140, 0x400,      0x33333333, 0x1000
 	X(m_vmptrld, "vmptrld qword ptr ", VMPTRLD, true) \
 	X(m_vmptrst, "vmptrst qword ptr ", VMPTRST, true) \
 	X(m_vmclear, "vmclear qword ptr ", VMCLEAR, true) \
-	X(m_vmxon, "vmxon qword ptr ", VMXON, true)
+	X(m_vmxon, "vmxon qword ptr ", VMXON, true)       \
+	X(m_sgdt, "sgdt ", SGDT, true)                    \
+	X(m_sidt, "sidt ", SIDT, true)                    \
+	X(m_lgdt, "lgdt ", LGDT, true)                    \
+	X(m_lidt, "lidt ", LIDT, true)                    \
+	X(m_sldt, "sldt word ptr ", SLDT, true)           \
+	X(m_str, "str word ptr ", STR, true)
 
 #define DEFINE(name, text, ...)                                        \
 	GUEST(i16_##name, 16, "in al, dx", text, "out 0x80, al; ret"); \
@@ -269,7 +277,8 @@ GUEST(no_xtest, 64, "in al, dx", "xtest", "out 0x80, al; ret");
 GUEST(no_swapgs, 64, "in al, dx", "swapgs", "out 0x80, al; ret");
 GUEST(no_smsw, 64, "in al, dx", "smsw cx", "out 0x80, al; ret");
 GUEST(no_rdpmc, 64, "in al, dx", "rdpmc", "out 0x80, al; ret");
-GUEST(no_lgdt, 64, "in al, dx", "lgdt [rsi]", "out 0x80, al; ret");
+GUEST(no_lldt, 64, "in al, dx", "lldt cx", "out 0x80, al; ret");
+GUEST(no_ltr, 64, "in al, dx", "ltr cx", "out 0x80, al; ret");
 GUEST(no_sreg, 64, "in al, dx", "mov es, ecx", "out 0x80, al; ret");
 
 static void no_other_instruction(void **state)
@@ -281,8 +290,8 @@ static void no_other_instruction(void **state)
 			[2] = {guest, guest##_resume, guest##_stop, guest##_end} \
 		}                                                                \
 	}
-	    OTHER(no_xtest), OTHER(no_swapgs), OTHER(no_smsw),
-	    OTHER(no_rdpmc), OTHER(no_lgdt),   OTHER(no_sreg),
+	    OTHER(no_xtest), OTHER(no_swapgs), OTHER(no_smsw), OTHER(no_rdpmc),
+	    OTHER(no_lldt),  OTHER(no_ltr),    OTHER(no_sreg),
 	};
 
 	(void)state;

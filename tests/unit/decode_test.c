@@ -362,6 +362,12 @@ static void test_instruction_exits(void **state)
 	    {B("\x0f\x23\xf8"), NX_EXITS_DR, NX_INSN_MOV_DR},
 	    {B("\xf4"), NX_EXITS_HLT, NX_INSN_HLT},
 	    {B("\x0f\x01\x3f"), NX_EXITS_INVALIDATE, NX_INSN_INVLPG},
+	    {B("\x0f\x01\x07"), NX_EXITS_DESCRIPTOR, NX_INSN_SGDT},
+	    {B("\x0f\x01\x0f"), NX_EXITS_DESCRIPTOR, NX_INSN_SIDT},
+	    {B("\x0f\x01\x17"), NX_EXITS_DESCRIPTOR, NX_INSN_LGDT},
+	    {B("\x0f\x01\x1f"), NX_EXITS_DESCRIPTOR, NX_INSN_LIDT},
+	    {B("\x0f\x00\xc0"), NX_EXITS_DESCRIPTOR, NX_INSN_SLDT},
+	    {B("\x0f\x00\x0f"), NX_EXITS_DESCRIPTOR, NX_INSN_STR},
 	    {B("\x0f\x78\xc8"), NX_EXITS_VMX, NX_INSN_VMREAD},
 	    {B("\x0f\x01\xd8"), NX_EXITS_SVM, NX_INSN_VMRUN},
 	};

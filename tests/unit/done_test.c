@@ -203,6 +203,7 @@ static void the_table(void **state)
 	    {{.kind = NX_EXIT_IO, .write = true}, false},
 	    {{.kind = NX_EXIT_MMIO, .write = true}, false},
 	    {{.kind = NX_EXIT_INSN, .insn = NX_INSN_CPUID, .write = true}, false},
+	    {{.kind = NX_EXIT_INSN, .insn = NX_INSN_LGDT, .write = true}, false},
 	    {{.kind = NX_EXIT_INSN, .insn = NX_INSN_VMREAD}, false},
 	    {{.kind = NX_EXIT_INSN, .insn = NX_INSN_VMWRITE, .write = true}, false},
 	    {{.kind = NX_EXIT_INSN, .insn = NX_INSN_VMLOAD, .write = true}, false},

@@ -281,6 +281,45 @@
 	again	1b
 	.endm
 
+	/*
+	 * Descriptor-table registers, which exit with UMIP, where KVM emulates that. Real mode has no
+	 * SLDT and no STR. The tables' limits change, and no segment is loaded.
+	 */
+	.macro program_descriptor
+	mov	eax, 7
+	xor	ecx, ecx
+	cpuid
+	shl	ecx, 9			/* UMIP: bit 2 here, bit 11 of CR4 */
+	and	ecx, 0x800
+	.byte	0x0f, 0x20, 0xe0	/* mov eax, cr4 */
+	or	eax, ecx
+	.byte	0x0f, 0x22, 0xe0	/* mov cr4, eax */
+1:	sgdt	[0x8000]
+	fold	[0x8000]
+	mov	[0x8000], di
+	lgdt	[0x8000]
+	sidt	[0x8010]
+	fold	[0x8010]
+	mov	ebx, 0x8000
+	mov	[ebx + 0x10], si
+	lidt	[ebx + 0x10]
+	sgdt	[ebx + 0x20]
+	fold	[0x8020]
+	.if	mode != 16
+	mov	[0x8030], esi
+	sldt	word ptr [0x8032]
+	fold	[0x8030]
+	mov	eax, edi
+	sldt	ax
+	fold	eax
+	str	eax
+	fold	eax
+	str	word ptr [0x8030]
+	fold	[0x8030]
+	.endif
+	again	1b
+	.endm
+
 	/* A window for interrupts that opens before one exit and closes before the next. */
 	.macro program_window
 1:	sti
