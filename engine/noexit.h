@@ -100,8 +100,8 @@ struct nx_state {
 	uint8_t physical_bits;
 	/* Set by the engine with seg; cleared by the host. */
 	bool segments_changed;
-	/* A host may set it that has changed neither seg nor tr since the last resume; the engine
-	 * clears it. */
+	/* A host may set it that has changed neither seg nor tr since the last resume, or has told
+	 * nx_engine_exit_done() that it had; the engine clears it. */
 	bool same_segments;
 	uint64_t gpr[NX_GPRS]; /* the last ones: translations work on them where they are */
 };

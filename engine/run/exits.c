@@ -80,6 +80,8 @@ void nx_engine_exit_done(struct nx_engine *engine, enum nx_changes changes)
 	engine->pending.kind = NX_PENDING_NONE;
 	engine->pending.done = true;
 	engine->pending.same_mode = changes == NX_CHANGES_REGISTERS;
+	/* The stay may end before a resume has loaded the segments. */
+	engine->mode_known &= changes == NX_CHANGES_REGISTERS;
 	if (changes == NX_CHANGES_ALL)
 		nx_guest_forget(engine);
 	else if (changes == NX_CHANGES_SEGMENTS)

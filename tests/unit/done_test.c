@@ -194,6 +194,41 @@ static void it_does_not_outlive_the_stay(void **state)
 	mock_free(m);
 }
 
+GUEST(loads, 64, "cpuid", "mov eax, fs:[rsi]; cpuid; mov ebx, fs:[rsi+8]; cpuid", "hlt");
+
+/* The stay ends with an exit that has changed a segment: the next one knows the new one, though the
+ * host then says, truly, that it has not changed since. */
+static void a_segment_changed_by_the_last_exit(void **state)
+{
+	struct mock *m = mock_new_exits(MOCK_LONG64, 0, NX_LEVEL_LOOPS, CLASSES);
+	struct nx_state *s = nx_engine_state(m->engine);
+	struct nx_exit exit = {.data = 0};
+	unsigned stays = 0;
+
+	(void)state;
+	MOCK_LOAD(m, loads);
+	m->start.gpr[NX_RSI] = MOCK_DATA;
+	for (unsigned i = 0; i < 10; i++) {
+		*s = m->start;
+		s->same_segments = false;
+		memcpy(m->ram, m->start_ram, MOCK_RAM_SIZE);
+		if (!mock_worth_resuming(m, m->code_rip, NX_CLASS_CPUID))
+			continue;
+		assert_int_equal(nx_engine_resume(m->engine, &exit), NX_EXIT);
+		s->seg[NX_FS].base = 8;
+		execute(s, &exit);
+		nx_engine_exit_done(m->engine, NX_CHANGES_SEGMENTS);
+		nx_engine_forget_exit(m->engine);
+		s->same_segments = true;
+		assert_int_equal(nx_engine_resume(m->engine, &exit), NX_EXIT);
+		assert_int_equal(m->engine->context.seg[NX_FS].base, 8);
+		nx_engine_forget_exit(m->engine);
+		stays++;
+	}
+	assert_true(stays > 0);
+	mock_free(m);
+}
+
 static void the_table(void **state)
 {
 	static const struct {
@@ -276,6 +311,7 @@ int main(void)
 	    cmocka_unit_test(mappings_are_kept_by_class),
 	    cmocka_unit_test(completion_keeps_them_too),
 	    cmocka_unit_test(it_does_not_outlive_the_stay),
+	    cmocka_unit_test(a_segment_changed_by_the_last_exit),
 	    cmocka_unit_test(the_table),
 	};
 
